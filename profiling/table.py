@@ -1,0 +1,113 @@
+"""The operating points as one device and one server see them: the columns that the world computes with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.profile import Profile, ProfileError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointTable:
+    """A profile seen by one device and one server: the columns that the world and the controllers compute with.
+
+    Every array has shape ``[A]``; seconds and bytes. ``local`` is true where nothing crosses the link. ``finish_s`` is
+    infinite and ``finish_accuracy`` 0 where the device cannot finish the frame by itself.
+    """
+
+    ids: tuple[str, ...]
+    partition: NDArray[np.int64]
+    channel_ratio: NDArray[np.float64]
+    region_ratio: NDArray[np.float64]
+    bits: NDArray[np.int64]
+    local: NDArray[np.bool_]
+    head_s: NDArray[np.float64]
+    server_s: NDArray[np.float64]
+    finish_s: NDArray[np.float64]
+    bytes_mean: NDArray[np.float64]
+    bytes_sigma: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    finish_accuracy: NDArray[np.float64]
+
+    @property
+    def size(self) -> int:
+        """Number of operating points, A."""
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.int64] | list[int]) -> PointTable:
+        """The table of these rows alone, in this order."""
+        picked = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "ids"}
+        return PointTable(ids=tuple(self.ids[int(i)] for i in rows), **picked)
+
+    def row(self, point_id: str) -> int:
+        """Row of that operating point."""
+        if point_id not in self.ids:
+            raise ProfileError(f"no operating point {point_id!r}; there are {', '.join(self.ids)}")
+        return self.ids.index(point_id)
+
+
+def table_for(profile: Profile, device: str, server: str) -> PointTable:
+    """Columns of every operating point, timed on ``device`` (head, encode, finish) and ``server`` (decode, tail)."""
+    for label in (device, server):
+        if label not in profile.devices:
+            has = ", ".join(profile.devices)
+            raise ProfileError(f"profile {profile.name} has no timings of {label!r}; it has {has}")
+    on_device, on_server = profile.devices[device].timings, profile.devices[server].timings
+    points = profile.points
+    fallbacks = [None if p.fallback is None else profile.point(p.fallback) for p in points]
+    local = np.array([p.codec == "none" for p in points])
+    return PointTable(
+        ids=tuple(p.id for p in points),
+        partition=np.array([p.partition for p in points]),
+        channel_ratio=_column(p.channel_ratio for p in points),
+        region_ratio=_column(p.region_ratio for p in points),
+        bits=np.array([p.bits for p in points]),
+        local=local,
+        head_s=_column(on_device[p.id].head_s + on_device[p.id].encode_s for p in points),
+        server_s=_column(on_server[p.id].decode_s + on_server[p.id].tail_s for p in points) * ~local,
+        finish_s=_column(on_device[p.id].finish_s if p.fallback else math.inf for p in points),
+        bytes_mean=_column(p.bytes_mean for p in points),
+        bytes_sigma=_column(p.bytes_std / p.bytes_mean if p.bytes_mean > 0 else 0.0 for p in points),
+        accuracy=_column(p.accuracy for p in points),
+        finish_accuracy=_column(0.0 if f is None else f.accuracy for f in fallbacks),
+    )
+
+
+def undominated(table: PointTable) -> PointTable:
+    """Drop each point that another one beats or equals in head time, bytes, server time and accuracy at once.
+
+    Among points equal in all of these the first stays. The fallback counts too: a point is dropped only for one whose
+    own fallback is as accurate and as quick, so no way of answering a frame is lost.
+    """
+    lower_is_better = np.stack(
+        [table.head_s, table.bytes_mean, table.server_s, table.finish_s, -table.accuracy, -table.finish_accuracy],
+        axis=1,
+    )
+    lower_is_better[table.local, 3] = 0.0  # a device-only answer needs no fallback
+    lower_is_better[table.local, 5] = -1.0
+    as_good = (lower_is_better[:, None, :] <= lower_is_better[None, :, :]).all(axis=2)  # [i, j]: i as good as j
+    equal = as_good & as_good.T
+    earlier = np.tri(table.size, k=-1, dtype=bool).T  # [i, j]: i before j
+    beaten = (as_good & (~equal | earlier)).any(axis=0)
+    return table.take(np.flatnonzero(~beaten))
+
+
+def above_floor(table: PointTable, min_accuracy: float) -> NDArray[np.bool_]:
+    """Mask ``[A]`` of the points at or above an accuracy floor; a floor that no point reaches is the user's error."""
+    mask: NDArray[np.bool_] = table.accuracy >= min_accuracy
+    if not mask.any():
+        best = int(np.argmax(table.accuracy))
+        raise ProfileError(
+            f"an accuracy of {min_accuracy:g} is asked for and no operating point reaches it; "
+            f"the best is {table.ids[best]} with {table.accuracy[best]:.4f}"
+        )
+    return mask
+
+
+def _column(values: Iterable[float]) -> NDArray[np.float64]:
+    return np.array(list(values), dtype=np.float64)
