@@ -79,22 +79,39 @@ def table_for(profile: Profile, device: str, server: str) -> PointTable:
 
 
 def undominated(table: PointTable) -> PointTable:
-    """Drop each point that another one beats or equals in head time, bytes, server time and accuracy at once.
+    """Drop each point that another one beats or equals in device time, bytes, server time and accuracy at once.
 
-    Among points equal in all of these the first stays. The fallback counts too: a point is dropped only for one whose
-    own fallback is as accurate and as quick, so no way of answering a frame is lost.
+    Among points equal in all of these the first stays.
     """
-    lower_is_better = np.stack(
-        [table.head_s, table.bytes_mean, table.server_s, table.finish_s, -table.accuracy, -table.finish_accuracy],
-        axis=1,
-    )
-    lower_is_better[table.local, 3] = 0.0  # a device-only answer needs no fallback
-    lower_is_better[table.local, 5] = -1.0
-    as_good = (lower_is_better[:, None, :] <= lower_is_better[None, :, :]).all(axis=2)  # [i, j]: i as good as j
+    cost = np.stack([table.head_s, table.bytes_mean, table.server_s, -table.accuracy], axis=1)
+    as_good = (cost[:, None, :] <= cost[None, :, :]).all(axis=2)  # [i, j]: i is as good as j
     equal = as_good & as_good.T
-    earlier = np.tri(table.size, k=-1, dtype=bool).T  # [i, j]: i before j
-    beaten = (as_good & (~equal | earlier)).any(axis=0)
+    before = np.triu(np.ones_like(equal), k=1)  # [i, j]: i is listed before j
+    beaten = (as_good & (~equal | before)).any(axis=0)
     return table.take(np.flatnonzero(~beaten))
+
+
+def representative(table: PointTable, head_step: float = 1.25, bytes_step: float = 1.5) -> PointTable:
+    """Keep the points that are the most accurate within some budget of device time and bytes.
+
+    The budgets form a geometric grid with these steps, so points that differ by less stand for each other and a choice
+    among hundreds becomes one among dozens. Ties go to less device time, then to fewer bytes.
+    """
+    order = np.lexsort((table.bytes_mean, table.head_s, -table.accuracy))
+    ordered = table.take(order)
+    fits_head = ordered.head_s[None, :] <= _grid(ordered.head_s, head_step)[:, None]  # [H, A]
+    fits_bytes = ordered.bytes_mean[None, :] <= _grid(ordered.bytes_mean, bytes_step)[:, None]  # [Y, A]
+    fits = fits_head[:, None, :] & fits_bytes[None, :, :]
+    best = np.argmax(fits, axis=2)[fits.any(axis=2)]
+    return table.take(np.sort(order[np.unique(best)]))
+
+
+def _grid(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    positive = values[values > 0.0]
+    if not positive.size:
+        return np.zeros(1)
+    count = int(np.ceil(np.log(positive.max() / positive.min()) / np.log(step))) + 1
+    return np.append(0.0, positive.min() * step ** np.arange(count + 1))
 
 
 def above_floor(table: PointTable, min_accuracy: float) -> NDArray[np.bool_]:

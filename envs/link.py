@@ -1,0 +1,122 @@
+"""Link arithmetic: how many bytes a varying uplink carries between two moments, and when it has carried so many.
+
+Traces are piecewise constant and loop at their end, so the cumulative bytes are piecewise linear and both directions
+are exact up to rounding: ``finish_s(t0, bytes_between(t0, t1))`` is the earliest moment by which those bytes are over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.traces import Trace
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Uplink(Protocol):
+    """What the pipeline asks of a link; ``lane`` says whose link, shapes ``[B]``, seconds and bytes."""
+
+    def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
+        """Moment at which the last of ``payload`` bytes has left, given that the first may leave at ``start_s``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConstantUplink:
+    """An uplink believed constant: ``rate`` bytes a second, shape ``[B]``, by lane."""
+
+    rate: Floats
+
+    def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
+        """``start_s`` plus the bytes at the constant rate; a dead link never finishes."""
+        rate = self.rate[lane]
+        needs = np.divide(payload, rate, out=np.full_like(payload, np.inf), where=rate > 0.0)
+        return start_s + np.where(payload > 0.0, needs, 0.0)
+
+
+@dataclass(frozen=True)
+class TraceUplink:
+    """The uplinks of several traces, laid end to end so that one binary search serves every lane.
+
+    Edges of trace m are rows ``first[m] .. last[m]`` of ``edge_s`` and ``edge_bytes`` (time and bytes since the first
+    trace's start), and ``rate`` is in bytes a second from one edge to the next. Lane b plays trace ``trace_of[b]`` from
+    ``offset_s[b]`` into it.
+    """
+
+    edge_s: Floats
+    edge_bytes: Floats
+    rate: Floats
+    first: Ints
+    last: Ints
+    trace_of: Ints
+    offset_s: Floats
+
+    @classmethod
+    def of(cls, traces: Sequence[Trace], trace_of: Ints | None = None, offset_s: Floats | None = None) -> TraceUplink:
+        """Lay the traces end to end; by default lane m plays trace m from its start."""
+        steps = [np.diff(np.append(t.time_s, t.duration_s)) for t in traces]
+        rates = [t.bandwidth_bps / 8.0 for t in traces]
+        count = np.array([len(s) for s in steps])
+        last = np.cumsum(count)
+        rate = np.concatenate(rates)
+        step = np.concatenate(steps)
+        return cls(
+            edge_s=np.concatenate([[0.0], np.cumsum(step)]),
+            edge_bytes=np.concatenate([[0.0], np.cumsum(step * rate)]),
+            rate=np.append(rate, 0.0),
+            first=last - count,
+            last=last,
+            trace_of=np.arange(len(traces)) if trace_of is None else trace_of,
+            offset_s=np.zeros(len(traces)) if offset_s is None else offset_s,
+        )
+
+    def starting(self, trace_of: Ints, offset_s: Floats) -> TraceUplink:
+        """The same traces, played by other lanes from other offsets."""
+        return TraceUplink(self.edge_s, self.edge_bytes, self.rate, self.first, self.last, trace_of, offset_s)
+
+    def bytes_until(self, lane: Ints, time_s: Floats) -> Floats:
+        """Bytes that the lane's link could carry from its trace's start to ``time_s`` on the lane's own clock."""
+        first, span_s, span_bytes = self._span(lane)
+        loops, into_s = np.divmod(time_s + self.offset_s[lane], span_s)
+        at = self.edge_s[first] + into_s
+        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, self.last[self.trace_of[lane]] - 1)
+        into_bytes = self.edge_bytes[row] + (at - self.edge_s[row]) * self.rate[row] - self.edge_bytes[first]
+        return loops * span_bytes + into_bytes
+
+    def bytes_between(self, lane: Ints, start_s: Floats, end_s: Floats) -> Floats:
+        """Bytes that the lane's link carries from ``start_s`` to ``end_s``."""
+        return self.bytes_until(lane, end_s) - self.bytes_until(lane, start_s)
+
+    def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
+        """Earliest moment by which ``payload`` bytes have left; infinite on a link that never carries any."""
+        first, span_s, span_bytes = self._span(lane)
+        target = self.bytes_until(lane, start_s) + payload
+        alive = span_bytes > 0.0
+        per_loop = np.where(alive, span_bytes, 1.0)
+        loops = np.maximum(np.ceil(target / per_loop) - 1.0, 0.0)
+        goal = self.edge_bytes[first] + (target - loops * span_bytes)
+        # side="left" finds the earliest edge that reaches the goal, so the bin before it carries bytes.
+        last = self.last[self.trace_of[lane]]
+        row = np.clip(np.searchsorted(self.edge_bytes, goal, side="left"), first + 1, last) - 1
+        rate = self.rate[row]
+        within = np.divide(goal - self.edge_bytes[row], rate, out=np.zeros_like(rate), where=rate > 0.0)
+        finish = self.edge_s[row] - self.edge_s[first] + within + loops * span_s - self.offset_s[lane]
+        return np.where(payload <= 0.0, start_s, np.where(alive, np.maximum(finish, start_s), np.inf))
+
+    def rate_at(self, lane: Ints, time_s: Floats) -> Floats:
+        """Bytes a second of the lane's link at that moment."""
+        first, span_s, _ = self._span(lane)
+        at = self.edge_s[first] + np.mod(time_s + self.offset_s[lane], span_s)
+        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, self.last[self.trace_of[lane]] - 1)
+        return self.rate[row]
+
+    def _span(self, lane: Ints) -> tuple[Ints, Floats, Floats]:
+        trace = self.trace_of[lane]
+        first, last = self.first[trace], self.last[trace]
+        return first, self.edge_s[last] - self.edge_s[first], self.edge_bytes[last] - self.edge_bytes[first]

@@ -1,0 +1,193 @@
+"""Many episodes side by side: draws them, steps them through the pipeline, and says what each lane's device knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from envs.link import TraceUplink
+from envs.observation import Observation, Situation, observe
+from envs.pipeline import Frame, Queues, advance, turn_s
+from envs.traces import Trace
+from envs.vocabulary import Bools, Demand, Demands, Floats, Ints, Outcome, Transfers
+from envs.world import Course, World, draw_course
+from profiling.table import PointTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What episodes are drawn from: traces, demands, the operating points, the world.
+
+    ``episode_s``: length of an episode, begun at a random moment of a random trace; None plays a whole trace from its
+    start. ``table_spread``: log-normal spread by which an episode's device, server and payloads differ from the table,
+    so that a policy learns to read the table instead of learning it by heart.
+    """
+
+    traces: tuple[Trace, ...]
+    demands: tuple[Demand, ...]
+    table: PointTable
+    world: World = field(default_factory=World)
+    episode_s: float | None = None
+    table_spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.traces or not self.demands:
+            raise ValueError("a scenario needs at least one trace and one demand")
+
+
+class Simulation:
+    """``lanes`` episodes of a scenario, each with a random generator of its own (``rngs``, one a lane).
+
+    With ``trace_of`` every lane plays that trace, otherwise a random one.
+    """
+
+    def __init__(self, scenario: Scenario, rngs: Sequence[np.random.Generator], trace_of: Ints | None = None) -> None:
+        self.scenario = scenario
+        self.rngs = list(rngs)
+        self.lanes = len(self.rngs)
+        self._fixed_trace = trace_of
+        self._all = np.arange(self.lanes)
+        self._link = TraceUplink.of(scenario.traces)
+        self._table = _spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
+        first = scenario.demands[0]
+        self.demands = Demands(*(np.repeat(column, self.lanes) for column in Demands.of(first)))
+        self.frames = np.zeros(self.lanes, dtype=np.int64)
+        self._course = Course(*(np.zeros((self.lanes, 0)) for _ in Course._fields))
+        self.trace_of = np.zeros(self.lanes, dtype=np.int64)
+        self.offset_s = np.zeros(self.lanes)
+        self.frame = np.zeros(self.lanes, dtype=np.int64)
+        self.queues = Queues.idle(self.lanes)
+        self.transfers = Transfers.none(self.lanes, scenario.world.window)
+        self.slow_down = np.ones(self.lanes)
+        self.last_point = np.full(self.lanes, -1, dtype=np.int64)
+        self._observation: Observation | None = None
+        self.reset(self._all)
+
+    @property
+    def table(self) -> PointTable:
+        """The operating points, columns ``[A]``, or ``[B, A]`` where each lane has its own."""
+        return self._table
+
+    @property
+    def uplink(self) -> TraceUplink:
+        """The true link of every lane, known to those alone who are allowed to know the future."""
+        return self._link.starting(self.trace_of, self.offset_s)
+
+    def reset(self, lanes: Ints) -> None:
+        """Begin a new episode in these lanes."""
+        drawn = [self._draw(int(lane)) for lane in lanes]
+        longest = max((len(course.rtt_s) for course in drawn), default=0)
+        self._widen(longest)
+        for lane, course in zip(lanes, drawn, strict=True):
+            for store, values in zip(self._course, course, strict=True):
+                store[lane, : len(values)] = values
+        self.frame[lanes] = 0
+        for now, idle in zip(self.queues, Queues.idle(len(lanes)), strict=True):
+            now[lanes] = idle
+        for ring, empty in zip(self.transfers, Transfers.none(len(lanes), self.scenario.world.window), strict=True):
+            ring[lanes] = empty
+        self.slow_down[lanes] = 1.0
+        self.last_point[lanes] = -1
+        self._observation = None
+
+    def frame_at(self, ahead: int = 0, lanes: Ints | None = None) -> Frame:
+        """The frame of each lane, or the one ``ahead`` frames later (clipped to the episode)."""
+        lanes = self._all if lanes is None else lanes
+        k = np.minimum(self.frame[lanes] + ahead, self.frames[lanes] - 1)
+        arrival_s = (self.frame[lanes] + ahead) * self.demands.period_s[lanes]
+        return Frame(arrival_s, *(values[lanes, k] for values in self._course))
+
+    def situation(self) -> Situation:
+        """What the devices know now that their frames' turn has come."""
+        arrival_s = self.frame * self.demands.period_s
+        now_s = turn_s(self.queues, arrival_s)
+        return Situation(
+            now_s=now_s,
+            waited_s=now_s - arrival_s,
+            transfers=self.transfers,
+            finish_from_s=self.queues.finish_from_s,
+            finish_until_s=self.queues.finish_until_s,
+            slow_down=self.slow_down,
+            last_point=self.last_point,
+        )
+
+    def observation(self) -> Observation:
+        """The observation of every lane."""
+        world = self.scenario.world
+        return observe(self.situation(), self._table, self.demands, world.rtt_s, world.overhead_bytes, world.guard_s)
+
+    def step(self, points: Ints) -> tuple[Outcome, Bools]:
+        """Answer one frame a lane; also says which lanes' episodes end with it. Call ``reset`` for those."""
+        points = np.asarray(points, dtype=np.int64)
+        frame = self.frame_at()
+        before = self.queues
+        expected_s = self.observation().of_points("latency_s")[self._all, points].astype(np.float64)
+        self.queues, outcome, message = advance(
+            before,
+            points,
+            frame,
+            table=self._table,
+            demands=self.demands,
+            world=self.scenario.world,
+            uplink=self.uplink,
+            lane=self._all,
+            slow_belief=self.slow_down,
+            expected_s=expected_s,
+        )
+        begun_s = np.maximum(message.sent_s, before.link_free_s)
+        # Timed at the far end, an uplink time holds what this message's one-way delay differs from the usual one.
+        timed_s = message.sent_s + message.uplink_s - begun_s + (frame.rtt_s - frame.rtt_base_s)
+        self.transfers = self.transfers.push(
+            message.sent,
+            message.sent_s,
+            message.answered_s,
+            message.payload,
+            timed_s,
+            frame.rtt_s,
+            np.where(outcome.server_s > 0.0, frame.server_wait_s, self.transfers.wait_s[:, 0]),
+        )
+        self.slow_down = np.where(outcome.head_s > 0.0, frame.slow_down, self.slow_down)
+        self.last_point = points
+        self.frame = self.frame + 1
+        self._observation = None
+        return outcome, self.frame >= self.frames
+
+    def _draw(self, lane: int) -> Course:
+        scenario, rng = self.scenario, self.rngs[lane]
+        demand = scenario.demands[int(rng.integers(len(scenario.demands)))]
+        for column, value in zip(self.demands, Demands.of(demand), strict=True):
+            column[lane] = value[0]
+        chosen = int(rng.integers(len(scenario.traces))) if self._fixed_trace is None else int(self._fixed_trace[lane])
+        trace = scenario.traces[chosen]
+        whole = scenario.episode_s is None
+        length_s = trace.duration_s if scenario.episode_s is None else scenario.episode_s
+        self.trace_of[lane] = chosen
+        self.offset_s[lane] = 0.0 if whole else rng.uniform(0.0, trace.duration_s)
+        self.frames[lane] = max(1, round(length_s * demand.fps))
+        if scenario.table_spread:
+            _vary(self._table, scenario.table, lane, scenario.table_spread, rng)
+        return draw_course(
+            scenario.world, trace, float(self.offset_s[lane]), int(self.frames[lane]), demand.period_s, rng
+        )
+
+    def _widen(self, length: int) -> None:
+        short = length - self._course.rtt_s.shape[1]
+        if short > 0:
+            self._course = Course(*(np.pad(values, ((0, 0), (0, short))) for values in self._course))
+
+
+VARIED = {"head_s": 0, "finish_s": 0, "server_s": 1, "bytes_mean": 2}  # columns, and which factor each follows
+
+
+def _spread_out(table: PointTable, lanes: int) -> PointTable:
+    """The table with every column repeated a lane, shape ``[B, A]``, writeable."""
+    columns = {f.name: np.tile(getattr(table, f.name), (lanes, 1)) for f in fields(table) if f.name != "ids"}
+    return replace(table, **columns)
+
+
+def _vary(out: PointTable, table: PointTable, lane: int, spread: float, rng: np.random.Generator) -> None:
+    factors: Floats = np.exp(spread * rng.standard_normal(3))
+    for name, which in VARIED.items():
+        getattr(out, name)[lane] = getattr(table, name) * factors[which]

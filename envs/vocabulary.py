@@ -1,0 +1,126 @@
+"""What the simulator and the device share: demand, outcome, transfers. NumPy alone; the observation is built beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+Objective = Literal["accuracy", "latency"]
+
+
+class DemandError(ValueError):
+    """A demand that makes no sense; the sentence says what was received and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What the user asks for.
+
+    ``accuracy``: as many right answers as possible within the deadline (CNNPC's T0). ``latency``: as fast as possible
+    at or above an accuracy floor (CNNPC's A0); the deadline is then how long a frame is waited for at all.
+    """
+
+    objective: Objective = "accuracy"
+    fps: float = 30.0
+    deadline_s: float = 0.100
+    min_accuracy: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.objective not in ("accuracy", "latency"):
+            raise DemandError(f"objective {self.objective!r} received, 'accuracy' or 'latency' expected")
+        if not 0.1 <= self.fps <= 1000.0:
+            raise DemandError(f"{self.fps:g} frames a second received, 0.1 to 1000 expected")
+        if not 0.001 <= self.deadline_s <= 60.0:
+            raise DemandError(f"a deadline of {self.deadline_s * 1e3:g} ms received, 1 to 60000 ms expected")
+        if not 0.0 <= self.min_accuracy <= 1.0:
+            raise DemandError(f"an accuracy of at least {self.min_accuracy:g} received, 0 to 1 expected")
+
+    @property
+    def period_s(self) -> float:
+        """Time from one frame to the next."""
+        return 1.0 / self.fps
+
+
+class Demands(NamedTuple):
+    """The demands of a batch as columns, shapes ``[B]``."""
+
+    period_s: Floats
+    deadline_s: Floats
+    min_accuracy: Floats
+    for_latency: Bools
+
+    @classmethod
+    def of(cls, *demands: Demand) -> Demands:
+        """One lane a demand."""
+        return cls(
+            period_s=np.array([d.period_s for d in demands]),
+            deadline_s=np.array([d.deadline_s for d in demands]),
+            min_accuracy=np.array([d.min_accuracy for d in demands]),
+            for_latency=np.array([d.objective == "latency" for d in demands]),
+        )
+
+    def take(self, lanes: Ints) -> Demands:
+        """The demands of these lanes."""
+        return Demands(*(column[lanes] for column in self))  # type: ignore[arg-type]
+
+    def utility(self, accuracy: Floats, latency_s: Floats) -> Floats:
+        """Worth of frames answered ``latency_s`` after they arrived; nothing once the deadline has passed.
+
+        Expected accuracy, or the share of the deadline left over: both lie between 0 and 1.
+        """
+        left = 1.0 - latency_s / self.deadline_s
+        return np.where(left >= 0.0, np.where(self.for_latency, left, accuracy), 0.0)
+
+
+SERVER, DEVICE, MISS = 0, 1, 2
+"""Who answered a frame: every frame has exactly one of these."""
+
+
+class Outcome(NamedTuple):
+    """What happened to a frame of each lane, shapes ``[B]``; a miss has accuracy 0 and the deadline as its latency."""
+
+    answered_by: Ints
+    latency_s: Floats
+    accuracy: Floats
+    utility: Floats
+    sent_bytes: Floats
+    waited_s: Floats
+    head_s: Floats
+    uplink_s: Floats
+    server_s: Floats
+    fell_back: Bools
+
+
+class Transfers(NamedTuple):
+    """The last R messages sent by each lane, newest first, shapes ``[B, R]``, seconds on the lane's clock.
+
+    Never sent: ``sent_s`` is minus infinity and ``answered_s`` too. What an answer tells (``uplink_s``: time its bytes
+    took on the wire, ``rtt_s``, ``wait_s`` at the server) may be looked at only once ``answered_s`` has passed.
+    """
+
+    sent_s: Floats
+    answered_s: Floats
+    payload: Floats
+    uplink_s: Floats
+    rtt_s: Floats
+    wait_s: Floats
+
+    @classmethod
+    def none(cls, lanes: int, window: int) -> Transfers:
+        """Nothing was sent yet."""
+        never = np.full((lanes, window), -np.inf)
+        zero = np.zeros((lanes, window))
+        return cls(never, never.copy(), zero, zero.copy(), zero.copy(), zero.copy())
+
+    def push(self, where: Bools, *newest: Floats) -> Transfers:
+        """Add a message (one value ``[B]`` a field) in the lanes ``where``; the oldest is forgotten."""
+        rows = where[:, None]
+        shifted = (np.concatenate([new[:, None], old[:, :-1]], axis=1) for new, old in zip(newest, self, strict=True))
+        return Transfers(*(np.where(rows, new, old) for new, old in zip(shifted, self, strict=True)))
