@@ -30,7 +30,7 @@ STATE_FIELDS = (
     "waited_s", "deadline_s", "period_s", "for_latency",
     "goodput", "goodput_last", "goodput_low", "goodput_age_s", "goodput_spread",
     "rtt_s", "server_wait_s", "in_flight", "in_flight_bytes", "stalled_s", "link_queue_s",
-    "since_sent_s", "finish_pending_s", "slow_down",
+    "since_sent_s", "finish_pending_s", "finish_due_s", "slow_down",
 )  # fmt: skip
 POINT_FIELDS = (
     "local", "accuracy", "head_s", "payload", "server_s", "finish_s", "finish_accuracy",
@@ -139,6 +139,7 @@ def observe(
     """
     link = believe(situation.transfers, situation.now_s, usual_rtt_s)
     pending_s = np.maximum(situation.finish_until_s - np.maximum(situation.finish_from_s, situation.now_s), 0.0)
+    due_s = np.where(pending_s > 0.0, np.maximum(situation.finish_from_s - situation.now_s, 0.0), 0.0)
     states = {
         **link._asdict(),
         "waited_s": situation.waited_s,
@@ -147,18 +148,17 @@ def observe(
         "for_latency": demands.for_latency,
         "link_queue_s": np.clip(link.free_s - situation.now_s, 0.0, UNKNOWN_AGE_S),
         "finish_pending_s": pending_s,
+        "finish_due_s": due_s,
         "slow_down": situation.slow_down,
     }
     state = np.stack([states[name] for name in STATE_FIELDS], axis=1, dtype=np.float32, casting="unsafe")
-    due_s = (situation.finish_from_s - situation.now_s).astype(np.float32)
     is_last = np.arange(table.local.shape[-1]) == situation.last_point[:, None]
-    points = _foresee(state, due_s[:, None], table, np.float32(overhead), np.float32(guard_s), is_last)
+    points = _foresee(state, table, np.float32(overhead), np.float32(guard_s), is_last)
     return Observation(state, points, allowed(situation, table, demands))
 
 
 def _foresee(
     state: NDArray[np.float32],
-    due_s: NDArray[np.float32],
     table: PointTable,
     overhead: np.float32,
     guard_s: np.float32,
@@ -182,7 +182,7 @@ def _foresee(
     out["accuracy"][:] = table.accuracy
     out["is_last"][:] = is_last
     head = np.multiply(listed("head_s"), slow, out=out["head_s"])
-    head += told("finish_pending_s") * (due_s < head)
+    head += told("finish_pending_s") * (told("finish_due_s") < head)
     out["payload"][:] = payload = (listed("bytes_mean") + overhead) * crosses
     out["server_s"][:] = table.server_s
     finish = np.multiply(np.minimum(listed("finish_s"), UNKNOWN_AGE_S) * crosses, slow, out=out["finish_s"])
