@@ -56,9 +56,14 @@ class Observation(NamedTuple):
         """A point column ``[B, A]``."""
         return self.points[:, POINT_FIELDS.index(name)]
 
+    def take(self, lanes: Ints) -> Observation:
+        """The observation of these lanes."""
+        return Observation(self.state[lanes], self.points[lanes], self.mask[lanes])
+
     def flat(self) -> NDArray[np.float32]:
         """One row a lane, ``[B, S + F * A]``: what Gymnasium and SB3 carry."""
-        return np.concatenate([self.state, self.points.reshape(len(self.state), -1)], axis=1)
+        lanes, fields, points = self.points.shape
+        return np.concatenate([self.state, self.points.reshape(lanes, fields * points)], axis=1)
 
 
 def unflatten(flat: NDArray[np.float32], mask: Bools) -> Observation:
@@ -88,8 +93,9 @@ class LinkBelief(NamedTuple):
 def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBelief:
     """Goodput of the answered transfers, its age and spread, and what is still under way.
 
-    ``goodput`` is the harmonic mean weighted by bytes (all bytes over all seconds; Yin et al., SIGCOMM 2015, without the
-    weights): a small message's uplink time is mostly jitter, which cancels in the sum and would not message by message.
+    ``goodput`` is the harmonic mean weighted by bytes (all bytes over all seconds; Yin et al., SIGCOMM 2015, without
+    the weights): a small message's uplink time is mostly jitter, which cancels in the sum and would not message by
+    message.
     """
     sent_s, answered_s, payload, uplink_s, rtt_s, wait_s = transfers
     now = now_s[:, None]
@@ -208,7 +214,7 @@ def allowed(situation: Situation, table: PointTable, demands: Demands) -> Bools:
     Where the floor and the full window leave nothing (every point above the floor crosses the link), the floor stands:
     the frame is sent nevertheless, since a less accurate answer is not asked for.
     """
-    accurate = table.accuracy >= demands.min_accuracy[:, None]
-    full = (situation.transfers.answered_s > situation.now_s[:, None]).all(axis=1)[:, None]
+    accurate: Bools = np.asarray(table.accuracy >= demands.min_accuracy[:, None])
+    full = np.all(situation.transfers.answered_s > situation.now_s[:, None], axis=1, keepdims=True)
     mask = accurate & (np.broadcast_to(table.local, accurate.shape) | ~full)
     return np.where(mask.any(axis=1, keepdims=True), mask, accurate)

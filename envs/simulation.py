@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,8 +52,7 @@ class Simulation:
         self._all = np.arange(self.lanes)
         self._link = TraceUplink.of(scenario.traces)
         self._table = _spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
-        first = scenario.demands[0]
-        self.demands = Demands(*(np.repeat(column, self.lanes) for column in Demands.of(first)))
+        self.demands = Demands.of(*(scenario.demands[:1] * self.lanes))
         self.frames = np.zeros(self.lanes, dtype=np.int64)
         self._course = Course(*(np.zeros((self.lanes, 0)) for _ in Course._fields))
         self.trace_of = np.zeros(self.lanes, dtype=np.int64)
@@ -115,12 +115,16 @@ class Simulation:
 
     def observation(self) -> Observation:
         """The observation of every lane."""
-        world = self.scenario.world
-        return observe(self.situation(), self._table, self.demands, world.rtt_s, world.overhead_bytes, world.guard_s)
+        if self._observation is None:
+            world = self.scenario.world
+            self._observation = observe(
+                self.situation(), self._table, self.demands, world.rtt_s, world.overhead_bytes, world.guard_s
+            )
+        return self._observation
 
     def step(self, points: Ints) -> tuple[Outcome, Bools]:
         """Answer one frame a lane; also says which lanes' episodes end with it. Call ``reset`` for those."""
-        points = np.asarray(points, dtype=np.int64)
+        points = np.array(points, dtype=np.int64)  # a copy: it is kept, and reset writes to it
         frame = self.frame_at()
         before = self.queues
         expected_s = self.observation().of_points("latency_s")[self._all, points].astype(np.float64)
@@ -183,7 +187,9 @@ VARIED = {"head_s": 0, "finish_s": 0, "server_s": 1, "bytes_mean": 2}  # columns
 
 def _spread_out(table: PointTable, lanes: int) -> PointTable:
     """The table with every column repeated a lane, shape ``[B, A]``, writeable."""
-    columns = {f.name: np.tile(getattr(table, f.name), (lanes, 1)) for f in fields(table) if f.name != "ids"}
+    columns: dict[str, Any] = {
+        f.name: np.tile(getattr(table, f.name), (lanes, 1)) for f in fields(table) if f.name != "ids"
+    }
     return replace(table, **columns)
 
 

@@ -68,7 +68,7 @@ def draw_course(
     world: World, trace: Trace, offset_s: float, frames: int, period_s: float, rng: np.random.Generator
 ) -> Course:
     """Draw one episode of ``frames`` frames, ``period_s`` apart, starting ``offset_s`` into the trace."""
-    moments: Floats = offset_s + np.arange(frames) * period_s
+    moments = offset_s + np.arange(frames, dtype=np.float64) * period_s
     base = _rtt_at(trace, moments, world.rtt_s)
     hot = _two_state(frames, period_s, world.mean_cool_s, world.mean_hot_s, rng)
     busy = _two_state(frames, period_s, world.mean_calm_s, world.mean_busy_s, rng)
