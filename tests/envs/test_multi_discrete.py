@@ -8,7 +8,6 @@ import pytest
 from stable_baselines3.common.env_checker import check_env
 
 from envs.multi_discrete import KNOBS, MultiDiscretePoints
-from envs.scenario import scenario_from
 from envs.split_inference import SplitInference
 from envs.traces import Trace
 from tests.profiles import synthetic_profile

@@ -1,4 +1,4 @@
-"""The single environment, its Gymnasium twin and its SB3 twin give the same numbers, step for step, and pass the checks."""
+"""The single environment and its Gymnasium and SB3 twins give the same numbers step for step, and pass the checks."""
 
 from __future__ import annotations
 
@@ -66,21 +66,21 @@ def test_gymnasium_twin_equals_single_environments(scenario: Scenario) -> None:
     observations, infos = twin.reset(seed=SEED)
     assert twin.observation_space.contains(observations)
     episodes = 0
-    for k in range(STEPS + 1):
+    for lane in range(LANES):
+        np.testing.assert_array_equal(observations[lane], alone[lane][0]["observation"])
+        assert_info(infos, alone[lane][0]["info"], lane)
+    for k, chosen in enumerate(actions(scenario), start=1):
+        observations, rewards, terminated, truncated, infos = twin.step(chosen)
         for lane in range(LANES):
             row = alone[lane][k]
             np.testing.assert_array_equal(observations[lane], row["observation"])
             assert_info(infos, row["info"], lane)
-            if k:
-                assert rewards[lane] == row["reward"]
-                assert (truncated[lane], terminated[lane]) == (row["done"], False)
-            if k and row["done"]:
+            assert (rewards[lane], terminated[lane], truncated[lane]) == (row["reward"], False, row["done"])
+            if row["done"]:
                 episodes += 1
                 assert infos["_final_obs"][lane]
                 np.testing.assert_array_equal(infos["final_obs"][lane], row["final"])
                 assert_info(infos["final_info"], row["final_info"], lane)
-        if k < STEPS:
-            observations, rewards, terminated, truncated, infos = twin.step(actions(scenario)[k])
     assert episodes >= 3 * LANES
 
 
@@ -99,17 +99,16 @@ def test_sb3_twin_equals_single_environments(scenario: Scenario) -> None:
     alone = [played_alone(scenario, lane) for lane in range(LANES)]
     twin.seed(SEED)
     observations = twin.reset()
+    np.testing.assert_array_equal(observations, [rows[0]["observation"] for rows in alone])
     returns = np.zeros(LANES)
-    for k in range(STEPS + 1):
+    for k, chosen in enumerate(actions(scenario), start=1):
+        observations, rewards, dones, infos = twin.step(chosen)
         masks = get_action_masks(twin)
         for lane in range(LANES):
             row = alone[lane][k]
             np.testing.assert_array_equal(observations[lane], row["observation"])
             np.testing.assert_array_equal(masks[lane], row["info"]["action_mask"])
-            if not k:
-                continue
-            assert rewards[lane] == np.float32(row["reward"])
-            assert dones[lane] == row["done"]
+            assert (rewards[lane], dones[lane]) == (np.float32(row["reward"]), row["done"])
             returns[lane] += row["reward"]
             if not row["done"]:
                 assert infos[lane] == {}
@@ -118,8 +117,6 @@ def test_sb3_twin_equals_single_environments(scenario: Scenario) -> None:
             assert infos[lane]["TimeLimit.truncated"] is True
             assert infos[lane]["episode"]["r"] == pytest.approx(returns[lane])
             returns[lane] = 0.0
-        if k < STEPS:
-            observations, rewards, dones, infos = twin.step(actions(scenario)[k])
 
 
 def test_stepping_leaves_the_callers_actions_alone(scenario: Scenario) -> None:
