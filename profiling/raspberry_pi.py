@@ -7,7 +7,7 @@
 
 RATIO comes from Scission's measurements (`profiling.scission`): Keras networks on a Pi 4 over the same on a 2-core VM.
 Leave-one-net-out shows that one ratio predicts about as well as anything richer. It carries over to ONNX Runtime only
-if both machines gain alike by the change of engine, and to another x86 machine only if that is as fast as Scission's VM.
+if both machines gain alike by the change of engine, and to another x86 machine only if it is as fast as Scission's.
 Neither holds as it stands: a recent x86 core with AVX-512 is several times faster. The machine factor mends the level,
 not the shape: it is chosen so that the whole, full-width CNN runs on the Pi at the rate published for its kind of net
 (`PI_MACS_PER_S`). All this is about a device that was not at hand; `python -m profiling latency` on a Pi ends it.
