@@ -1,7 +1,9 @@
 """The Gymnasium environment `tidesplit/SplitInference-v0`: one frame a step, one operating point an action.
 
-    import envs.split_inference  # or install the package: its entry point registers the environment
-    env = gymnasium.make("tidesplit/SplitInference-v0", trace="lte", fps=30, deadline_ms=100)
+    env = gymnasium.make("envs.split_inference:tidesplit/SplitInference-v0", trace="lte", fps=30, deadline_ms=100)
+
+The part before the colon is imported first, and importing this module registers the environment; once it is imported
+the part behind the colon is enough. (Gymnasium 1.0 and later read no entry points of installed packages.)
 
 Observation: the flat row of `envs.observation.Observation`, SI units, shape `[S + F * A]`. Action: a row of the table
 of A operating points. Reward: the frame's utility, 0 to 1. An episode is truncated at its end, never terminated.
