@@ -73,10 +73,12 @@ class Demands(NamedTuple):
     def utility(self, accuracy: Floats, latency_s: Floats) -> Floats:
         """Worth of frames answered ``latency_s`` after they arrived; nothing once the deadline has passed.
 
-        Expected accuracy, or the share of the deadline left over: both lie between 0 and 1.
+        Expected accuracy, or the share of the deadline left over: both lie between 0 and 1. An answer below the floor
+        is worth nothing either: else a controller that ignores the mask would be the fastest of all.
         """
         left = 1.0 - latency_s / self.deadline_s
-        return np.where(left >= 0.0, np.where(self.for_latency, left, accuracy), 0.0)
+        good = (left >= 0.0) & (accuracy >= self.min_accuracy)
+        return np.where(good, np.where(self.for_latency, left, accuracy), 0.0)
 
 
 SERVER, DEVICE, MISS = 0, 1, 2
