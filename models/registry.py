@@ -1,0 +1,25 @@
+"""CNNs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from models.efficientnet_lite0 import EfficientNetLite0
+from models.slim import SlimNet
+
+__all__ = ["MODELS", "build", "weights_path"]
+
+MODELS: dict[str, Callable[[int], SlimNet]] = {"efficientnet_lite0": EfficientNetLite0}
+
+
+def build(name: str, classes: int) -> SlimNet:
+    """An untrained CNN."""
+    if name not in MODELS:
+        raise KeyError(f"no CNN called {name!r}: have {', '.join(MODELS)}")
+    return MODELS[name](classes)
+
+
+def weights_path(name: str) -> Path:
+    """Where the trained weights of a CNN lie."""
+    return Path(__file__).parent / f"{name}.safetensors"

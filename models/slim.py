@@ -1,0 +1,140 @@
+"""Parts of slimmable networks: one set of weights, several widths, a BatchNorm per width and per tail.
+
+A *width set* is a named set of BatchNorms: `r25`, `r50`, `r75`, `r100` are the network run whole at that channel
+ratio (heads are prefixes of these), `p0`, `p1`, ... are the server's tails of partition 0, 1, ... at full width.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.graph import Builder
+
+__all__ = ["RATIOS", "SlimNet", "WidthNorm", "inner_channels", "set_of_partition", "set_of_ratio", "width_of"]
+
+RATIOS = (0.25, 0.5, 0.75, 1.0)
+MOMENTUM = 0.1  # EfficientNet's 0.01 lags so far behind in short training that evaluation collapses
+
+
+def set_of_ratio(ratio: float) -> str:
+    """Name of the width set of a channel ratio, e.g. 0.25 -> `r25`."""
+    return f"r{round(ratio * 100)}"
+
+
+def set_of_partition(partition: int) -> str:
+    """Name of the width set of the tail behind a partition."""
+    return f"p{partition}"
+
+
+def width_of(width_set: str) -> float:
+    """Channel ratio at which a width set runs: tails always run in full."""
+    return int(width_set[1:]) / 100 if width_set[0] == "r" else 1.0
+
+
+def inner_channels(channels: int, ratio: float) -> int:
+    """How many inner channels remain at `ratio`."""
+    return max(1, math.ceil(channels * ratio))
+
+
+class WidthNorm(nn.Module):
+    """A BatchNorm per width set over the first channels. `slim`: whether the channels shrink with the ratio."""
+
+    def __init__(self, channels: int, sets: Iterable[str], slim: bool, eps: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleDict(
+            {
+                name: nn.BatchNorm2d(inner_channels(channels, width_of(name)) if slim else channels, eps, MOMENTUM)
+                for name in sets
+            }
+        )
+
+    def forward(self, x: Tensor, width_set: str) -> Tensor:
+        """Normalise `[B, C, H, W]`, C being the width set's channels."""
+        result = self.norms[width_set](x)
+        assert isinstance(result, Tensor)
+        return result
+
+
+def pointwise(x: Tensor, weight: Tensor, out_channels: int) -> Tensor:
+    """1x1 convolution with the first `out_channels` filters and as many input channels as `x` has."""
+    return F.conv2d(x, weight[:out_channels, : x.shape[1]])
+
+
+class SlimNet(nn.Module):
+    """What compression needs of a CNN. Blocks are counted from 1; `cuts[p - 1]` is the block before partition p's cut.
+
+    `width_sets` may be told apart by the block they start at: the tail of partition p has none before its cut.
+    """
+
+    name: str
+    input_px: int
+    classes: int
+    cuts: Sequence[int]
+
+    @property
+    def partitions(self) -> int:
+        """Index of the last partition: the whole CNN on the device."""
+        return len(self.cuts) + 1
+
+    @property
+    @abstractmethod
+    def blocks_count(self) -> int:
+        """How many blocks there are."""
+
+    @abstractmethod
+    def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:
+        """Image `[B, 3, H, W]` in [-1, 1] through the stem and the first `stop` blocks."""
+
+    @abstractmethod
+    def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
+        """Feature after the first `start` blocks through the rest. Logits `[B, classes]`."""
+
+    @abstractmethod
+    def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:
+        """Feature after `start` blocks to feature after `stop` blocks."""
+
+    @abstractmethod
+    def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
+        """Append the folded stem and first `stop` blocks; name of the feature."""
+
+    @abstractmethod
+    def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
+        """Append the folded rest after `start` blocks; name of the logits."""
+
+    @abstractmethod
+    def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:
+        """Channels, height and width of the feature after `cut` blocks."""
+
+    @abstractmethod
+    def gated(self) -> dict[str, Any]:
+        """Modules with inner channels, by name: each multiplies them by its attribute `gate` unless that is None."""
+
+    @abstractmethod
+    def inner_of(self, name: str) -> int:
+        """Number of inner channels of a gated module."""
+
+    @abstractmethod
+    def rank(self, gates: dict[str, Tensor]) -> None:
+        """Permute the inner channels so that those with the larger gate come first."""
+
+    def forward(self, image: Tensor, width_set: str = "r100") -> Tensor:
+        """Whole network. Image `[B, 3, H, W]` in [-1, 1] to logits `[B, classes]`."""
+        return self.tail(self.head(image, width_set, 0), width_set, 0)
+
+
+def sets_from(block: int, cuts: Sequence[int]) -> list[str]:
+    """Width sets alive in block `block` (counted from 1; 0 is the stem): every ratio, and the tails cut before it."""
+    names = [set_of_ratio(ratio) for ratio in RATIOS] + [set_of_partition(0)]
+    return names + [set_of_partition(i) for i, cut in enumerate(cuts, start=1) if cut < block]
+
+
+def ranking(gate: Tensor) -> Tensor:
+    """Order of channels, most attended first; ties keep their order so that the result is the same everywhere."""
+    return torch.argsort(gate.detach().abs(), descending=True, stable=True)
