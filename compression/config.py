@@ -1,0 +1,60 @@
+"""One frozen configuration of the training recipe; the command line is made from it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+__all__ = ["TrainConfig", "parse"]
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Recipe of one CNN: finetune -> rank -> sandwich -> calibrate -> export."""
+
+    model: str = _option("efficientnet_lite0", "which CNN: efficientnet_lite0 or cifar_resnet")
+    data: str = _option("", "folder with train/<class>/*.jpg and test/<class>/*.jpg (CIFAR-10: the packed .npz files)")
+    out: str = _option("runs/cnn", "folder of checkpoints and TensorBoard logs")
+    resume: bool = _option(False, "go on from the checkpoints in --out")
+    until: str = _option("export", "last phase to run: finetune, rank, sandwich, calibrate, export")
+    seed: int = _option(0, "seed of every generator")
+    px: int = _option(160, "side of training crops; the net is deployed at its own input size (FixRes: larger)")
+    start_px: int = _option(128, "side of crops in the first half of the sandwich phase, which costs a third less")
+    batch: int = _option(32, "pictures a step")
+    holdout: float = _option(0.1, "share of the training pictures kept for validation")
+    finetune_epochs: int = _option(7, "epochs of the full-width uncut net")
+    finetune_lr: float = _option(5e-4, "AdamW rate of pretrained weights; the new classifier gets five times that")
+    rank_steps: int = _option(160, "steps that train the channel gates")
+    sandwich_epochs: float = _option(14.0, "epochs of joint training of all widths and cuts")
+    sandwich_lr: float = _option(3e-4, "AdamW rate of the CNN in the sandwich phase; bottlenecks get five times that")
+    weight_decay: float = _option(0.02, "AdamW weight decay")
+    smoothing: float = _option(0.1, "label smoothing")
+    mixup: float = _option(0.2, "Beta parameter of mixup; 0 turns it off")
+    average: float = _option(0.998, "decay of the weight average that is evaluated and exported")
+    codec_share: float = _option(0.35, "share of pictures that pass through JPEG or WebP in full-width steps")
+    threads: int = _option(2, "CPU threads")
+    minutes: float = _option(0.0, "stop the sandwich phase after so many minutes, rate annealed to fit; 0: no limit")
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints and logs go."""
+        return Path(self.out)
+
+
+def parse(arguments: list[str] | None = None) -> TrainConfig:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m compression.train", description=TrainConfig.__doc__)
+    for item in fields(TrainConfig):
+        flag = "--" + item.name.replace("_", "-")
+        text = f"{item.metadata['help']} (default: {item.default})"
+        if item.type in ("bool", bool):
+            parser.add_argument(flag, action="store_true", help=text)
+        else:
+            parser.add_argument(flag, type=type(item.default), default=item.default, help=text)
+    return TrainConfig(**vars(parser.parse_args(arguments)))

@@ -1,0 +1,45 @@
+"""The deployed graphs of a split network: head, tail, device, finish. Weights folded, slim heads really smaller."""
+
+from __future__ import annotations
+
+from compression.system import SplitNet
+from models.graph import Builder, Graph
+from models.slim import set_of_partition, set_of_ratio
+
+__all__ = ["device_graph", "finish_graph", "head_graph", "tail_graph"]
+
+
+def head_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
+    """Image `[3, px, px]` to feature, values to send, attention score."""
+    net, width_set = system.net, set_of_ratio(ratio)
+    builder = Builder((3, net.input_px, net.input_px))
+    feature = net.build_head(builder, width_set, net.cuts[partition - 1])
+    values, score = system.bottleneck(partition).build_encoder(builder, feature, width_set)
+    return builder.finish(feature, values, score)
+
+
+def tail_graph(system: SplitNet, partition: int) -> Graph:
+    """Wire values `[Kmax, h, w]` to logits; at partition 0 the image `[3, px, px]` to logits."""
+    net, width_set = system.net, set_of_partition(partition)
+    if partition == 0:
+        builder = Builder((3, net.input_px, net.input_px))
+        return builder.finish(net.build_tail(builder, net.build_head(builder, width_set, 0), width_set, 0))
+    bottleneck = system.bottleneck(partition)
+    cut = bottleneck.cut
+    builder = Builder((cut.channels, cut.height, cut.width))
+    feature = bottleneck.build_decoder(builder, "x")
+    return builder.finish(net.build_tail(builder, feature, width_set, net.cuts[partition - 1]))
+
+
+def device_graph(system: SplitNet, ratio: float) -> Graph:
+    """Image `[3, px, px]` to logits, whole CNN at a channel ratio."""
+    net, width_set = system.net, set_of_ratio(ratio)
+    builder = Builder((3, net.input_px, net.input_px))
+    return builder.finish(net.build_tail(builder, net.build_head(builder, width_set, 0), width_set, 0))
+
+
+def finish_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
+    """Uncompressed feature of a head at `ratio` to logits: the local fallback."""
+    net, cut = system.net, system.net.cuts[partition - 1]
+    builder = Builder(net.feature_shape(cut, net.input_px))
+    return builder.finish(net.build_tail(builder, "x", set_of_ratio(ratio), cut))

@@ -1,0 +1,43 @@
+"""Image offload, partition 0: the picture itself as JPEG or WebP (Pillow). The baseline to beat."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from compression.errors import PayloadError
+
+__all__ = ["CODECS", "MAX_IMAGE_BYTES", "decode_image", "encode_image"]
+
+CODECS = {"jpeg": "JPEG", "webp": "WEBP"}
+MAX_IMAGE_BYTES = 1 << 20
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def encode_image(pixels: Pixels, codec: str, quality: int) -> bytes:
+    """Compress `[H, W, 3]`. JPEG with optimised Huffman tables (10 % smaller at this size), WebP with method 4."""
+    if codec not in CODECS:
+        raise ValueError(f"codec {codec!r} received, one of {tuple(CODECS)} expected")
+    buffer = io.BytesIO()
+    options = {"optimize": True} if codec == "jpeg" else {"method": 4}
+    Image.fromarray(pixels).save(buffer, CODECS[codec], quality=quality, **options)
+    return buffer.getvalue()
+
+
+def decode_image(payload: bytes, px: int) -> Pixels:
+    """Pixels `[px, px, 3]`. Format and size are checked in the header, before the picture is decoded."""
+    if len(payload) > MAX_IMAGE_BYTES:
+        raise PayloadError(f"image of {len(payload)} bytes, at most {MAX_IMAGE_BYTES} expected")
+    try:
+        with Image.open(io.BytesIO(payload), formats=list(CODECS.values())) as image:
+            if image.size != (px, px):
+                raise PayloadError(f"image of {image.size[0]}x{image.size[1]} pixels, {px}x{px} expected")
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, PayloadError):
+            raise
+        raise PayloadError(f"not a JPEG or WebP picture: {error}") from error
