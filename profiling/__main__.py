@@ -1,0 +1,100 @@
+"""Measure what the operating points of a CNN cost.
+
+python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
+python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from compression.deploy import export
+from compression.knobs import RATIOS
+from profiling import profile as profiles
+from profiling.accuracy import measure_accuracy
+from profiling.assemble import assemble, profile_path
+from profiling.clock import machine_facts
+from profiling.flagship import load_trained
+from profiling.latency import measure_latency
+
+
+def _accuracy(options: argparse.Namespace) -> None:
+    out = Path(options.json)
+    points = [point for point in options.points.split(",") if point]
+    weights = Path(options.weights) if options.weights else None
+    rows = measure_accuracy(
+        options.profile, Path(options.images), points, options.limit, out.with_suffix(".partial.jsonl"), options.jobs,
+        options.ray, weights,
+    )  # fmt: skip
+    out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(rows)} operating points on {rows[0]['n']} pictures written to {out}")
+    if options.write_profile:
+        path = profile_path(options.profile)
+        devices = profiles.load(path).devices if path.exists() else {}
+        facts = machine_facts(options.jobs)
+        made = assemble(
+            options.profile, load_trained(options.profile, weights), rows, devices,
+            f"{facts['cpu']}, {facts['cores']} cores", options.dataset,
+        )  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        profiles.save(made, path)
+        print(f"profile written to {path}")
+
+
+def _latency(options: argparse.Namespace) -> None:
+    path = Path(options.file) if options.file else profile_path(options.profile)
+    trained = load_trained(options.profile, Path(options.weights) if options.weights else None)
+    profile = profiles.load(path)
+    torch.set_num_threads(options.threads)
+    table, measured = measure_latency(trained, options.threads, options.rounds, options.runs)
+    profiles.save(profile.with_device(options.device, table), path)
+    noisy = sum(m.noisy for m in measured.values())
+    print(f"{options.device}: {len(table.timings)} operating points timed, added to {path}")
+    if noisy:
+        print(f"warning: {noisy} of {len(measured)} timings spread by more than 10 % of their median: was it quiet?")
+
+
+def _export(options: argparse.Namespace) -> None:
+    paths = export(load_trained(options.profile).system, Path(options.out), RATIOS)
+    print(f"{len(paths)} ONNX models, {sum(p.stat().st_size for p in paths) / 2**20:.1f} MiB, in {options.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m profiling", description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(required=True)
+    accuracy = verbs.add_parser("accuracy", help="accuracy and bytes of operating points on a folder of pictures")
+    accuracy.add_argument("--profile", required=True, help="name of the CNN, e.g. efficientnet_lite0")
+    accuracy.add_argument("--images", required=True, help="folder with one folder of pictures a class")
+    accuracy.add_argument("--points", default="", help="ids of operating points, comma separated (default: all)")
+    accuracy.add_argument("--limit", type=int, default=0, help="pictures, of a fixed shuffle (default: all)")
+    accuracy.add_argument("--json", required=True, help="file of rows to write; finished work is kept beside it")
+    accuracy.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    accuracy.add_argument("--ray", default=None, help="address of a Ray cluster to run on")
+    accuracy.add_argument("--weights", default="", help="other weights file (default: the bundled one)")
+    accuracy.add_argument("--write-profile", action="store_true", help="make these rows the profile's table")
+    accuracy.add_argument("--dataset", default="Caltech-101 test", help="name of the pictures, for the profile")
+    accuracy.set_defaults(run=_accuracy)
+    latency = verbs.add_parser("latency", help="time every operating point on this machine")
+    latency.add_argument("--profile", required=True, help="name of the CNN")
+    latency.add_argument("--device", required=True, help="label of this machine in the profile")
+    latency.add_argument("--file", default="", help="profile file to add to (default: the bundled one)")
+    latency.add_argument("--weights", default="", help="other weights file (default: the bundled one)")
+    latency.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="ONNX Runtime threads")
+    latency.add_argument("--rounds", type=int, default=6, help="interleaved rounds")
+    latency.add_argument("--runs", type=int, default=5, help="timed runs a round, after three to warm up")
+    latency.set_defaults(run=_latency)
+    models = verbs.add_parser("export", help="write the ONNX models of every head, tail and fallback")
+    models.add_argument("--profile", required=True, help="name of the CNN")
+    models.add_argument("--out", required=True, help="folder to write to")
+    models.set_defaults(run=_export)
+    return parser
+
+
+if __name__ == "__main__":
+    chosen = _parser().parse_args()
+    chosen.run(chosen)

@@ -1,0 +1,77 @@
+"""Timing of functions: warm-up, interleaved repeats, median and spread, facts of the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+__all__ = ["Measurement", "machine_facts", "time_interleaved"]
+
+WARN_SPREAD = 0.10  # an interquartile range above a tenth of the median: the machine was not quiet
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Raw times of one function, seconds."""
+
+    times_s: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float:
+        """Median."""
+        return float(np.median(self.times_s))
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range as a share of the median."""
+        low, high = np.percentile(self.times_s, (25, 75))
+        return float((high - low) / max(self.median_s, 1e-12))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the spread says that something else ran at the same time."""
+        return self.spread > WARN_SPREAD
+
+
+def time_interleaved(
+    work: Mapping[str, Callable[[], object]], rounds: int, runs: int, warm: int = 3,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, Measurement]:  # fmt: skip
+    """Time every function in turn, `runs` times in each of `rounds` rounds, so that a disturbance hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, function in work.items():
+            for _ in range(warm):
+                function()
+            for _ in range(runs):
+                start = time.perf_counter()
+                function()
+                times[name].append(time.perf_counter() - start)
+            tick()
+    return {name: Measurement(tuple(values)) for name, values in times.items()}
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine_facts(threads: int) -> dict[str, Any]:
+    """What a reader needs to judge a timing."""
+    return {
+        "cpu": _cpu_name(), "machine": platform.machine(), "cores": os.cpu_count() or 0, "threads": threads,
+        "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),
+        "onnxruntime": ort.__version__,
+    }  # fmt: skip
