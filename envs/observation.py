@@ -20,8 +20,6 @@ class Situation(NamedTuple):
     now_s: Floats
     waited_s: Floats
     transfers: Transfers
-    finish_from_s: Floats
-    finish_until_s: Floats
     slow_down: Floats
     last_point: Ints
 
@@ -88,6 +86,8 @@ class LinkBelief(NamedTuple):
     stalled_s: Floats
     free_s: Floats
     since_sent_s: Floats
+    finish_pending_s: Floats
+    finish_due_s: Floats
 
 
 def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBelief:
@@ -95,9 +95,10 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
 
     ``goodput`` is the harmonic mean weighted by bytes (all bytes over all seconds; Yin et al., SIGCOMM 2015, without
     the weights): a small message's uplink time is mostly jitter, which cancels in the sum and would not message by
-    message.
+    message. ``finish_pending_s`` and ``finish_due_s``: work and beginning of the finishes that will fall due if answers
+    come as believed.
     """
-    sent_s, answered_s, payload, uplink_s, rtt_s, wait_s = transfers
+    sent_s, answered_s, payload, uplink_s, rtt_s, wait_s, due_s, finish_s, tail_s = transfers
     now = now_s[:, None]
     was_sent = sent_s > -np.inf
     known = was_sent & (answered_s <= now)
@@ -113,11 +114,19 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     last_pace = np.where(some, pace[lane, newest], mean_pace)
     spread = np.sqrt((np.where(known, pace - mean_pace[:, None], 0.0) ** 2).sum(axis=1) / count) / mean_pace
     age = np.where(some, now_s - np.where(known, answered_s, -np.inf).max(axis=1, initial=-np.inf), UNKNOWN_AGE_S)
+    rtt = np.where(some, np.where(known, rtt_s, 0.0).sum(axis=1) / count, usual_rtt_s)
+    wait = np.where(some, wait_s[lane, newest], 0.0)
     free_s = np.full(len(now_s), -np.inf)
+    pending, first_due = np.zeros(len(now_s)), np.full(len(now_s), np.inf)
     for slot in range(sent_s.shape[1] - 1, -1, -1):  # oldest first: the link is first in, first out
         through = np.maximum(free_s, sent_s[:, slot]) + payload[:, slot] * mean_pace
         free_s = np.where(flying[:, slot], through, free_s)
-    rtt = np.where(some, np.where(known, rtt_s, 0.0).sum(axis=1) / count, usual_rtt_s)
+        due = due_s[:, slot]
+        # Still to come: one that fell due before now is done, since the frame's turn came after it.
+        expected = through + rtt + wait + tail_s[:, slot]  # an answer that is overdue is not counted on
+        falls = flying[:, slot] & (due > now_s) & ((expected > due) | (expected < now_s)) & (due < np.inf)
+        pending += np.where(falls, finish_s[:, slot], 0.0)
+        first_due = np.where(falls, np.minimum(first_due, due), first_due)
     oldest_sent = np.where(flying, sent_s, np.inf).min(axis=1)
     overdue = now_s - oldest_sent - rtt - (flying * payload).sum(axis=1) * mean_pace
     return LinkBelief(
@@ -127,12 +136,14 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
         goodput_age_s=np.minimum(age, UNKNOWN_AGE_S),
         goodput_spread=spread,
         rtt_s=rtt,
-        server_wait_s=np.where(some, wait_s[lane, newest], 0.0),
+        server_wait_s=wait,
         in_flight=flying.sum(axis=1).astype(np.float64),
         in_flight_bytes=(flying * payload).sum(axis=1),
         stalled_s=np.clip(overdue, 0.0, UNKNOWN_AGE_S),
         free_s=free_s,
         since_sent_s=np.minimum(now_s - sent_s[:, 0], UNKNOWN_AGE_S),
+        finish_pending_s=pending,
+        finish_due_s=np.where(pending > 0.0, first_due - now_s, 0.0),
     )
 
 
@@ -144,8 +155,6 @@ def observe(
     ``table`` columns may be ``[A]`` for all lanes or ``[B, A]``.
     """
     link = believe(situation.transfers, situation.now_s, usual_rtt_s)
-    pending_s = np.maximum(situation.finish_until_s - np.maximum(situation.finish_from_s, situation.now_s), 0.0)
-    due_s = np.where(pending_s > 0.0, np.maximum(situation.finish_from_s - situation.now_s, 0.0), 0.0)
     states = {
         **link._asdict(),
         "waited_s": situation.waited_s,
@@ -153,8 +162,6 @@ def observe(
         "period_s": demands.period_s,
         "for_latency": demands.for_latency,
         "link_queue_s": np.clip(link.free_s - situation.now_s, 0.0, UNKNOWN_AGE_S),
-        "finish_pending_s": pending_s,
-        "finish_due_s": due_s,
         "slow_down": situation.slow_down,
     }
     state = np.stack([states[name] for name in STATE_FIELDS], axis=1, dtype=np.float32, casting="unsafe")

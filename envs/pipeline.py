@@ -52,13 +52,19 @@ class Frame(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What was put on the link for a frame, where ``sent``: the feature, the image, or a probe."""
+    """What was put on the link for a frame, where ``sent``: the feature, the image, or a probe.
+
+    ``due_s``, ``finish_s``, ``tail_s``: what the device settled for it, see `Transfers`.
+    """
 
     sent: Bools
     sent_s: Floats
     answered_s: Floats
     payload: Floats
     uplink_s: Floats
+    due_s: Floats
+    finish_s: Floats
+    tail_s: Floats
 
 
 def turn_s(queues: Queues, arrival_s: Floats) -> Floats:
@@ -96,8 +102,8 @@ def advance(
     head_end = np.where(dropped, queues.device_free_s, _work(start, at("head_s") * frame.slow_down, queues))
     offloads = ~at("local").astype(bool) & ~dropped
     message = _send(queues, offloads, start, head_end, at, frame, world, uplink, lane)
-    tail_s = np.where(offloads, at("server_s") + frame.server_wait_s, 0.0)
-    answered = message.answered_s + tail_s
+    server_s = np.where(offloads, at("server_s") + frame.server_wait_s, 0.0)
+    answered = message.answered_s + server_s
 
     # The device finishes a frame by itself if the answer is not there at the last moment that still makes the deadline
     # (or, when it is latency that counts, after waiting as long as the finish itself would take: never twice too slow),
@@ -105,10 +111,11 @@ def advance(
     finish_s = at("finish_s")
     latest = frame.arrival_s + demands.deadline_s - world.guard_s - finish_s * slow
     patient = np.where(demands.for_latency, np.minimum(latest, head_end + finish_s * slow), latest)
-    due = answered if expected_s is None else frame.arrival_s + expected_s
-    imminent = (due > patient) & (due <= frame.arrival_s + demands.deadline_s) & ~demands.for_latency
+    foreseen = answered if expected_s is None else frame.arrival_s + expected_s
+    imminent = (foreseen > patient) & (foreseen <= frame.arrival_s + demands.deadline_s) & ~demands.for_latency
     may = offloads & (head_end <= patient) & (at("finish_accuracy") >= demands.min_accuracy) & np.isfinite(finish_s)
-    falls = may & (answered > patient) & ~imminent
+    due = np.where(may & ~imminent, patient, np.inf)
+    falls = answered > due
     begin = np.where(falls, np.maximum(patient, queues.finish_until_s), 0.0)
     finished = np.where(falls, begin + np.where(falls, finish_s, 0.0) * frame.slow_down, np.inf)
     pending = np.maximum(queues.finish_until_s - np.maximum(queues.finish_from_s, head_end), 0.0)
@@ -128,7 +135,7 @@ def advance(
         waited_s=waited,
         head_s=np.where(dropped, 0.0, head_end - start),
         uplink_s=np.where(offloads, message.uplink_s, 0.0),
-        server_s=tail_s,
+        server_s=server_s,
         fell_back=falls,
     )
     onward = Queues(
@@ -138,7 +145,8 @@ def advance(
         link_free_s=np.where(message.sent, message.sent_s + message.uplink_s, queues.link_free_s),
         last_sent_s=np.where(message.sent, message.sent_s, queues.last_sent_s),
     )
-    return onward, outcome, message._replace(answered_s=answered)
+    settled = message._replace(answered_s=answered, due_s=due, finish_s=np.where(offloads, finish_s * slow, 0.0))
+    return onward, outcome, settled
 
 
 class Picker:
@@ -184,4 +192,6 @@ def _send(
     idle = begin - queues.link_free_s > world.idle_s
     begin = begin + np.where(idle, np.maximum(rounds, 0.0) * frame.rtt_s, 0.0)
     left_s = uplink.finish_s(lane, begin, np.where(sent, payload, 0.0))
-    return Message(sent, sent_s, left_s + frame.rtt_s, payload, left_s - sent_s)
+    never, nothing = np.full_like(sent_s, np.inf), np.zeros_like(sent_s)
+    tail_s = np.where(offloads, at("server_s"), 0.0)
+    return Message(sent, sent_s, left_s + frame.rtt_s, payload, left_s - sent_s, never, nothing, tail_s)

@@ -107,8 +107,6 @@ class Simulation:
             now_s=now_s,
             waited_s=now_s - arrival_s,
             transfers=self.transfers,
-            finish_from_s=self.queues.finish_from_s,
-            finish_until_s=self.queues.finish_until_s,
             slow_down=self.slow_down,
             last_point=self.last_point,
         )
@@ -151,6 +149,9 @@ class Simulation:
             timed_s,
             frame.rtt_s,
             np.where(outcome.server_s > 0.0, frame.server_wait_s, self.transfers.wait_s[:, 0]),
+            message.due_s,
+            message.finish_s,
+            message.tail_s,
         )
         self.slow_down = np.where(outcome.head_s > 0.0, frame.slow_down, self.slow_down)
         self.last_point = points

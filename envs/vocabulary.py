@@ -104,7 +104,9 @@ class Transfers(NamedTuple):
     """The last R messages sent by each lane, newest first, shapes ``[B, R]``, seconds on the lane's clock.
 
     Never sent: ``sent_s`` is minus infinity and ``answered_s`` too. What an answer tells (``uplink_s``: time its bytes
-    took on the wire, ``rtt_s``, ``wait_s`` at the server) may be looked at only once ``answered_s`` has passed.
+    took on the wire, ``rtt_s``, ``wait_s`` at the server) may be looked at only once ``answered_s`` has passed. What
+    the device itself settled as it sent is known from then on: ``due_s``, at which it begins to finish the frame unless
+    it is answered (infinite: never), the ``finish_s`` this takes, and the ``tail_s`` that the server needs.
     """
 
     sent_s: Floats
@@ -113,13 +115,16 @@ class Transfers(NamedTuple):
     uplink_s: Floats
     rtt_s: Floats
     wait_s: Floats
+    due_s: Floats
+    finish_s: Floats
+    tail_s: Floats
 
     @classmethod
     def none(cls, lanes: int, window: int) -> Transfers:
         """Nothing was sent yet."""
         never = np.full((lanes, window), -np.inf)
         zero = np.zeros((lanes, window))
-        return cls(never, never.copy(), zero, zero.copy(), zero.copy(), zero.copy())
+        return cls(never, never.copy(), *(zero.copy() for _ in cls._fields[2:]))
 
     def push(self, where: Bools, *newest: Floats) -> Transfers:
         """Add a message (one value ``[B]`` a field) in the lanes ``where``; the oldest is forgotten."""
