@@ -18,12 +18,18 @@ from envs.traces import Trace
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+NEVER_S = 1e9  # "never" of a link that carries nothing: finite, so that differences of two of them stay numbers
+SLIVER_BYTES = 1e-4  # a payload is over when so little is left: a rounding error must not wait for an outage to pass
+
 
 class Uplink(Protocol):
     """What the pipeline asks of a link; ``lane`` says whose link, shapes ``[B]``, seconds and bytes."""
 
     def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
-        """Moment at which the last of ``payload`` bytes has left, given that the first may leave at ``start_s``."""
+        """Moment at which the last of ``payload`` bytes has left, given that the first may leave at ``start_s``.
+
+        NEVER_S, or ``start_s`` where that is later, if the link never carries them.
+        """
         ...
 
 
@@ -36,8 +42,9 @@ class ConstantUplink:
     def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
         """``start_s`` plus the bytes at the constant rate; a dead link never finishes."""
         rate = self.rate[lane]
-        needs = np.divide(payload, rate, out=np.full_like(payload, np.inf), where=rate > 0.0)
-        return start_s + np.where(payload > 0.0, needs, 0.0)
+        alive = rate > 0.0
+        finish = start_s + payload / np.where(alive, rate, 1.0)
+        return np.where(alive | (payload <= 0.0), finish, np.maximum(start_s, NEVER_S))
 
 
 @dataclass(frozen=True)
@@ -94,9 +101,9 @@ class TraceUplink:
         return self.bytes_until(lane, end_s) - self.bytes_until(lane, start_s)
 
     def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
-        """Earliest moment by which ``payload`` bytes have left; infinite on a link that never carries any."""
+        """Earliest moment by which ``payload`` bytes have left; NEVER_S on a link that never carries any."""
         first, span_s, span_bytes = self._span(lane)
-        target = self.bytes_until(lane, start_s) + payload
+        target = self.bytes_until(lane, start_s) + (payload - SLIVER_BYTES)
         alive = span_bytes > 0.0
         per_loop = np.where(alive, span_bytes, 1.0)
         loops = np.maximum(np.ceil(target / per_loop) - 1.0, 0.0)
@@ -107,7 +114,7 @@ class TraceUplink:
         rate = self.rate[row]
         within = np.divide(goal - self.edge_bytes[row], rate, out=np.zeros_like(rate), where=rate > 0.0)
         finish = self.edge_s[row] - self.edge_s[first] + within + loops * span_s - self.offset_s[lane]
-        return np.where(payload <= 0.0, start_s, np.where(alive, np.maximum(finish, start_s), np.inf))
+        return np.where(payload <= 0.0, start_s, np.maximum(np.where(alive, finish, NEVER_S), start_s))
 
     def rate_at(self, lane: Ints, time_s: Floats) -> Floats:
         """Bytes a second of the lane's link at that moment."""
