@@ -16,13 +16,13 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Recipe of one CNN: finetune -> rank -> sandwich -> calibrate -> export."""
+    """Recipe of one CNN: finetune -> rank -> warmup -> sandwich -> calibrate -> export."""
 
     model: str = _option("efficientnet_lite0", "which CNN: efficientnet_lite0 or cifar_resnet")
     data: str = _option("", "folder with train/<class>/*.jpg and test/<class>/*.jpg (CIFAR-10: the packed .npz files)")
     out: str = _option("runs/cnn", "folder of checkpoints and TensorBoard logs")
     resume: bool = _option(False, "go on from the checkpoints in --out")
-    until: str = _option("export", "last phase to run: finetune, rank, sandwich, calibrate, export")
+    until: str = _option("export", "last phase to run: finetune, rank, warmup, sandwich, calibrate, export")
     seed: int = _option(0, "seed of every generator")
     px: int = _option(160, "side of training crops; the net is deployed at its own input size (FixRes: larger)")
     start_px: int = _option(128, "side of crops in the first half of the sandwich phase, which costs a third less")
@@ -31,6 +31,7 @@ class TrainConfig:
     finetune_epochs: int = _option(7, "epochs of the full-width uncut net")
     finetune_lr: float = _option(5e-4, "AdamW rate of pretrained weights; the new classifier gets five times that")
     rank_steps: int = _option(160, "steps that train the channel gates")
+    warmup_steps: int = _option(300, "steps in which the bottlenecks learn to rebuild their features")
     sandwich_epochs: float = _option(14.0, "epochs of joint training of all widths and cuts")
     sandwich_lr: float = _option(3e-4, "AdamW rate of the CNN in the sandwich phase; bottlenecks get five times that")
     weight_decay: float = _option(0.02, "AdamW weight decay")

@@ -1,4 +1,4 @@
-"""Train a CNN with all its operating points: finetune -> rank -> sandwich -> calibrate -> export.
+"""Train a CNN with all its operating points: finetune -> rank -> warmup -> sandwich -> calibrate -> export.
 
 python -m compression.train --model efficientnet_lite0 --data DIR --out runs/lite0 [--resume]
 """
@@ -22,6 +22,7 @@ from compression.pictures import Ints, Pictures, load_pictures, split
 from compression.rank import learn_gates
 from compression.sandwich import sandwich
 from compression.system import SplitNet
+from compression.warmup import warm_bottlenecks
 from models.efficientnet_lite0 import EfficientNetLite0
 from models.imagenet import load_imagenet
 from models.registry import build, weights_path
@@ -85,6 +86,9 @@ def main(config: TrainConfig) -> None:
     teacher.load_state_dict(net.state_dict())
     teacher = teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     system = SplitNet(net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not _phase(config, "warmup", system):
+        warm_bottlenecks(system, pictures, index, config, device)
+        _finish(config, "warmup", system)
     if not _phase(config, "sandwich", system):
         sandwich(system, teacher, pictures, index, config, device)
         _finish(config, "sandwich", system)

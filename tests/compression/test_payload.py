@@ -1,0 +1,132 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compression.errors import PayloadError
+from compression.knobs import CutSpec, Knobs
+from compression.payload import HEADER_BYTES, MAX_BYTES, body_bytes, pack_payload, unpack_payload
+
+CUT = CutSpec(partition=2, channels=4, height=2, width=3)
+CUTS = {2: CUT}
+TAG = 0xBEEF
+
+
+def payload_of(region=1.0, bits=2, ratio=1.0):
+    knobs = Knobs(2, ratio, region, bits)
+    shape = (CUT.kept_channels(ratio), CUT.height, CUT.width)
+    codes = (np.arange(np.prod(shape)).reshape(shape) % 2**bits).astype(np.uint8)
+    mask = np.ones(shape[1:], dtype=np.bool_)
+    if region < 1.0:
+        mask[:, 0] = mask[0, 1] = True
+        mask[0, 2] = mask[1, 1] = mask[1, 2] = False
+    return pack_payload(codes, mask, knobs, CUT, TAG), codes, mask, knobs
+
+
+# Golden vectors: these bytes must decode to the same codes on every machine and in every later version.
+GOLDEN = [
+    (1.0, 1, 1.0, "a92cefbe", "aaaaaa"),
+    (1.0, 2, 1.0, "a92defbe", "e4e4e4e4e4e4"),
+    (0.5, 4, 0.5, "a826efbe", "0b106397"),
+]
+
+
+@pytest.mark.parametrize(("region", "bits", "ratio", "start", "body"), GOLDEN)
+def test_golden_vectors(region, bits, ratio, start, body):
+    payload, codes, mask, knobs = payload_of(region, bits, ratio)
+    assert payload[:4].hex() == start
+    assert payload[HEADER_BYTES:].hex() == body
+    first = bytes.fromhex(start)
+    assert payload[4:8] == struct.pack("<I", zlib.crc32(bytes.fromhex(body), zlib.crc32(first)))
+    found, where, read = unpack_payload(payload, CUTS, TAG)
+    assert read == knobs
+    assert np.array_equal(where, mask)
+    assert np.array_equal(found, codes * mask)
+
+
+def test_map_of_positions_is_charged():
+    assert body_bytes(CUT, Knobs(2, 1.0, 0.5, 8)) == 1 + 4 * 3
+    assert body_bytes(CUT, Knobs(2, 1.0, 1.0, 8)) == 4 * 6
+
+
+@given(st.integers(0, 200), st.integers(1, 255))
+def test_every_flipped_byte_is_noticed(where, flip):
+    payload = bytearray(payload_of()[0])
+    payload[where % len(payload)] ^= flip
+    with pytest.raises(PayloadError):
+        unpack_payload(bytes(payload), CUTS, TAG)
+
+
+def test_every_truncation_is_noticed():
+    payload = payload_of(region=0.5)[0]
+    for length in range(len(payload)):
+        with pytest.raises(PayloadError):
+            unpack_payload(payload[:length], CUTS, TAG)
+
+
+@given(st.binary(max_size=80))
+def test_foreign_bytes_are_refused(data):
+    with pytest.raises(PayloadError):
+        unpack_payload(data, CUTS, TAG)
+
+
+def forged(first, second, body, tag=TAG):
+    start = struct.pack("<BBH", first, second, tag)
+    return start + struct.pack("<I", zlib.crc32(body, zlib.crc32(start))) + body
+
+
+def test_payload_of_other_weights_is_refused():
+    with pytest.raises(PayloadError, match="weights"):
+        unpack_payload(payload_of()[0], CUTS, TAG + 1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"\0" * (MAX_BYTES + 1), "bytes"),
+        (forged(0xA9, 0x0D, b"123456"), "partition 0"),
+        (forged(0xA9, 0x5D, b"123456"), "no partition 5"),
+        (forged(0xA9, 0x2D, b"12345"), "expected 6 plain bytes"),
+        (forged(0xAF, 0x2D, b"123456"), "unknown entropy method"),
+        (forged(0xA8, 0x2D, b"\xff123"), "map marks 8|map marks 6"),
+        (forged(0xA8, 0x2D, b"\x3f123"), "map marks 6"),
+        (forged(0xAB, 0x2D, b"no frame"), "zstd"),
+    ],
+)
+def test_forged_headers_are_refused(payload, reason):
+    with pytest.raises(PayloadError, match=reason):
+        unpack_payload(payload, CUTS, TAG)
+
+
+def bomb(size):
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        3, write_content_size=True, write_dict_id=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(b"\0" * size)
+
+
+def test_decompression_bomb_is_refused_before_it_is_unpacked():
+    frame = bomb(1 << 28)
+    assert len(frame) < MAX_BYTES
+    with pytest.raises(PayloadError, match="268435456"):
+        unpack_payload(forged(0xAB, 0x2D, frame), CUTS, TAG)
+
+
+def test_zstd_is_used_where_it_helps():
+    cut = CutSpec(2, 40, 14, 14)
+    codes, mask = np.zeros((40, 14, 14), dtype=np.uint8), np.ones((14, 14), dtype=np.bool_)
+    payload = pack_payload(codes, mask, Knobs(2, 1.0, 1.0, 8), cut, TAG)
+    assert len(payload) < 60
+    assert np.array_equal(unpack_payload(payload, {2: cut}, TAG)[0], codes)
+
+
+def test_wrong_shapes_are_the_callers_fault():
+    knobs = Knobs(2, 1.0, 0.5, 2)
+    with pytest.raises(ValueError, match="expected codes"):
+        pack_payload(np.zeros((3, 2, 3), np.uint8), np.ones((2, 3), np.bool_), knobs, CUT, TAG)
+    with pytest.raises(ValueError, match="mask keeps 6"):
+        pack_payload(np.zeros((4, 2, 3), np.uint8), np.ones((2, 3), np.bool_), knobs, CUT, TAG)
