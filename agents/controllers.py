@@ -1,0 +1,154 @@
+"""The rules a learned controller is compared with, all deciding from the same observation as it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from agents.lookahead import Outlook, regret
+from envs.link import ConstantUplink
+from envs.observation import Observation
+from envs.pipeline import Frame, Queues
+from envs.vocabulary import Bools, Demands, Floats, Ints
+from envs.world import World
+from profiling.table import PointTable
+
+
+class Controller(Protocol):
+    """Chooses one operating point a lane. All that a controller may know of the past is in the observation."""
+
+    name: str
+
+    def predict(self, observation: Observation) -> Ints:
+        """Row of the chosen point, ``[B]``, within the observation's mask."""
+        ...
+
+
+@dataclass(frozen=True)
+class Static:
+    """Always the same point; where the mask forbids it, the allowed point nearest in device time."""
+
+    name: str
+    row: int
+
+    def predict(self, observation: Observation) -> Ints:
+        """The point, or its stand-in where it is masked."""
+        head = observation.of_points("head_s")
+        away = np.where(observation.mask, np.abs(head - head[:, [self.row]]), np.inf)
+        away[:, self.row] = np.where(observation.mask[:, self.row], -1.0, away[:, self.row])
+        return np.argmin(away, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup:
+    """The best point by a table, should the link stay as the harmonic mean says.
+
+    Among the points whose predicted latency, plus ``margin_s``, fits the deadline at ``safety`` times the estimated
+    goodput and whose device time is at most ``device_share`` of the frame period: the most accurate one (or, when
+    latency counts, the quickest). Where none fits, the quickest. ``candidates`` restricts it, ``[A]``.
+    """
+
+    name: str
+    safety: float = 1.0
+    margin_s: float = 0.0
+    device_share: float = np.inf
+    candidates: Bools | None = None
+    quickest: bool = False
+
+    def predict(self, observation: Observation) -> Ints:
+        """The table's best point, ``[B]``."""
+        mask = observation.mask if self.candidates is None else _within(observation.mask, self.candidates)
+        slower = observation.of_points("payload") / observation.of("goodput")[:, None] * (1.0 / self.safety - 1.0)
+        latency = observation.of_points("latency_s") + slower
+        fits = latency + self.margin_s <= observation.of("deadline_s")[:, None]
+        fits &= observation.of_points("head_s") <= self.device_share * observation.of("period_s")[:, None]
+        fits &= mask
+        by_latency = (observation.of("for_latency")[:, None] > 0.0) | self.quickest
+        worth = np.where(by_latency, -latency, observation.of_points("accuracy") - 1e-6 * latency)
+        quickest = np.where(mask, -latency, -np.inf)
+        some = fits.any(axis=1)
+        return np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), quickest.argmax(axis=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mpc:
+    """Model-predictive control: the best plan for the next ``horizon`` frames on a link believed constant.
+
+    Its model is the pipeline itself. ``safety`` scales the estimated goodput, ``margin_s`` shortens the deadline that it
+    plans for, ``queue_cost`` prices work left queued at the horizon. ``true_rate`` gives it the true bandwidth of the
+    moment in bytes a second, ``[B]``, in place of the estimate.
+    """
+
+    name: str
+    table: PointTable
+    world: World
+    horizon: int = 6
+    width: int = 6
+    safety: float = 1.0
+    margin_s: float = 0.0
+    queue_cost: float = 1.0
+    true_rate: Callable[[], Floats] | None = None
+
+    def predict(self, observation: Observation) -> Ints:
+        """First point of the best plan, ``[B]``."""
+        outlook = believed(observation, self.table, self.world, self.safety, self.margin_s)
+        if self.true_rate is not None:
+            rate = self.true_rate() * self.safety
+            outlook = Outlook(**{**vars(outlook), "uplink": ConstantUplink(rate)})
+        return np.argmin(regret(outlook, self.horizon, self.width, self.queue_cost), axis=1)
+
+
+def believed(
+    observation: Observation, table: PointTable, world: World, safety: float = 1.0, margin_s: float = 0.0
+) -> Outlook:
+    """What the observation says of the world, as if it stayed so; the clock starts at the decision."""
+
+    def told(name: str) -> Floats:
+        return observation.of(name).astype(np.float64)
+
+    lanes = len(observation.state)
+    zero = np.zeros(lanes)
+    finish_from = told("finish_due_s")
+    queues = Queues(
+        device_free_s=zero,
+        finish_from_s=finish_from,
+        finish_until_s=finish_from + told("finish_pending_s"),
+        link_free_s=told("link_queue_s") + told("stalled_s"),
+        last_sent_s=-told("since_sent_s"),
+    )
+    first_arrival, period = -told("waited_s"), told("period_s")
+    rtt, slow, wait = told("rtt_s"), told("slow_down"), told("server_wait_s")
+
+    def frame_ahead(h: int) -> Frame:
+        return Frame(first_arrival + h * period, rtt, rtt, slow, wait, zero)
+
+    demands = Demands(period, told("deadline_s") - margin_s, zero, told("for_latency") > 0.0)
+    uplink = ConstantUplink(told("goodput") * safety)
+    return Outlook(
+        queues=queues,
+        frame_ahead=frame_ahead,
+        table=table,
+        demands=demands,
+        world=world,
+        uplink=uplink,
+        lane=np.arange(lanes),
+        mask=observation.mask,
+    )
+
+
+def _within(mask: Bools, candidates: Bools) -> Bools:
+    narrowed = mask & candidates
+    return np.where(narrowed.any(axis=1, keepdims=True), narrowed, mask)
+
+
+def uncompressed(table: PointTable) -> Bools:
+    """The widest point with the most bits of each partition, ``[A]``: what a partitioning alone may choose from."""
+    rank = np.lexsort((table.bits, table.region_ratio, table.channel_ratio))
+    chosen = np.zeros(table.size, dtype=bool)
+    for partition in np.unique(table.partition):
+        rows = rank[table.partition[rank] == partition]
+        chosen[rows[-1]] = True
+    return chosen
