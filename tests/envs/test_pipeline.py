@@ -283,7 +283,7 @@ def test_ramp_of_an_idle_connection(payload: float, idle_s: float, rounds: int) 
 
 
 def test_frames_in_a_row_share_device_and_link() -> None:
-    """Every 40 ms one of 50 ms: each waits 10 ms longer, until one cannot be ready in 105 ms; a drop gives back 50 ms."""
+    """Every 40 ms one of 50 ms: each waits 10 ms longer, until one cannot be ready in 105 ms; a drop saves 50 ms."""
     queues, by = IDLE, []
     for k in range(12):
         queues, outcome, _ = play(LOCAL, arrival_s=k * 0.040, queues=queues, demand=Demand(deadline_s=0.105))
