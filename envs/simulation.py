@@ -180,7 +180,8 @@ class Simulation:
     def _widen(self, length: int) -> None:
         short = length - self._course.rtt_s.shape[1]
         if short > 0:
-            self._course = Course(*(np.pad(values, ((0, 0), (0, short))) for values in self._course))
+            # Transposed in memory: the lanes of one frame lie side by side, and are read together.
+            self._course = Course(*(np.pad(values.T, ((0, short), (0, 0))).T for values in self._course))
 
 
 VARIED = {"head_s": 0, "finish_s": 0, "server_s": 1, "bytes_mean": 2}  # columns, and which factor each follows

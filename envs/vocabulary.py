@@ -122,12 +122,15 @@ class Transfers(NamedTuple):
     @classmethod
     def none(cls, lanes: int, window: int) -> Transfers:
         """Nothing was sent yet."""
-        never = np.full((lanes, window), -np.inf)
-        zero = np.zeros((lanes, window))
-        return cls(never, never.copy(), *(zero.copy() for _ in cls._fields[2:]))
+        columns = np.zeros((len(cls._fields), window, lanes))  # a slot's lanes side by side: they are computed together
+        columns[:2] = -np.inf
+        return cls(*columns.transpose(0, 2, 1))
 
     def push(self, where: Bools, *newest: Floats) -> Transfers:
         """Add a message (one value ``[B]`` a field) in the lanes ``where``; the oldest is forgotten."""
-        rows = where[:, None]
-        shifted = (np.concatenate([new[:, None], old[:, :-1]], axis=1) for new, old in zip(newest, self, strict=True))
-        return Transfers(*(np.where(rows, new, old) for new, old in zip(shifted, self, strict=True)))
+        pushed = np.empty((len(self), *self.payload.T.shape))
+        for new, old, onto in zip(newest, self, pushed, strict=True):
+            onto[0] = new
+            onto[1:] = old.T[:-1]
+            np.copyto(onto, old.T, where=~where)
+        return Transfers(*pushed.transpose(0, 2, 1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.observation import POINT_FIELDS, STATE_FIELDS, Observation, Situation, believe, observe, unflatten
+from envs.belief import believe
+from envs.observation import POINT_FIELDS, STATE_FIELDS, Observation, Situation, observe, unflatten
 from envs.vocabulary import Demand, Demands, Transfers
 from tests.envs.small import CUT, IMAGE, LOCAL, TABLE
 

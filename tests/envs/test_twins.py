@@ -25,7 +25,7 @@ from envs.traces import Trace
 from envs.vocabulary import Demand
 from tests.profiles import synthetic_profile
 
-LANES, SEED, STEPS = 3, 11, 100
+LANES, SEED, STEPS = 7, 11, 100
 
 
 def waves(name: str, mbps: list[float]) -> Trace:
