@@ -19,7 +19,7 @@ class TrainConfig:
     """Recipe of one CNN: finetune -> rank -> warmup -> sandwich -> calibrate -> export."""
 
     model: str = _option("efficientnet_lite0", "which CNN: efficientnet_lite0 or cifar_resnet")
-    data: str = _option("", "folder with train/<class>/*.jpg and test/<class>/*.jpg (CIFAR-10: the packed .npz files)")
+    data: str = _option("", "folder with train/<class>/*.jpg, or a packed .npz file of training pictures (CIFAR-10)")
     out: str = _option("runs/cnn", "folder of checkpoints and TensorBoard logs")
     resume: bool = _option(False, "go on from the checkpoints in --out")
     until: str = _option("export", "last phase to run: finetune, rank, warmup, sandwich, calibrate, export")

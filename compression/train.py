@@ -18,6 +18,7 @@ from compression.finetune import finetune
 from compression.heap import keep_heap
 from compression.loop import load_checkpoint, save_checkpoint, seed_everything
 from compression.measure import top1
+from compression.packed import load_packed
 from compression.pictures import Ints, Pictures, load_pictures, split
 from compression.rank import learn_gates
 from compression.sandwich import sandwich
@@ -31,6 +32,12 @@ from models.weights import save_weights
 
 CACHE_PX = 256  # crops of 35 % of the area are still 151 px wide, close to the 160 px trained on
 CALIBRATION = 1024  # pictures: statistics change by less than 1 % of a deviation beyond that
+
+
+def _training_pictures(config: TrainConfig, px: int) -> Pictures:
+    """Training pictures squashed to `px`; those of a packed file at the size they have."""
+    data = Path(config.data)
+    return load_packed(data) if data.suffix == ".npz" else load_pictures(data / "train", px)
 
 
 def _phase(config: TrainConfig, name: str, module: nn.Module) -> bool:
@@ -60,7 +67,7 @@ def _train_cnn(net: SlimNet, pictures: Pictures, index: Ints, config: TrainConfi
 
 def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> tuple[Pictures, Pictures]:
     """Pictures at the deployed size: some of those trained on, and those held out."""
-    full = load_pictures(Path(config.data) / "train", px)
+    full = _training_pictures(config, px)
     some = index[:: max(1, len(index) // CALIBRATION)]
     return (
         Pictures(full.images[some], full.labels[some], full.classes),
@@ -75,7 +82,7 @@ def main(config: TrainConfig) -> None:
     torch.set_num_threads(config.threads)
     seed_everything(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pictures = load_pictures(Path(config.data) / "train", CACHE_PX)
+    pictures = _training_pictures(config, CACHE_PX)
     index, held = split(pictures.labels, config.holdout, config.seed)
     net = build(config.model, len(pictures.classes))
     if isinstance(net, EfficientNetLite0):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.depthwise import depthwise, same_padding
 from models.graph import Builder
-from models.slim import SlimNet, WidthNorm, inner_channels, pointwise, ranking, sets_from, width_of
+from models.slim import SlimNet, WidthNorm, inner_channels, permute_norm, pointwise, ranking, sets_from, width_of
 
 __all__ = ["BLOCKS", "CUTS", "EfficientNetLite0", "MBConv"]
 
@@ -181,18 +181,18 @@ class EfficientNetLite0(SlimNet):
             if name == "last":
                 self.last.copy_(self.last[order])
                 self.classifier.weight.copy_(self.classifier.weight[:, order])
-                _permute_norm(self.last_norm, order)
+                permute_norm(self.last_norm, order)
                 continue
             block = self.blocks[int(name.split(".")[1])]
             assert isinstance(block, MBConv)
             if block.spec.expand > 1:
                 block.expand.copy_(block.expand[order])
-                _permute_norm(block.norm0, order)
+                permute_norm(block.norm0, order)
             else:  # block 1 has no expansion of its own: its inner channels are the stem's
                 self.stem.copy_(self.stem[order])
-                _permute_norm(self.stem_norm, order)
+                permute_norm(self.stem_norm, order)
             block.spatial.copy_(block.spatial[order])
-            _permute_norm(block.norm1, order)
+            permute_norm(block.norm1, order)
             block.project.copy_(block.project[:, order])
 
 
@@ -207,13 +207,3 @@ def _build_block(builder: Builder, x: str, block: nn.Module, width_set: str) -> 
     y = builder.conv(y, block.spatial[:inner], block.norm1.norms[width_set], spec.stride, pads, inner, relu6=True)
     y = builder.conv(y, block.project[:, :inner], block.norm2.norms[width_set])
     return builder.add(y, x) if spec.stride == 1 and spec.inputs == spec.outputs else y
-
-
-def _permute_norm(norm: WidthNorm, order: Tensor) -> None:
-    """Permute the full-width sets and seed the slimmed ones with the first channels of `r100`."""
-    full = norm.norms["r100"]
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        source = getattr(full, name)[order].clone()
-        for other in norm.norms.values():
-            target = getattr(other, name)
-            target.copy_(source[: len(target)])

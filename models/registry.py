@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from models.cifar_resnet import CifarResNet
 from models.efficientnet_lite0 import EfficientNetLite0
 from models.slim import SlimNet
 
 __all__ = ["MODELS", "build", "weights_path"]
 
-MODELS: dict[str, Callable[[int], SlimNet]] = {"efficientnet_lite0": EfficientNetLite0}
+MODELS: dict[str, Callable[[int], SlimNet]] = {"efficientnet_lite0": EfficientNetLite0, "cifar_resnet": CifarResNet}
 
 
 def build(name: str, classes: int) -> SlimNet:

@@ -17,7 +17,19 @@ from torch import Tensor, nn
 
 from models.graph import Builder
 
-__all__ = ["RATIOS", "SlimNet", "WidthNorm", "inner_channels", "set_of_partition", "set_of_ratio", "width_of"]
+__all__ = [
+    "RATIOS",
+    "SlimNet",
+    "WidthNorm",
+    "inner_channels",
+    "permute_norm",
+    "pointwise",
+    "ranking",
+    "set_of_partition",
+    "set_of_ratio",
+    "sets_from",
+    "width_of",
+]
 
 RATIOS = (0.25, 0.5, 0.75, 1.0)
 MOMENTUM = 0.1  # EfficientNet's 0.01 lags so far behind in short training that evaluation collapses
@@ -138,3 +150,14 @@ def sets_from(block: int, cuts: Sequence[int]) -> list[str]:
 def ranking(gate: Tensor) -> Tensor:
     """Order of channels, most attended first; ties keep their order so that the result is the same everywhere."""
     return torch.argsort(gate.detach().abs(), descending=True, stable=True)
+
+
+@torch.no_grad()
+def permute_norm(norm: WidthNorm, order: Tensor) -> None:
+    """Permute the full-width sets and seed the slimmed ones with the first channels of `r100`."""
+    full = norm.norms["r100"]
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        source = getattr(full, name)[order].clone()
+        for other in norm.norms.values():
+            target = getattr(other, name)
+            target.copy_(source[: len(target)])

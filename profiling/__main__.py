@@ -2,6 +2,9 @@
 
 python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
 python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
+    python -m profiling report --profile NAME [--plot FILE]                what the profile shows
+    python -m profiling switching --profile NAME                           cost of changing the operating point
+    python -m profiling export --profile NAME --out DIR                    ONNX models of heads, tails and fallbacks
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from compression.deploy import export
@@ -21,6 +25,8 @@ from profiling.assemble import assemble, profile_path
 from profiling.clock import machine_facts
 from profiling.flagship import load_trained
 from profiling.latency import measure_latency
+from profiling.report import plot, report
+from profiling.switching import time_switching
 
 
 def _accuracy(options: argparse.Namespace) -> None:
@@ -64,6 +70,20 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{len(paths)} ONNX models, {sum(p.stat().st_size for p in paths) / 2**20:.1f} MiB, in {options.out}")
 
 
+def _report(options: argparse.Namespace) -> None:
+    profile = profiles.load(options.profile)
+    print(report(profile))
+    if options.plot:
+        plot(profile, Path(options.plot))
+
+
+def _switching(options: argparse.Namespace) -> None:
+    constant, drawn = time_switching(load_trained(options.profile), options.threads)
+    same, new = np.mean(constant.times_s), np.mean(drawn.times_s)
+    print(f"head and encode, mean of {len(drawn.times_s)} frames: {1e3 * same:.2f} ms staying at a point,")
+    print(f"{1e3 * new:.2f} ms with another point every frame: {1e3 * (new - same):+.2f} ms, no load, no retraining")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m profiling", description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True)
@@ -88,6 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--rounds", type=int, default=6, help="interleaved rounds")
     latency.add_argument("--runs", type=int, default=5, help="timed runs a round, after three to warm up")
     latency.set_defaults(run=_latency)
+    text = verbs.add_parser("report", help="what the profile shows, and its rate-accuracy plot")
+    text.add_argument("--profile", required=True, help="name of the CNN, or a profile file")
+    text.add_argument("--plot", default="", help="picture to write")
+    text.set_defaults(run=_report)
+    switching = verbs.add_parser("switching", help="time going from one operating point to another")
+    switching.add_argument("--profile", required=True, help="name of the CNN")
+    switching.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="ONNX Runtime threads")
+    switching.set_defaults(run=_switching)
     models = verbs.add_parser("export", help="write the ONNX models of every head, tail and fallback")
     models.add_argument("--profile", required=True, help="name of the CNN")
     models.add_argument("--out", required=True, help="folder to write to")

@@ -66,6 +66,16 @@ def test_folded_graph_equals_the_module(net, ratio):
         torch.testing.assert_close(graph.run(image)[0], net(image, width_set), rtol=1e-3, atol=1e-4)
 
 
+def test_low_precision_graph_stays_close(net):
+    builder = Builder((3, 64, 64))
+    graph = builder.finish(net.build_tail(builder, net.build_head(builder, "r100", 0), "r100", 0))
+    image = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        exact = graph.run(image)[0]
+        low = graph.to(torch.bfloat16).run(image.bfloat16().contiguous(memory_format=torch.channels_last))[0].float()
+    assert float((low - exact).abs().max()) < 0.05 * float(exact.abs().max())
+
+
 def test_head_and_tail_join_to_the_whole(net):
     image = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():

@@ -1,0 +1,154 @@
+"""A small residual CNN for 32 px pictures (CIFAR-10), slimmable like the flagship.
+
+Six blocks of two 3x3 convolutions; the channels between the two are the inner ones, which shrink with the ratio.
+Blocks are linear at their end, as MBConv's are, so that a feature is not clipped before it is compressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.graph import Builder
+from models.slim import SlimNet, WidthNorm, inner_channels, permute_norm, ranking, sets_from, width_of
+
+__all__ = ["CifarResNet"]
+
+EPS = 1e-3
+STEM = 32
+CUTS = (2, 4)
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """One residual block; without a skip where it changes the shape."""
+
+    inputs: int
+    outputs: int
+    stride: int
+
+    @property
+    def skips(self) -> bool:
+        """Whether input and output have one shape."""
+        return self.stride == 1 and self.inputs == self.outputs
+
+
+BLOCKS = (
+    BlockSpec(32, 32, 1), BlockSpec(32, 32, 1), BlockSpec(32, 64, 2),
+    BlockSpec(64, 64, 1), BlockSpec(64, 96, 2), BlockSpec(96, 96, 1),
+)  # fmt: skip
+
+
+class Block(nn.Module):
+    """3x3 to the inner channels, 3x3 to the outputs."""
+
+    def __init__(self, spec: BlockSpec, sets: Sequence[str]) -> None:
+        super().__init__()
+        self.spec, self.inner = spec, spec.outputs
+        self.first = nn.Parameter(torch.empty(self.inner, spec.inputs, 3, 3))
+        self.norm1 = WidthNorm(self.inner, sets, slim=True, eps=EPS)
+        self.second = nn.Parameter(torch.empty(spec.outputs, self.inner, 3, 3))
+        self.norm2 = WidthNorm(spec.outputs, sets, slim=False, eps=EPS)
+        self.gate: Tensor | None = None
+
+    def forward(self, x: Tensor, width_set: str) -> Tensor:
+        """Feature `[B, inputs, H, W]` at one width set."""
+        inner = inner_channels(self.inner, width_of(width_set))
+        y = F.conv2d(x, self.first[:inner], stride=self.spec.stride, padding=1)
+        y = F.relu6(self.norm1(y, width_set))
+        if self.gate is not None:
+            y = y * self.gate.to(y.dtype).view(1, -1, 1, 1)
+        y = self.norm2(F.conv2d(y, self.second[:, :inner], padding=1), width_set)
+        return torch.add(y, x) if self.spec.skips else y
+
+    def build(self, builder: Builder, x: str, width_set: str) -> str:
+        """Append the folded block."""
+        inner, pads = inner_channels(self.inner, width_of(width_set)), (1, 1, 1, 1)
+        norm1, norm2 = self.norm1.norms[width_set], self.norm2.norms[width_set]
+        y = builder.conv(x, self.first[:inner], norm1, self.spec.stride, pads, relu6=True)
+        y = builder.conv(y, self.second[:, :inner], norm2, 1, pads)
+        return builder.add(y, x) if self.spec.skips else y
+
+
+class CifarResNet(SlimNet):
+    """Features: block 2 32x32x32, block 4 64x16x16, block 6 96x8x8."""
+
+    name = "cifar_resnet"
+    input_px = 32
+
+    def __init__(self, classes: int = 10, cuts: Sequence[int] = CUTS) -> None:
+        super().__init__()
+        self.classes, self.cuts = classes, tuple(cuts)
+        self.stem = nn.Parameter(torch.empty(STEM, 3, 3, 3))
+        self.stem_norm = WidthNorm(STEM, sets_from(0, ()), slim=False, eps=EPS)
+        self.blocks = nn.ModuleList(Block(s, sets_from(i, self.cuts)) for i, s in enumerate(BLOCKS, start=1))
+        self.classifier = nn.Linear(BLOCKS[-1].outputs, classes)
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                nn.init.kaiming_normal_(parameter, mode="fan_out")
+
+    @property
+    def blocks_count(self) -> int:
+        """Six."""
+        return len(BLOCKS)
+
+    def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:
+        """Image `[B, 3, H, W]` in [-1, 1] through the stem and `stop` blocks."""
+        y = F.relu6(self.stem_norm(F.conv2d(image, self.stem, padding=1), width_set))
+        return self.middle(y, width_set, 0, stop)
+
+    def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:
+        """Blocks `start` to `stop`."""
+        for block in self.blocks[start:stop]:
+            feature = block(feature, width_set)
+        return feature
+
+    def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
+        """Feature after `start` blocks to logits."""
+        y = self.middle(feature, width_set, start, len(self.blocks))
+        return F.linear(y.mean(dim=(2, 3)), self.classifier.weight, self.classifier.bias)
+
+    def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
+        """Append the folded stem and first `stop` blocks."""
+        y = builder.conv("x", self.stem, self.stem_norm.norms[width_set], 1, (1, 1, 1, 1), relu6=True)
+        for block in self.blocks[:stop]:
+            assert isinstance(block, Block)
+            y = block.build(builder, y, width_set)
+        return y
+
+    def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
+        """Append the folded blocks from `start` on, and the classifier."""
+        y = feature
+        for block in self.blocks[start:]:
+            assert isinstance(block, Block)
+            y = block.build(builder, y, width_set)
+        return builder.linear(builder.mean(y), self.classifier.weight, self.classifier.bias)
+
+    def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:
+        """Channels, height, width after `cut` blocks."""
+        side = px
+        for spec in BLOCKS[:cut]:
+            side = -(-side // spec.stride)
+        return BLOCKS[cut - 1].outputs if cut else STEM, side, side
+
+    def gated(self) -> dict[str, Any]:
+        """Every block."""
+        return {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
+
+    def inner_of(self, name: str) -> int:
+        """Inner channels of a gated module."""
+        return int(self.gated()[name].inner)
+
+    @torch.no_grad()
+    def rank(self, gates: dict[str, Tensor]) -> None:
+        """Permute inner channels, larger gates first; the function at full width stays the same."""
+        for name, gate in gates.items():
+            block, order = self.gated()[name], ranking(gate)
+            block.first.copy_(block.first[order])
+            permute_norm(block.norm1, order)
+            block.second.copy_(block.second[:, order])
