@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -50,12 +48,12 @@ def _calibrate_ratio(system: SplitNet, ratio: float, images: Bytes) -> None:
 
 def _calibrate_tail(system: SplitNet, partition: int, images: Bytes, rng: np.random.Generator) -> None:
     """Decoder and tail over the mixture of ratios, bits and regions they serve."""
-    ratios: Iterator[float] = iter(np.resize(RATIOS, len(images)).tolist())
 
     def run(image: Tensor) -> None:
         rows = torch.from_numpy(rng.integers(len(BITS), size=len(image)))
         share = torch.from_numpy(np.where(rng.random(len(image)) < 0.3, 0.5, 1.0))
-        system.cut(image, partition, next(ratios), rows.to(image.device), share.to(image.device))
+        sizes = [len(part) for part in np.array_split(np.arange(len(image)), len(RATIOS))]
+        system.mixed_cut(image, partition, sizes, rows.to(image.device), share.to(image.device))
 
     norms = _norms_of(system.net, set_of_partition(partition)) + _decoder_norms(system.bottleneck(partition))
     recalibrate(run, norms, images)

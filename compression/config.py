@@ -25,7 +25,7 @@ class TrainConfig:
     until: str = _option("export", "last phase to run: finetune, rank, warmup, sandwich, calibrate, export")
     seed: int = _option(0, "seed of every generator")
     px: int = _option(160, "side of training crops; the net is deployed at its own input size (FixRes: larger)")
-    start_px: int = _option(128, "side of crops in the first half of the sandwich phase, which costs a third less")
+    start_px: int = _option(128, "side of crops in the first 70 % of the sandwich phase, which costs a third less")
     batch: int = _option(32, "pictures a step")
     holdout: float = _option(0.1, "share of the training pictures kept for validation")
     finetune_epochs: int = _option(7, "epochs of the full-width uncut net")

@@ -1,9 +1,9 @@
 """Phase 3: one training run for every width, cut, region and bit width (sandwich rule, self-distillation).
 
 A step sums four losses: the full-width uncut net (every other step, in turn on clean pictures and on pictures from
-JPEG or WebP), one slim device-only net, and two random cuts. Bits and region are drawn picture by picture, so that a
-tail's BatchNorm sees in each batch the mixture it will serve. The target is half the label, half the answer of
-the frozen fine-tuned net to the same crop.
+JPEG or WebP), one slim device-only net, and two random cuts. Bits and region are drawn picture by picture, and ratios
+for parts of the batch, so that a tail's BatchNorm sees in each batch the mixture it will serve. The target is half
+the label, half the answer of the frozen fine-tuned net to the same crop.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from models.slim import SlimNet
 __all__ = ["sandwich"]
 
 SLIM_SHARES = (0.45, 0.30, 0.25)  # device-only draws of ratio 0.25, 0.5, 0.75: the narrowest is farthest from its start
-RATIO_SHARES = (0.25, 0.25, 0.2, 0.3)
+RATIO_SHARES = (0.19, 0.22, 0.25, 0.34)  # of a batch at a cut, by ratio
 BIT_SHARES = (0.3, 0.35, 0.25, 0.1)
 REGION_SHARE = 0.3  # share of pictures that send half the positions
 TEACHER = 0.5  # weight of the teacher's answer in the target
 CUTS_A_STEP = 2
+SMALL_UNTIL = 0.7  # share of the phase that runs on small crops
 
 
 def _optimizer(system: SplitNet, config: TrainConfig) -> torch.optim.Optimizer:
@@ -78,13 +79,18 @@ def _losses(
     backward(f"device-{ratio}", logits, 0.7)
     partitions = rng.choice(len(system.net.cuts), size=CUTS_A_STEP, replace=False) + 1
     for partition in partitions.tolist():
-        ratio = float(rng.choice(RATIOS, p=RATIO_SHARES))
         rows = torch.from_numpy(rng.choice(len(BITS), size=len(image), p=BIT_SHARES)).to(device)
         share = torch.from_numpy(np.where(rng.random(len(image)) < REGION_SHARE, 0.5, 1.0)).to(device)
         with autocast(device):
-            logits = system.cut(image, partition, ratio, rows, share)
+            logits = system.mixed_cut(image, partition, _sizes(len(image)), rows, share)
         backward(f"cut-{partition}", logits, 0.7)
     return losses
+
+
+def _sizes(batch: int) -> list[int]:
+    """How many pictures of a batch run at each ratio."""
+    edges = [round(batch * sum(RATIO_SHARES[: i + 1])) for i in range(len(RATIOS))]
+    return [edge - before for before, edge in zip([0, *edges], edges, strict=False)]
 
 
 def _target(teacher: SlimNet, image: Tensor, label: Tensor) -> Tensor:
@@ -113,7 +119,7 @@ def sandwich(
     epoch = progress.done // per_epoch
     fraction = progress.done / steps
     while fraction < 1.0:
-        style = CropStyle(config.start_px if fraction < 0.5 else config.px)
+        style = CropStyle(config.start_px if fraction < SMALL_UNTIL else config.px)
         for image, label in batches(pictures, index, config.batch, style, config.seed + 2, epoch):
             step = progress.done
             rng = np.random.default_rng((config.seed, 3, step))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from compression.bottleneck import Bottleneck, BottleneckSpec
 from compression.knobs import BITS, Knobs
-from models.slim import SlimNet, set_of_partition, set_of_ratio
+from models.slim import RATIOS, SlimNet, set_of_partition, set_of_ratio
 
 __all__ = ["SplitNet", "split_net_specs"]
 
@@ -81,6 +83,20 @@ class SplitNet(nn.Module):
         """Logits through a cut, differentiable. `rows` `[B]` index into BITS, `share` `[B]` region ratio."""
         _, y, score = self.head(image, partition, ratio)
         return self.tail(self.bottleneck(partition).squeeze(y, score, rows, share), partition)
+
+    def mixed_cut(self, image: Tensor, partition: int, sizes: Sequence[int], rows: Tensor, share: Tensor) -> Tensor:
+        """Logits through a cut with a different ratio for each part of the batch.
+
+        One tail serves every ratio, so its BatchNorms must see all of them in each batch: what it sees then is what
+        its running statistics describe. `sizes[i]` pictures run at `RATIOS[i]`.
+        """
+        bottleneck, values = self.bottleneck(partition), []
+        parts = zip(*(torch.split(t, list(sizes)) for t in (image, rows, share)), strict=True)
+        for ratio, (pictures, row, part) in zip(RATIOS, parts, strict=True):
+            _, y, score = self.head(pictures, partition, ratio)
+            values.append(bottleneck.squeeze(y, score, row, part))
+        wire = torch.cat(values).contiguous(memory_format=torch.channels_last)
+        return self.tail(wire, partition)
 
     def forward(self, image: Tensor, knobs: Knobs) -> Tensor:
         """Logits at one operating point."""

@@ -73,7 +73,7 @@ def test_low_precision_graph_stays_close(net):
     with torch.inference_mode():
         exact = graph.run(image)[0]
         low = graph.to(torch.bfloat16).run(image.bfloat16().contiguous(memory_format=torch.channels_last))[0].float()
-    assert float((low - exact).abs().max()) < 0.05 * float(exact.abs().max())
+    assert float(torch.cosine_similarity(low, exact).min()) > 0.99
 
 
 def test_head_and_tail_join_to_the_whole(net):
