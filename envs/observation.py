@@ -5,7 +5,7 @@ The simulator and the device both build it here, so a policy sees on the device 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ POINT_FIELDS = (
     "local", "accuracy", "head_s", "payload", "server_s", "finish_s", "finish_accuracy",
     "latency_s", "slack_s", "slack_low_s", "device_queue_s", "link_queue_s", "finish_slack_s", "is_last",
 )  # fmt: skip
+Number = TypeVar("Number", np.float32, np.float64, np.bool_)
 CACHE_LINE = 16  # float32 values; rows of a power-of-two length would fall into the same few sets of the cache
 
 
@@ -110,7 +111,7 @@ def _foresee(
 
     def listed(name: str) -> NDArray[np.float32]:
         column: NDArray[np.float32] = getattr(table, name).astype(np.float32)
-        return column.T if column.ndim == 2 else column[:, None]
+        return _points_first(column)
 
     size, lanes = table.local.shape[-1], state.shape[1]
     points = np.empty((len(POINT_FIELDS), size, lanes + CACHE_LINE), dtype=np.float32)[:, :, :lanes]
@@ -146,15 +147,19 @@ def _foresee(
     return points
 
 
+def _points_first(column: NDArray[Number]) -> NDArray[Number]:
+    """A column ``[A]`` or ``[B, A]`` of the table as ``[A, 1]`` or ``[A, B]``."""
+    return column.T if column.ndim == 2 else column[:, None]
+
+
 def allowed(situation: Situation, table: PointTable, demands: Demands) -> Bools:
     """Mask ``[B, A]``: at or above the accuracy floor, and nothing more onto a link with a full window unanswered.
 
     Where the floor and the full window leave nothing (every point above the floor crosses the link), the floor stands:
     the frame is sent nevertheless, since a less accurate answer is not asked for.
     """
-    accuracy, local = (column.T if column.ndim == 2 else column[:, None] for column in (table.accuracy, table.local))
-    accurate: Bools = np.asarray(accuracy >= demands.min_accuracy)  # [A, B]
+    accurate = np.asarray(_points_first(table.accuracy) >= demands.min_accuracy)  # [A, B]
     unanswered = np.greater(situation.transfers.answered_s.T, situation.now_s)
     full = unanswered.all(axis=0)
-    mask = accurate & (local | ~full)
+    mask = accurate & (_points_first(table.local) | ~full)
     return np.where(mask.any(axis=0), mask, accurate).T

@@ -188,9 +188,9 @@ VARIED = {"head_s": 0, "finish_s": 0, "server_s": 1, "bytes_mean": 2}  # columns
 
 
 def _spread_out(table: PointTable, lanes: int) -> PointTable:
-    """The table with every column repeated a lane, shape ``[B, A]``, writeable."""
+    """The table with every column repeated a lane, shape ``[B, A]``, writeable, lanes side by side in memory."""
     columns: dict[str, Any] = {
-        f.name: np.tile(getattr(table, f.name), (lanes, 1)) for f in fields(table) if f.name != "ids"
+        f.name: np.repeat(getattr(table, f.name)[:, None], lanes, axis=1).T for f in fields(table) if f.name != "ids"
     }
     return replace(table, **columns)
 
