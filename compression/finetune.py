@@ -45,7 +45,7 @@ def finetune(net: SlimNet, pictures: Pictures, index: Ints, config: TrainConfig,
     per_epoch = len(index) // config.batch
     steps = per_epoch * config.finetune_epochs
     progress = Progress("finetune", steps, start * per_epoch)
-    style = CropStyle(config.px, codec_share=config.codec_share)
+    style = CropStyle(config.px, (config.crop_area, 1.0), codec_share=config.codec_share)
     log = SummaryWriter(str(config.folder / "tensorboard"))
     net.train()
     for epoch in range(start, config.finetune_epochs):

@@ -42,7 +42,7 @@ def learn_gates(
         parameter.requires_grad_(False)
     net.eval()
     progress = Progress("rank", config.rank_steps)
-    style = CropStyle(config.px)
+    style = CropStyle(config.px, (config.crop_area, 1.0))
     epoch = 0
     while progress.done < config.rank_steps:
         for image, label in batches(pictures, index, config.batch, style, config.seed + 1, epoch):

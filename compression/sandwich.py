@@ -119,7 +119,7 @@ def sandwich(
     epoch = progress.done // per_epoch
     fraction = progress.done / steps
     while fraction < 1.0:
-        style = CropStyle(config.start_px if fraction < SMALL_UNTIL else config.px)
+        style = CropStyle(config.start_px if fraction < SMALL_UNTIL else config.px, (config.crop_area, 1.0))
         for image, label in batches(pictures, index, config.batch, style, config.seed + 2, epoch):
             step = progress.done
             rng = np.random.default_rng((config.seed, 3, step))

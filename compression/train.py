@@ -111,7 +111,7 @@ def main(config: TrainConfig) -> None:
     accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
     print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
     recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(asdict(config))}
-    save_weights(weights_path(config.model), system, recipe)
+    save_weights(Path(config.weights) if config.weights else weights_path(config.model), system, recipe)
 
 
 if __name__ == "__main__":

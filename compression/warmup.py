@@ -52,7 +52,8 @@ def _loss(system: SplitNet, partition: int, feature: Tensor, rng: np.random.Gene
     with autocast(feature.device):
         rebuilt = system.bottleneck(partition)(feature, set_of_ratio(ratio), rows, share)
     variance = feature.float().var(dim=(0, 2, 3), keepdim=True) + 1e-3
-    return ((rebuilt.float() - feature.float()).square() / variance).mean()
+    error: Tensor = ((rebuilt.float() - feature.float()).square() / variance).mean()
+    return error
 
 
 def warm_bottlenecks(
@@ -68,7 +69,7 @@ def warm_bottlenecks(
     errors = [0.0] * len(system.net.cuts)
     epoch = 0
     while progress.done < config.warmup_steps:
-        style = CropStyle(config.start_px)
+        style = CropStyle(config.start_px, (config.crop_area, 1.0))
         for image, _ in batches(pictures, index, config.batch, style, config.seed + 4, epoch):
             rng = np.random.default_rng((config.seed, 4, progress.done))
             set_rate(optimizer, cosine(progress.done, config.warmup_steps, 20))

@@ -86,7 +86,7 @@ def _apply(node: Node, args: list[Tensor]) -> Tensor:
     top, left, bottom, right = node.pads
     if (top, left) != (bottom, right):
         x, top, left = F.pad(x, [left, right, top, bottom]), 0, 0
-    if node.relu6 and x.dtype == torch.bfloat16 and x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if node.relu6 and x.dtype == torch.bfloat16 and x.device.type == "cpu" and torch.backends.mkldnn.enabled:
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(  # ReLU6 inside the convolution: twice as fast
             x, node.weight, node.bias, [top, left], [node.stride] * 2, [1, 1], node.groups, "hardtanh", [0.0, 6.0], ""
         )

@@ -1,0 +1,57 @@
+import dataclasses
+
+import pytest
+import torch
+from PIL import Image
+
+from compression.config import TrainConfig
+from compression.packed import load_packed, write_folder
+from compression.pictures import Pictures, load_pictures
+from compression.system import SplitNet
+from compression.train import main
+from models.cifar_resnet import CifarResNet
+from models.weights import load_weights, read_metadata
+from profiling.latency import natural_picture
+
+
+@pytest.fixture
+def config(tmp_path):
+    for label in ("ant", "bee"):
+        (tmp_path / "data" / "train" / label).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(natural_picture(32, seed=i)).save(tmp_path / "data" / "train" / label / f"{i}.png")
+    return dataclasses.replace(
+        TrainConfig(),
+        model="cifar_resnet", data=str(tmp_path / "data"), out=str(tmp_path / "run"), weights=str(tmp_path / "w"),
+        px=32, start_px=32, batch=8, finetune_epochs=1, rank_steps=2, warmup_steps=2, sandwich_epochs=1.0, threads=1,
+    )  # fmt: skip
+
+
+def test_all_phases_run_and_a_stopped_run_goes_on(config, tmp_path, capsys):
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(SystemExit, match="rank"):
+            main(dataclasses.replace(config, until="rank"))
+        assert not (tmp_path / "w").exists()
+        main(dataclasses.replace(config, resume=True))
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+    assert capsys.readouterr().out.count("finetune 2/2") == 1
+    net = SplitNet(CifarResNet(2))
+    load_weights(tmp_path / "w", net)
+    assert read_metadata(tmp_path / "w")["classes"] == '["ant", "bee"]'
+    with torch.no_grad():
+        assert torch.isfinite(net.device(torch.zeros(1, 3, 32, 32), 0.25)).all()
+
+
+def test_packed_pictures_of_the_shared_folder(shared, tmp_path):
+    path = shared / "data" / "cifar10" / "cifar10_jpeg_test_packed.npz"
+    if not path.exists():
+        pytest.skip("needs the packed CIFAR-10 pictures")
+    pictures = load_packed(path)
+    assert pictures.images.shape == (10000, 32, 32, 3)
+    assert [pictures.classes[i] for i in pictures.labels[:4]] == ["cat", "ship", "ship", "airplane"]
+    few = Pictures(pictures.images[:3], pictures.labels[:3], pictures.classes)
+    write_folder(few, tmp_path / "out")
+    assert load_pictures(tmp_path / "out", 32).classes == pictures.classes
