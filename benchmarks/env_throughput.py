@@ -32,6 +32,8 @@ from envs.sb3 import SplitInferenceVecEnv
 from envs.scenario import scenario_from
 from envs.simulation import Scenario
 from envs.split_inference import SplitInference
+from envs.traces import TraceError
+from profiling.profile import ProfileError
 
 EPISODE_S = 60.0
 PRESENT = 64  # rows of points drawn beforehand and played in turn
@@ -83,7 +85,10 @@ def dummy(scenario: Scenario, lanes: int) -> DummyVecEnv:
 
 def measure(make: Callable[..., Any], what: str, args: argparse.Namespace, lanes: int, processes: int) -> Row:
     """Run one configuration in ``processes`` processes at the same time and add up their frames."""
-    scenario = scenario_from(trace=args.trace, profile=args.profile, episode_s=EPISODE_S)
+    try:
+        scenario = scenario_from(trace=args.trace, profile=args.profile, episode_s=EPISODE_S)
+    except (TraceError, ProfileError) as error:
+        sys.exit(f"env_throughput: {error}")
     work = (make, scenario, lanes, args.seconds, args.rounds)
     if processes == 1:
         each = [_one(work)]

@@ -44,17 +44,18 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     flying = at.answered_s > now_s
     known = ~flying & (at.sent_s > -np.inf)
     some, lane, newest = known.any(axis=0), np.arange(len(now_s)), known.argmax(axis=0)
-    count = np.maximum(_total(known.astype(np.float64)), 1.0)
+    under_way = np.where(flying, at.payload, 0.0)
+    answered = [np.where(known, column, 0.0) for column in (at.uplink_s, at.payload, at.rtt_s)]
+    totals = _total(np.stack([known, *answered, flying, under_way], axis=1))
+    answers, seconds, carried, rtts_s, in_flight, in_flight_bytes = totals
+    count = np.maximum(answers, 1.0)
     pace = np.where(known, np.maximum(at.uplink_s, SHORTEST_UPLINK_S) / np.maximum(at.payload, 1.0), 0.0)  # s a byte
-    seconds = np.maximum(_total(np.where(known, at.uplink_s, 0.0)), SHORTEST_UPLINK_S)
-    carried = np.maximum(_total(np.where(known, at.payload, 0.0)), 1.0)
-    mean_pace = np.where(some, seconds / carried, 1.0 / UNKNOWN_GOODPUT)
+    mean_pace = np.maximum(seconds, SHORTEST_UPLINK_S) / np.maximum(carried, 1.0)
+    mean_pace = np.where(some, mean_pace, 1.0 / UNKNOWN_GOODPUT)
     spread = np.sqrt(_total(np.where(known, pace - mean_pace, 0.0) ** 2) / count) / mean_pace
     age_s = now_s - np.where(known, at.answered_s, -np.inf).max(axis=0)
-    rtt_s = np.where(some, _total(np.where(known, at.rtt_s, 0.0)) / count, usual_rtt_s)
+    rtt_s = np.where(some, rtts_s / count, usual_rtt_s)
     wait_s = np.where(some, at.wait_s[newest, lane], 0.0)
-    under_way = np.where(flying, at.payload, 0.0)
-    in_flight_bytes = _total(under_way)
     overdue_s = now_s - np.where(flying, at.sent_s, np.inf).min(axis=0) - rtt_s - in_flight_bytes * mean_pace
     left_s = _leaves(at, flying, under_way * mean_pace)
     pending_s, due_s = _finishes(at, flying, left_s + (rtt_s + wait_s), now_s)
@@ -66,7 +67,7 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
         goodput_spread=spread,
         rtt_s=rtt_s,
         server_wait_s=wait_s,
-        in_flight=_total(flying.astype(np.float64)),
+        in_flight=in_flight,
         in_flight_bytes=in_flight_bytes,
         stalled_s=np.clip(overdue_s, 0.0, UNKNOWN_AGE_S),
         free_s=left_s[0],
