@@ -20,7 +20,10 @@ from profiling.table import PointTable
 class Controller(Protocol):
     """Chooses one operating point a lane. All that a controller may know of the past is in the observation."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        ...
 
     def predict(self, observation: Observation) -> Ints:
         """Row of the chosen point, ``[B]``, within the observation's mask."""
@@ -39,7 +42,7 @@ class Static:
         head = observation.of_points("head_s")
         away = np.where(observation.mask, np.abs(head - head[:, [self.row]]), np.inf)
         away[:, self.row] = np.where(observation.mask[:, self.row], -1.0, away[:, self.row])
-        return np.argmin(away, axis=1)
+        return _row(np.argmin(away, axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +73,16 @@ class Lookup:
         worth = np.where(by_latency, -latency, observation.of_points("accuracy") - 1e-6 * latency)
         quickest = np.where(mask, -latency, -np.inf)
         some = fits.any(axis=1)
-        return np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), quickest.argmax(axis=1))
+        return _row(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), quickest.argmax(axis=1)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mpc:
     """Model-predictive control: the best plan for the next ``horizon`` frames on a link believed constant.
 
-    Its model is the pipeline itself. ``safety`` scales the estimated goodput, ``margin_s`` shortens the deadline that it
-    plans for, ``queue_cost`` prices work left queued at the horizon. ``true_rate`` gives it the true bandwidth of the
-    moment in bytes a second, ``[B]``, in place of the estimate.
+    Its model is the pipeline itself. ``safety`` scales the estimated goodput, ``margin_s`` shortens the deadline that
+    it plans for, ``queue_cost`` prices work left queued at the horizon. ``true_rate`` gives it the true bandwidth of
+    the moment in bytes a second, ``[B]``, in place of the estimate.
     """
 
     name: str
@@ -98,7 +101,7 @@ class Mpc:
         if self.true_rate is not None:
             rate = self.true_rate() * self.safety
             outlook = Outlook(**{**vars(outlook), "uplink": ConstantUplink(rate)})
-        return np.argmin(regret(outlook, self.horizon, self.width, self.queue_cost), axis=1)
+        return _row(np.argmin(regret(outlook, self.horizon, self.width, self.queue_cost), axis=1))
 
 
 def believed(
@@ -137,6 +140,10 @@ def believed(
         lane=np.arange(lanes),
         mask=observation.mask,
     )
+
+
+def _row(points: Ints | np.intp) -> Ints:
+    return np.asarray(points, dtype=np.int64)
 
 
 def _within(mask: Bools, candidates: Bools) -> Bools:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agents.policy import PointPolicy, greedy
 from agents.teacher import hindsight_regret
-from envs.observation import POINT_FIELDS
+from envs.observation import POINT_FIELDS, STATE_FIELDS
 from envs.simulation import Simulation
 from envs.vocabulary import Bools, Ints
 
@@ -41,7 +41,7 @@ class ImitationConfig:
 
 @dataclass(frozen=True)
 class Labels:
-    """Situations and what each point would lose there: ``flat`` ``[N, S + F * A]``, ``mask`` and ``regret`` ``[N, A]``."""
+    """States, ``flat`` ``[N, S + F * A]``, and what each point would lose there, ``mask`` and ``regret`` ``[N, A]``."""
 
     flat: Tensor
     mask: Tensor
@@ -56,7 +56,7 @@ def imitate(
     simulation: Simulation,
     config: ImitationConfig,
     rng: np.random.Generator,
-    report: Callable[[int, int, float], None] = lambda done, total, loss: None,
+    report: Callable[[int, int, float], None] = lambda *_: None,
 ) -> None:
     """Train the policy's actor and fit its normaliser. ``report(round, rounds, expected regret)`` after each round."""
     labels: Labels | None = None
@@ -70,7 +70,9 @@ def imitate(
         last = number == config.rounds - 1
         share = number / max(config.rounds - 1, 1)
         warmth = config.hot * (config.cold / config.hot) ** share
-        loss = _fit(policy, labels, optimizer, config, config.last_epochs if last else config.epochs_per_round, warmth, rng)
+        loss = _fit(
+            policy, labels, optimizer, config, config.last_epochs if last else config.epochs_per_round, warmth, rng
+        )
         report(number + 1, config.rounds, loss)
 
 
@@ -99,8 +101,6 @@ def collect(
 
 def split(flat: Tensor) -> tuple[Tensor, Tensor]:
     """Raw state ``[N, S]`` and points ``[N, F, A]`` of flat observations."""
-    from envs.observation import STATE_FIELDS
-
     width = len(STATE_FIELDS)
     return flat[:, :width], flat[:, width:].reshape(len(flat), len(POINT_FIELDS), -1)
 

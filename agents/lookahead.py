@@ -24,8 +24,8 @@ CELL_S = 0.004  # labels whose queues agree to this are one label: the better st
 class Outlook:
     """What a search believes of N states. ``frame_ahead(h)`` gives frame h of each (h = 0: the one to decide), ``[N]``.
 
-    ``expected_s`` ``[N, A]`` and ``slow_belief`` ``[N]`` are what the device itself will believe about the frame to decide,
-    where that differs from what the search knows: its fallback goes by them.
+    ``expected_s`` ``[N, A]`` and ``slow_belief`` ``[N]`` are what the device itself will believe about the frame to
+    decide, where that differs from what the search knows: its fallback goes by them.
     """
 
     queues: Queues
@@ -67,9 +67,7 @@ def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0) 
     return deficit
 
 
-def _expand(
-    outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int
-) -> tuple[Queues, Floats, Floats]:
+def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int) -> tuple[Queues, Floats, Floats]:
     """Past frame h: new queues, utility gained, and seconds of work queued beyond the next frame's arrival."""
     demands, frame = outlook.demands.take(owner), outlook.frame_ahead(h)
     known = h > 0

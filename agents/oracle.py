@@ -1,103 +1,149 @@
-"""The clairvoyant dynamic programme: the best that could have been done with the whole future known, bounded from above.
+"""The clairvoyant dynamic programme: the best that could be done with the whole future known, bounded from above.
 
-State space: the pipeline's queues (device free, link free, pending finishes, last send), continuous. A forward pass
-extends every label by every point through the world's own ``advance``; a label is dropped when another of the same frame
-has at least its utility and no longer queues. Nothing is rounded until more than ``limit`` labels are alive; then labels
-of one cell of CELL_S seconds are merged into their best: the highest utility of one with the shortest queues of all, so
-that rounding can only raise the bound. It is further relaxed in what the runtime must obey: no probes, no limit on
-unanswered messages, and what to finish by itself it knows beforehand. So no controller can do better, up to one thing:
-pending finishes are kept as one stretch, as in the world.
+State space: the pipeline's queues (device free, pending finishes, link free), in continuous time. A forward pass sends
+every label through the world's own ``advance`` by every point, and by leaving the frame out. A label is dropped when
+another has at least its utility and no longer queues. Rounding: labels whose queues end in the same cell of CELL_S
+seconds are merged into one that has the highest utility of any and the shortest queues of any; where more than
+``limit`` are left, cells grow until they fit. So rounding can only raise the bound. The programme is further relaxed in
+what binds the runtime: it sends no probes, has no limit on unanswered messages, and knows whether to finish by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from envs.pipeline import Queues
+from envs.pipeline import Frame, Queues, advance
+from envs.simulation import Simulation
 from envs.vocabulary import Bools, Floats, Ints
 
-CELL_S = 0.001
-LOST_FRAMES = 4.0  # a label this many whole frames of utility behind the best can never catch up
+CELL_S = 0.0005
+LIMIT = 64
+LOST_FRAMES = 5.0  # a label this many frames' utility behind the best cannot catch up: so many frames drain any queue
 
 
 class Labels(NamedTuple):
-    """Alive labels of one frame, shapes ``[L]``."""
+    """Alive labels after a frame, shapes ``[L]``: their queues and the utility gathered so far."""
 
     queues: Queues
     value: Floats
 
 
-def undominated_labels(labels: Labels, arrival_s: float, deadline_s: float, limit: int) -> Labels:
-    """Drop what cannot matter; merge optimistically where more than ``limit`` labels are left.
+def clairvoyant(
+    simulation: Simulation,
+    lane: int = 0,
+    limit: int = LIMIT,
+    report: Callable[[int, int], None] = lambda *_: None,
+) -> float:
+    """Upper bound on the mean utility a frame of the episode that ``lane`` is about to begin.
 
-    ``arrival_s``: of the next frame, before which queues count for nothing.
+    ``report(frames done, frames in all)`` is called now and then.
     """
-    value = labels.value
-    alive = np.flatnonzero(value >= value.max() - LOST_FRAMES)
-    queues, value = labels.queues.take(alive), value[alive]
-    queues = _canonical(queues, arrival_s, deadline_s)
-    cost = np.stack([queues.device_free_s, queues.link_free_s, queues.finish_until_s, -queues.finish_from_s, -value])
-    _, unique = np.unique(cost, axis=1, return_index=True)
-    order = unique[np.argsort(-value[unique], kind="stable")]
-    if len(order) > limit:
-        return _merge(Labels(queues.take(order), value[order]), arrival_s)
-    cost = cost[:, order]
-    beaten = _beaten(cost)
-    kept = order[~beaten]
-    return Labels(queues.take(kept), value[kept])
+    frames = int(simulation.frames[lane])
+    demands = simulation.demands.take(np.array([lane]))
+    period_s = float(demands.period_s[0])
+    allowed = np.flatnonzero(simulation.observation().mask[lane])
+    labels = Labels(Queues.idle(1), np.zeros(1))
+    frame_of = _frames(simulation, lane)
+    for k in range(frames):
+        labels = _extend(simulation, lane, labels, allowed, frame_of(k))
+        labels = _thin(labels, (k + 1) * period_s, limit)
+        if k % 100 == 99:
+            report(k + 1, frames)
+    report(frames, frames)
+    return float(labels.value.max()) / frames
 
 
-def _canonical(queues: Queues, arrival_s: float, deadline_s: float) -> Queues:
+def _frames(simulation: Simulation, lane: int) -> Callable[[int], Frame]:
+    only = np.array([lane])
+    return lambda k: simulation.frame_at(k, only)
+
+
+def _extend(simulation: Simulation, lane: int, labels: Labels, allowed: Ints, frame: Frame) -> Labels:
+    """Every label by every allowed point, and by leaving the frame out."""
+    count = len(labels.value)
+    rows = np.repeat(np.arange(count), len(allowed))
+    whose = np.full(len(rows), lane)
+    queues, outcome, _ = advance(
+        labels.queues.take(rows),
+        np.tile(allowed, count),
+        Frame(*(np.repeat(column, len(rows)) for column in frame)),
+        table=simulation.table,
+        demands=simulation.demands.take(whose),
+        world=simulation.scenario.world,
+        uplink=simulation.uplink,
+        lane=whose,
+    )
+    both = Queues(*(np.concatenate(pair) for pair in zip(queues, labels.queues, strict=True)))
+    return Labels(both, np.concatenate([labels.value[rows] + outcome.utility, labels.value]))
+
+
+def _thin(labels: Labels, arrival_s: float, limit: int) -> Labels:
+    """Drop what cannot matter any more and merge what is nearly the same; ``arrival_s`` is the next frame's."""
+    alive = np.flatnonzero(labels.value >= labels.value.max() - LOST_FRAMES)
+    labels = Labels(_canonical(labels.queues.take(alive), arrival_s), labels.value[alive])
+    cell_s = CELL_S
+    labels = _undominated(_merge(labels, arrival_s, cell_s))
+    while len(labels.value) > limit:
+        cell_s *= 2.0
+        labels = _undominated(_merge(labels, arrival_s, cell_s))
+    return labels
+
+
+def _canonical(queues: Queues, arrival_s: float) -> Queues:
     """Queues that end before the next frame arrives are empty, however they came to be."""
-    no_finish = queues.finish_until_s <= arrival_s
+    done = queues.finish_until_s <= arrival_s
     return Queues(
         device_free_s=np.maximum(queues.device_free_s, arrival_s),
-        # A message behind a queue longer than the deadline is late whatever the queue's length.
-        link_free_s=np.clip(queues.link_free_s, arrival_s, None),
-        finish_from_s=np.where(no_finish, arrival_s, np.maximum(queues.finish_from_s, arrival_s)),
-        finish_until_s=np.where(no_finish, arrival_s, queues.finish_until_s),
+        finish_from_s=np.where(done, arrival_s, np.maximum(queues.finish_from_s, arrival_s)),
+        finish_until_s=np.where(done, arrival_s, queues.finish_until_s),
+        link_free_s=np.maximum(queues.link_free_s, arrival_s),
         last_sent_s=np.full_like(queues.last_sent_s, arrival_s),
     )
 
 
-def _beaten(cost: Floats) -> Bools:
-    """Columns of ``cost`` ``[C, L]``, best value first, that an earlier one equals or beats in every row."""
-    as_good = (cost[:, :, None] <= cost[:, None, :]).all(axis=0)
-    earlier: Bools = np.triu(as_good, k=1)
-    out: Bools = earlier.any(axis=0)
-    return out
-
-
-def _merge(labels: Labels, arrival_s: float) -> Labels:
-    """One label a cell of queue lengths, as good as the best of them in every respect."""
+def _merge(labels: Labels, arrival_s: float, cell_s: float) -> Labels:
+    """One label a cell of queue lengths, in every respect as good as the best of its members."""
     queues, value = labels
-    parts = (queues.device_free_s, queues.link_free_s, queues.finish_until_s, queues.finish_from_s)
-    cells = np.stack([np.minimum((p - arrival_s) / CELL_S, 1e6).astype(np.int64) for p in parts])
-    _, cell = np.unique(cells, axis=1, return_inverse=True)
-    count = int(cell.max()) + 1
+    ends = (queues.device_free_s, queues.link_free_s, queues.finish_until_s, queues.finish_from_s)
+    key = np.zeros(len(value), dtype=np.int64)
+    for end_s in ends:
+        key = key * 30_000 + np.minimum((end_s - arrival_s) / cell_s, 29_999.0).astype(np.int64)
+    order = np.argsort(key, kind="stable")
+    first = np.flatnonzero(np.diff(key[order], prepend=-1) != 0)
 
-    def best(of: Floats, sign: float) -> Floats:
-        out = np.full(count, np.inf)
-        np.minimum.at(out, cell, sign * of)
-        return sign * out
+    def shortest(column: Floats) -> Floats:
+        return np.minimum.reduceat(column[order], first)
 
+    until_s = shortest(queues.finish_until_s)
     merged = Queues(
-        device_free_s=best(queues.device_free_s, 1.0),
-        finish_from_s=best(queues.finish_from_s, -1.0),
-        finish_until_s=best(queues.finish_until_s, 1.0),
-        link_free_s=best(queues.link_free_s, 1.0),
-        last_sent_s=np.full(count, arrival_s),
+        device_free_s=shortest(queues.device_free_s),
+        finish_from_s=np.minimum(-shortest(-queues.finish_from_s), until_s),
+        finish_until_s=until_s,
+        link_free_s=shortest(queues.link_free_s),
+        last_sent_s=shortest(queues.last_sent_s),
     )
-    shorter = np.minimum(merged.finish_from_s, merged.finish_until_s)
-    return Labels(merged._replace(finish_from_s=shorter), best(value, -1.0))
+    return Labels(merged, -shortest(-value))
 
 
-def best_points(parents: list[Ints], points: list[Ints], last: int) -> Ints:
-    """Walk back from label ``last`` of the final frame: the points chosen, shape ``[N]``."""
-    chosen = np.empty(len(points), dtype=np.int64)
-    for k in range(len(points) - 1, -1, -1):
-        chosen[k] = points[k][last]
-        last = int(parents[k][last])
-    return chosen
+def _undominated(labels: Labels) -> Labels:
+    """Drop labels that one of a higher or equal utility equals or beats in every queue."""
+    queues, value = labels
+    columns = (queues.device_free_s, queues.link_free_s, queues.finish_until_s, -queues.finish_from_s)
+    kept = np.lexsort((*columns, -value))
+    cost = np.stack(columns)
+    # The best few beat nearly all others, so they go first and the quadratic comparison is of the rest alone.
+    for few in (8, 64, len(kept)):
+        kept = kept[~_beaten(cost[:, kept], few)]
+    return Labels(queues.take(kept), value[kept])
+
+
+def _beaten(cost: Floats, few: int) -> Bools:
+    """Columns of ``cost`` ``[C, L]`` that an earlier one of the first ``few`` equals or beats in every row, ``[L]``."""
+    few = min(few, cost.shape[1])
+    as_good = (cost[:, :few, None] <= cost[:, None, :]).all(axis=0)
+    earlier = np.arange(few)[:, None] < np.arange(cost.shape[1])[None, :]
+    beaten: Bools = np.asarray((as_good & earlier).any(axis=0))
+    return beaten

@@ -1,0 +1,125 @@
+"""A trained policy as it is deployed: read and checked without torch, decided by ONNX Runtime and NumPy alone.
+
+A bundle is a folder: ``bundle.json`` names every other file with its SHA-256, and nothing is opened before its hash is
+right. No file in it is a pickle but ``sb3_policy.zip``, which is for those who go on training and is never opened here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from envs.observation import POINT_FIELDS, STATE_FIELDS, Observation
+from envs.vocabulary import Demand, DemandError, Ints
+from profiling import profile as profiles
+from profiling.profile import Profile
+from profiling.table import PointTable, table_for
+
+FORMAT = "tidesplit-bundle"
+VERSION = 1
+MANIFEST = "bundle.json"
+POLICY = "policy.onnx"
+PROFILE = "profile.json"
+LARGEST_BYTES = 64 * 2**20
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be trusted or used; the sentence says which file, what was received and what expected."""
+
+
+@dataclass(frozen=True)
+class OnnxPolicy:
+    """The greedy policy: the allowed point with the highest score."""
+
+    name: str
+    session: onnxruntime.InferenceSession
+
+    def predict(self, observation: Observation) -> Ints:
+        """Row of the chosen point, ``[B]``."""
+        feed = {"state": observation.state, "points": observation.points}
+        (logits,) = self.session.run(None, feed)
+        chosen: Ints = np.where(observation.mask, logits, -np.inf).argmax(axis=1)
+        return chosen
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle read from its folder."""
+
+    policy: OnnxPolicy
+    manifest: Mapping[str, Any]
+    profile: Profile
+    table: PointTable
+    demand: Demand
+
+
+def load(folder: Path) -> Bundle:
+    """Read a bundle. Raises BundleError in one sentence where anything is missing, altered or foreign."""
+    manifest = read_manifest(folder)
+    verify(folder, manifest)
+    for key, fields in (("state_fields", STATE_FIELDS), ("point_fields", POINT_FIELDS)):
+        if tuple(manifest[key]) != fields:
+            raise BundleError(f"{folder / MANIFEST}: {key} differ from this version's; train the policy anew")
+    try:
+        profile = profiles.load(folder / PROFILE)
+        whole = table_for(profile, manifest["device"], manifest["server"])
+        table = whole.take([whole.row(point) for point in manifest["points"]])
+        demand = Demand(**manifest["demand"])
+    except (profiles.ProfileError, DemandError, TypeError) as error:
+        raise BundleError(f"{folder}: {error}") from error
+    return Bundle(OnnxPolicy("PPO", session(folder / POLICY)), manifest, profile, table, demand)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle, its keys checked."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}; train.py --out writes one")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        raise BundleError(f'{path}: expected "format": "{FORMAT}" and "version": {VERSION}')
+    needed = {"files", "state_fields", "point_fields", "points", "device", "server", "demand", "config"}
+    if missing := sorted(needed - manifest.keys()):
+        raise BundleError(f"{path}: the key {missing[0]!r} is missing")
+    return manifest
+
+
+def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Compare every file's SHA-256 with the manifest's."""
+    for needed in (POLICY, PROFILE):
+        if needed not in manifest["files"]:
+            raise BundleError(f"{folder / MANIFEST}: it names no {needed}")
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise BundleError(f"{folder}: the file {name!r} of the manifest is missing")
+        if path.stat().st_size > LARGEST_BYTES:
+            raise BundleError(f"{path}: {path.stat().st_size} bytes received, at most {LARGEST_BYTES} expected")
+        found = sha256(path)
+        if found != expected:
+            raise BundleError(
+                f"{path}: SHA-256 {found[:12]}... received, {str(expected)[:12]}... expected; it was altered"
+            )
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on one thread: a decision is too small to share out."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,87 @@
+"""The contest: every controller on every trace, each against the clairvoyant bound of the same course of events."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.evaluation import Entrant, Record, Row, decision_time_us, play, simulation_of, summarise
+from agents.oracle import LIMIT, clairvoyant
+from envs.simulation import Scenario
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows, the clairvoyant's mean utility by trace, and what happened by controller and trace."""
+
+    rows: list[Row]
+    bounds: dict[str, float]
+    records: dict[str, dict[str, Record]]
+
+
+def whole_traces(scenario: Scenario) -> Scenario:
+    """The scenario as it is evaluated: every trace from its start to its end, the table as it is."""
+    return replace(scenario, episode_s=None, table_spread=0.0)
+
+
+def contest(
+    entrants: Mapping[str, Entrant],
+    scenario: Scenario,
+    bounds: Sequence[float],
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+) -> Result:
+    """Play every entrant on every trace from its start, with the same courses for all; ``bounds`` by trace."""
+    whole = whole_traces(scenario)
+    names = [trace.name for trace in whole.traces]
+    bound_of = dict(zip(names, bounds, strict=True))
+    rows: list[Row] = []
+    records: dict[str, dict[str, Record]] = {}
+    for number, (name, entrant) in enumerate(entrants.items()):
+        progress("contest", number, len(entrants))
+        decision_us = decision_time_us(entrant, whole)
+        records[name] = dict(zip(names, play(entrant, simulation_of(whole, seed)), strict=True))
+        for trace, record in records[name].items():
+            row = summarise(
+                record,
+                controller=name,
+                trace=trace,
+                period_s=whole.demands[0].period_s,
+                decision_us=decision_us,
+                bound=bound_of[trace],
+            )
+            rows.append(row)
+    progress("contest", len(entrants), len(entrants))
+    return Result(rows, bound_of, records)
+
+
+def workers(count: int | None = None) -> ProcessPoolExecutor:
+    """Processes beside this one, begun afresh: a fork would inherit torch's threads half alive."""
+    return ProcessPoolExecutor(count or os.cpu_count() or 1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def submit_bounds(pool: ProcessPoolExecutor, scenario: Scenario, seed: int, limit: int = LIMIT) -> list[Future[float]]:
+    """Ask for the clairvoyant bound of each trace, whole."""
+    whole = whole_traces(scenario)
+    return [pool.submit(bound, whole, seed, lane, limit) for lane in range(len(whole.traces))]
+
+
+def bound(scenario: Scenario, seed: int, lane: int, limit: int) -> float:
+    """The clairvoyant bound of one trace, on the course that ``contest`` plays there."""
+    return clairvoyant(simulation_of(scenario, seed), lane, limit)
+
+
+def write_json(path: Path, rows: Sequence[Row], **beside: Any) -> None:
+    """Write the rows, and what else is to stand beside them, as JSON."""
+    document = {**beside, "rows": [asdict(row) for row in rows]}
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)

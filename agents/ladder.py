@@ -1,0 +1,152 @@
+"""The ladder: every rule that the policy is compared with, tuned on the training traces before it is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agents.controllers import Controller, Lookup, Mpc, Static, uncompressed
+from agents.evaluation import Entrant
+from envs.simulation import Scenario, Simulation
+from envs.vocabulary import Bools, Floats
+
+BLIND = (
+    "best static point",
+    "device only",
+    "image offload",
+    "partition only",
+    "look-up, naive",
+    "look-up, tuned",
+    "MPC, tuned",
+)
+KNOWS_BANDWIDTH = "MPC, true bandwidth"
+POLICY = "PPO"
+CLAIRVOYANT = "clairvoyant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How long the rules are tuned: ``lanes`` episodes of ``episode_s`` seconds a candidate, the same for all."""
+
+    lanes: int = 16
+    episode_s: float = 12.0
+    seed: int = 1_000_003
+    thorough: bool = False
+
+
+def tuned_rules(scenario: Scenario, tuning: Tuning) -> dict[str, Entrant]:
+    """Every rule by its name, at its best on the scenario's (training) traces."""
+    arena = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0)
+
+    def score(entrant: Entrant) -> float:
+        return mean_utility(entrant, arena, tuning)
+
+    table = scenario.table
+    worth = static_utilities(arena, tuning)
+    rules: dict[str, Entrant] = {
+        "best static point": _static("best static point", worth, np.ones(table.size, dtype=bool)),
+        "device only": _static("device only", worth, table.local),
+        "image offload": _static("image offload", worth, table.partition == 0),
+        "partition only": Blind(Lookup(name="partition only", candidates=uncompressed(table), quickest=True)),
+        "look-up, naive": Blind(Lookup(name="look-up, naive")),
+    }
+    rules["look-up, tuned"] = _best(score, map(Blind, _lookups()))
+    rules["MPC, tuned"] = _tuned_mpc(score, scenario, "MPC, tuned", Blind, tuning.thorough)
+    rules[KNOWS_BANDWIDTH] = _tuned_mpc(score, scenario, KNOWS_BANDWIDTH, Informed, tuning.thorough)
+    return rules
+
+
+def mean_utility(entrant: Entrant, arena: Scenario, tuning: Tuning) -> float:
+    """Mean utility over the tuning episodes: the same ones for every candidate."""
+    simulation = Simulation(arena, [np.random.default_rng([tuning.seed, i]) for i in range(tuning.lanes)])
+    controller = entrant(simulation)
+    total, played = 0.0, 0
+    live = np.ones(tuning.lanes, dtype=bool)
+    while live.any():
+        outcome, ended = simulation.step(controller.predict(simulation.observation()))
+        total += float(outcome.utility[live].sum())
+        played += int(live.sum())
+        live &= ~ended
+    return total / played
+
+
+def static_utilities(arena: Scenario, tuning: Tuning) -> Floats:
+    """Mean utility of always choosing each point, ``[A]``."""
+    return np.array([mean_utility(Blind(Static("", row)), arena, tuning) for row in range(arena.table.size)])
+
+
+def _static(name: str, worth: Floats, among: Bools) -> Entrant:
+    allowed = among if among.any() else np.ones_like(among)
+    return Blind(Static(name, int(np.argmax(np.where(allowed, worth, -np.inf)))))
+
+
+@dataclass(frozen=True)
+class Blind:
+    """An entrant that is told nothing beyond its observation."""
+
+    controller: Controller
+
+    def __call__(self, simulation: Simulation) -> Controller:  # noqa: ARG002  # told nothing of it
+        """The controller as it is."""
+        return self.controller
+
+
+@dataclass(frozen=True)
+class Informed:
+    """An MPC that is told the true bandwidth of the moment."""
+
+    mpc: Mpc
+
+    def __call__(self, simulation: Simulation) -> Controller:
+        """The MPC, bound to the simulation's true links."""
+        lanes = np.arange(simulation.lanes)
+        return replace(self.mpc, true_rate=lambda: simulation.uplink.rate_at(lanes, simulation.situation().now_s))
+
+
+def _lookups() -> Iterable[Lookup]:
+    for safety in (0.2, 0.4, 0.7, 1.0):
+        for margin_s in (0.0, 0.005, 0.010, 0.015, 0.020):
+            for share in (0.8, 1.0, np.inf):
+                yield Lookup(name="look-up, tuned", safety=safety, margin_s=margin_s, device_share=share)
+
+
+def _tuned_mpc(
+    score: Callable[[Entrant], float],
+    scenario: Scenario,
+    name: str,
+    enter: type[Blind] | type[Informed],
+    thorough: bool,
+) -> Entrant:
+    """One knob after the other, the one that matters most first; ``thorough`` goes round twice, on finer grids."""
+    best = Mpc(name=name, table=scenario.table, world=scenario.world)
+    grids: dict[str, tuple[float, ...]] = {
+        "margin_s": (0.004, 0.008, 0.012, 0.018),
+        "safety": (0.25, 0.5, 1.0),
+        "queue_cost": (0.5, 1.0, 2.0),
+        "horizon": (4, 6),
+    }
+    if thorough:
+        grids = {
+            "margin_s": (0.002, 0.004, 0.006, 0.008, 0.010, 0.012, 0.015, 0.020),
+            "safety": (0.15, 0.25, 0.35, 0.5, 0.7, 1.0),
+            "queue_cost": (0.25, 0.5, 1.0, 2.0, 4.0),
+            "horizon": (3, 4, 6, 9),
+        }
+    for _ in range(2 if thorough else 1):
+        for knob, values in grids.items():
+            candidates = [replace(best, **{knob: type(getattr(best, knob))(v)}) for v in values]
+            best = candidates[int(np.argmax([score(enter(c)) for c in candidates]))]
+    return enter(best)
+
+
+def _best(score: Callable[[Entrant], float], entrants: Iterable[Entrant]) -> Entrant:
+    listed = list(entrants)
+    return listed[int(np.argmax([score(e) for e in listed]))]
+
+
+def in_order(entrants: Mapping[str, Entrant]) -> dict[str, Entrant]:
+    """Blind rules, the policy, those who know more."""
+    order = [*BLIND, POLICY, KNOWS_BANDWIDTH]
+    return {name: entrants[name] for name in order if name in entrants}
