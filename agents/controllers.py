@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -81,7 +81,7 @@ class Mpc:
     """Model-predictive control: the best plan for the next ``horizon`` frames on a link believed constant.
 
     Its model is the pipeline itself. ``safety`` scales the estimated goodput, ``margin_s`` shortens the deadline that
-    it plans for, ``queue_cost`` prices work left queued at the horizon. ``true_rate`` gives it the true bandwidth of
+    it plans for, ``queue_cost`` prices work left queued at the horizon, ``min_accuracy`` is the demand's. ``true_rate`` gives it the true bandwidth of
     the moment in bytes a second, ``[B]``, in place of the estimate.
     """
 
@@ -93,19 +93,24 @@ class Mpc:
     safety: float = 1.0
     margin_s: float = 0.0
     queue_cost: float = 1.0
+    min_accuracy: float = 0.0
     true_rate: Callable[[], Floats] | None = None
 
     def predict(self, observation: Observation) -> Ints:
         """First point of the best plan, ``[B]``."""
-        outlook = believed(observation, self.table, self.world, self.safety, self.margin_s)
+        outlook = believed(observation, self.table, self.world, self.safety, self.margin_s, self.min_accuracy)
         if self.true_rate is not None:
-            rate = self.true_rate() * self.safety
-            outlook = Outlook(**{**vars(outlook), "uplink": ConstantUplink(rate)})
+            outlook = replace(outlook, uplink=ConstantUplink(self.true_rate() * self.safety))
         return _row(np.argmin(regret(outlook, self.horizon, self.width, self.queue_cost), axis=1))
 
 
 def believed(
-    observation: Observation, table: PointTable, world: World, safety: float = 1.0, margin_s: float = 0.0
+    observation: Observation,
+    table: PointTable,
+    world: World,
+    safety: float = 1.0,
+    margin_s: float = 0.0,
+    min_accuracy: float = 0.0,
 ) -> Outlook:
     """What the observation says of the world, as if it stayed so; the clock starts at the decision."""
 
@@ -128,7 +133,7 @@ def believed(
     def frame_ahead(h: int) -> Frame:
         return Frame(first_arrival + h * period, rtt, rtt, slow, wait, zero)
 
-    demands = Demands(period, told("deadline_s") - margin_s, zero, told("for_latency") > 0.0)
+    demands = Demands(period, told("deadline_s") - margin_s, zero + min_accuracy, told("for_latency") > 0.0)
     uplink = ConstantUplink(told("goodput") * safety)
     return Outlook(
         queues=queues,

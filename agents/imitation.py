@@ -127,7 +127,7 @@ def _fit(
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(regret)))
         total = 0.0
-        for rows in order.split(config.batch):
+        for rows in torch.split(order, config.batch):
             logits = policy.actor(state[rows], points[rows]).masked_fill(~labels.mask[rows], -1e9)
             log_p = logits.log_softmax(dim=1)
             p = log_p.exp()

@@ -120,7 +120,8 @@ def _tuned_mpc(
     thorough: bool,
 ) -> Entrant:
     """One knob after the other, the one that matters most first; ``thorough`` goes round twice, on finer grids."""
-    best = Mpc(name=name, table=scenario.table, world=scenario.world)
+    floor = scenario.demands[0].min_accuracy
+    best = Mpc(name=name, table=scenario.table, world=scenario.world, min_accuracy=floor)
     grids: dict[str, tuple[float, ...]] = {
         "margin_s": (0.004, 0.008, 0.012, 0.018),
         "safety": (0.25, 0.5, 1.0),

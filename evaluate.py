@@ -1,0 +1,143 @@
+"""Compare a trained policy with every rule on any uplink: python evaluate.py OUT --trace T [T ...] --json FILE
+
+One row a controller and trace. The rules are tuned on --tune-on (default: the traces that the policy was trained on),
+never on the traces they are judged by. Everything is simulated. Beside FILE goes a plot, FILE with .png at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from agents import bundle as bundles
+from agents import contest, ladder, report
+from agents.evaluation import Entrant
+from agents.ladder import Blind
+from envs.simulation import Scenario
+from envs.traces import Trace, load_traces
+from envs.vocabulary import Demand
+from train import MISTAKES, bars, ticker
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; 0 when done, 2 for a user's mistake."""
+    options = arguments().parse_args(argv)
+    try:
+        run(options, Console())
+    except MISTAKES as error:
+        print(f"evaluate.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("evaluate.py: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Play every controller on every trace, print the table, write JSON and plot."""
+    bundle = bundles.load(options.out)
+    demand = demanded(bundle.demand, options)
+    traces = unambiguous([trace for spec in options.trace for trace in load_traces(spec)], options.seconds)
+    judge_on = Scenario(traces=tuple(traces), demands=(demand,), table=bundle.table)
+    tune_on = replace(judge_on, traces=tuple(load_traces(options.tune_on or bundle.manifest["config"]["trace"])))
+    seeds = range(options.seed, options.seed + options.seeds)
+    results: list[contest.Result] = []
+    with contest.workers() as pool, bars(console) as progress:
+        ticks = ticker(progress)
+        tuning = pool.submit(ladder.tuned_rules, tune_on, ladder.Tuning(thorough=options.thorough))
+        bounds = {seed: contest.submit_bounds(pool, judge_on, seed) for seed in seeds}
+        ticks("tuning the rules", 0, 1)
+        entrants: dict[str, Entrant] = {**tuning.result(), ladder.POLICY: Blind(bundle.policy)}
+        ticks("tuning the rules", 1, 1)
+        for seed in seeds:
+            found = gathered(bounds[seed], ticks, "clairvoyant" + f" {seed}" * (len(seeds) > 1))
+            results.append(contest.contest(ladder.in_order(entrants), judge_on, found, seed, ticks))
+    show(results, demand, options, console)
+
+
+def gathered(futures: Sequence[Future[float]], ticks: contest.Progress, name: str) -> list[float]:
+    """Results as they come, in order."""
+    found: list[float] = []
+    for future in futures:
+        ticks(name, len(found), len(futures))
+        found.append(future.result())
+    ticks(name, len(found), len(futures))
+    return found
+
+
+def show(results: Sequence[contest.Result], demand: Demand, options: argparse.Namespace, console: Console) -> None:
+    """Table on the terminal, rows as JSON, plot."""
+    rows = [row for result in results for row in result.rows]
+    bounds = {t: float(np.mean([r.bounds[t] for r in results])) for t in results[0].bounds}
+    kind = "right answers" if demand.objective == "accuracy" else "speed"
+    title = (
+        f"{len(bounds)} trace{'s' * (len(bounds) > 1)}, {len(results)} seed{'s' * (len(results) > 1)}, "
+        f"{demand.fps:g} fps, {demand.deadline_s * 1e3:g} ms, for {kind}; simulated"
+    )
+    console.print(report.ladder_table(rows, bounds, title))
+    if options.json is not None:
+        contest.write_json(options.json, rows, bounds=bounds, kind="simulated", seeds=len(results))
+        report.save(report.rows_figure(results[0].rows, results[0].bounds), options.json.with_suffix(".png"))
+        console.print(f"Wrote {options.json} and {options.json.with_suffix('.png')}")
+
+
+def demanded(trained: Demand, options: argparse.Namespace) -> Demand:
+    """The demand that the policy was trained for, with what the command line changes."""
+    changes = {
+        "fps": options.fps,
+        "deadline_s": None if options.deadline_ms is None else options.deadline_ms / 1e3,
+        "min_accuracy": options.min_accuracy,
+    }
+    return replace(trained, **{k: v for k, v in changes.items() if v is not None})
+
+
+def unambiguous(traces: list[Trace], longest_s: float | None) -> list[Trace]:
+    """The traces, shortened if asked for, under names that differ."""
+    seen: dict[str, int] = {}
+    out: list[Trace] = []
+    for trace in traces:
+        seen[trace.name] = seen.get(trace.name, 0) + 1
+        name = trace.name if seen[trace.name] == 1 else f"{trace.name} ({seen[trace.name]})"
+        short = trace if longest_s is None or trace.duration_s <= longest_s else trace.slice(0.0, longest_s)
+        out.append(replace(short, name=name))
+    return out
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="evaluate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder that train.py wrote")
+    parser.add_argument("--trace", nargs="+", required=True, metavar="T", help="files, folders or bundled names")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, and a plot beside it")
+    parser.add_argument("--tune-on", metavar="T", help="traces to tune the rules on (default: the policy's own)")
+    parser.add_argument("--thorough", action="store_true", help="tune the rules on finer grids, twice over")
+    parser.add_argument("--fps", type=float, metavar="FPS", help="frames a second, if other than trained for")
+    parser.add_argument("--deadline-ms", type=float, metavar="MS", help="deadline, if other than trained for")
+    parser.add_argument("--min-accuracy", type=float, metavar="A", help="accuracy floor, if other than trained for")
+    parser.add_argument("--seconds", type=float, metavar="S", help="play at most this much of each trace")
+    parser.add_argument(
+        "--seeds", type=positive, default=1, metavar="N", help="play each trace with N courses of events"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="first seed (default: %(default)s)")
+    return parser
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} received, 1 or more expected")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
