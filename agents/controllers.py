@@ -81,8 +81,8 @@ class Mpc:
     """Model-predictive control: the best plan for the next ``horizon`` frames on a link believed constant.
 
     Its model is the pipeline itself. ``safety`` scales the estimated goodput, ``margin_s`` shortens the deadline that
-    it plans for, ``queue_cost`` prices work left queued at the horizon, ``min_accuracy`` is the demand's. ``true_rate`` gives it the true bandwidth of
-    the moment in bytes a second, ``[B]``, in place of the estimate.
+    it plans for, ``queue_cost`` prices work left queued at the horizon, ``min_accuracy`` is the demand's. ``true_rate``
+    gives it the true bandwidth of the moment in bytes a second, ``[B]``, in place of the estimate.
     """
 
     name: str

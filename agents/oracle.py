@@ -5,12 +5,15 @@ every label through the world's own ``advance`` by every point, and by leaving t
 another has at least its utility and no longer queues. Rounding: labels whose queues end in the same cell of CELL_S
 seconds are merged into one that has the highest utility of any and the shortest queues of any; where more than
 ``limit`` are left, cells grow until they fit. So rounding can only raise the bound. The programme is further relaxed in
-what binds the runtime: it sends no probes, has no limit on unanswered messages, and knows whether to finish by itself.
+what binds the runtime: it sends no probes, has no limit on unanswered messages, and may leave a finish be that the
+device would begin. When a finish falls due it does not choose: that goes by the slow-down of the frame before, which
+is what the device believes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +21,7 @@ import numpy as np
 from envs.pipeline import Frame, Queues, advance
 from envs.simulation import Simulation
 from envs.vocabulary import Bools, Floats, Ints
+from profiling.table import PointTable
 
 CELL_S = 0.0005
 LIMIT = 64
@@ -47,8 +51,11 @@ def clairvoyant(
     allowed = np.flatnonzero(simulation.observation().mask[lane])
     labels = Labels(Queues.idle(1), np.zeros(1))
     frame_of = _frames(simulation, lane)
+    believed = simulation.slow_down[[lane]]
     for k in range(frames):
-        labels = _extend(simulation, lane, labels, allowed, frame_of(k))
+        frame = frame_of(k)
+        labels = _extend(simulation, lane, labels, allowed, frame, believed)
+        believed = frame.slow_down
         labels = _thin(labels, (k + 1) * period_s, limit)
         if k % 100 == 99:
             report(k + 1, frames)
@@ -61,23 +68,35 @@ def _frames(simulation: Simulation, lane: int) -> Callable[[int], Frame]:
     return lambda k: simulation.frame_at(k, only)
 
 
-def _extend(simulation: Simulation, lane: int, labels: Labels, allowed: Ints, frame: Frame) -> Labels:
-    """Every label by every allowed point, and by leaving the frame out."""
+def _extend(
+    simulation: Simulation, lane: int, labels: Labels, allowed: Ints, frame: Frame, believed: Floats
+) -> Labels:
+    """Every label by every allowed point, finished by the device or not, and by leaving the frame out."""
+    table = simulation.table
+    unfinished = replace(table, finish_s=np.full_like(table.finish_s, np.inf))
     count = len(labels.value)
-    rows = np.repeat(np.arange(count), len(allowed))
-    whose = np.full(len(rows), lane)
-    queues, outcome, _ = advance(
-        labels.queues.take(rows),
-        np.tile(allowed, count),
-        Frame(*(np.repeat(column, len(rows)) for column in frame)),
-        table=simulation.table,
-        demands=simulation.demands.take(whose),
-        world=simulation.scenario.world,
-        uplink=simulation.uplink,
-        lane=whose,
-    )
-    both = Queues(*(np.concatenate(pair) for pair in zip(queues, labels.queues, strict=True)))
-    return Labels(both, np.concatenate([labels.value[rows] + outcome.utility, labels.value]))
+    rows, points = np.repeat(np.arange(count), len(allowed)), np.tile(allowed, count)
+
+    def after(rows: Ints, points: Ints, table: PointTable) -> tuple[Labels, Bools]:
+        whose = np.full(len(rows), lane)
+        queues, outcome, _ = advance(
+            labels.queues.take(rows),
+            points,
+            Frame(*(np.repeat(column, len(rows)) for column in frame)),
+            table=table,
+            demands=simulation.demands.take(whose),
+            world=simulation.scenario.world,
+            uplink=simulation.uplink,
+            lane=whose,
+            slow_belief=np.repeat(believed, len(rows)),
+            expected_s=np.full(len(rows), -np.inf),  # never about to come: what could be finished is
+        )
+        return Labels(queues, labels.value[rows] + outcome.utility), outcome.fell_back
+
+    answered, fell = after(rows, points, table)
+    left_be, _ = after(rows[fell], points[fell], unfinished)
+    queues = Queues(*(np.concatenate(c) for c in zip(answered.queues, left_be.queues, labels.queues, strict=True)))
+    return Labels(queues, np.concatenate([answered.value, left_be.value, labels.value]))
 
 
 def _thin(labels: Labels, arrival_s: float, limit: int) -> Labels:

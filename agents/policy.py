@@ -12,6 +12,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
+from agents.hindsight import COLUMNS
 from agents.scorer import Critic, Features, Scorer
 from envs.observation import POINT_FIELDS, STATE_FIELDS
 
@@ -20,7 +21,8 @@ class PointPolicy(MaskableActorCriticPolicy):
     """Categorical over the operating points; reads the flat observation ``[B, S + F * A]``.
 
     Actor and critic share nothing but the normaliser: what the critic learns from an untrained start would otherwise
-    wash out what the actor learned by imitation.
+    wash out what the actor learned by imitation. In training, hindsight columns may follow the observation's own; they
+    are for the critic, which reads zeros where there are none.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class PointPolicy(MaskableActorCriticPolicy):
         super().__init__(observation_space, action_space, lr_schedule, net_arch=[], ortho_init=False, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.features, self.actor, self.critic = Features(), Scorer(self.hidden), Critic(2 * self.hidden)
+        self.features, self.actor, self.critic = Features(), Scorer(self.hidden), Critic(2 * self.hidden, COLUMNS)
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1.0), eps=1e-5)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -46,9 +48,18 @@ class PointPolicy(MaskableActorCriticPolicy):
     def read(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Normalised state ``[B, S]`` and points ``[B, A, F]`` of flat observations."""
         assert isinstance(obs, Tensor)
-        state, rest = obs[:, : len(STATE_FIELDS)], obs[:, len(STATE_FIELDS) :]
+        assert isinstance(self.action_space, spaces.Discrete)
+        end = len(STATE_FIELDS) + len(POINT_FIELDS) * int(self.action_space.n)
+        state, rest = obs[:, : len(STATE_FIELDS)], obs[:, len(STATE_FIELDS) : end]
         normalised: tuple[Tensor, Tensor] = self.features(state, rest.reshape(len(obs), len(POINT_FIELDS), -1))
         return normalised
+
+    def told(self, obs: PyTorchObs) -> Tensor:
+        """Hindsight columns ``[B, COLUMNS]`` of flat observations."""
+        assert isinstance(obs, Tensor)
+        assert isinstance(self.action_space, spaces.Discrete)
+        end = len(STATE_FIELDS) + len(POINT_FIELDS) * int(self.action_space.n)
+        return obs[:, end:] if obs.shape[1] > end else obs.new_zeros(len(obs), COLUMNS)
 
     def freeze_actor(self, frozen: bool) -> None:
         """Keep the actor as it is while the critic learns."""
@@ -62,7 +73,7 @@ class PointPolicy(MaskableActorCriticPolicy):
         state, points = self.read(obs)
         distribution = self._distribution(state, points, action_masks)
         actions = distribution.get_actions(deterministic=deterministic)
-        return actions, self.critic(state, points), distribution.log_prob(actions)
+        return actions, self.critic(state, points, self.told(obs)), distribution.log_prob(actions)
 
     def evaluate_actions(
         self, obs: Tensor, actions: Tensor, action_masks: Tensor | None = None
@@ -70,7 +81,7 @@ class PointPolicy(MaskableActorCriticPolicy):
         """Values ``[B, 1]``, log-probabilities ``[B]`` and entropies ``[B]`` of actions taken."""
         state, points = self.read(obs)
         distribution = self._distribution(state, points, action_masks)
-        return self.critic(state, points), distribution.log_prob(actions), distribution.entropy()
+        return self.critic(state, points, self.told(obs)), distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(self, obs: PyTorchObs, action_masks: np.ndarray | None = None) -> MaskableDistribution:
         """Distribution over the points."""
@@ -78,7 +89,7 @@ class PointPolicy(MaskableActorCriticPolicy):
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Values ``[B, 1]``."""
-        values: Tensor = self.critic(*self.read(obs))
+        values: Tensor = self.critic(*self.read(obs), self.told(obs))
         return values
 
     def _distribution(self, state: Tensor, points: Tensor, masks: Any) -> MaskableDistribution:

@@ -99,20 +99,23 @@ class Scorer(nn.Module):
 
 
 class Critic(nn.Module):
-    """Value of a situation. It sees the points through their columns' mean and extremes: a value needs no order."""
+    """Value of a situation. It sees the points through their columns' mean and extremes: a value needs no order.
 
-    def __init__(self, hidden: int) -> None:
+    ``told`` further columns ``[B, told]`` come with the state.
+    """
+
+    def __init__(self, hidden: int, told: int) -> None:
         super().__init__()
         self.value = nn.Sequential(
-            nn.Linear(len(STATE_FIELDS) + 3 * len(POINT_FIELDS), hidden),
+            nn.Linear(len(STATE_FIELDS) + 3 * len(POINT_FIELDS) + told, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Linear(hidden, 1),
         )
 
-    def forward(self, state: Tensor, points: Tensor) -> Tensor:
+    def forward(self, state: Tensor, points: Tensor, told: Tensor) -> Tensor:
         """Values ``[B, 1]`` of normalised features."""
-        summary = [state, points.mean(dim=1), points.amax(dim=1), points.amin(dim=1)]
+        summary = [told, state, points.mean(dim=1), points.amax(dim=1), points.amin(dim=1)]
         values: Tensor = self.value(torch.cat(summary, dim=1))
         return values

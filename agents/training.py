@@ -17,9 +17,9 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from agents.hindsight import TrainingVecEnv
 from agents.imitation import ImitationConfig, imitate
 from agents.policy import PointPolicy
-from envs.sb3 import SplitInferenceVecEnv
 from envs.simulation import Scenario, Simulation
 
 EPISODE_S = 20.0
@@ -60,7 +60,7 @@ Progress = Callable[[str, int, int], None]
 def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
     """An untrained PPO model on the scenario's batched environment."""
     ppo = recipe.ppo
-    env = SplitInferenceVecEnv(ppo.lanes, scenario=replace(scenario, episode_s=EPISODE_S))
+    env = TrainingVecEnv(ppo.lanes, scenario=replace(scenario, episode_s=EPISODE_S))
     env.seed(recipe.seed)
     return MaskablePPO(
         PointPolicy,
