@@ -6,8 +6,8 @@ another has at least its utility and no longer queues. Rounding: labels whose qu
 seconds are merged into one that has the highest utility of any and the shortest queues of any; where more than
 ``limit`` are left, cells grow until they fit. So rounding can only raise the bound. The programme is further relaxed in
 what binds the runtime: it sends no probes, has no limit on unanswered messages, and may leave a finish be that the
-device would begin. When a finish falls due it does not choose: that goes by the slow-down of the frame before, which
-is what the device believes.
+device would begin. When a finish falls due it does not choose freely: it may know the true slow-down or believe that of
+the frame before, as the device does; where speed counts it may also finish at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.pipeline import Frame, Queues, advance
+from envs.pipeline import Frame, Picker, Queues, advance
 from envs.simulation import Simulation
 from envs.vocabulary import Bools, Floats, Ints
 from profiling.table import PointTable
@@ -26,6 +26,7 @@ from profiling.table import PointTable
 CELL_S = 0.0005
 LIMIT = 64
 LOST_FRAMES = 5.0  # a label this many frames' utility behind the best cannot catch up: so many frames drain any queue
+AT_ONCE = 1e-6  # a slow-down by which a finish takes no time: where speed counts, the device then begins it at once
 
 
 class Labels(NamedTuple):
@@ -54,7 +55,8 @@ def clairvoyant(
     believed = simulation.slow_down[[lane]]
     for k in range(frames):
         frame = frame_of(k)
-        labels = _extend(simulation, lane, labels, allowed, frame, believed)
+        foresight = np.full(1, AT_ONCE) if demands.for_latency[0] else frame.slow_down
+        labels = _extend(simulation, lane, labels, allowed, frame, (foresight, believed))
         believed = frame.slow_down
         labels = _thin(labels, (k + 1) * period_s, limit)
         if k % 100 == 99:
@@ -69,34 +71,43 @@ def _frames(simulation: Simulation, lane: int) -> Callable[[int], Frame]:
 
 
 def _extend(
-    simulation: Simulation, lane: int, labels: Labels, allowed: Ints, frame: Frame, believed: Floats
+    simulation: Simulation, lane: int, labels: Labels, allowed: Ints, frame: Frame, beliefs: tuple[Floats, Floats]
 ) -> Labels:
-    """Every label by every allowed point, finished by the device or not, and by leaving the frame out."""
+    """Every label by every allowed point, finished as by either belief or not at all, and by leaving the frame out."""
     table = simulation.table
     unfinished = replace(table, finish_s=np.full_like(table.finish_s, np.inf))
     count = len(labels.value)
     rows, points = np.repeat(np.arange(count), len(allowed)), np.tile(allowed, count)
+    can_finish = np.isfinite(Picker(table, points, np.full(len(rows), lane))("finish_s"))
 
-    def after(rows: Ints, points: Ints, table: PointTable) -> tuple[Labels, Bools]:
-        whose = np.full(len(rows), lane)
+    def after(which: Bools, table: PointTable, slow_belief: Floats) -> tuple[Labels, Bools]:
+        chosen = rows[which]
+        whose = np.full(len(chosen), lane)
         queues, outcome, _ = advance(
-            labels.queues.take(rows),
-            points,
-            Frame(*(np.repeat(column, len(rows)) for column in frame)),
+            labels.queues.take(chosen),
+            points[which],
+            Frame(*(np.repeat(column, len(chosen)) for column in frame)),
             table=table,
             demands=simulation.demands.take(whose),
             world=simulation.scenario.world,
             uplink=simulation.uplink,
             lane=whose,
-            slow_belief=np.repeat(believed, len(rows)),
-            expected_s=np.full(len(rows), -np.inf),  # never about to come: what could be finished is
+            slow_belief=np.repeat(slow_belief, len(chosen)),
+            expected_s=np.full(len(chosen), -np.inf),  # never about to come: what falls due is finished
         )
-        return Labels(queues, labels.value[rows] + outcome.utility), outcome.fell_back
+        fell = np.zeros(len(rows), dtype=bool)
+        fell[which] = outcome.fell_back
+        return Labels(queues, labels.value[chosen] + outcome.utility), fell
 
-    answered, fell = after(rows, points, table)
-    left_be, _ = after(rows[fell], points[fell], unfinished)
-    queues = Queues(*(np.concatenate(c) for c in zip(answered.queues, left_be.queues, labels.queues, strict=True)))
-    return Labels(queues, np.concatenate([answered.value, left_be.value, labels.value]))
+    foreseen, fell = after(np.ones(len(rows), dtype=bool), table, beliefs[0])
+    believed, fell_too = after(can_finish, table, beliefs[1])
+    left_be, _ = after(fell | fell_too, unfinished, beliefs[0])
+    return _together(foreseen, believed, left_be, labels)
+
+
+def _together(*groups: Labels) -> Labels:
+    queues = Queues(*(np.concatenate(c) for c in zip(*(g.queues for g in groups), strict=True)))
+    return Labels(queues, np.concatenate([g.value for g in groups]))
 
 
 def _thin(labels: Labels, arrival_s: float, limit: int) -> Labels:
