@@ -30,15 +30,15 @@ class PpoConfig:
     """PPO's own numbers. One step is one frame."""
 
     steps: int = 500_000
-    critic_steps: int = 100_000
+    critic_steps: int = 50_000
     lanes: int = 256
     rollout: int = 64
     batch: int = 1024
-    epochs: int = 2
-    rate: float = 5e-4
+    epochs: int = 3
+    rate: float = 2e-3
     gamma: float = 0.95
-    gae_lambda: float = 0.95
-    clip: float = 0.15
+    gae_lambda: float = 0.98
+    clip: float = 0.2
     entropy: float = 0.001
     critic_weight: float = 0.02
     max_gradient: float = 5.0

@@ -1,0 +1,195 @@
+"""PPO beside every rule on an uplink that nothing was trained or tuned on, and the map of where learning pays.
+
+    python benchmarks/controllers.py seeds --train ../shared/traces/train/lte_us --test ../shared/traces/test/lte_us
+    python benchmarks/controllers.py map   --train ../shared/traces/train/lte_us --test ../shared/traces/test/lte_us
+
+`seeds` trains one policy a seed for the default demand, tunes the rules thoroughly on the training traces, and plays
+all on the whole test traces with the same courses of events. `map` trains one policy for all demands of the grid and
+tunes the rules anew for each demand. Both print a table and write JSON (--json). Everything is simulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from agents import bundle, contest, ladder, training
+from agents.evaluation import Entrant, captured, interval
+from agents.export import write_bundle
+from agents.ladder import KNOWS_BANDWIDTH, POLICY, Blind, Tuning
+from envs.scenario import DEVICE, SERVER, scenario_from
+from envs.simulation import Scenario
+from envs.traces import load_traces
+from envs.vocabulary import Demand
+from profiling import profile as profiles
+
+FPS = (5.0, 10.0, 15.0, 20.0, 30.0)
+DEADLINES_S = (0.075, 0.100, 0.150, 0.200)
+RULES = ("look-up, tuned", "MPC, tuned")
+
+
+def train_one(options: argparse.Namespace, demands: Sequence[Demand], seed: int, out: Path, steps: int) -> Path:
+    """Train a policy on the training traces and write its bundle; runs in a process of its own."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    scenario = scenario_of(options, options.train, demands)
+    recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
+    model = training.new_model(scenario, recipe)
+    training.learn_by_imitation(model, scenario, recipe, lambda *_: None)
+    training.learn_by_ppo(model, recipe, None, lambda *_: None)
+    write_bundle(
+        out,
+        training.policy_of(model),
+        profile=profiles.load(options.profile),
+        table=scenario.table,
+        device=DEVICE,
+        server=SERVER,
+        demand=demands[0],
+        config={"trace": options.train, "seed": seed, "steps": steps},
+    )
+    return out
+
+
+def scenario_of(options: argparse.Namespace, traces: str, demands: Sequence[Demand]) -> Scenario:
+    """The bundled devices, these traces, these demands."""
+    return scenario_from(trace=traces, profile=options.profile, device=DEVICE, server=SERVER, demands=demands)
+
+
+def seeds(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """Utility and misses of every controller on the test traces: mean and 95 % interval over seeds."""
+    demand = Demand()
+    judge_on, tune_on = (scenario_of(options, t, [demand]) for t in (options.test, options.train))
+    numbers = range(options.seeds)
+    training_runs = [
+        pool.submit(train_one, options, [demand], s, options.out / f"seed-{s}", options.steps) for s in numbers
+    ]
+    tuning = pool.submit(ladder.tuned_rules, tune_on, Tuning(thorough=True))
+    bounding = [contest.submit_bounds(pool, judge_on, s) for s in numbers]
+    rules = tuning.result()
+    found: dict[str, list[dict[str, float]]] = {}
+    bounds: list[float] = []
+    for seed in numbers:
+        policy = bundle.load(training_runs[seed].result()).policy
+        entrants: dict[str, Entrant] = ladder.in_order({**rules, POLICY: Blind(policy)})
+        result = contest.contest(entrants, judge_on, [f.result() for f in bounding[seed]], seed)
+        bounds.append(float(np.mean(list(result.bounds.values()))))
+        for name in entrants:
+            rows = [r for r in result.rows if r.controller == name]
+            found.setdefault(name, []).append({k: float(np.mean([getattr(r, k) for r in rows])) for k in KEYS})
+    return {"demand": asdict(demand), "seeds": options.seeds, "bounds": bounds, "controllers": found}
+
+
+KEYS = ("utility", "miss_rate", "accuracy", "latency_ms_mean", "latency_ms_p95", "bytes_mean", "switches_per_min")
+
+
+def seeds_table(found: dict[str, Any]) -> Table:
+    """One line a controller."""
+    rng = np.random.default_rng(0)
+    bounds = np.array(found["bounds"])
+    static = np.array([row["utility"] for row in found["controllers"]["best static point"]])
+    table = Table(title=f"{found['seeds']} seeds, simulated; mean and 95 % interval")
+    for heading in ("controller", "utility", "headroom captured", "miss %", "accuracy", "mean ms", "p95 ms", "bytes"):
+        table.add_column(heading, justify="left" if heading == "controller" else "right", no_wrap=True)
+    for name, rows in found["controllers"].items():
+        utility = np.array([row["utility"] for row in rows])
+        low, high = interval(utility, rng)
+        shares = [captured(u, s, b) for u, s, b in zip(utility, static, bounds, strict=True)]
+        miss = 100 * np.array([row["miss_rate"] for row in rows])
+        table.add_row(
+            name,
+            f"{utility.mean():.4f} [{low:.4f}, {high:.4f}]",
+            f"{100 * np.mean(shares):.0f} %",
+            f"{miss.mean():.2f}",
+            *(f"{np.mean([row[k] for row in rows]):.{d}f}" for k, d in zip(KEYS[2:6], (4, 1, 1, 0), strict=True)),
+        )
+    table.add_row("clairvoyant (upper bound)", f"{bounds.mean():.4f}", "100 %", *[""] * 5)
+    return table
+
+
+def grid(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """Headroom and share captured for each frame rate and deadline; one policy serves them all."""
+    demands = [Demand(fps=fps, deadline_s=deadline) for fps in FPS for deadline in DEADLINES_S]
+    policy_at = pool.submit(train_one, options, demands, 0, options.out / "map", options.map_steps)
+    cells = [(scenario_of(options, options.train, [d]), scenario_of(options, options.test, [d])) for d in demands]
+    bounding = [contest.submit_bounds(pool, judge_on, 0) for _, judge_on in cells]
+    tuning = [pool.submit(ladder.tuned_rules, tune_on, Tuning(lanes=12, episode_s=8.0)) for tune_on, _ in cells]
+    policy = bundle.load(policy_at.result()).policy
+    rows = []
+    for demand, (_, judge_on), bounds, rules in zip(demands, cells, bounding, tuning, strict=True):
+        entrants: dict[str, Entrant] = ladder.in_order({**rules.result(), POLICY: Blind(policy)})
+        result = contest.contest(entrants, judge_on, [f.result() for f in bounds])
+        utility = {n: float(np.mean([r.utility for r in result.rows if r.controller == n])) for n in entrants}
+        miss = {n: float(np.mean([r.miss_rate for r in result.rows if r.controller == n])) for n in entrants}
+        bound = float(np.mean(list(result.bounds.values())))
+        rows.append(
+            {
+                "fps": demand.fps,
+                "deadline_ms": demand.deadline_s * 1e3,
+                "bound": bound,
+                "utility": utility,
+                "miss_rate": miss,
+            }
+        )
+        print(f"{demand.fps:g} fps {demand.deadline_s * 1e3:g} ms done", file=sys.stderr)
+    return {"cells": rows}
+
+
+def grid_table(found: dict[str, Any]) -> Table:
+    """One line a demand."""
+    table = Table(title="one PPO policy for all demands, rules tuned for each; simulated")
+    headings = ("fps", "deadline ms", "best static", "clairvoyant", "headroom", *RULES, POLICY, KNOWS_BANDWIDTH)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for cell in found["cells"]:
+        utility, bound = cell["utility"], cell["bound"]
+        static = utility["best static point"]
+        shares = [f"{100 * captured(utility[n], static, bound):.0f} %" for n in (*RULES, POLICY, KNOWS_BANDWIDTH)]
+        table.add_row(
+            f"{cell['fps']:g}",
+            f"{cell['deadline_ms']:g}",
+            f"{static:.4f}",
+            f"{bound:.4f}",
+            f"{bound - static:.4f}",
+            *shares,
+        )
+    return table
+
+
+def main() -> None:
+    """Run one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("seeds", "map"))
+    parser.add_argument("--train", required=True, help="traces to train and tune on")
+    parser.add_argument("--test", required=True, help="traces to judge by")
+    parser.add_argument("--profile", default="efficientnet_lite0")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=400_000, help="PPO steps a seed (default: %(default)s)")
+    parser.add_argument("--map-steps", type=int, default=1_000_000, help="PPO steps of the map's policy")
+    parser.add_argument("--out", type=Path, default=Path("out/controllers"), help="folder for the bundles")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    begun = time.perf_counter()
+    for trace in (options.train, options.test):
+        load_traces(trace)
+    with contest.workers() as pool:
+        found = seeds(options, pool) if options.what == "seeds" else grid(options, pool)
+    Console(width=150).print(seeds_table(found) if options.what == "seeds" else grid_table(found))
+    print(f"{time.perf_counter() - begun:.0f} s")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
