@@ -25,6 +25,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
+
 from agents import bundle, contest, ladder, training
 from agents.evaluation import Entrant, captured, interval
 from agents.export import write_bundle

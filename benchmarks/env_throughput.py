@@ -1,10 +1,11 @@
-"""How many frames a second the environments simulate, each step with its observation.
+"""How many frames a second the environments simulate, each step with its observation, and how fast PPO trains on them.
 
     python benchmarks/env_throughput.py [--json FILE]
 
 Rows: the batched environment on one process and on one process for each of ``--processes`` cores, beside
 Stable-Baselines3's DummyVecEnv over the single environment. Points are chosen at random beforehand; episodes begin
-again as they end, which is part of the time. Frames a second are of wall-clock time and want an idle machine; frames a
+again as they end, which is part of the time. The last row is PPO whole: collecting, deciding, learning, one step a
+frame, in one process with as many threads. Frames a second are of wall-clock time and want an idle machine; frames a
 second of processor time, summed over the processes, stand beside them for a machine that is not.
 """
 
@@ -23,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
 
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from agents import training
 from envs.sb3 import SplitInferenceVecEnv
 from envs.scenario import scenario_from
 from envs.simulation import Scenario
@@ -114,6 +117,30 @@ def _one(work: tuple[Callable[..., Any], Scenario, int, float, int]) -> list[tup
     return frames_per_s(make(scenario, lanes), seconds, rounds)
 
 
+def training_speed(args: argparse.Namespace) -> Row:
+    """PPO as train.py runs it, after imitation: frames collected and learned from, a second."""
+    torch.set_num_threads(args.processes)
+    scenario = scenario_from(trace=args.trace, profile=args.profile)
+    recipe = training.Recipe()
+    model = training.new_model(scenario, recipe)
+    frames = recipe.ppo.lanes * recipe.ppo.rollout
+    model.learn(frames)
+    rounds = []
+    for _ in range(args.rounds):
+        begin, begin_cpu = time.perf_counter(), time.process_time()
+        model.learn(2 * frames, reset_num_timesteps=False)
+        rounds.append((2 * frames / (time.perf_counter() - begin), 2 * frames / (time.process_time() - begin_cpu)))
+    return Row(
+        what="PPO training",
+        processes=1,
+        lanes=recipe.ppo.lanes,
+        points=scenario.table.size,
+        frames_per_s=statistics.median(wall for wall, _ in rounds),
+        frames_per_cpu_s=statistics.median(cpu for _, cpu in rounds),
+        rounds=rounds,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", default="lte", help="a trace file, folder, or bundled name (default: lte)")
@@ -128,6 +155,7 @@ def main() -> None:
         measure(batched, "batched", args, args.lanes, 1),
         measure(batched, "batched", args, args.lanes, args.processes),
         measure(dummy, "DummyVecEnv of single", args, 8, 1),
+        training_speed(args),
     ]
     print(f"{'environment':<22} {'processes':>9} {'lanes':>6} {'points':>6} {'frames/s':>10} {'by CPU':>10}   spread")
     for row in rows:
