@@ -27,7 +27,7 @@ from models.slim import SlimNet
 __all__ = ["sandwich"]
 
 SLIM_SHARES = (0.45, 0.30, 0.25)  # device-only draws of ratio 0.25, 0.5, 0.75: the narrowest is farthest from its start
-RATIO_SHARES = (0.19, 0.22, 0.25, 0.34)  # of a batch at a cut, by ratio
+RATIO_SHARES = (0.12, 0.19, 0.25, 0.44)  # of a batch at a cut, by ratio
 BIT_SHARES = (0.3, 0.35, 0.25, 0.1)
 REGION_SHARE = 0.3  # share of pictures that send half the positions
 TEACHER = 0.5  # weight of the teacher's answer in the target
@@ -113,7 +113,7 @@ def sandwich(
     progress = Progress("sandwich", steps, done)
     log = SummaryWriter(str(config.folder / "tensorboard"))
     smooth: dict[str, float] = {}
-    chooser = ThreadChooser(config.threads if device.type == "cpu" else 1, every=48, probe=4)
+    chooser = ThreadChooser(config.threads if device.type == "cpu" else 1)
     start = last_save = time.perf_counter()
     system.train()
     epoch = progress.done // per_epoch
@@ -130,13 +130,12 @@ def sandwich(
                 break
             warm = min(1.0, (step + 1) / 100)
             set_rate(optimizer, warm * cosine(round(fraction * 10000), 10000, 0))
-            chooser.before()
             optimizer.zero_grad()
             losses = _losses(system, image, _target(teacher, image, label), step, rng, config)
             torch.nn.utils.clip_grad_norm_([p for p in system.parameters() if p.grad is not None], 5.0)
             optimizer.step()
             average.update(system)
-            chooser.after()
+            chooser.step()
             for name, loss in losses.items():
                 smooth[name] = 0.95 * smooth.get(name, loss.item()) + 0.05 * loss.item()
             if progress.step([("used", fraction), ("threads", torch.get_num_threads()), *sorted(smooth.items())]):

@@ -1,4 +1,4 @@
-"""Train a CNN with all its operating points: finetune -> rank -> warmup -> sandwich -> calibrate -> export.
+"""Train a CNN with all its operating points: finetune -> rank -> warmup -> sandwich -> calibrate -> refine -> export.
 
 python -m compression.train --model efficientnet_lite0 --data DIR --out runs/lite0 [--resume]
 """
@@ -22,6 +22,7 @@ from compression.measure import top1
 from compression.packed import load_packed
 from compression.pictures import Ints, Pictures, list_pictures, load_pictures, load_square, split
 from compression.rank import learn_gates
+from compression.refine import refine
 from compression.sandwich import sandwich
 from compression.system import SplitNet
 from compression.warmup import warm_bottlenecks
@@ -107,6 +108,9 @@ def main(config: TrainConfig) -> None:
     if not _phase(config, "calibrate", system):
         calibrate(system, seen.images, config.seed)
         _finish(config, "calibrate", system)
+    if not _phase(config, "refine", system):
+        refine(system, pictures, index, config, device)
+        _finish(config, "refine", system)
     system.eval()
     accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
     print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")

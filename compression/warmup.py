@@ -73,7 +73,6 @@ def warm_bottlenecks(
         for image, _ in batches(pictures, index, config.batch, style, config.seed + 4, epoch):
             rng = np.random.default_rng((config.seed, 4, progress.done))
             set_rate(optimizer, cosine(progress.done, config.warmup_steps, 20))
-            chooser.before()
             features = _features(system, image.to(device))
             if progress.done == 0:
                 _match_scale(system, features)
@@ -84,7 +83,7 @@ def warm_bottlenecks(
                 errors[partition - 1] += 0.05 * (loss.item() - errors[partition - 1])
             torch.nn.utils.clip_grad_norm_(system.bottlenecks.parameters(), 5.0)
             optimizer.step()
-            chooser.after()
+            chooser.step()
             progress.step([(f"error-{i}", e) for i, e in enumerate(errors, start=1)])
             if progress.done >= config.warmup_steps:
                 break

@@ -20,19 +20,33 @@ WARN_SPREAD = 0.10  # an interquartile range above a tenth of the median: the ma
 
 @dataclass(frozen=True)
 class Measurement:
-    """Raw times of one function, seconds."""
+    """Raw times of one function, seconds, `runs` of them in each round.
+
+    The fastest run of a round stands for the round: other work on the machine only ever adds time.
+    """
 
     times_s: tuple[float, ...]
+    runs: int = 1
+
+    @property
+    def rounds_s(self) -> tuple[float, ...]:
+        """Fastest run of each round."""
+        return tuple(min(self.times_s[i : i + self.runs]) for i in range(0, len(self.times_s), self.runs))
 
     @property
     def median_s(self) -> float:
-        """Median."""
-        return float(np.median(self.times_s))
+        """Median over the rounds."""
+        return float(np.median(self.rounds_s))
+
+    @property
+    def quiet_s(self) -> float:
+        """Lower quartile over the rounds: the time on a machine that does nothing else."""
+        return float(np.percentile(self.rounds_s, 25))
 
     @property
     def spread(self) -> float:
-        """Interquartile range as a share of the median."""
-        low, high = np.percentile(self.times_s, (25, 75))
+        """Interquartile range of the rounds as a share of their median."""
+        low, high = np.percentile(self.rounds_s, (25, 75))
         return float((high - low) / max(self.median_s, 1e-12))
 
     @property
@@ -56,7 +70,7 @@ def time_interleaved(
                 function()
                 times[name].append(time.perf_counter() - start)
             tick()
-    return {name: Measurement(tuple(values)) for name, values in times.items()}
+    return {name: Measurement(tuple(values), runs) for name, values in times.items()}
 
 
 def _cpu_name() -> str:

@@ -117,10 +117,10 @@ def measure_latency(
     provenance = Provenance(
         kind="measured", source="python -m profiling latency", machine=machine_facts(threads), n=rounds * runs,
         spread={
-            "kind": "interquartile range as a share of the median",
+            "kind": "lower quartile over rounds of the fastest run; spread: interquartile range over median of rounds",
             "median": float(np.median([m.spread for m in measured.values()])),
             "largest": max(m.spread for m in measured.values()), "noisy": len(noisy), "timed": len(measured),
         },
     )  # fmt: skip
-    times = {name: m.median_s for name, m in measured.items()}
+    times = {name: m.quiet_s for name, m in measured.items()}
     return DeviceTable(provenance=provenance, timings=_timings(trained, times)), measured
