@@ -70,7 +70,7 @@ class Lookup:
         fits &= observation.of_points("head_s") <= self.device_share * observation.of("period_s")[:, None]
         fits &= mask
         by_latency = (observation.of("for_latency")[:, None] > 0.0) | self.quickest
-        worth = np.where(by_latency, -latency, observation.of_points("accuracy") - 1e-6 * latency)
+        worth = np.where(by_latency, -latency, observation.of_points("accuracy").astype(np.float64) - 1e-6 * latency)
         quickest = np.where(mask, -latency, -np.inf)
         some = fits.any(axis=1)
         return _row(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), quickest.argmax(axis=1)))
