@@ -175,6 +175,7 @@ def learn(
 
     monitor = Monitor(check, bound, on_check=lambda: training.save_checkpoint(model, checkpoint))
     training.learn_by_ppo(model, recipe, monitor, ticks, logger)
+    logger.dump(model.num_timesteps)  # what the last rollouts recorded, before later words come at other steps
     training.save_checkpoint(model, checkpoint)
     return model
 
