@@ -120,17 +120,22 @@ def test_checkpoint_round_trip(tmp_path):
     assert torch.equal(state["weight"], torch.ones(2))
 
 
-def test_thread_chooser_takes_the_faster_setting(monkeypatch):
-    chooser = ThreadChooser(2, every=20, probe=2)
+@pytest.mark.parametrize(("others", "expected"), [(0.0, 4), (0.2, 4), (0.9, 3), (2.0, 2), (9.0, 1), (None, 4)])
+def test_thread_chooser_leaves_the_cores_that_others_use(others, expected):
     clock = {"now": 0.0}
-    monkeypatch.setattr("compression.loop.time.perf_counter", lambda: clock["now"])
+    chooser = ThreadChooser(
+        4,
+        1.0,
+        lambda: clock["now"],
+        lambda: None if others is None else clock["now"] * (others + 3),
+        lambda: clock["now"] * 3,
+    )
     before = torch.get_num_threads()
     try:
-        for _ in range(10):
-            chooser.before()
-            clock["now"] += 1.0 if torch.get_num_threads() == 1 else 5.0
-            chooser.after()
-        assert torch.get_num_threads() == 1
+        torch.set_num_threads(4)
+        clock["now"] = 2.0
+        chooser.step()
+        assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)
 
