@@ -113,8 +113,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config: Config, console: Console) -> None:
     """Train, compare, write the bundle."""
-    if not 0.0 <= config.holdout < 1.0 or config.steps < 0:
-        raise UsageError("--holdout from 0 to below 1 and --steps of at least 0 expected")
+    check_numbers(config)
     begun = time.perf_counter()
     profile = profiles.load(config.profile)
     seen, unseen = held_out(load_traces(config.trace), config.holdout, config.holdout_s)
@@ -143,6 +142,21 @@ def run(config: Config, console: Console) -> None:
         result = compare(model, judge_on, tuning, bounding, config.seed, ticks)
     finish(config, result, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
+
+
+def check_numbers(config: Config) -> None:
+    """Refuse numbers that mean nothing; the demand's own are checked as it is made."""
+    fine = {
+        "--holdout from 0 to below 1": 0.0 <= config.holdout < 1.0,
+        "--holdout-s of more than 0": config.holdout_s > 0.0,
+        "--steps of at least 0": config.steps >= 0,
+        "--seed of at least 0": config.seed >= 0,
+        "--table-spread from 0 to 1": 0.0 <= config.table_spread <= 1.0,
+    }
+    for expected, met in fine.items():
+        if not met:
+            value = getattr(config, expected.split()[0].removeprefix("--").replace("-", "_"))
+            raise UsageError(f"{expected} expected, {value} received")
 
 
 def learn(

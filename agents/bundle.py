@@ -74,7 +74,11 @@ def load(folder: Path) -> Bundle:
         demand = Demand(**manifest["demand"])
     except (profiles.ProfileError, DemandError, TypeError) as error:
         raise BundleError(f"{folder}: {error}") from error
-    return Bundle(OnnxPolicy("PPO", session(folder / POLICY)), manifest, profile, table, demand)
+    try:
+        policy = OnnxPolicy("PPO", session(folder / POLICY))
+    except Exception as error:  # ONNX Runtime's errors have no public class of their own
+        raise BundleError(f"{folder / POLICY}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
+    return Bundle(policy, manifest, profile, table, demand)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -91,6 +95,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     needed = {"files", "state_fields", "point_fields", "points", "device", "server", "demand", "config"}
     if missing := sorted(needed - manifest.keys()):
         raise BundleError(f"{path}: the key {missing[0]!r} is missing")
+    if not isinstance(manifest["files"], dict):
+        raise BundleError(f"{path}: an object of file names and hashes was expected under 'files'")
     return manifest
 
 

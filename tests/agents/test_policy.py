@@ -1,4 +1,4 @@
-"""The policy: blind to the points' order and number, saved and loaded whole, its actor still while the critic learns."""
+"""The policy: blind to the order of points, saved and loaded whole, its actor still while the critic learns."""
 
 from __future__ import annotations
 

@@ -1,0 +1,287 @@
+"""The whole of train.py: one short training from the command line, what it leaves behind, and what users get wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from agents import bundle, ladder
+from envs.traces import Trace
+from profiling import profile as profiles
+from tests.profiles import synthetic_profile
+
+ROOT = Path(train.__file__).parent
+COLUMNS = [
+    "controller", "trace", "utility", "latency_ms_mean", "latency_ms_p50", "latency_ms_p95", "latency_ms_p99",
+    "miss_rate", "accuracy", "bytes_mean", "switches_per_min", "decision_us", "regret_pct",
+]  # fmt: skip
+FEW = ("jpeg50", "cut1-w50-b4", "cut2-w50-r50-b2", "device-w50", "device-w25")
+# Five frames a second make the rules' tuning short. So many steps make one check of the greedy policy.
+OPTIONS = ("--fps", "5", "--deadline-ms", "150", "--holdout-s", "5", "--seed", "3")
+STEPS, MORE_STEPS = 100_000, 130_000
+
+
+class Trained(NamedTuple):
+    """A folder that train.py has written, and what it printed."""
+
+    out: Path
+    profile: Path
+    printed: str
+
+
+def small_profile(path: Path) -> Path:
+    whole = synthetic_profile()
+    profiles.save(replace(whole, points=tuple(whole.point(name) for name in FEW)), path)
+    return path
+
+
+def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run train.py as a user would, from another folder, which warns of nothing."""
+    call = [sys.executable, str(ROOT / "train.py"), *map(str, words)]
+    return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False, timeout=550)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One training, end to end."""
+    folder = tmp_path_factory.mktemp("trained")
+    profile, out = small_profile(folder / "small.json"), folder / "out"
+    done = command("--trace", "lte.csv", "--profile", profile, "--steps", str(STEPS), "--out", out, *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return Trained(out, profile, done.stdout)
+
+
+def logged(out: Path) -> EventAccumulator:
+    events = EventAccumulator(str(out / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def test_it_leaves_what_it_promises(trained: Trained) -> None:
+    promised = {
+        "bundle.json", "policy.onnx", "profile.json", "results.json", "decisions.png", "sb3_policy.zip",
+        "checkpoint.safetensors", "tensorboard",
+    }  # fmt: skip
+    assert {path.name for path in trained.out.iterdir()} == promised
+    assert (trained.out / "decisions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_prints_a_table_with_every_controller(trained: Trained) -> None:
+    assert "simulated" in trained.printed
+    assert "clairvoyant" in trained.printed
+    for name in (*ladder.BLIND, ladder.POLICY, ladder.KNOWS_BANDWIDTH):
+        assert name in trained.printed
+
+
+def test_results_hold_a_row_a_controller(trained: Trained) -> None:
+    document: dict[str, Any] = json.loads((trained.out / "results.json").read_text())
+    rows = document["rows"]
+    assert [list(row) for row in rows] == [COLUMNS] * len(rows)
+    assert [row["controller"] for row in rows] == [*ladder.BLIND, ladder.POLICY, ladder.KNOWS_BANDWIDTH]
+    assert {row["trace"] for row in rows} == {"lte"}
+    assert document["bounds"].keys() == {"lte"}
+    for row in rows:
+        numbers = [value for value in row.values() if not isinstance(value, str)]
+        assert np.isfinite(numbers).all()
+        assert 0.0 <= row["utility"] <= document["bounds"]["lte"] + 1e-9
+        assert row["latency_ms_p50"] <= row["latency_ms_p95"] <= row["latency_ms_p99"] <= 150.0
+        assert row["regret_pct"] >= 0.0
+    assert document["config"]["fps"] == 5.0
+
+
+def test_the_bundle_loads_and_tells_how_it_came_about(trained: Trained) -> None:
+    loaded = bundle.load(trained.out)
+    assert loaded.demand.fps == 5.0
+    assert loaded.manifest["config"]["trace"] == "lte.csv"
+    assert loaded.manifest["config"]["seed"] == 3
+    assert set(loaded.table.ids) <= set(FEW)
+
+
+def test_tensorboard_holds_what_users_look_for(trained: Trained) -> None:
+    events = logged(trained.out)
+    scalars = set(events.Tags()["scalars"])
+    wanted = {
+        "imitation/expected_regret",
+        "frames/utility", "frames/latency_ms_mean", "frames/latency_ms_p95", "frames/miss_rate", "frames/accuracy",
+        "frames/bytes_mean",
+        "partition_share/0", "partition_share/1", "partition_share/3",
+        "check/utility", "check/miss_rate", "check/regret_to_clairvoyant",
+        "train/loss", "train/value_loss", "train/entropy_loss", "train/approx_kl", "train/explained_variance",
+        "rollout/ep_rew_mean", "time/fps",
+        "heldout/utility", "heldout/miss_rate",
+    }  # fmt: skip
+    assert wanted - scalars == set()
+    shares = [events.Scalars(tag) for tag in scalars if tag.startswith("partition_share/")]
+    assert sum(of[0].value for of in shares) == pytest.approx(1.0, abs=1e-5)
+    assert 0.0 <= events.Scalars("check/regret_to_clairvoyant")[-1].value <= 1.0
+
+
+def test_tensorboard_holds_the_figure_and_the_hyperparameters(trained: Trained) -> None:
+    events = logged(trained.out)
+    (figure, *_) = events.Images("check/decisions")
+    assert figure.encoded_image_string.startswith(b"\x89PNG")
+    assert min(figure.width, figure.height) > 300
+    assert "hparams" in events.summary_metadata["_hparams_/experiment"].plugin_data.plugin_name
+
+
+def test_steps_only_go_up(trained: Trained) -> None:
+    events = logged(trained.out)
+    for tag in ("frames/utility", "train/loss", "check/utility"):
+        at = [event.step for event in events.Scalars(tag)]
+        assert at == sorted(set(at)), tag
+
+
+def test_resume_goes_on(trained: Trained, tmp_path: Path) -> None:
+    """On a copy, so that other tests see the first training's files."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for file in trained.out.iterdir():
+        if file.is_file():
+            (out / file.name).write_bytes(file.read_bytes())
+    options = ("--profile", trained.profile, "--out", out, *OPTIONS)
+    done = command("--trace", "lte.csv", "--resume", "--steps", str(MORE_STEPS), *options)
+    assert done.returncode == 0, done.stderr
+    assert "imitation" not in done.stdout
+    before = max(event.step for event in logged(trained.out).Scalars("frames/utility"))
+    at = [event.step for event in logged(out).Scalars("frames/utility")]
+    assert min(at) > before
+    assert bundle.load(out).manifest["config"]["steps"] == MORE_STEPS
+    assert (out / "policy.onnx").read_bytes() != (trained.out / "policy.onnx").read_bytes()
+
+
+HEADER = "time_s,bandwidth_mbps\n"
+BAD_TRACES = {
+    "negative bandwidth": (HEADER + "0,1\n1,-2\n", r"line 3: got bandwidth_mbps -2, expected 0 or more"),
+    "NaN": (HEADER + "0,1\n1,nan\n", r"line 3: got bandwidth_mbps nan, expected a finite number"),
+    "infinity": (HEADER + "0,inf\n", r"line 2: got bandwidth_mbps inf"),
+    "time runs backwards": (HEADER + "0,1\n2,1\n1,1\n", r"line 4: time goes from 2 s to 1 s"),
+    "empty": ("", "holds no data"),
+    "header alone": (HEADER, r"line 1: got a header and no rows"),
+    "wrong header": ("seconds,mbit\n0,1\n", r"line 1: got the header 'seconds,mbit'"),
+    "a word": (HEADER + "0,fast\n", r"line 2: got bandwidth_mbps 'fast', expected a number"),
+}
+
+
+@pytest.fixture
+def usual(tmp_path: Path) -> list[str]:
+    """Options that would be fine."""
+    profile = small_profile(tmp_path / "small.json")
+    return ["--trace", "lte.csv", "--profile", str(profile), "--out", str(tmp_path / "out")]
+
+
+@pytest.mark.parametrize("what", BAD_TRACES)
+def test_a_bad_trace_is_told_in_one_sentence(
+    what: str, usual: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, sentence = BAD_TRACES[what]
+    (tmp_path / "uplink.csv").write_text(text)
+    refused([*usual, "--trace", str(tmp_path / "uplink.csv")], f"uplink.csv.*{sentence}", tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--trace", "nowhere"], r"trace 'nowhere': no such file .* \(there is: .*lte.*\)"),
+        (["--profile", "nowhere"], r"profile 'nowhere' is neither a file nor bundled"),
+        (["--device", "toaster"], r"no timings of 'toaster'; it has raspberry-pi-4"),
+        (["--server", "toaster"], r"no timings of 'toaster'"),
+        (["--fps", "-1"], r"-1 frames a second received, 0\.1 to 1000 expected"),
+        (["--fps", "nan"], r"nan frames a second received"),
+        (["--deadline-ms", "0"], r"a deadline of 0 ms received, 1 to 60000 ms expected"),
+        (["--min-accuracy", "1.5"], r"an accuracy of at least 1\.5 received, 0 to 1 expected"),
+        (["--min-accuracy", "0.99"], r"no operating point reaches it; the best is"),
+        (["--holdout", "1"], r"--holdout from 0 to below 1"),
+        (["--holdout", "nan"], r"--holdout from 0 to below 1"),
+        (["--holdout-s", "-1"], r"--holdout-s of more than 0 expected, -1\.0 received"),
+        (["--seed", "-1"], r"--seed of at least 0 expected, -1 received"),
+        (["--steps", "-5"], r"--steps of at least 0"),
+        (["--table-spread", "-1"], r"--table-spread"),
+        (["--resume"], r"holds no checkpoint\.safetensors to go on from"),
+        (["--out", "/proc/nowhere"], r"--out /proc/nowhere: "),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(
+    words: list[str], sentence: str, usual: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused([*usual, *words], sentence, tmp_path, capsys)
+
+
+def refused(words: list[str], sentence: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, one line that begins with the program's name, and nothing was written."""
+    before = contents(folder)
+    assert train.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("train.py: error: ")
+    assert told.count("\n") == 1
+    assert re.search(sentence, told), told
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("words", [["--steps", "many"], ["--objective", "speed"], ["--colour", "red"]])
+def test_argparse_tells_the_rest(words: list[str], usual: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        train.main([*usual, *words])
+    assert caught.value.code == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_a_finished_bundle_is_never_written_over(trained: Trained) -> None:
+    before = contents(trained.out)
+    done = command("--trace", "lte.csv", "--profile", trained.profile, "--out", trained.out)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"train.py: error: {trained.out} holds a trained policy already; "
+        "--resume goes on with it, another --out keeps it\n"
+    )
+    assert contents(trained.out) == before
+
+
+def flat(name: str, seconds: float) -> Trace:
+    return Trace(name, np.zeros(1), seconds, np.ones(1))
+
+
+def parts(traces: list[Trace], share: float = 0.2, longest_s: float = 60.0) -> Iterator[list[tuple[str, float]]]:
+    """Names and lengths of the traces to train on, then of those held out."""
+    for group in train.held_out(traces, share, longest_s):
+        yield [(trace.name, pytest.approx(trace.duration_s)) for trace in group]
+
+
+def test_the_last_part_of_few_traces_is_held_out() -> None:
+    seen, unseen = parts([flat("long", 100.0), flat("longer", 1000.0), flat("short", 20.0)])
+    assert seen == [("long", 80.0), ("longer", 800.0), ("short", 20.0)]
+    assert unseen == [("long", 20.0), ("longer", 60.0)]
+
+
+def test_of_many_traces_whole_ones_are_held_out() -> None:
+    seen, unseen = parts([flat(str(number), 90.0) for number in range(10)])
+    assert unseen == [("4", 60.0), ("9", 60.0)]
+    assert [name for name, _ in seen] == ["0", "1", "2", "3", "5", "6", "7", "8"]
+
+
+def test_nothing_may_be_held_out() -> None:
+    seen, unseen = parts([flat("only", 100.0)], share=0.0)
+    assert (seen, unseen) == ([("only", 100.0)], [])
+
+
+def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    told = capsys.readouterr().out
+    for option in ("--trace", "--objective", "--min-accuracy", "--deadline-ms", "--fps", "--seed", "--resume", "--out"):
+        assert option in told
