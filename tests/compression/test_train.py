@@ -23,7 +23,8 @@ def config(tmp_path):
     return dataclasses.replace(
         TrainConfig(),
         model="cifar_resnet", data=str(tmp_path / "data"), out=str(tmp_path / "run"), weights=str(tmp_path / "w"),
-        px=32, start_px=32, batch=8, finetune_epochs=1, rank_steps=2, warmup_steps=2, sandwich_epochs=1.0, refine_steps=2, threads=1,
+        px=32, start_px=32, batch=8, finetune_epochs=1, rank_steps=2, warmup_steps=2, sandwich_epochs=1.0,
+        refine_steps=2, threads=1,
     )  # fmt: skip
 
 
