@@ -23,7 +23,8 @@ from agents.ladder import Blind
 from envs.simulation import Scenario
 from envs.traces import Trace, load_traces
 from envs.vocabulary import Demand
-from train import MISTAKES, bars, ticker
+from profiling.table import above_floor
+from train import MISTAKES, UsageError, bars, ticker
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,8 +43,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Play every controller on every trace, print the table, write JSON and plot."""
+    check_options(options)
     bundle = bundles.load(options.out)
     demand = demanded(bundle.demand, options)
+    above_floor(bundle.table, demand.min_accuracy)
     traces = unambiguous([trace for spec in options.trace for trace in load_traces(spec)], options.seconds)
     judge_on = Scenario(traces=tuple(traces), demands=(demand,), table=bundle.table)
     tune_on = replace(judge_on, traces=tuple(load_traces(options.tune_on or bundle.manifest["config"]["trace"])))
@@ -60,6 +63,16 @@ def run(options: argparse.Namespace, console: Console) -> None:
             found = gathered(bounds[seed], ticks, "clairvoyant" + f" {seed}" * (len(seeds) > 1))
             results.append(contest.contest(ladder.in_order(entrants), judge_on, found, seed, ticks))
     show(results, demand, options, console)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse numbers that mean nothing and a FILE that could not be written, before hours were spent on its content."""
+    if options.seconds is not None and not options.seconds > 0.0:
+        raise UsageError(f"--seconds of more than 0 expected, {options.seconds:g} received")
+    if options.seed < 0:
+        raise UsageError(f"--seed of at least 0 expected, {options.seed} received")
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise UsageError(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
 
 
 def gathered(futures: Sequence[Future[float]], ticks: contest.Progress, name: str) -> list[float]:

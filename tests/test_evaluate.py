@@ -1,0 +1,155 @@
+"""The whole of evaluate.py: a bundle on two uplinks from the command line, and what users get wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evaluate
+from agents import bundle, ladder
+from agents.evaluation import COLUMNS
+from agents.export import write_bundle
+from agents.training import PpoConfig, Recipe, new_model, policy_of
+from envs.scenario import scenario_from
+from envs.traces import load_traces
+from envs.vocabulary import Demand
+from profiling.profile import Profile
+from tests.profiles import DEVICE, SERVER, synthetic_profile
+
+ROOT = Path(evaluate.__file__).parent
+FEW = ("jpeg50", "cut1-w50-b4", "device-w50", "device-w25")
+CONTROLLERS = [*ladder.BLIND, ladder.POLICY, ladder.KNOWS_BANDWIDTH]
+
+
+def few_points() -> Profile:
+    whole = synthetic_profile()
+    return replace(whole, points=tuple(whole.point(name) for name in FEW))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with an untrained policy for 5 frames a second, which keeps the rules' tuning short."""
+    folder = tmp_path_factory.mktemp("bundle")
+    demand = Demand(fps=5.0, deadline_s=0.15)
+    scenario = scenario_from(trace="lte", profile=few_points(), demands=[demand])
+    write_bundle(
+        folder,
+        policy_of(new_model(scenario, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))),
+        profile=few_points(),
+        table=scenario.table,
+        device=DEVICE,
+        server=SERVER,
+        demand=demand,
+        config={"trace": "lte"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uplinks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two short traces."""
+    folder = tmp_path_factory.mktemp("uplinks")
+    for name, mbps in (("slow", (0.2, 0.1, 0.0, 0.4)), ("swift", (8.0, 4.0, 0.0, 9.0))):
+        rows = "".join(f"{second},{value}\n" for second, value in enumerate(mbps))
+        (folder / f"{name}.csv").write_text("time_s,bandwidth_mbps\n" + rows)
+    return folder
+
+
+def test_every_controller_on_every_trace(out: Path, uplinks: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    words = [out, "--trace", uplinks / "slow.csv", uplinks / "swift.csv", "--json", results]
+    call = [sys.executable, str(ROOT / "evaluate.py"), *map(str, words)]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in CONTROLLERS:
+        assert name in done.stdout
+    assert "simulated" in done.stdout
+    document: dict[str, Any] = json.loads(results.read_text())
+    rows = document["rows"]
+    assert [tuple(row) for row in rows] == [COLUMNS] * len(rows)
+    assert [(r["controller"], r["trace"]) for r in rows] == [(c, t) for c in CONTROLLERS for t in ("slow", "swift")]
+    assert document["kind"] == "simulated"
+    assert document["bounds"].keys() == {"slow", "swift"}
+    assert all(row["utility"] <= document["bounds"][row["trace"]] + 1e-9 for row in rows)
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_and_lengths_of_traces(uplinks: Path) -> None:
+    """A folder's traces under names that differ, at most as long as was asked for."""
+    again = [*load_traces(uplinks), *load_traces(uplinks / "slow.csv"), *load_traces("lte")]
+    found = evaluate.unambiguous(again, longest_s=3.0)
+    assert [trace.name for trace in found] == ["slow", "swift", "slow (2)", "lte"]
+    assert [trace.duration_s for trace in found] == [3.0] * 4
+    assert evaluate.unambiguous(again, longest_s=None)[0].duration_s == 4.0
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ([], Demand(fps=5.0, deadline_s=0.15)),
+        (["--fps", "10"], Demand(fps=10.0, deadline_s=0.15)),
+        (["--deadline-ms", "75"], Demand(fps=5.0, deadline_s=0.075)),
+        (["--min-accuracy", "0.8", "--fps", "15"], Demand(fps=15.0, deadline_s=0.15, min_accuracy=0.8)),
+    ],
+)
+def test_the_command_line_changes_the_demand(words: list[str], asked: Demand) -> None:
+    options = evaluate.arguments().parse_args(["OUT", "--trace", "lte", *words])
+    assert evaluate.demanded(Demand(fps=5.0, deadline_s=0.15), options) == asked
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--trace", "nowhere"], r"trace 'nowhere': no such file"),
+        (["--trace", "lte", "--tune-on", "nowhere"], r"trace 'nowhere': no such file"),
+        (["--trace", "lte", "--fps", "0"], r"0 frames a second received"),
+        (["--trace", "lte", "--deadline-ms", "nan"], r"a deadline of nan ms received"),
+        (["--trace", "lte", "--min-accuracy", "2"], r"an accuracy of at least 2 received"),
+        (["--trace", "lte", "--min-accuracy", "0.99"], r"no operating point reaches it"),
+        (["--trace", "lte", "--seconds", "0"], r"--seconds"),
+        (["--trace", "lte", "--seed", "-1"], r"--seed"),
+        (["--trace", "lte", "--json", "/nowhere/at/all.json"], r"/nowhere/at"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(
+    words: list[str], sentence: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused([str(out), *words], sentence, capsys)
+
+
+def test_a_bad_trace_is_told_with_file_and_line(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "back.csv").write_text("time_s,bandwidth_mbps\n1,2\n0,2\n")
+    refused([str(out), "--trace", str(tmp_path / "back.csv")], r"back\.csv, line 3: time goes from 1 s", capsys)
+
+
+def test_an_altered_bundle_is_refused(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in out.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with (tmp_path / bundle.POLICY).open("ab") as policy:
+        policy.write(b"\0")
+    refused([str(tmp_path), "--trace", "lte"], r"policy\.onnx: SHA-256 .* it was altered", capsys)
+    refused([str(tmp_path / "none"), "--trace", "lte"], r"none is no bundle", capsys)
+
+
+def refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and one line that begins with the program's name."""
+    assert evaluate.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("evaluate.py: error: ")
+    assert told.count("\n") == 1
+    assert re.search(sentence, told), told
+
+
+@pytest.mark.parametrize("words", [[], ["OUT"], ["OUT", "--trace", "lte", "--seeds", "0"]])
+def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main(words)
+    assert caught.value.code == 2
+    assert "usage: evaluate.py" in capsys.readouterr().err
