@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Open the training log of OUT in a real browser and take two pictures: the scalars and the figure of decisions.
+# Open the training log of OUT in a real browser and take pictures: all cards, the scalars, the figure of decisions.
 #
 #   benchmarks/tensorboard_browser.sh OUT [FOLDER]     needs `tensorboard` and `chromium` on the PATH; writes into FOLDER (default .)
 set -euo pipefail
@@ -33,5 +33,6 @@ shoot() { # name, fragment of the address
     [ -s "$folder/$1.png" ] || { cat "$log" >&2; exit 1; }
     echo "$folder/$1.png"
 }
-shoot tensorboard_scalars timeseries 1400
+shoot tensorboard_overview timeseries 1400
+shoot tensorboard_scalars scalars 1400
 shoot tensorboard_figure images 1000
