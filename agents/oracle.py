@@ -6,8 +6,8 @@ another has at least its utility and no longer queues. Rounding: labels whose qu
 seconds are merged into one that has the highest utility of any and the shortest queues of any; where more than
 ``limit`` are left, cells grow until they fit. So rounding can only raise the bound. The programme is further relaxed in
 what binds the runtime: it sends no probes, has no limit on unanswered messages, and may leave a finish be that the
-device would begin. When a finish falls due it does not choose freely: it may know the true slow-down or believe that of
-the frame before, as the device does; where speed counts it may also finish at once.
+device would begin. A finish falls due by the true slow-down or by that of the frame before, which the device believes:
+the label takes what is better of both. Where speed counts it may also begin at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.pipeline import Frame, Picker, Queues, advance
+from envs.pipeline import Frame, Queues, advance
 from envs.simulation import Simulation
 from envs.vocabulary import Bools, Floats, Ints
 from profiling.table import PointTable
@@ -78,9 +78,9 @@ def _extend(
     unfinished = replace(table, finish_s=np.full_like(table.finish_s, np.inf))
     count = len(labels.value)
     rows, points = np.repeat(np.arange(count), len(allowed)), np.tile(allowed, count)
-    can_finish = np.isfinite(Picker(table, points, np.full(len(rows), lane))("finish_s"))
+    never = -np.inf  # not about to come: what falls due is finished
 
-    def after(which: Bools, table: PointTable, slow_belief: Floats) -> tuple[Labels, Bools]:
+    def after(which: Bools, table: PointTable, slow_belief: Floats, answer_s: float | None) -> tuple[Labels, Bools]:
         chosen = rows[which]
         whose = np.full(len(chosen), lane)
         queues, outcome, _ = advance(
@@ -93,16 +93,45 @@ def _extend(
             uplink=simulation.uplink,
             lane=whose,
             slow_belief=np.repeat(slow_belief, len(chosen)),
-            expected_s=np.full(len(chosen), -np.inf),  # never about to come: what falls due is finished
+            expected_s=None if answer_s is None else np.full(len(chosen), answer_s),
         )
         fell = np.zeros(len(rows), dtype=bool)
         fell[which] = outcome.fell_back
         return Labels(queues, labels.value[chosen] + outcome.utility), fell
 
-    foreseen, fell = after(np.ones(len(rows), dtype=bool), table, beliefs[0])
-    believed, fell_too = after(can_finish, table, beliefs[1])
-    left_be, _ = after(fell | fell_too, unfinished, beliefs[0])
-    return _together(foreseen, believed, left_be, labels)
+    everything = np.ones(len(rows), dtype=bool)
+    finished, fell = after(everything, table, beliefs[0], never)
+    believed, fell_too = after(fell, table, beliefs[1], never)
+    if simulation.demands.for_latency[lane]:
+        left_be, left = after(fell, unfinished, beliefs[0], never)
+    else:  # the device lets a finish be when the answer is about to come in time, and only then that is worth something
+        left_be, left = after(fell, table, beliefs[0], None)
+    both = _better(_rows(finished, fell), believed, (fell_too & fell)[fell])
+    if simulation.demands.for_latency[lane]:
+        return _together(_rows(finished, ~fell), both, left_be, labels)
+    free = ~left[fell]
+    merged = Labels(
+        Queues(*(np.where(free, one, other) for one, other in zip(left_be.queues, both.queues, strict=True))),
+        np.maximum(left_be.value, both.value),
+    )
+    return _together(_rows(finished, ~fell), merged, labels)
+
+
+def _better(ours: Labels, others: Labels, where: Bools) -> Labels:
+    """Of two ways to finish the same frames the higher utility, and ``where`` both do the least disturbing stretch."""
+    queues = ours.queues._replace(
+        finish_from_s=np.where(
+            where, np.maximum(ours.queues.finish_from_s, others.queues.finish_from_s), ours.queues.finish_from_s
+        ),
+        finish_until_s=np.where(
+            where, np.minimum(ours.queues.finish_until_s, others.queues.finish_until_s), ours.queues.finish_until_s
+        ),
+    )
+    return Labels(queues, np.maximum(ours.value, others.value))
+
+
+def _rows(labels: Labels, which: Bools) -> Labels:
+    return Labels(labels.queues.take(np.flatnonzero(which)), labels.value[which])
 
 
 def _together(*groups: Labels) -> Labels:
