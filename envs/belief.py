@@ -45,9 +45,9 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     known = ~flying & (at.sent_s > -np.inf)
     some, lane, newest = known.any(axis=0), np.arange(len(now_s)), known.argmax(axis=0)
     under_way = np.where(flying, at.payload, 0.0)
-    answered = [np.where(known, column, 0.0) for column in (at.uplink_s, at.payload, at.rtt_s)]
+    answered = [np.where(known, column, 0.0) for column in (at.uplink_s, at.payload, at.rtt_s, at.wait_s)]
     totals = _total(np.stack([known, *answered, flying, under_way], axis=1))
-    answers, seconds, carried, rtts_s, in_flight, in_flight_bytes = totals
+    answers, seconds, carried, rtts_s, waits_s, in_flight, in_flight_bytes = totals
     count = np.maximum(answers, 1.0)
     pace = np.where(known, np.maximum(at.uplink_s, SHORTEST_UPLINK_S) / np.maximum(at.payload, 1.0), 0.0)  # s a byte
     mean_pace = np.maximum(seconds, SHORTEST_UPLINK_S) / np.maximum(carried, 1.0)
@@ -55,7 +55,7 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     spread = np.sqrt(_total(np.where(known, pace - mean_pace, 0.0) ** 2) / count) / mean_pace
     age_s = now_s - np.where(known, at.answered_s, -np.inf).max(axis=0)
     rtt_s = np.where(some, rtts_s / count, usual_rtt_s)
-    wait_s = np.where(some, at.wait_s[newest, lane], 0.0)
+    wait_s = waits_s / count  # a single wait says little of the next: they are as good as exponential
     overdue_s = now_s - np.where(flying, at.sent_s, np.inf).min(axis=0) - rtt_s - in_flight_bytes * mean_pace
     left_s = _leaves(at, flying, under_way * mean_pace)
     pending_s, due_s = _finishes(at, flying, left_s + (rtt_s + wait_s), now_s)

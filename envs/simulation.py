@@ -148,7 +148,7 @@ class Simulation:
             message.payload,
             timed_s,
             frame.rtt_s,
-            np.where(outcome.server_s > 0.0, frame.server_wait_s, self.transfers.wait_s[:, 0]),
+            frame.server_wait_s,  # a probe's answer tells it too: else one long wait would keep all frames away
             message.due_s,
             message.finish_s,
             message.tail_s,

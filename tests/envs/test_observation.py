@@ -73,7 +73,7 @@ BELIEFS: dict[str, tuple[list[Sent], dict[str, float]]] = {
             "goodput_age_s": 0.25,
             "goodput_spread": np.sqrt((10 / 3) ** 2 / 2 + (5 / 3) ** 2 / 2) / (40 / 3),
             "rtt_s": 0.060,
-            "server_wait_s": 0.002,
+            "server_wait_s": 0.0055,
         },
     ),
     "a wire time below the clock's grain counts as 1 ms": (

@@ -36,9 +36,10 @@ def test_table_and_file(
     monkeypatch.setattr(sys, "argv", ["env_throughput.py", "--profile", profile, "--json", str(out), *short])
     env_throughput.main()
     rows = json.loads(out.read_text())["rows"]
-    assert [row["what"] for row in rows] == ["batched", "batched", "DummyVecEnv of single"]
+    assert [row["what"] for row in rows] == ["batched", "batched", "DummyVecEnv of single", "PPO training"]
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [
         "batched",
         "batched",
         "DummyVecEnv",
+        "PPO",
     ]
