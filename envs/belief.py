@@ -10,6 +10,7 @@ from envs.vocabulary import Bools, Floats, Transfers
 
 UNKNOWN_AGE_S = 10.0  # ages are capped here, and never-seen counts as this old
 UNKNOWN_GOODPUT = 125_000.0  # bytes/s believed before anything was sent: 1 Mbit/s
+MEMORY_S = 1.0  # an answer counts e times less each such time: about how long an LTE link resembles itself
 SHORTEST_UPLINK_S = 0.001  # answers are timed in ms; below that a throughput would be noise
 
 
@@ -35,9 +36,9 @@ class LinkBelief(NamedTuple):
 def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBelief:
     """Goodput of the answered transfers, its age and spread, and what is still under way.
 
-    ``goodput`` is the harmonic mean weighted by bytes (all bytes over all seconds; Yin et al., SIGCOMM 2015, without
-    the weights): a small message's uplink time is mostly jitter, which cancels in the sum and would not message by
-    message. ``finish_pending_s`` and ``finish_due_s``: work and beginning of the finishes that will fall due if answers
+    ``goodput`` is the harmonic mean weighted by bytes and recency (all bytes over all seconds; Yin et al., SIGCOMM
+    2015, without the weights): a small message's uplink time is mostly jitter, which cancels in the sum and would not
+    message by message. ``finish_pending_s`` and ``finish_due_s``: work and beginning of the finishes that will fall due if answers
     come as believed.
     """
     at = Transfers(*(column.T for column in transfers))  # [R, B]: lanes side by side, slots one after the other
@@ -45,17 +46,19 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     known = ~flying & (at.sent_s > -np.inf)
     some, lane, newest = known.any(axis=0), np.arange(len(now_s)), known.argmax(axis=0)
     under_way = np.where(flying, at.payload, 0.0)
-    answered = [np.where(known, column, 0.0) for column in (at.uplink_s, at.payload, at.rtt_s, at.wait_s)]
-    totals = _total(np.stack([known, *answered, flying, under_way], axis=1))
-    answers, seconds, carried, rtts_s, waits_s, in_flight, in_flight_bytes = totals
-    count = np.maximum(answers, 1.0)
+    # Recent answers count more: in a silence broken by probes alone it would take many to outvote what was before.
+    recent = np.where(known, np.exp(-np.clip(now_s - at.answered_s, 0.0, UNKNOWN_AGE_S) / MEMORY_S), 0.0)
+    answered = [np.where(known, column, 0.0) * recent for column in (at.uplink_s, at.payload, at.rtt_s, at.wait_s)]
+    totals = _total(np.stack([recent, *answered, flying, under_way], axis=1))
+    weights, seconds, carried, rtts_s, waits_s, in_flight, in_flight_bytes = totals
+    weight = np.where(some, weights, 1.0)
     pace = np.where(known, np.maximum(at.uplink_s, SHORTEST_UPLINK_S) / np.maximum(at.payload, 1.0), 0.0)  # s a byte
-    mean_pace = np.maximum(seconds, SHORTEST_UPLINK_S) / np.maximum(carried, 1.0)
+    mean_pace = np.maximum(seconds, SHORTEST_UPLINK_S * recent.max(axis=0)) / np.where(some, carried, 1.0)
     mean_pace = np.where(some, mean_pace, 1.0 / UNKNOWN_GOODPUT)
-    spread = np.sqrt(_total(np.where(known, pace - mean_pace, 0.0) ** 2) / count) / mean_pace
+    spread = np.sqrt(_total(np.where(known, pace - mean_pace, 0.0) ** 2 * recent) / weight) / mean_pace
     age_s = now_s - np.where(known, at.answered_s, -np.inf).max(axis=0)
-    rtt_s = np.where(some, rtts_s / count, usual_rtt_s)
-    wait_s = waits_s / count  # a single wait says little of the next: they are as good as exponential
+    rtt_s = np.where(some, rtts_s / weight, usual_rtt_s)
+    wait_s = waits_s / weight  # a single wait says little of the next: they are as good as exponential
     overdue_s = now_s - np.where(flying, at.sent_s, np.inf).min(axis=0) - rtt_s - in_flight_bytes * mean_pace
     left_s = _leaves(at, flying, under_way * mean_pace)
     pending_s, due_s = _finishes(at, flying, left_s + (rtt_s + wait_s), now_s)

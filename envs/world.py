@@ -28,8 +28,8 @@ class World:
     """TCP sends ten segments before the first acknowledgement (RFC 6928) ..."""
     idle_s: float = 1.0
     """... and again after this idle time, the minimum retransmission time-out of RFC 6298 (RFC 5681, 4.1)."""
-    probe_after_s: float = 1.0
-    """A probe is sent when nothing else was for this long: bandwidth is seen only by sending."""
+    probe_after_s: float = 0.5
+    """A probe is sent when nothing else was for this long (22 kbit/s): bandwidth is seen only by sending."""
     probe_bytes: float = 1_350.0
     """A probe fills one packet."""
     window: int = 8

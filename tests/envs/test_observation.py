@@ -65,7 +65,7 @@ BELIEFS: dict[str, tuple[list[Sent], dict[str, float]]] = {
     ),
     # 3000 bytes in 40 ms; paces 10 and 15 us a byte about a mean of 13.33: spread sqrt((3.33² + 1.67²) / 2) / 13.33
     "two answers weigh by their bytes": (
-        [(9.5, 9.75, 1000, 0.010, 0.050, 0.002), (9.0, 9.25, 2000, 0.030, 0.070, 0.009)],
+        [(9.5, 9.75, 1000, 0.010, 0.050, 0.002), (9.0, 9.75, 2000, 0.030, 0.070, 0.009)],
         {
             "goodput": 75_000,
             "goodput_last": 100_000,
@@ -74,6 +74,14 @@ BELIEFS: dict[str, tuple[list[Sent], dict[str, float]]] = {
             "goodput_spread": np.sqrt((10 / 3) ** 2 / 2 + (5 / 3) ** 2 / 2) / (40 / 3),
             "rtt_s": 0.060,
             "server_wait_s": 0.0055,
+        },
+    ),
+    # the newer answer counts e times the older, one MEMORY_S before it: (2 + 9 / e) / (1 + 1 / e) ms of wait
+    "recent answers count more": (
+        [(9.0, 10.0, 1000, 0.010, 0.050, 0.002), (8.0, 9.0, 1000, 0.030, 0.050, 0.009)],
+        {
+            "goodput": 1000 * (1 + np.exp(-1)) / (0.010 + 0.030 * np.exp(-1)),
+            "server_wait_s": (0.002 + 0.009 * np.exp(-1)) / (1 + np.exp(-1)),
         },
     ),
     "a wire time below the clock's grain counts as 1 ms": (
@@ -214,7 +222,7 @@ def test_forecast_of_every_point() -> None:
 
 
 def test_pessimism_reckons_with_the_worst_pace_and_the_stall() -> None:
-    slow = (9.0, 9.25, 1000, 0.030, 0.050, 0.0)  # together 20 us a byte, at worst 30
+    slow = (9.0, KNOWN[1], 1000, 0.030, 0.050, 0.0)  # answered with the other: together 20 us a byte, at worst 30
     observation = told(messages=[KNOWN, slow])
     lost = observation.of_points("slack_s") - observation.of_points("slack_low_s")
     assert lost[0] == pytest.approx([4000 * 10e-6, 1000 * 10e-6, 0.0], abs=1e-6)
