@@ -38,8 +38,8 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
 
     ``goodput`` is the harmonic mean weighted by bytes and recency (all bytes over all seconds; Yin et al., SIGCOMM
     2015, without the weights): a small message's uplink time is mostly jitter, which cancels in the sum and would not
-    message by message. ``finish_pending_s`` and ``finish_due_s``: work and beginning of the finishes that will fall due if answers
-    come as believed.
+    message by message. ``finish_pending_s`` and ``finish_due_s``: work and beginning of the finishes that will fall due
+    if answers come as believed.
     """
     at = Transfers(*(column.T for column in transfers))  # [R, B]: lanes side by side, slots one after the other
     flying = at.answered_s > now_s
