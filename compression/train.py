@@ -114,7 +114,9 @@ def main(config: TrainConfig) -> None:
     system.eval()
     accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
     print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
-    recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(asdict(config))}
+    paths = {"data", "out", "weights"}  # where it was trained says nothing of how
+    options = {name: value for name, value in asdict(config).items() if name not in paths}
+    recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}
     save_weights(Path(config.weights) if config.weights else weights_path(config.model), system, recipe)
 
 
