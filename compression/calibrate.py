@@ -1,4 +1,4 @@
-"""Phase 4: exact BatchNorm statistics at the deployed picture size, for every width set and bottleneck."""
+"""Phase 5: exact BatchNorm statistics at the deployed picture size, for every width set and bottleneck."""
 
 from __future__ import annotations
 
@@ -37,11 +37,8 @@ def _calibrate_ratio(system: SplitNet, ratio: float, images: Bytes) -> None:
     width_set, net = set_of_ratio(ratio), system.net
 
     def run(image: Tensor) -> None:
-        feature, start = net.head(image, width_set, 0), 0
-        for partition, cut in enumerate(net.cuts, start=1):
-            feature, start = net.middle(feature, width_set, start, cut), cut
+        for partition, feature in enumerate(net.features(image, width_set)[0], start=1):
             system.bottleneck(partition).encode(feature, width_set)
-        net.tail(feature, width_set, start)
 
     recalibrate(run, _norms_of(system, width_set), images)
 

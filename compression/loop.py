@@ -94,13 +94,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def busy_cores() -> float | None:
-    """Processor seconds that all processes have used since the machine started; None where Linux does not tell."""
+    """Processor seconds used since the machine started, but for niced processes, which give way; None where unknown."""
     try:
         ticks = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     except OSError:
         return None
-    user, nice, system = (int(t) for t in ticks[:3])
-    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
+    user, _, system = (int(t) for t in ticks[:3])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 class ThreadChooser:

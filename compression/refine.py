@@ -1,4 +1,4 @@
-"""Phase 5: refine the bottlenecks and the tails' BatchNorm scales with everything else frozen.
+"""Phase 6: refine the bottlenecks and the tails' BatchNorm scales with everything else frozen.
 
 All statistics stay as calibrated, so the net that is trained is exactly the one that is deployed; heads, device-only
 nets and image offload do not change at all. One pass of the network serves the heads of all cuts.
@@ -24,7 +24,7 @@ from models.slim import set_of_partition, set_of_ratio
 __all__ = ["refine"]
 
 RATE = 1.5e-3
-RATIO_SHARES = (0.08, 0.17, 0.25, 0.5)
+RATIO_SHARES = (0.2, 0.25, 0.2, 0.35)
 BIT_SHARES = (0.25, 0.35, 0.3, 0.1)
 REGION_SHARE = 0.25
 TEACHER = 0.6
@@ -37,25 +37,14 @@ def _trained(system: SplitNet) -> nn.ParameterList:
     return nn.ParameterList([*system.bottlenecks.parameters(), *scales])
 
 
-@torch.no_grad()
-def _pass(system: SplitNet, image: Tensor, ratio: float) -> tuple[list[Tensor], Tensor]:
-    """Feature at every cut and the logits, at one ratio."""
-    net, width_set, found = system.net, set_of_ratio(ratio), []
-    feature, start = net.head(image, width_set, 0), 0
-    for cut in net.cuts:
-        feature, start = net.middle(feature, width_set, start, cut), cut
-        found.append(feature)
-    return found, net.tail(feature, width_set, start).float()
-
-
 def _step(system: SplitNet, image: Tensor, label: Tensor, rng: np.random.Generator, losses: list[float]) -> None:
     """Backward of every cut at one drawn ratio; bits and region are drawn picture by picture."""
     ratio = float(rng.choice(RATIOS, p=RATIO_SHARES))
-    with autocast(image.device):
-        features, logits = _pass(system, image, ratio)
+    with autocast(image.device), torch.no_grad():
+        features, logits = system.net.features(image, set_of_ratio(ratio))
         if ratio < 1.0:
-            with torch.no_grad():
-                logits = system.device(image, 1.0).float()
+            logits = system.device(image, 1.0)
+    logits = logits.float()
     target = TEACHER * logits.softmax(1) + (1 - TEACHER) * F.one_hot(label, logits.shape[1])
     for partition, feature in enumerate(features, start=1):
         rows = torch.from_numpy(rng.choice(len(BITS), size=len(image), p=BIT_SHARES)).to(image.device)

@@ -1,9 +1,8 @@
-"""Phase 3: one training run for every width, cut, region and bit width (sandwich rule, self-distillation).
+"""Phase 3: one training run for every channel ratio (sandwich rule, self-distillation).
 
-A step sums four losses: the full-width uncut net (every other step, in turn on clean pictures and on pictures from
-JPEG or WebP), one slim device-only net, and two random cuts. Bits and region are drawn picture by picture, and ratios
-for parts of the batch, so that a tail's BatchNorm sees in each batch the mixture it will serve. The target is half
-the label, half the answer of the frozen fine-tuned net to the same crop.
+A step sums three losses: the full-width net (in turn on clean pictures and on pictures from JPEG or WebP), the
+narrowest net, and one in between. The target is half the label, half the answer of the frozen fine-tuned net to the
+same crop; the slim nets also rebuild that net's features at every cut, so that one tail can serve every ratio's head.
 """
 
 from __future__ import annotations
@@ -17,105 +16,97 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from compression.config import TrainConfig
-from compression.knobs import BITS, RATIOS
+from compression.knobs import RATIOS
 from compression.loop import Average, Progress, ThreadChooser, cosine, load_checkpoint, save_checkpoint, set_rate
 from compression.measure import autocast
 from compression.pictures import CropStyle, Ints, Pictures, batches, recoded
 from compression.system import SplitNet
-from models.slim import SlimNet
+from models.slim import SlimNet, seed_tails, set_of_ratio
 
 __all__ = ["sandwich"]
 
-SLIM_SHARES = (0.45, 0.30, 0.25)  # device-only draws of ratio 0.25, 0.5, 0.75: the narrowest is farthest from its start
-RATIO_SHARES = (0.12, 0.19, 0.25, 0.44)  # of a batch at a cut, by ratio
-BIT_SHARES = (0.3, 0.35, 0.25, 0.1)
-REGION_SHARE = 0.3  # share of pictures that send half the positions
+SLIM_SHARES = (0.55, 0.45)  # draws of ratio 0.5 and 0.75; the narrowest, farthest from its start, runs every step
 TEACHER = 0.5  # weight of the teacher's answer in the target
-CUTS_A_STEP = 2
+FEATURES = 1.0  # weight of the rebuilt features
 SMALL_UNTIL = 0.7  # share of the phase that runs on small crops
 
 
-def _optimizer(system: SplitNet, config: TrainConfig) -> torch.optim.Optimizer:
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in system.named_parameters():
-        groups.setdefault((name.startswith("bottlenecks"), parameter.dim() > 1), []).append(parameter)
+def _optimizer(net: SlimNet, config: TrainConfig) -> torch.optim.Optimizer:
+    groups: dict[bool, list[torch.nn.Parameter]] = {}
+    for parameter in net.parameters():
+        groups.setdefault(parameter.dim() > 1, []).append(parameter)
     return torch.optim.AdamW(
         [
-            {
-                "params": members,
-                "base_lr": config.sandwich_lr * (5.0 if new else 1.0),
-                "weight_decay": config.weight_decay if decays else 0.0,
-            }
-            for (new, decays), members in groups.items()
+            {"params": members, "base_lr": config.sandwich_lr, "weight_decay": config.weight_decay if decays else 0.0}
+            for decays, members in groups.items()
         ],
         lr=config.sandwich_lr,
     )
 
 
 def _losses(
-    system: SplitNet, image: Tensor, target: Tensor, step: int, rng: np.random.Generator, config: TrainConfig
-) -> dict[str, Tensor]:
-    """Backward of each path in turn (so that only one path's activations live at a time); losses by path."""
+    system: SplitNet, teacher: SlimNet, image: Tensor, label: Tensor, step: int, rng: np.random.Generator,
+    config: TrainConfig,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Backward of each net in turn (so that only one net's activations live at a time); losses by net."""
     losses: dict[str, Tensor] = {}
+    features, target = _target(teacher, image, label)
 
-    def backward(name: str, logits: Tensor, weight: float) -> None:
-        loss = F.cross_entropy(logits.float(), target)
-        (loss * weight).backward()  # type: ignore[no-untyped-call]
+    def backward(name: str, logits: Tensor, further: Tensor | float = 0.0) -> None:
+        loss = F.cross_entropy(logits.float(), target) + further
+        loss.backward()  # type: ignore[no-untyped-call]
         losses[name] = loss.detach()
 
-    device = image.device
-    if step % 4 == 0:
-        with autocast(device):
+    if step % 4 < 3:
+        with autocast(image.device):
             logits = system.device(image, 1.0)
-        backward("full", logits, 1.0)
-    elif step % 4 == 2:
+        backward("full", logits)
+    else:
         coded = recoded(image, CropStyle(config.px), rng)
-        with autocast(device):
+        with autocast(image.device):
             logits = system.offload(coded)
-        backward("image", logits, 1.0)
-    ratio = float(rng.choice(RATIOS[:3], p=SLIM_SHARES))
-    with autocast(device):
-        logits = system.device(image, ratio)
-    backward(f"device-{ratio}", logits, 0.7)
-    partitions = rng.choice(len(system.net.cuts), size=CUTS_A_STEP, replace=False) + 1
-    for partition in partitions.tolist():
-        rows = torch.from_numpy(rng.choice(len(BITS), size=len(image), p=BIT_SHARES)).to(device)
-        share = torch.from_numpy(np.where(rng.random(len(image)) < REGION_SHARE, 0.5, 1.0)).to(device)
-        with autocast(device):
-            logits = system.mixed_cut(image, partition, _sizes(len(image)), rows, share)
-        backward(f"cut-{partition}", logits, 0.7)
+        backward("image", logits)
+    for ratio in (RATIOS[0], float(rng.choice(RATIOS[1:3], p=SLIM_SHARES))):
+        with autocast(image.device):
+            rebuilt, logits = system.net.features(image, set_of_ratio(ratio))
+        backward(f"device-{ratio}", logits, FEATURES * _distance(rebuilt, features))
     return losses
 
 
-def _sizes(batch: int) -> list[int]:
-    """How many pictures of a batch run at each ratio."""
-    edges = [round(batch * sum(RATIO_SHARES[: i + 1])) for i in range(len(RATIOS))]
-    return [edge - before for before, edge in zip([0, *edges], edges, strict=False)]
+def _distance(rebuilt: list[Tensor], features: list[Tensor]) -> Tensor:
+    """Mean over cuts of the squared error in units of each channel's variance."""
+    errors = [
+        ((ours.float() - theirs).square() / (theirs.var(dim=(0, 2, 3), keepdim=True) + 1e-3)).mean()
+        for ours, theirs in zip(rebuilt, (f.float() for f in features), strict=True)
+    ]
+    return torch.stack(errors).mean()
 
 
-def _target(teacher: SlimNet, image: Tensor, label: Tensor) -> Tensor:
+def _target(teacher: SlimNet, image: Tensor, label: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The teacher's features at every cut, and the target `[B, classes]`."""
     with torch.no_grad(), autocast(image.device):
-        soft: Tensor = teacher(image, "r100").float().softmax(1)
-    target: Tensor = TEACHER * soft + (1 - TEACHER) * F.one_hot(label, soft.shape[1])
-    return target
+        features, logits = teacher.features(image, "r100")
+        soft = logits.float().softmax(1)
+    return features, TEACHER * soft + (1 - TEACHER) * F.one_hot(label, soft.shape[1])
 
 
 def sandwich(
     system: SplitNet, teacher: SlimNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device
 ) -> None:
-    """Train in place; on return the system holds the averaged weights. Checkpoint every ten minutes or epoch."""
+    """Train in place; on return the net holds the averaged weights. Checkpoint every ten minutes or epoch."""
     path = config.folder / "sandwich.pt"
-    optimizer, average = _optimizer(system, config), Average(system, config.average)
+    net = system.net
+    optimizer, average = _optimizer(net, config), Average(net, config.average)
     teacher.eval()
     per_epoch = len(index) // config.batch
     steps = int(per_epoch * config.sandwich_epochs)
-    spent, done = _resume(path, system, optimizer, average) if config.resume and path.exists() else (0.0, 0)
+    spent, done = _resume(path, net, optimizer, average) if config.resume and path.exists() else (0.0, 0)
     progress = Progress("sandwich", steps, done)
     log = SummaryWriter(str(config.folder / "tensorboard"))
     smooth: dict[str, float] = {}
     chooser = ThreadChooser(config.threads if device.type == "cpu" else 1)
     start = last_save = time.perf_counter()
-    system.train()
+    net.train()
     epoch = progress.done // per_epoch
     fraction = progress.done / steps
     while fraction < 1.0:
@@ -131,10 +122,10 @@ def sandwich(
             warm = min(1.0, (step + 1) / 100)
             set_rate(optimizer, warm * cosine(round(fraction * 10000), 10000, 0))
             optimizer.zero_grad()
-            losses = _losses(system, image, _target(teacher, image, label), step, rng, config)
-            torch.nn.utils.clip_grad_norm_([p for p in system.parameters() if p.grad is not None], 5.0)
+            losses = _losses(system, teacher, image, label, step, rng, config)
+            torch.nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], 5.0)
             optimizer.step()
-            average.update(system)
+            average.update(net)
             chooser.step()
             for name, loss in losses.items():
                 smooth[name] = 0.95 * smooth.get(name, loss.item()) + 0.05 * loss.item()
@@ -144,17 +135,18 @@ def sandwich(
             if time.perf_counter() - last_save > 240:
                 last_save = time.perf_counter()
                 save_checkpoint(
-                    path, step=progress.done, seconds=used, system=system.state_dict(), average=average.weights,
+                    path, step=progress.done, seconds=used, net=net.state_dict(), average=average.weights,
                     optimizer=optimizer.state_dict(), average_steps=average.steps,
                 )  # fmt: skip
         epoch += 1
-    average.copy_to(system)
+    average.copy_to(net)
+    seed_tails(net)
     log.close()
 
 
-def _resume(path: object, system: SplitNet, optimizer: torch.optim.Optimizer, average: Average) -> tuple[float, int]:
+def _resume(path: object, net: SlimNet, optimizer: torch.optim.Optimizer, average: Average) -> tuple[float, int]:
     state = load_checkpoint(path)  # type: ignore[arg-type]
-    system.load_state_dict(state["system"])
+    net.load_state_dict(state["net"])
     optimizer.load_state_dict(state["optimizer"])
     average.weights, average.steps = state["average"], state["average_steps"]
     return float(state["seconds"]), int(state["step"])

@@ -1,4 +1,4 @@
-"""Train a CNN with all its operating points: finetune -> rank -> warmup -> sandwich -> calibrate -> refine -> export.
+"""Train a CNN with all its operating points: finetune -> rank -> sandwich -> warmup -> calibrate -> refine -> export.
 
 python -m compression.train --model efficientnet_lite0 --data DIR --out runs/lite0 [--resume]
 """
@@ -98,12 +98,12 @@ def main(config: TrainConfig) -> None:
     teacher.load_state_dict(net.state_dict())
     teacher = teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     system = SplitNet(net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not _phase(config, "warmup", system):
-        warm_bottlenecks(system, pictures, index, config, device)
-        _finish(config, "warmup", system)
     if not _phase(config, "sandwich", system):
         sandwich(system, teacher, pictures, index, config, device)
         _finish(config, "sandwich", system)
+    if not _phase(config, "warmup", system):
+        warm_bottlenecks(system, pictures, index, config, device)
+        _finish(config, "warmup", system)
     seen, unseen = _device_pictures(config, net.input_px, index, held)
     if not _phase(config, "calibrate", system):
         calibrate(system, seen.images, config.seed)

@@ -1,4 +1,4 @@
-"""Phase 2b: teach every bottleneck to rebuild its feature, before anything behind it is asked for an answer.
+"""Phase 4: teach every bottleneck to rebuild its feature, before anything behind it is asked for an answer.
 
 One frozen pass of the network serves all cuts, nothing is propagated through the tails: some hundred steps cost
 what thirty steps of the joint phase do, and spare the shared weights the gradients of untrained decoders.
@@ -21,18 +21,6 @@ from models.slim import set_of_ratio
 __all__ = ["warm_bottlenecks"]
 
 RATE = 3e-3
-
-
-@torch.no_grad()
-def _features(system: SplitNet, image: Tensor) -> list[Tensor]:
-    """The feature at every cut, full width."""
-    net, found = system.net, []
-    with autocast(image.device):
-        feature, start = net.head(image, "r100", 0), 0
-        for cut in net.cuts:
-            feature, start = net.middle(feature, "r100", start, cut), cut
-            found.append(feature)
-    return found
 
 
 @torch.no_grad()
@@ -73,7 +61,8 @@ def warm_bottlenecks(
         for image, _ in batches(pictures, index, config.batch, style, config.seed + 4, epoch):
             rng = np.random.default_rng((config.seed, 4, progress.done))
             set_rate(optimizer, cosine(progress.done, config.warmup_steps, 20))
-            features = _features(system, image.to(device))
+            with torch.no_grad(), autocast(device):
+                features, _ = system.net.features(image.to(device), "r100")
             if progress.done == 0:
                 _match_scale(system, features)
             optimizer.zero_grad()

@@ -25,6 +25,7 @@ __all__ = [
     "permute_norm",
     "pointwise",
     "ranking",
+    "seed_tails",
     "set_of_partition",
     "set_of_ratio",
     "sets_from",
@@ -136,6 +137,15 @@ class SlimNet(nn.Module):
     def rank(self, gates: dict[str, Tensor]) -> None:
         """Permute the inner channels so that those with the larger gate come first."""
 
+    def features(self, image: Tensor, width_set: str) -> tuple[list[Tensor], Tensor]:
+        """One pass of the whole network: the feature at every cut, and the logits."""
+        found: list[Tensor] = []
+        feature, start = self.head(image, width_set, 0), 0
+        for cut in self.cuts:
+            feature, start = self.middle(feature, width_set, start, cut), cut
+            found.append(feature)
+        return found, self.tail(feature, width_set, start)
+
     def forward(self, image: Tensor, width_set: str = "r100") -> Tensor:
         """Whole network. Image `[B, 3, H, W]` in [-1, 1] to logits `[B, classes]`."""
         return self.tail(self.head(image, width_set, 0), width_set, 0)
@@ -145,6 +155,17 @@ def sets_from(block: int, cuts: Sequence[int]) -> list[str]:
     """Width sets alive in block `block` (counted from 1; 0 is the stem): every ratio, and the tails cut before it."""
     names = [set_of_ratio(ratio) for ratio in RATIOS] + [set_of_partition(0)]
     return names + [set_of_partition(i) for i, cut in enumerate(cuts, start=1) if cut < block]
+
+
+@torch.no_grad()
+def seed_tails(module: nn.Module) -> None:
+    """Give every inner partition's tail the BatchNorms of the full-width net, whose features its decoder rebuilds."""
+    for child in module.modules():
+        if isinstance(child, WidthNorm) and "r100" in child.norms:
+            full = child.norms["r100"].state_dict()
+            for name, norm in child.norms.items():
+                if name[0] == "p" and name != set_of_partition(0):
+                    norm.load_state_dict(full)
 
 
 def ranking(gate: Tensor) -> Tensor:
