@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
 
-from compression.graphs import device_graph, finish_graph, head_graph, tail_graph
+from compression.graphs import device_graph, finish_graph, head_graph, middle_graph, tail_graph
 from compression.system import SplitNet
 from models.graph import Graph
 from models.onnx_graph import to_onnx
 
-__all__ = ["device_model", "export", "finish_model", "head_model", "session", "tail_model"]
+__all__ = ["device_model", "finish_model", "head_model", "middle_model", "session", "tail_model"]
 
 TOLERANCE = 1e-3  # of the largest output: fusing and reordering of float32 sums differ by about 1e-5
 
@@ -28,6 +26,12 @@ def head_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelProt
 def tail_model(system: SplitNet, partition: int) -> onnx.ModelProto:
     """`x` wire values (at partition 0 the image) to `logits`."""
     return _checked(tail_graph(system, partition), f"tail-p{partition}", ("logits",))
+
+
+def middle_model(system: SplitNet, first: int, second: int) -> onnx.ModelProto:
+    """`x` wire values of one partition to `feature`, `y`, `score` of a later one."""
+    name = f"middle-p{first}-p{second}"
+    return _checked(middle_graph(system, first, second), name, ("feature", "y", "score"))
 
 
 def device_model(system: SplitNet, ratio: float) -> onnx.ModelProto:
@@ -61,19 +65,3 @@ def _checked(graph: Graph, name: str, outputs: tuple[str, ...]) -> onnx.ModelPro
         if not error < TOLERANCE:
             raise RuntimeError(f"ONNX model {name}, output {title}: differs from torch by {error:.2g} of its range")
     return model
-
-
-def export(system: SplitNet, folder: Path, ratios: tuple[float, ...]) -> list[Path]:
-    """Write every model of a network into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    models = [tail_model(system, p) for p in range(system.net.partitions)]
-    models += [device_model(system, ratio) for ratio in ratios]
-    for partition in range(1, system.net.partitions):
-        for ratio in ratios:
-            models += [head_model(system, partition, ratio), finish_model(system, partition, ratio)]
-    paths = []
-    for model in models:
-        path = folder / f"{model.graph.name}.onnx"
-        onnx.save(model, str(path))
-        paths.append(path)
-    return paths

@@ -1,4 +1,4 @@
-"""The deployed graphs of a split network: head, tail, device, finish. Weights folded, slim heads really smaller."""
+"""The deployed graphs of a split network: head, middle, tail, device, finish. Weights folded, slim heads smaller."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from compression.system import SplitNet
 from models.graph import Builder, Graph
 from models.slim import set_of_partition, set_of_ratio
 
-__all__ = ["device_graph", "finish_graph", "head_graph", "tail_graph"]
+__all__ = ["device_graph", "finish_graph", "head_graph", "middle_graph", "tail_graph"]
 
 
 def head_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
@@ -29,6 +29,16 @@ def tail_graph(system: SplitNet, partition: int) -> Graph:
     builder = Builder((cut.channels, cut.height, cut.width))
     feature = bottleneck.build_decoder(builder, "x")
     return builder.finish(net.build_tail(builder, feature, width_set, net.cuts[partition - 1]))
+
+
+def middle_graph(system: SplitNet, first: int, second: int) -> Graph:
+    """Wire values of one partition to feature, values and attention score of a later one: the middle of three tiers."""
+    net, width_set, bottleneck = system.net, set_of_partition(first), system.bottleneck(first)
+    builder = Builder((bottleneck.cut.channels, bottleneck.cut.height, bottleneck.cut.width))
+    feature = bottleneck.build_decoder(builder, "x")
+    feature = net.build_middle(builder, feature, width_set, net.cuts[first - 1], net.cuts[second - 1])
+    values, score = system.bottleneck(second).build_encoder(builder, feature, set_of_ratio(1.0))
+    return builder.finish(feature, values, score)
 
 
 def device_graph(system: SplitNet, ratio: float) -> Graph:

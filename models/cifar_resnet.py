@@ -116,17 +116,18 @@ class CifarResNet(SlimNet):
     def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
         """Append the folded stem and first `stop` blocks."""
         y = builder.conv("x", self.stem, self.stem_norm.norms[width_set], 1, (1, 1, 1, 1), relu6=True)
-        for block in self.blocks[:stop]:
+        return self.build_middle(builder, y, width_set, 0, stop)
+
+    def build_middle(self, builder: Builder, feature: str, width_set: str, start: int, stop: int) -> str:
+        """Append the folded blocks `start` to `stop`."""
+        for block in self.blocks[start:stop]:
             assert isinstance(block, Block)
-            y = block.build(builder, y, width_set)
-        return y
+            feature = block.build(builder, feature, width_set)
+        return feature
 
     def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
         """Append the folded blocks from `start` on, and the classifier."""
-        y = feature
-        for block in self.blocks[start:]:
-            assert isinstance(block, Block)
-            y = block.build(builder, y, width_set)
+        y = self.build_middle(builder, feature, width_set, start, len(self.blocks))
         return builder.linear(builder.mean(y), self.classifier.weight, self.classifier.bias)
 
     def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:

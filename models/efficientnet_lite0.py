@@ -144,15 +144,17 @@ class EfficientNetLite0(SlimNet):
         """Append the folded stem and first `stop` blocks."""
         width = inner_channels(STEM, width_of(width_set))
         y = builder.conv("x", self.stem[:width], self.stem_norm.norms[width_set], 2, (0, 0, 1, 1), relu6=True)
-        for block in self.blocks[:stop]:
-            y = _build_block(builder, y, block, width_set)
-        return y
+        return self.build_middle(builder, y, width_set, 0, stop)
+
+    def build_middle(self, builder: Builder, feature: str, width_set: str, start: int, stop: int) -> str:
+        """Append the folded blocks `start` to `stop`."""
+        for block in self.blocks[start:stop]:
+            feature = _build_block(builder, feature, block, width_set)
+        return feature
 
     def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
         """Append the folded blocks from `start` on, and the classifier."""
-        y = feature
-        for block in self.blocks[start:]:
-            y = _build_block(builder, y, block, width_set)
+        y = self.build_middle(builder, feature, width_set, start, len(self.blocks))
         width = inner_channels(HEAD, width_of(width_set))
         y = builder.mean(builder.conv(y, self.last[:width], self.last_norm.norms[width_set], relu6=True))
         return builder.linear(y, self.classifier.weight[:, :width], self.classifier.bias)

@@ -122,6 +122,10 @@ class SlimNet(nn.Module):
         """Append the folded rest after `start` blocks; name of the logits."""
 
     @abstractmethod
+    def build_middle(self, builder: Builder, feature: str, width_set: str, start: int, stop: int) -> str:
+        """Append the folded blocks `start` to `stop`; name of the feature."""
+
+    @abstractmethod
     def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:
         """Channels, height and width of the feature after `cut` blocks."""
 

@@ -4,7 +4,6 @@ python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy 
 python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
     python -m profiling report --profile NAME [--plot FILE]                what the profile shows
     python -m profiling switching --profile NAME                           cost of changing the operating point
-    python -m profiling export --profile NAME --out DIR                    ONNX models of heads, tails and fallbacks
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compression.deploy import export
-from compression.knobs import RATIOS
 from profiling import profile as profiles
 from profiling.accuracy import measure_accuracy
 from profiling.assemble import assemble, profile_path
@@ -63,11 +60,6 @@ def _latency(options: argparse.Namespace) -> None:
     print(f"{options.device}: {len(table.timings)} operating points timed, added to {path}")
     if noisy:
         print(f"warning: {noisy} of {len(measured)} timings spread by more than 10 % of their median: was it quiet?")
-
-
-def _export(options: argparse.Namespace) -> None:
-    paths = export(load_trained(options.profile).system, Path(options.out), RATIOS)
-    print(f"{len(paths)} ONNX models, {sum(p.stat().st_size for p in paths) / 2**20:.1f} MiB, in {options.out}")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -116,10 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     switching.add_argument("--profile", required=True, help="name of the CNN")
     switching.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="ONNX Runtime threads")
     switching.set_defaults(run=_switching)
-    models = verbs.add_parser("export", help="write the ONNX models of every head, tail and fallback")
-    models.add_argument("--profile", required=True, help="name of the CNN")
-    models.add_argument("--out", required=True, help="folder to write to")
-    models.set_defaults(run=_export)
     return parser
 
 
