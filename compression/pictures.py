@@ -22,13 +22,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from compression.pixels import load_square
+
 __all__ = [
     "CropStyle",
     "Pictures",
     "batches",
     "list_pictures",
     "load_pictures",
-    "load_square",
     "recoded",
     "scale",
     "split",
@@ -71,12 +72,6 @@ def list_pictures(folder: Path) -> tuple[list[Path], Ints, tuple[str, ...]]:
         files += found
         labels += [label] * len(found)
     return files, np.array(labels, dtype=np.int64), classes
-
-
-def load_square(path: Path, px: int) -> Bytes:
-    """Decode one picture and squash it to `[px, px, 3]` (bicubic, antialiased)."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB").resize((px, px), Image.Resampling.BICUBIC))
 
 
 def load_pictures(folder: Path, px: int) -> Pictures:

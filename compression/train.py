@@ -20,7 +20,8 @@ from compression.heap import keep_heap
 from compression.loop import load_checkpoint, save_checkpoint, seed_everything
 from compression.measure import top1
 from compression.packed import load_packed
-from compression.pictures import Ints, Pictures, list_pictures, load_pictures, load_square, split
+from compression.pictures import Ints, Pictures, list_pictures, load_pictures, split
+from compression.pixels import load_square
 from compression.rank import learn_gates
 from compression.refine import refine
 from compression.sandwich import sandwich

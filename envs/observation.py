@@ -16,13 +16,17 @@ from profiling.table import PointTable
 
 
 class Situation(NamedTuple):
-    """All that the device knows when a frame's turn comes, shapes ``[B]``."""
+    """All that the device knows when a frame's turn comes, shapes ``[B]``.
+
+    ``blocked``: nothing may be sent now, since the device's breaker is open.
+    """
 
     now_s: Floats
     waited_s: Floats
     transfers: Transfers
     slow_down: Floats
     last_point: Ints
+    blocked: Bools | None = None
 
 
 STATE_FIELDS = (
@@ -161,5 +165,7 @@ def allowed(situation: Situation, table: PointTable, demands: Demands) -> Bools:
     accurate = np.asarray(_points_first(table.accuracy) >= demands.min_accuracy)  # [A, B]
     unanswered = np.greater(situation.transfers.answered_s.T, situation.now_s)
     full = unanswered.all(axis=0)
+    if situation.blocked is not None:
+        full |= situation.blocked
     mask = accurate & (_points_first(table.local) | ~full)
     return np.where(mask.any(axis=0), mask, accurate).T

@@ -97,26 +97,19 @@ def advance(
     start = turn_s(queues, frame.arrival_s)
     waited = start - frame.arrival_s
     slow = frame.slow_down if slow_belief is None else slow_belief
-    # A frame that its point can no longer bring off the device in time is not begun: it would only delay the next.
-    dropped = waited + at("head_s") * slow > demands.deadline_s
+    dropped = hopeless(waited, at("head_s") * slow, demands)
     head_end = np.where(dropped, queues.device_free_s, _work(start, at("head_s") * frame.slow_down, queues))
     offloads = ~at("local").astype(bool) & ~dropped
     message = _send(queues, offloads, start, head_end, at, frame, world, uplink, lane)
     server_s = np.where(offloads, at("server_s") + frame.server_wait_s, 0.0)
     answered = message.answered_s + server_s
 
-    # The device finishes a frame by itself if the answer is not there at the last moment that still makes the deadline
-    # (or, when it is latency that counts, after waiting as long as the finish itself would take: never twice too slow),
-    # unless by what was believed the answer is just about to come: finishing for nothing would delay later frames.
     finish_s = at("finish_s")
-    latest = frame.arrival_s + demands.deadline_s - world.guard_s - finish_s * slow
-    patient = np.where(demands.for_latency, np.minimum(latest, head_end + finish_s * slow), latest)
+    can = offloads & (at("finish_accuracy") >= demands.min_accuracy) & np.isfinite(finish_s)
     foreseen = answered if expected_s is None else frame.arrival_s + expected_s
-    imminent = (foreseen > patient) & (foreseen <= frame.arrival_s + demands.deadline_s) & ~demands.for_latency
-    may = offloads & (head_end <= patient) & (at("finish_accuracy") >= demands.min_accuracy) & np.isfinite(finish_s)
-    due = np.where(may & ~imminent, patient, np.inf)
+    due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can, demands, world.guard_s)
     falls = answered > due
-    begin = np.where(falls, np.maximum(patient, queues.finish_until_s), 0.0)
+    begin = np.where(falls, np.maximum(due, queues.finish_until_s), 0.0)
     finished = np.where(falls, begin + np.where(falls, finish_s, 0.0) * frame.slow_down, np.inf)
     pending = np.maximum(queues.finish_until_s - np.maximum(queues.finish_from_s, head_end), 0.0)
 
@@ -147,6 +140,33 @@ def advance(
     )
     settled = message._replace(answered_s=answered, due_s=due, finish_s=np.where(offloads, finish_s * slow, 0.0))
     return onward, outcome, settled
+
+
+def hopeless(waited_s: Floats, head_s: Floats, demands: Demands) -> Bools:
+    """Whether a point can no longer bring a frame off the device in time: it is dropped, or it would delay the next."""
+    return waited_s + head_s > demands.deadline_s
+
+
+def fallback_due_s(
+    arrival_s: Floats,
+    head_end_s: Floats,
+    finish_s: Floats,
+    foreseen_s: Floats,
+    can: Bools,
+    demands: Demands,
+    guard_s: float,
+) -> Floats:
+    """Moment at which the device begins to finish a frame whose answer is not there; infinite where it does not.
+
+    That is the last one that still makes the deadline (or, when it is latency that counts, after waiting as long as the
+    finish itself would take: never twice too slow). But where by what was believed the answer, ``foreseen_s``, is just
+    about to come then, it is waited for: finishing for nothing would delay later frames. ``can``: there is a fallback,
+    and it is accurate enough.
+    """
+    latest = arrival_s + demands.deadline_s - guard_s - finish_s
+    patient = np.where(demands.for_latency, np.minimum(latest, head_end_s + finish_s), latest)
+    imminent = (foreseen_s > patient) & (foreseen_s <= arrival_s + demands.deadline_s) & ~demands.for_latency
+    return np.where(can & (head_end_s <= patient) & ~imminent, patient, np.inf)
 
 
 class Picker:

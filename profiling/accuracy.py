@@ -26,7 +26,8 @@ from compression.graphs import tail_graph
 from compression.image_codec import decode_image, encode_image
 from compression.knobs import RATIOS, Knobs, device_id
 from compression.measure import wilson
-from compression.pictures import Bytes, Ints, list_pictures, load_square, scale
+from compression.pictures import Bytes, Ints, list_pictures, scale
+from compression.pixels import load_square
 from models.graph import Graph
 from models.slim import set_of_ratio
 from profiling.flagship import IMAGE_POINTS, Trained, load_trained, point_ids

@@ -6,42 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from rich.progress import Progress
 
 from compression.deploy import device_model, finish_model, head_model, session, tail_model
 from compression.image_codec import decode_image, encode_image
 from compression.knobs import RATIOS, Knobs, device_id
+from compression.pixels import Pixels, natural_picture, to_input
 from profiling.clock import Measurement, machine_facts, time_interleaved
 from profiling.flagship import IMAGE_POINTS, Trained
 from profiling.profile import DeviceTable, Provenance, Timing
 
 __all__ = ["measure_latency"]
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 Work = dict[str, Callable[[], object]]
-
-
-def natural_picture(px: int, seed: int = 0) -> Pixels:
-    """A picture with the falling spectrum of natural ones: sums of noise at doubling sizes. Shape `[px, px, 3]`."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((px, px, 3))
-    side, weight = 4, 1.0
-    while side < px:
-        noise = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
-        total += weight * np.asarray(noise.resize((px, px), Image.Resampling.BICUBIC), dtype=np.float64)
-        side, weight = side * 2, weight * 0.5
-    total = (total - total.min()) / (total.max() - total.min())
-    result: Pixels = (255 * total).astype(np.uint8)
-    return result
-
-
-def to_input(pixels: Pixels) -> Floats:
-    """uint8 `[px, px, 3]` to the network's input `[1, 3, px, px]` in [-1, 1]; counted into head and image decode."""
-    result: Floats = (pixels.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(127.5)) - np.float32(1.0)
-    return np.ascontiguousarray(result)
 
 
 def _network_work(trained: Trained, pixels: Pixels, threads: int, work: Work) -> dict[tuple[int, float], Any]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from compression.deploy import head_model, session
 from compression.knobs import BITS, RATIOS, REGIONS, Knobs
+from compression.pixels import natural_picture, to_input
 from profiling.clock import Measurement, time_interleaved
 from profiling.flagship import Trained
-from profiling.latency import natural_picture, to_input
 
 __all__ = ["time_switching"]
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from compression.pixels import natural_picture, to_input
 from compression.system import SplitNet
 from models.efficientnet_lite0 import EfficientNetLite0
 from models.weights import load_weights, read_metadata, save_weights
@@ -15,7 +16,6 @@ from profiling import flagship
 from profiling.accuracy import Tally, measure_accuracy
 from profiling.assemble import assemble
 from profiling.clock import Measurement, machine_facts, time_interleaved
-from profiling.latency import natural_picture, to_input
 from profiling.profile import from_json, to_json
 from profiling.spread import run_chunks
 
