@@ -1,0 +1,304 @@
+"""The edge loop: real frames through decision, head, link and fallback. Three kinds of thread share one lock.
+
+The caller's thread takes frames in order: it decides, runs heads and sends. A second one finishes frames whose answer
+does not come, and gives up those whose deadline has passed. Answers arrive on the client's threads. What is decided in
+each case is told by `Schedule`, `Estimator` and `Breaker`, which know of no thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.observation import Observation, Situation, observe
+from envs.vocabulary import Demand, Demands, Floats, Ints
+from envs.world import World
+from profiling.table import PointTable
+from runtime.breaker import Breaker
+from runtime.engine import Engine, Pacer, wait
+from runtime.estimator import Estimator, Settled
+from runtime.record import Record, Settlement
+from runtime.schedule import AnsweredBy, Flight, Schedule, due_s, too_late
+from runtime.source import Picture
+
+__all__ = ["Answer", "Client", "Controller", "Device", "Failure"]
+
+ANSWER_LIMIT_S = 2.0  # an answer this late still tells how the link is; then it counts as lost
+PROBE_LIMIT_S = 1.0  # ten round trips of a good link
+PING_BYTES = 64.0  # probes of a link that is gone pile up in front of it: they carry next to nothing
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered: `logits` `[classes]` (None to a probe), its stamp of arrival, its waiting and computing."""
+
+    logits: NDArray[np.float32] | None
+    received_s: float
+    wait_s: float
+    compute_s: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no answer, in words."""
+
+    reason: str
+
+
+Done = Callable[[Answer | Failure], None]
+
+
+class Client(Protocol):
+    """Sends without waiting; `done` is called once for each, on a thread of the client's."""
+
+    def infer(self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done) -> None:
+        """Send a frame's payload."""
+        ...
+
+    def probe(self, size: int, limit_s: float, done: Done) -> None:
+        """Send `size` bytes that mean nothing."""
+        ...
+
+
+class Controller(Protocol):
+    """Chooses operating points, see `agents.controllers.Controller`."""
+
+    def predict(self, observation: Observation) -> Ints:
+        """Rows of the table, `[B]`."""
+        ...
+
+
+@dataclass
+class _Open:
+    """A frame whose answer is awaited."""
+
+    record: Record
+    feature: NDArray[np.float32]
+    can_finish: bool
+    sent_s: float
+    sent: Settled
+
+
+@dataclass
+class Device:
+    """One camera device. `log` is called once a frame, when it is settled, from whichever thread settles it.
+
+    `paced`: head and finish take as long as the table says (emulated) instead of as long as they take.
+    """
+
+    controller: Controller
+    table: PointTable
+    demand: Demand
+    engine: Engine
+    client: Client
+    log: Callable[[Record], None]
+    world: World = field(default_factory=World)
+    paced: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._epoch = time.perf_counter()
+        self._estimator = Estimator(self.world.window)
+        self.breaker = Breaker(np.random.default_rng(self.seed))
+        self._schedule = Schedule()
+        self._pacer = Pacer(self.now_s)
+        self._lock = threading.Condition()
+        self._open: dict[int, _Open] = {}
+        self._slow_down = 1.0
+        self._last_row = -1
+        self._probes = 0
+        self._finishing = False
+        self._closing = False
+
+    def now_s(self) -> float:
+        """The device's clock: seconds since it was made, or since `run` began."""
+        return time.perf_counter() - self._epoch
+
+    def run(self, pictures: Iterator[Picture], frames: int | None = None) -> None:
+        """Take frames at the demand's rate until there are no more pictures, or so many were taken; settle all."""
+        finisher = threading.Thread(target=self._finish_frames, name="finisher", daemon=True)
+        self._epoch = time.perf_counter()
+        finisher.start()
+        try:
+            for number, picture in enumerate(pictures):
+                self._take(number, picture)
+                if number + 1 == frames:
+                    break
+        finally:
+            with self._lock:
+                self._closing = True
+                self._lock.notify_all()
+            finisher.join()
+
+    def _take(self, number: int, picture: Picture) -> None:
+        """One frame's turn: decide, run the head, answer or send."""
+        arrival_s = number * self.demand.period_s
+        if (early := arrival_s - self.now_s()) > 0.0:
+            wait(early)
+        self._wait_for_finishes()
+        now_s = self.now_s()
+        record, row = self._decide(number, picture, arrival_s, now_s)
+        foreseen = record.foreseen
+        if too_late(self.demand, now_s - arrival_s, foreseen["head_s"]):
+            self._maybe_probe(now_s)
+            self._settle_now(record, "miss")
+            return
+        result = self.engine.head(record.decision, picture.pixels)
+        work_s = float(self.table.head_s[row])
+        if self.paced:
+            self._pacer.work(now_s, work_s)
+        end_s = self.now_s()
+        record.head_s = end_s - now_s
+        if not self.paced:
+            self._slow_down = record.head_s / work_s
+        self._last_row = row
+        if result.payload is None:
+            assert result.logits is not None
+            self._maybe_probe(now_s)
+            record.conclude(result.logits, self.engine.cnn.classes)
+            in_time = end_s - arrival_s <= self.demand.deadline_s
+            self._settle_now(record, "device" if in_time else "miss")
+            return
+        self._send(record, row, result.payload, result.feature, end_s)
+
+    def _wait_for_finishes(self) -> None:
+        """Frames that the device finishes go before new ones, as in the world."""
+        with self._lock:
+            while self._finishing:
+                self._lock.wait(0.5)
+
+    def _decide(self, number: int, picture: Picture, arrival_s: float, now_s: float) -> tuple[Record, int]:
+        def one(value: float) -> Floats:
+            return np.array([value])
+
+        with self._lock:
+            transfers, blocked = self._estimator.transfers(), self.breaker.blocked
+        situation = Situation(
+            one(now_s), one(now_s - arrival_s), transfers, one(self._slow_down), np.array([self._last_row]),
+            np.array([blocked]),
+        )  # fmt: skip
+        world = self.world
+        observation = observe(
+            situation, self.table, Demands.of(self.demand), world.rtt_s, world.overhead_bytes, world.guard_s
+        )
+        begin = time.perf_counter()
+        row = int(self.controller.predict(observation)[0])
+        record = Record.of(number, picture, self.demand, self.table, observation, row)
+        record.arrival_s, record.waited_s, record.breaker = arrival_s, now_s - arrival_s, self.breaker.state
+        record.decided_s = time.perf_counter() - begin
+        return record, row
+
+    def _send(self, record: Record, row: int, payload: bytes, feature: NDArray[np.float32], end_s: float) -> None:
+        table, demand = self.table, self.demand
+        finish_s = float(table.finish_s[row]) * self._slow_down
+        accurate = bool(table.finish_accuracy[row] >= demand.min_accuracy)
+        can = accurate and bool(np.isfinite(table.finish_s[row]))
+        due = due_s(
+            demand, record.arrival_s, end_s, finish_s, record.arrival_s + record.foreseen["latency_s"], can,
+            self.world.guard_s,
+        )  # fmt: skip
+        settled = Settled(
+            len(payload) + self.world.overhead_bytes, due, finish_s if can else 0.0, float(table.server_s[row])
+        )
+        record.sent_bytes = len(payload)
+        with self._lock:
+            self._open[record.frame] = _Open(record, feature, can, end_s, settled)
+            self._schedule.sent(Flight(record.frame, record.arrival_s + demand.deadline_s, due))
+            self._estimator.sent(record.frame, end_s, settled)
+            self._lock.notify_all()
+        self.client.infer(
+            record.frame, record.decision, payload, ANSWER_LIMIT_S, lambda got: self._answered(record.frame, got)
+        )
+
+    def _maybe_probe(self, now_s: float) -> None:
+        """After a long silence, or to find out whether a link that failed is back."""
+        with self._lock:
+            silent = now_s - self._estimator.last_sent_s >= self.world.probe_after_s
+            if self.breaker.wants_probe(now_s):
+                self.breaker.probing()
+                size = PING_BYTES
+            elif not self.breaker.blocked and silent and self._estimator.unanswered == 0:
+                size = self.world.probe_bytes - self.world.overhead_bytes
+            else:
+                return
+            self._probes += 1
+            key = -self._probes
+            self._estimator.sent(key, now_s, Settled(size + self.world.overhead_bytes))
+        self.client.probe(int(size), PROBE_LIMIT_S, lambda got: self._answered(key, got))
+
+    def _answered(self, key: int, got: Answer | Failure) -> None:
+        """On a thread of the client's: a message was answered, or failed."""
+        now_s = self.now_s()
+        with self._lock:
+            opened = self._open.get(key)
+            if isinstance(got, Failure):
+                self.breaker.failed(now_s, got.reason)
+                if opened is not None:
+                    opened.record.error = got.reason
+                    self._schedule.lost(key, now_s, opened.can_finish)
+                    self._lock.notify_all()
+                return
+            timed = self._estimator.answered(key, now_s, got.received_s, got.wait_s, got.compute_s)
+            if self.breaker.succeeded():
+                self._estimator.forget_unanswered()
+            if opened is None or got.logits is None or not self._schedule.settle(key):
+                return
+            record = opened.record
+            if timed is not None:
+                record.uplink_s, record.rtt_s = timed
+            record.server_s = got.wait_s + got.compute_s
+            in_time = now_s <= record.arrival_s + self.demand.deadline_s
+            record.conclude(got.logits, self.engine.cnn.classes)
+            self._settle_open(key, "server" if in_time else "miss", now_s)
+
+    def _finish_frames(self) -> None:
+        """The finisher's loop; ends when the device closes and nothing is under way."""
+        while True:
+            with self._lock:
+                while (task := self._schedule.take(self.now_s())) is None:
+                    if self._closing and not self._schedule.under_way:
+                        return
+                    self._lock.wait(min(max(self._schedule.next_s() - self.now_s(), 0.0), 0.5))
+                if task.kind == "miss":
+                    if self._schedule.settle(task.number):
+                        self._settle_open(task.number, "miss", self.now_s())
+                    continue
+                opened = self._open[task.number]
+                self._finishing = True
+            self._finish(task.number, opened)
+
+    def _finish(self, number: int, opened: _Open) -> None:
+        begun_s = self.now_s()
+        record = opened.record
+        self._pacer.finish_begins(begun_s)
+        try:
+            logits = self.engine.finish(record.decision, opened.feature)
+            if self.paced:
+                wait(begun_s + float(self.table.finish_s[self.table.row(record.decision)]) - self.now_s())
+        finally:
+            self._pacer.finish_ends()
+        with self._lock:
+            self._finishing = False
+            self._lock.notify_all()
+            record.finish_s = self.now_s() - begun_s
+            if self._schedule.settle(number):
+                record.conclude(logits, self.engine.cnn.classes)
+                in_time = self.now_s() <= record.arrival_s + self.demand.deadline_s
+                self._settle_open(number, "device" if in_time else "miss", self.now_s())
+
+    def _settle_open(self, number: int, by: AnsweredBy, now_s: float) -> None:
+        record = self._open.pop(number).record
+        self._write(record, by, now_s)
+
+    def _settle_now(self, record: Record, by: AnsweredBy) -> None:
+        self._write(record, by, self.now_s())
+
+    def _write(self, record: Record, by: AnsweredBy, now_s: float) -> None:
+        record.settle(Settlement(by, now_s - record.arrival_s), self.demand, self.table)
+        self.log(record)

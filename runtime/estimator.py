@@ -1,0 +1,114 @@
+"""What the device's messages have told of the link: a state machine over values, without socket or clock.
+
+It keeps the last messages in the form of `envs.vocabulary.Transfers`, from which the observation is built exactly as
+in training. The server stamps each message's arrival with a clock of its own; the smallest difference between that
+stamp and the moment of sending is one way of an unloaded link (and how far the clocks are apart), what a message took
+beyond it is the time its bytes needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from envs.vocabulary import Transfers
+
+__all__ = ["Estimator", "Settled"]
+
+BASE_S = 30.0  # clocks that drift by 50 ppm, as cheap crystals do, are 1.5 ms apart after so long
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the device settles as it sends a message, see `Transfers`; seconds on its clock, bytes with overhead."""
+
+    payload: float
+    due_s: float = math.inf
+    finish_s: float = 0.0
+    tail_s: float = 0.0
+
+
+@dataclass
+class _Message:
+    key: int
+    sent_s: float
+    settled: Settled
+    answered_s: float = math.inf
+    uplink_s: float = 0.0
+    rtt_s: float = 0.0
+    wait_s: float = 0.0
+
+
+class Estimator:
+    """The last `window` messages, newest first."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self._messages: deque[_Message] = deque(maxlen=window)
+        self._offsets: deque[tuple[float, float]] = deque()  # (edge clock, server's stamp less moment of sending)
+        self._left_s = -math.inf  # when the last byte that the server has stamped had left the device
+
+    @property
+    def last_sent_s(self) -> float:
+        """When something was last sent; minus infinity if never."""
+        return self._messages[0].sent_s if self._messages else -math.inf
+
+    @property
+    def unanswered(self) -> int:
+        """Messages among the last `window` whose answer is not there."""
+        return sum(math.isinf(m.answered_s) for m in self._messages)
+
+    def sent(self, key: int, now_s: float, settled: Settled) -> None:
+        """A message was given to the link."""
+        self._messages.appendleft(_Message(key, now_s, settled))
+
+    def answered(
+        self, key: int, now_s: float, received_s: float, wait_s: float, compute_s: float
+    ) -> tuple[float, float] | None:
+        """An answer came; returns what its message's uplink and its round trip took, None if it is known no more.
+
+        `received_s`: the server's stamp of the message's arrival, on the server's own clock.
+        """
+        message = next((m for m in self._messages if m.key == key), None)
+        if message is None:
+            return None  # so late that `window` others were sent since
+        base_s = self._base_s(message, received_s)
+        left_s = message.sent_s + (received_s - message.sent_s - base_s)
+        message.uplink_s = max(left_s - max(message.sent_s, self._left_s), 0.0)
+        message.rtt_s = max(now_s - left_s - wait_s - compute_s, 0.0)
+        message.wait_s = wait_s
+        message.answered_s = now_s
+        self._left_s = max(self._left_s, left_s)
+        return message.uplink_s, message.rtt_s
+
+    def _base_s(self, message: _Message, received_s: float) -> float:
+        """Smallest offset of late, less the time that its few bytes took at the pace believed by then."""
+        took = message.settled.payload * self._pace()
+        offset = received_s - message.sent_s - took
+        while self._offsets and self._offsets[0][0] < message.sent_s - BASE_S:
+            self._offsets.popleft()
+        while self._offsets and self._offsets[-1][1] >= offset:
+            self._offsets.pop()
+        self._offsets.append((message.sent_s, offset))
+        return self._offsets[0][1]
+
+    def _pace(self) -> float:
+        """Seconds a byte takes, the quickest of late; 0 before anything is known."""
+        known = [m.uplink_s / m.settled.payload for m in self._messages if m.uplink_s > 0.0]
+        return min(known, default=0.0)
+
+    def forget_unanswered(self) -> None:
+        """The link is back: what was lost with it says nothing of how it is now."""
+        kept = [m for m in self._messages if math.isfinite(m.answered_s)]
+        self._messages = deque(kept, maxlen=self.window)
+
+    def transfers(self) -> Transfers:
+        """The messages as the observation takes them, shapes `[1, window]`."""
+        table = Transfers.none(1, self.window)
+        for slot, m in enumerate(self._messages):
+            s = m.settled
+            row = (m.sent_s, m.answered_s, s.payload, m.uplink_s, m.rtt_s, m.wait_s, s.due_s, s.finish_s, s.tail_s)
+            for column, value in zip(table, row, strict=True):
+                column[0, slot] = value
+        return table
