@@ -36,7 +36,7 @@ PING_BYTES = 64.0  # probes of a link that is gone pile up in front of it: they 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered: `logits` `[classes]` (None to a probe), its stamp of arrival, its waiting and computing."""
+    """What a server answered: `logits` `[classes]`, None to a probe; its stamp of arrival, its waiting and computing."""
 
     logits: NDArray[np.float32] | None
     received_s: float
@@ -144,13 +144,12 @@ class Device:
         self._wait_for_finishes()
         now_s = self.now_s()
         record, row = self._decide(number, picture, arrival_s, now_s)
-        foreseen = record.foreseen
-        if too_late(self.demand, now_s - arrival_s, foreseen["head_s"]):
+        work_s = float(self.table.head_s[row])
+        if too_late(self.demand, now_s - arrival_s, work_s * self._slow_down):
             self._maybe_probe(now_s)
             self._settle_now(record, "miss")
             return
         result = self.engine.head(record.decision, picture.pixels)
-        work_s = float(self.table.head_s[row])
         if self.paced:
             self._pacer.work(now_s, work_s)
         end_s = self.now_s()
@@ -203,9 +202,8 @@ class Device:
             demand, record.arrival_s, end_s, finish_s, record.arrival_s + record.foreseen["latency_s"], can,
             self.world.guard_s,
         )  # fmt: skip
-        settled = Settled(
-            len(payload) + self.world.overhead_bytes, due, finish_s if can else 0.0, float(table.server_s[row])
-        )
+        size = len(payload) + self.world.overhead_bytes
+        settled = Settled(size, due, finish_s if can else 0.0, float(table.server_s[row]))
         record.sent_bytes = len(payload)
         with self._lock:
             self._open[record.frame] = _Open(record, feature, can, end_s, settled)

@@ -63,7 +63,7 @@ def json_lines(file: IO[str]) -> Sink:
 
 
 class Live:
-    """One line in the terminal: what the last few seconds were like. Where there is no terminal, a line now and then."""
+    """One line in the terminal: how the last seconds were. Where there is no terminal, a line now and then."""
 
     def __init__(self, title: str, out: IO[str] = sys.stderr, every_s: float | None = None) -> None:
         self._title, self._out = title, out

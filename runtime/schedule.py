@@ -101,5 +101,6 @@ def due_s(
     demand: Demand, arrival_s: float, head_end_s: float, finish_s: float, foreseen_s: float, can: bool, guard_s: float
 ) -> float:
     """When the device finishes a frame by itself, see `envs.pipeline.fallback_due_s`."""
-    one = (np.array([v]) for v in (arrival_s, head_end_s, finish_s, foreseen_s))
-    return float(fallback_due_s(*one, np.array([can]), Demands.of(demand), guard_s)[0])
+    arrival, end, finish, foreseen = (np.array([v]) for v in (arrival_s, head_end_s, finish_s, foreseen_s))
+    due = fallback_due_s(arrival, end, finish, foreseen, np.array([can]), Demands.of(demand), guard_s)
+    return float(due[0])
