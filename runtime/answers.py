@@ -1,0 +1,136 @@
+"""What comes back, as values: logits and the times they took; an answer is believed only when all of it fits.
+
+Both sides use these functions, as they do those of `runtime.messages`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.messages import MAX_PARAMETERS, MAX_TEXT_CHARACTERS, OUTPUT, PROBE, Request, model_name, short
+from runtime.protocol import MESSAGES
+
+__all__ = [
+    "Answer", "AnswerError", "NextTiming", "Timing", "build_answer", "build_probe_answer", "read_answer",
+    "read_probe_answer",
+]  # fmt: skip
+
+Logits = NDArray[np.float32]
+
+
+class AnswerError(ValueError):
+    """An answer that cannot be believed: what was received and what was expected."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one tier says of itself: its own clock when the request came; waiting for a worker; decode and run."""
+
+    received_s: float
+    wait_s: float
+    compute_s: float
+
+
+@dataclass(frozen=True)
+class NextTiming:
+    """The tier behind, as the middle tier saw it: there and back, and what it said of itself."""
+
+    total_s: float
+    wait_s: float
+    compute_s: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Logits `[classes]` and times. `fell_back`: why a middle tier answered by itself; empty if it did not have to."""
+
+    frame: str
+    logits: Logits
+    timing: Timing
+    next_timing: NextTiming | None = None
+    fell_back: str = ""
+
+
+def build_answer(request: Request, answer: Answer) -> Any:
+    """ModelInferResponse to one frame."""
+    message = MESSAGES["ModelInferResponse"](
+        model_name=model_name(request.cnn, request.partition), model_version=request.version, id=answer.frame
+    )
+    message.outputs.add(name=OUTPUT, datatype="FP32", shape=[1, answer.logits.size])
+    message.raw_output_contents.append(answer.logits.astype("<f4").tobytes())
+    _put(message, "", vars(answer.timing))
+    if answer.next_timing is not None:
+        _put(message, "next_", vars(answer.next_timing))
+    if answer.fell_back:
+        message.parameters["fell_back"].string_param = answer.fell_back[:MAX_TEXT_CHARACTERS]
+    return message
+
+
+def build_probe_answer(number: str, received_s: float, wait_s: float) -> Any:
+    """ModelInferResponse to a probe: when it came, and how long a frame would wait now."""
+    message = MESSAGES["ModelInferResponse"](model_name=PROBE, id=number)
+    _put(message, "", {"received_s": received_s, "wait_s": wait_s})
+    return message
+
+
+def _put(message: Any, prefix: str, times: Mapping[str, float]) -> None:
+    for key, seconds in times.items():
+        message.parameters[prefix + key].double_param = seconds
+
+
+def read_answer(message: Any, request: Request, classes: int) -> Answer:
+    """The answer to `request`; AnswerError unless all of it is as it must be."""
+    _believe("model", message.model_name, model_name(request.cnn, request.partition))
+    _believe("version", message.model_version, request.version)
+    _believe("id", message.id, request.frame)
+    told = {key: message.parameters[key] for key in list(message.parameters)[:MAX_PARAMETERS]}
+    behind = None
+    if "next_total_s" in told:
+        behind = NextTiming(*(_seconds(told, f"next_{key}") for key in ("total_s", "wait_s", "compute_s")))
+    return Answer(
+        frame=request.frame,
+        logits=_logits(message, classes),
+        timing=Timing(*(_seconds(told, key) for key in ("received_s", "wait_s", "compute_s"))),
+        next_timing=behind,
+        fell_back=told["fell_back"].string_param[:MAX_TEXT_CHARACTERS] if "fell_back" in told else "",
+    )
+
+
+def read_probe_answer(message: Any, number: str) -> tuple[float, float]:
+    """The server's clock when the probe came, and the wait it expects, in seconds."""
+    _believe("model", message.model_name, PROBE)
+    _believe("id", message.id, number)
+    told = {key: message.parameters[key] for key in ("received_s", "wait_s") if key in message.parameters}
+    return _seconds(told, "received_s"), _seconds(told, "wait_s")
+
+
+def _logits(message: Any, classes: int) -> Logits:
+    """Finite float32 `[classes]`."""
+    _believe("number of outputs", len(message.outputs), 1)
+    tensor = message.outputs[0]
+    _believe("output", tensor.name, OUTPUT)
+    _believe("datatype", tensor.datatype, "FP32")
+    _believe("shape", list(tensor.shape[:4]), [1, classes])
+    _believe("bytes of logits", [len(raw) for raw in message.raw_output_contents[:2]], [4 * classes])
+    logits = np.frombuffer(message.raw_output_contents[0], dtype="<f4").astype(np.float32)
+    if not np.isfinite(logits).all():
+        raise AnswerError("logits that are not finite received: the server's weights or memory are broken")
+    return logits
+
+
+def _seconds(told: Mapping[str, Any], key: str) -> float:
+    value = told[key].double_param if key in told else math.nan
+    if not (math.isfinite(value) and value >= 0.0):
+        raise AnswerError(f"{key}: {value} received, seconds expected")
+    return float(value)
+
+
+def _believe(what: str, received: object, expected: object) -> None:
+    if received != expected:
+        raise AnswerError(f"{what}: {short(str(received))} received, {short(str(expected))} expected")
