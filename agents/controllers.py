@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.lookahead import Outlook, regret
 from envs.link import ConstantUplink
@@ -39,10 +40,7 @@ class Static:
 
     def predict(self, observation: Observation) -> Ints:
         """The point, or its stand-in where it is masked."""
-        head = observation.of_points("head_s")
-        away = np.where(observation.mask, np.abs(head - head[:, [self.row]]), np.inf)
-        away[:, self.row] = np.where(observation.mask[:, self.row], -1.0, away[:, self.row])
-        return _row(np.argmin(away, axis=1))
+        return stand_in(observation, np.full(len(observation.mask), self.row))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +67,7 @@ class Lookup:
         fits = latency + self.margin_s <= observation.of("deadline_s")[:, None]
         fits &= observation.of_points("head_s") <= self.device_share * observation.of("period_s")[:, None]
         fits &= mask
-        by_latency = (observation.of("for_latency")[:, None] > 0.0) | self.quickest
-        worth = np.where(by_latency, -latency, observation.of_points("accuracy").astype(np.float64) - 1e-6 * latency)
-        quickest = np.where(mask, -latency, -np.inf)
-        some = fits.any(axis=1)
-        return _row(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), quickest.argmax(axis=1)))
+        return best_fitting(observation, latency, fits, mask, self.quickest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +139,28 @@ def believed(
         lane=np.arange(lanes),
         mask=observation.mask,
     )
+
+
+def stand_in(observation: Observation, rows: Ints) -> Ints:
+    """The points ``rows`` ``[B]``; where one is masked, the allowed point nearest in device time."""
+    head, lanes = observation.of_points("head_s"), np.arange(len(rows))
+    away = np.where(observation.mask, np.abs(head - head[lanes, rows][:, None]), np.inf)
+    away[lanes, rows] = np.where(observation.mask[lanes, rows], -1.0, np.inf)
+    return _row(np.argmin(away, axis=1))
+
+
+def best_fitting(
+    observation: Observation, latency: NDArray[np.floating[Any]], fits: Bools, mask: Bools, quickest: bool = False
+) -> Ints:
+    """The most accurate of the points that fit (the quickest where speed counts), ``[B]``; if none does, the quickest.
+
+    ``latency`` is what is expected of each point, seconds; ``mask`` what may be chosen at all; all ``[B, A]``.
+    """
+    by_latency = (observation.of("for_latency")[:, None] > 0.0) | quickest
+    worth = np.where(by_latency, -latency, observation.of_points("accuracy").astype(np.float64) - 1e-6 * latency)
+    soonest = np.where(mask, -latency, -np.inf)
+    some = fits.any(axis=1)
+    return _row(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), soonest.argmax(axis=1)))
 
 
 def _row(points: Ints | np.intp) -> Ints:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
+from agents.bandit import LinUcb
 from agents.controllers import Controller, Lookup, Mpc, Static, uncompressed
 from agents.evaluation import Entrant
+from agents.seeds import Jmdc, cnnpc, mean_rate
 from envs.simulation import Scenario, Simulation
 from envs.vocabulary import Bools, Floats
 
@@ -17,6 +20,9 @@ BLIND = (
     "device only",
     "image offload",
     "partition only",
+    "JMDC",
+    "CNNPC",
+    "LinUCB",
     "look-up, naive",
     "look-up, tuned",
     "MPC, tuned",
@@ -24,6 +30,9 @@ BLIND = (
 KNOWS_BANDWIDTH = "MPC, true bandwidth"
 POLICY = "PPO"
 CLAIRVOYANT = "clairvoyant"
+JMDC_GRID = {"margin_s": (0.0, 0.02, 0.04, 0.06), "safety": (0.5, 1.0, 2.0)}
+LINUCB_GRID = {"margin_s": (0.0, 0.01, 0.02), "alpha": (0.0, 0.01, 0.03), "memory": (0.8, 0.9, 1.0)}
+Knobs = TypeVar("Knobs", Jmdc, LinUcb, Mpc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +61,7 @@ def tuned_rules(scenario: Scenario, tuning: Tuning) -> dict[str, Entrant]:
         "partition only": Blind(Lookup(name="partition only", candidates=uncompressed(table), quickest=True)),
         "look-up, naive": Blind(Lookup(name="look-up, naive")),
     }
+    rules |= _papers(score, scenario)
     rules["look-up, tuned"] = _best(score, map(Blind, _lookups()))
     rules["MPC, tuned"] = _tuned_mpc(score, scenario, "MPC, tuned", Blind, tuning.thorough)
     rules[KNOWS_BANDWIDTH] = _tuned_mpc(score, scenario, KNOWS_BANDWIDTH, Informed, tuning.thorough)
@@ -112,6 +122,32 @@ def _lookups() -> Iterable[Lookup]:
                 yield Lookup(name="look-up, tuned", safety=safety, margin_s=margin_s, device_share=share)
 
 
+def _papers(score: Callable[[Entrant], float], scenario: Scenario) -> dict[str, Entrant]:
+    """Published methods, told the mean bandwidth of the training traces."""
+    table, world, demand = scenario.table, scenario.world, scenario.demands[0]
+    usual = mean_rate(scenario.traces)
+    jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rate=usual, min_accuracy=demand.min_accuracy)
+    bandit = LinUcb(name="LinUCB", usual_rate=usual)
+    return {
+        "JMDC": Blind(by_knob(lambda c: score(Blind(c)), jmdc, JMDC_GRID)),
+        "CNNPC": Blind(cnnpc(table, world, demand, usual)),
+        "LinUCB": by_knob(score, bandit, LINUCB_GRID),
+    }
+
+
+def by_knob(score: Callable[[Knobs], float], best: Knobs, grids: Mapping[str, tuple[float, ...]]) -> Knobs:
+    """One knob after the other, each at its best while the others stay. Nothing is played twice."""
+    worth: float | None = None
+    for knob, values in grids.items():
+        now = getattr(best, knob)
+        candidates = [replace(best, **{knob: type(now)(v)}) for v in values]
+        worths = [
+            worth if v == now and worth is not None else score(c) for v, c in zip(values, candidates, strict=True)
+        ]
+        best, worth = candidates[int(np.argmax(worths))], max(worths)
+    return best
+
+
 def _tuned_mpc(
     score: Callable[[Entrant], float],
     scenario: Scenario,
@@ -136,9 +172,7 @@ def _tuned_mpc(
             "horizon": (3, 4, 6, 9),
         }
     for _ in range(2 if thorough else 1):
-        for knob, values in grids.items():
-            candidates = [replace(best, **{knob: type(getattr(best, knob))(v)}) for v in values]
-            best = candidates[int(np.argmax([score(enter(c)) for c in candidates]))]
+        best = by_knob(lambda mpc: score(enter(mpc)), best, grids)
     return enter(best)
 
 

@@ -6,9 +6,22 @@ from dataclasses import replace
 
 import pytest
 
+from agents.bandit import LinUcb
 from agents.controllers import Lookup, Mpc, Static
 from agents.evaluation import Entrant
-from agents.ladder import BLIND, KNOWS_BANDWIDTH, POLICY, Blind, Informed, Tuning, in_order, mean_utility, tuned_rules
+from agents.ladder import (
+    BLIND,
+    KNOWS_BANDWIDTH,
+    POLICY,
+    Blind,
+    Informed,
+    Tuning,
+    by_knob,
+    in_order,
+    mean_utility,
+    tuned_rules,
+)
+from agents.seeds import Jmdc, mean_rate
 from envs.simulation import Scenario
 from tests.agents.small import BUMPY, scenario
 
@@ -31,6 +44,10 @@ def test_every_rule_is_there(rules: dict[str, Entrant]) -> None:
     assert isinstance(rules[KNOWS_BANDWIDTH], Informed)
     for name in BLIND:
         entrant = rules[name]
+        if name == "LinUCB":  # listens to answers, so it is bound to the simulation that they come from
+            assert isinstance(entrant, LinUcb)
+            assert entrant.name == name
+            continue
         assert isinstance(entrant, Blind)
         assert entrant.controller.name == name
 
@@ -40,11 +57,16 @@ def test_tuning_never_loses_on_the_episodes_it_was_done_on(rules: dict[str, Entr
     assert worth["look-up, tuned"] >= worth["look-up, naive"]
     statics = [mean_utility(Blind(Static("", row)), asked, TUNING) for row in range(asked.table.size)]
     assert worth["best static point"] == max(statics)
+    assert worth["CNNPC"] <= max(statics)
+    usual = mean_rate(asked.traces)
+    assert worth["LinUCB"] >= mean_utility(LinUcb(name="", usual_rate=usual), asked, TUNING)
+    untuned = Jmdc(name="", table=asked.table, world=asked.world, usual_rate=usual)
+    assert worth["JMDC"] >= mean_utility(Blind(untuned), asked, TUNING)
     assert worth["best static point"] >= max(worth["device only"], worth["image offload"])
     for name, enter in (("MPC, tuned", Blind), (KNOWS_BANDWIDTH, Informed)):
         for margin_s in (0.004, 0.008, 0.012, 0.018):
-            untuned = Mpc(name="", table=asked.table, world=asked.world, margin_s=margin_s)
-            assert worth[name] >= mean_utility(enter(untuned), asked, TUNING)
+            naive = Mpc(name="", table=asked.table, world=asked.world, margin_s=margin_s)
+            assert worth[name] >= mean_utility(enter(naive), asked, TUNING)
 
 
 def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scenario) -> None:
@@ -60,3 +82,16 @@ def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scena
 def test_order_of_the_table(rules: dict[str, Entrant]) -> None:
     names = list(in_order({POLICY: rules["device only"], **rules}))
     assert names == [*BLIND, POLICY, KNOWS_BANDWIDTH]
+
+
+def test_a_knob_is_turned_only_where_it_pays_and_no_setting_is_played_twice() -> None:
+    played: list[tuple[float, float]] = []
+
+    def score(lin: LinUcb) -> float:
+        played.append((lin.alpha, lin.memory))
+        return -((lin.alpha - 0.02) ** 2) - (lin.memory - 0.5) ** 2
+
+    begun = LinUcb(name="", usual_rate=1.0, alpha=0.01, memory=0.9)
+    best = by_knob(score, begun, {"alpha": (0.01, 0.02, 0.03), "memory": (0.5, 0.9)})
+    assert (best.alpha, best.memory) == (0.02, 0.5)
+    assert played == [(0.01, 0.9), (0.02, 0.9), (0.03, 0.9), (0.02, 0.5)]

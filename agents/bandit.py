@@ -1,0 +1,112 @@
+"""LinUCB as the bandit that learns online where to cut: what a message will take, linear in what it carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.controllers import best_fitting
+from envs.observation import Observation
+from envs.simulation import Simulation
+from envs.vocabulary import Bools, Floats, Ints
+
+# Features of a message: 1, kilobytes, hundredths of a second on the server; their weights are then of one size.
+KILOBYTE, SERVER_S = 1e3, 0.010
+FEATURES = 3
+Numbers = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinUcb:
+    """Autodidactic Neurosurgeon (Zhang, Chen, Xu, WWW 2021) on LinUCB (Li et al., WWW 2010): an entrant of a contest.
+
+    As in the paper, the device's own times are known, and the delay from sending to answer is not: it is linear in what
+    the message carries and what the server computes for it, with weights learned by ridge regression from the answers,
+    one regression a lane. Points are judged by the lower end of the delay's confidence interval, ``alpha`` wide
+    (seconds, for a feature vector of length one). The paper minimises latency; here the most accurate point within the
+    deadline is taken, where accuracy counts. Its forced samples, without which the device alone is a trap, are the
+    world's probes. Not the paper's, so that it is at its best: the ridge pulls towards the tables at ``usual_rate``
+    bytes a second, with ``ridge`` messages' weight, the past fades by ``memory`` an answer, the link's queue is
+    counted, and ``margin_s`` shortens the deadline.
+    """
+
+    name: str
+    usual_rate: float
+    alpha: float = 0.01
+    memory: float = 0.9
+    margin_s: float = 0.0
+    ridge: float = 0.1
+
+    def __call__(self, simulation: Simulation) -> Bandit:
+        """The bandit, listening to the answers that this simulation's devices have got by the time it decides."""
+        return Bandit(self, simulation)
+
+
+class Bandit:
+    """One regression a lane. Of the simulation it reads what the device knows: now, and messages answered by then."""
+
+    def __init__(self, knobs: LinUcb, simulation: Simulation) -> None:
+        self.name = knobs.name
+        self._knobs, self._simulation = knobs, simulation
+        lanes = simulation.lanes
+        rtt_s = simulation.scenario.world.rtt_s
+        self._prior = np.array([rtt_s, KILOBYTE / knobs.usual_rate, SERVER_S])
+        self._precision = np.zeros((lanes, FEATURES, FEATURES))
+        self._moment = np.zeros((lanes, FEATURES))
+        self._inverse = np.zeros_like(self._precision)
+        self._heard_s = np.full(lanes, -np.inf)
+        self._forget(np.ones(lanes, dtype=bool))
+
+    def predict(self, observation: Observation) -> Ints:
+        """The best point by optimistic delays, ``[B]``."""
+        self._listen()
+        delay, width = self.delays(features(observation.of_points("payload"), observation.of_points("server_s")))
+        away = np.maximum(delay - self._knobs.alpha * width, 0.0)
+        head, waited = observation.of_points("head_s"), observation.of("waited_s")[:, None]
+        leaves = np.maximum(head, observation.of("link_queue_s")[:, None])
+        latency = waited + np.where(observation.of_points("local") > 0.0, head, leaves + away)
+        fits = latency + self._knobs.margin_s <= observation.of("deadline_s")[:, None]
+        return best_fitting(observation, latency, fits & observation.mask, observation.mask)
+
+    def delays(self, told: Floats) -> tuple[Floats, Floats]:
+        """Expected delay and its uncertainty, both ``[B, A]``, seconds and none, of features ``[B, A, FEATURES]``."""
+        weights = np.einsum("bij,bj->bi", self._inverse, self._moment)
+        squared = np.einsum("bai,bij,baj->ba", told, self._inverse, told)
+        return np.einsum("bai,bi->ba", told, weights), np.sqrt(squared)
+
+    def _listen(self) -> None:
+        """Count the answers that have come since the last decision."""
+        begun = self._simulation.frame == 0
+        if begun.any():
+            self._forget(begun)
+        situation = self._simulation.situation()
+        sent, now_s = situation.transfers, situation.now_s
+        fresh = (sent.answered_s <= now_s[:, None]) & (sent.answered_s > self._heard_s[:, None])  # [B, R]
+        self._heard_s = np.maximum(self._heard_s, now_s)
+        if not fresh.any():
+            return
+        told = features(sent.payload, sent.tail_s) * fresh[:, :, None]
+        delay = np.where(fresh, sent.uplink_s + sent.rtt_s + sent.wait_s + sent.tail_s, 0.0)
+        kept = self._knobs.memory ** fresh.sum(axis=1)
+        ridge = self._knobs.ridge * (1.0 - kept)  # what fades is replaced by the prior
+        self._precision *= kept[:, None, None]
+        self._precision += ridge[:, None, None] * np.eye(FEATURES) + np.einsum("bri,brj->bij", told, told)
+        self._moment *= kept[:, None]
+        self._moment += ridge[:, None] * self._prior + np.einsum("bri,br->bi", told, delay)
+        self._inverse[:] = np.linalg.inv(self._precision)
+
+    def _forget(self, lanes: Bools) -> None:
+        """Begin anew in these lanes, ``[B]``: the prior, and nothing heard."""
+        self._precision[lanes] = self._knobs.ridge * np.eye(FEATURES)
+        self._moment[lanes] = self._knobs.ridge * self._prior
+        self._inverse[lanes] = np.eye(FEATURES) / self._knobs.ridge
+        self._heard_s[lanes] = -np.inf
+
+
+def features(payload: Numbers, server_s: Numbers) -> Floats:
+    """Features ``[..., FEATURES]`` of messages of so many bytes that take the server so long."""
+    told = np.stack([np.ones_like(payload), payload / KILOBYTE, server_s / SERVER_S], axis=-1)
+    return told.astype(np.float64)
