@@ -36,7 +36,7 @@ PING_BYTES = 64.0  # probes of a link that is gone pile up in front of it: they 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered: `logits` `[classes]`, None to a probe; its stamp of arrival, its waiting and computing."""
+    """What a server answered: `logits` `[classes]`, None to a probe; stamp of arrival, waiting, computing."""
 
     logits: NDArray[np.float32] | None
     received_s: float

@@ -2,7 +2,7 @@
 
 It keeps the last messages in the form of `envs.vocabulary.Transfers`, from which the observation is built exactly as
 in training. The server stamps each message's arrival with a clock of its own; the smallest difference between that
-stamp and the moment of sending is one way of an unloaded link (and how far the clocks are apart), what a message took
+stamp and the moment of sending is one way of an empty link (and how far the clocks are apart); what a message took
 beyond it is the time its bytes needed.
 """
 
@@ -12,10 +12,14 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+
 from envs.vocabulary import Transfers
 
 __all__ = ["Estimator", "Settled"]
 
+OFFSETS = 600  # twenty seconds of messages at 30 a second
+LARGER_BYTES = 200.0  # a message so much larger takes measurably longer
 BASE_S = 30.0  # clocks that drift by 50 ppm, as cheap crystals do, are 1.5 ms apart after so long
 
 
@@ -46,7 +50,8 @@ class Estimator:
     def __init__(self, window: int) -> None:
         self.window = window
         self._messages: deque[_Message] = deque(maxlen=window)
-        self._offsets: deque[tuple[float, float]] = deque()  # (edge clock, server's stamp less moment of sending)
+        # Moment of sending, the server's stamp less that, bytes.
+        self._offsets: deque[tuple[float, float, float]] = deque(maxlen=OFFSETS)
         self._left_s = -math.inf  # when the last byte that the server has stamped had left the device
 
     @property
@@ -83,20 +88,18 @@ class Estimator:
         return message.uplink_s, message.rtt_s
 
     def _base_s(self, message: _Message, received_s: float) -> float:
-        """Smallest offset of late, less the time that its few bytes took at the pace believed by then."""
-        took = message.settled.payload * self._pace()
-        offset = received_s - message.sent_s - took
-        while self._offsets and self._offsets[0][0] < message.sent_s - BASE_S:
-            self._offsets.popleft()
-        while self._offsets and self._offsets[-1][1] >= offset:
-            self._offsets.pop()
-        self._offsets.append((message.sent_s, offset))
-        return self._offsets[0][1]
+        """Offset of a message of no bytes over an empty link: the smallest of late, less what its own bytes took.
 
-    def _pace(self) -> float:
-        """Seconds a byte takes, the quickest of late; 0 before anything is known."""
-        known = [m.uplink_s / m.settled.payload for m in self._messages if m.uplink_s > 0.0]
-        return min(known, default=0.0)
+        How long a byte takes at best is told by larger messages: the flattest slope from the smallest offset to theirs.
+        """
+        self._offsets.append((message.sent_s, received_s - message.sent_s, message.settled.payload))
+        while self._offsets[0][0] < message.sent_s - BASE_S:
+            self._offsets.popleft()
+        _, offset, payload = np.array(self._offsets).T
+        least = int(np.argmin(offset))
+        more = payload - payload[least]
+        slopes = (offset - offset[least])[more >= LARGER_BYTES] / more[more >= LARGER_BYTES]
+        return float(offset[least] - slopes.min(initial=math.inf) * payload[least]) if slopes.size else offset[least]
 
     def forget_unanswered(self) -> None:
         """The link is back: what was lost with it says nothing of how it is now."""

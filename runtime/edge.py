@@ -1,0 +1,166 @@
+"""Classify a camera's frames with a trained policy: python -m runtime.edge --bundle OUT --server HOST:PORT --images DIR
+
+Per frame the policy chooses an operating point from what the device knows of link, queue and server; the head runs, its
+payload is sent, the answer is taken, or the device finishes the frame by itself. Every frame has exactly one answer:
+the server's, the device's own, or a miss. --images takes a folder, or - for MJPEG on the standard input:
+
+    rpicam-vid -t 0 --codec mjpeg --width 640 --height 480 --framerate 30 -o - | python -m runtime.edge --images - ...
+
+Needs NumPy, ONNX Runtime, grpcio, zstandard and Pillow; no torch, where the bundle holds its exported CNN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from agents import bundle as bundles
+from agents.bundle import Bundle
+from envs.vocabulary import Demand
+from profiling.table import PointTable, table_for
+from runtime import source
+from runtime.client import GrpcClient, credentials
+from runtime.cnn import CnnError
+from runtime.device import Device
+from runtime.engine import Engine
+from runtime.export import for_bundle
+from runtime.log import Board, Live, Log, Sink, json_lines
+from runtime.record import Record
+
+__all__ = ["main"]
+
+
+class EdgeError(ValueError):
+    """An option that cannot be followed, in one sentence."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m runtime.edge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--bundle", type=Path, required=True, help="folder that train.py wrote")
+    made.add_argument("--server", required=True, metavar="HOST:PORT", help="where runtime.server listens")
+    made.add_argument("--images", default="", help="folder of pictures, or - for MJPEG on stdin (default: drawn ones)")
+    made.add_argument("--frames", type=int, help="end after so many frames (default: go on until stopped)")
+    made.add_argument("--json", type=Path, metavar="LOG.jsonl", help="write one JSON line a frame")
+    made.add_argument("--tensorboard", type=Path, metavar="DIR", help="write the same figures for TensorBoard")
+    made.add_argument("--fps", type=float, help="frames a second (default: the bundle's)")
+    made.add_argument("--deadline-ms", type=float, help="a frame answered later is lost (default: the bundle's)")
+    made.add_argument("--min-accuracy", type=float, help="accuracy floor (default: the bundle's)")
+    made.add_argument("--threads", type=int, default=1, help="ONNX Runtime threads of heads and finishes (default: 1)")
+    made.add_argument(
+        "--pace",
+        metavar="DEVICE",
+        help="take as long as this device of the profile would (emulated), e.g. raspberry-pi-4",
+    )
+    safety = made.add_argument_group("security")
+    safety.add_argument("--insecure", action="store_true", help="allow plaintext to a server that is not on loopback")
+    safety.add_argument("--tls-ca", type=Path, help="PEM certificates to trust; turns TLS on")
+    safety.add_argument("--tls-cert", type=Path, help="PEM certificate of this device, for mutual TLS")
+    safety.add_argument("--tls-key", type=Path, help="its PEM key")
+    safety.add_argument("--token-file", type=Path, help="file with the bearer token that the server asks for")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; 0 when done, 2 for a user's mistake, 130 when stopped by Ctrl-C."""
+    options = parser().parse_args(arguments)
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:  # CnnError, BundleError, SourceError, DemandError and ProfileError are such
+        print(f"runtime.edge: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Put the device together and let it run."""
+    if options.frames is not None and options.frames < 1:
+        raise EdgeError(f"--frames {options.frames} received, 1 or more expected")
+    bundle = bundles.load(options.bundle)
+    demand = demanded(bundle.demand, options)
+    table = paced(bundle, options.pace)
+    cnn = for_bundle(options.bundle, lambda name, _: print(f"exporting {name} ...", file=sys.stderr, flush=True))
+    if (expected := bundle.profile.cnn.get("weights_sha256")) not in (None, cnn.weights_sha256):
+        raise CnnError(
+            f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
+            "delete the folder, and it is exported anew"
+        )
+    engine = Engine(cnn, tuple(bundle.profile.point(i) for i in table.ids), options.threads)
+    tally = Tally()
+    with contextlib.ExitStack() as stack:
+        pictures = source.ahead(frames_of(options.images, cnn.input_px))
+        sinks: list[Sink] = [tally, Live("emulated  " if options.pace else "")]
+        if options.json:
+            sinks.append(json_lines(stack.enter_context(options.json.open("w", encoding="utf-8"))))
+        if options.tensorboard:
+            board = Board(options.tensorboard)
+            stack.callback(board.close)
+            sinks.append(board)
+        client = stack.enter_context(GrpcClient(options.server, cnn, credentials(options), options.insecure))
+        log = stack.enter_context(Log(sinks))
+        device = Device(bundle.policy, table, demand, engine, client, log, paced=options.pace is not None)
+        device.run(pictures, options.frames)
+    print(f"\n{tally.text()}", file=sys.stderr)
+
+
+def demanded(demand: Demand, options: argparse.Namespace) -> Demand:
+    """The bundle's demand, with what the command line changes."""
+    changes = {
+        "fps": options.fps,
+        "deadline_s": None if options.deadline_ms is None else options.deadline_ms / 1e3,
+        "min_accuracy": options.min_accuracy,
+    }
+    return replace(demand, **{name: value for name, value in changes.items() if value is not None})
+
+
+def paced(bundle: Bundle, label: str | None) -> PointTable:
+    """The bundle's points, as the device that sets the pace runs them."""
+    if label is None or label == bundle.manifest["device"]:
+        return bundle.table
+    whole = table_for(bundle.profile, label, bundle.manifest["server"])
+    return whole.take([whole.row(point) for point in bundle.table.ids])
+
+
+def frames_of(images: str, px: int) -> Iterator[source.Picture]:
+    """Frames from what --images names."""
+    if images == "-":
+        return source.stream(sys.stdin.buffer, px)
+    return source.folder(Path(images), px) if images else source.drawn(px)
+
+
+class Tally:
+    """Counts what the last line says."""
+
+    def __init__(self) -> None:
+        self.frames = self.labelled = self.right = 0
+        self.answers = {"server": 0, "device": 0, "miss": 0}
+        self.latency_s = 0.0
+
+    def __call__(self, record: Record) -> None:
+        """Take a settled frame's record."""
+        self.frames += 1
+        self.answers[record.answered_by] += 1
+        self.latency_s += min(record.latency_s, record.demand.deadline_s)
+        if record.label is not None:
+            self.labelled += 1
+            self.right += record.answer == record.label
+
+    def text(self) -> str:
+        """The last line: a miss counts as the deadline, and as a wrong answer."""
+        if not self.frames:
+            return "no frames"
+        by = ", ".join(f"{name} {100 * n / self.frames:.1f} %" for name, n in self.answers.items())
+        right = f", right {100 * self.right / self.labelled:.1f} %" if self.labelled else ""
+        return f"{self.frames} frames: {by}, mean latency {1e3 * self.latency_s / self.frames:.1f} ms{right}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

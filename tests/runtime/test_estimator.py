@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from envs.belief import believe
+from runtime.estimator import Estimator, Settled
+
+
+def server(sent_s, one_way_s, payload, rate, skew_s, busy_until=-np.inf):
+    """The server's stamp of arrival over a serial link of `rate` bytes a second; its clock is `skew_s` ahead."""
+    left_s = max(sent_s, busy_until) + payload / rate
+    return left_s + one_way_s + skew_s, left_s
+
+
+@pytest.mark.parametrize("skew_s", [0.0, -5000.0, 12345.678])
+@pytest.mark.parametrize("rate", [50_000.0, 1_000_000.0])
+def test_pace_and_round_trip_are_found_whatever_the_servers_clock_says(skew_s, rate):
+    estimator, left_s = Estimator(8), -np.inf
+    for k in range(40):
+        now_s, payload = 0.1 * k, 700.0 + 150.0 * (k % 5)
+        estimator.sent(k, now_s, Settled(payload))
+        received_s, left_s = server(now_s, 0.03, payload, rate, skew_s, left_s)
+        estimator.answered(k, left_s + 0.06 + 0.012, received_s, 0.002, 0.010)
+    link = believe(estimator.transfers(), np.array([4.1]), 0.06)
+    assert link.rtt_s[0] == pytest.approx(0.06, abs=0.002 + 700 / rate * 0.1)
+    assert link.goodput[0] == pytest.approx(rate, rel=0.25)
+    assert link.server_wait_s[0] == pytest.approx(0.002)
+    assert link.in_flight[0] == 0
+
+
+def test_time_spent_behind_earlier_messages_is_not_the_messages_own():
+    estimator, left_s, took = Estimator(8), -np.inf, []
+    estimator.sent(-1, -1.0, Settled(100.0))
+    received_s, _ = server(-1.0, 0.03, 100.0, 10_000.0, 7.0)
+    estimator.answered(-1, -0.9, received_s, 0.0, 0.0)
+    for k in range(4):  # all at once: each leaves after those before it
+        estimator.sent(k, 0.0, Settled(1000.0))
+    for k in range(4):
+        received_s, left_s = server(0.0, 0.03, 1000.0, 10_000.0, 7.0, left_s)
+        took.append(estimator.answered(k, left_s + 0.06, received_s, 0.0, 0.0)[0])
+    assert took == pytest.approx([0.1] * 4, abs=0.011)
+
+
+def test_unanswered_messages_are_in_flight_until_forgotten():
+    estimator = Estimator(8)
+    for k in range(3):
+        estimator.sent(k, 0.1 * k, Settled(500.0))
+    estimator.answered(0, 0.2, 0.05, 0.0, 0.0)
+    assert estimator.unanswered == 2
+    assert believe(estimator.transfers(), np.array([1.0]), 0.06).in_flight[0] == 2
+    estimator.forget_unanswered()
+    assert believe(estimator.transfers(), np.array([1.0]), 0.06).in_flight[0] == 0
+
+
+def test_only_the_last_window_is_kept_and_a_later_answer_ignored():
+    estimator = Estimator(4)
+    for k in range(6):
+        estimator.sent(k, float(k), Settled(500.0))
+    assert estimator.answered(0, 6.0, 0.1, 0.0, 0.0) is None
+    assert estimator.transfers().sent_s[0].tolist() == [5.0, 4.0, 3.0, 2.0]
+    assert Estimator(4).last_sent_s == -np.inf
