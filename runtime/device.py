@@ -20,6 +20,7 @@ from envs.observation import Observation, Situation, observe
 from envs.vocabulary import Demand, Demands, Floats, Ints
 from envs.world import World
 from profiling.table import PointTable
+from runtime.answers import Timing
 from runtime.breaker import Breaker
 from runtime.engine import Engine, Pacer, wait
 from runtime.estimator import Estimator, Settled
@@ -27,21 +28,20 @@ from runtime.record import Record, Settlement
 from runtime.schedule import AnsweredBy, Flight, Schedule, due_s, too_late
 from runtime.source import Picture
 
-__all__ = ["Answer", "Client", "Controller", "Device", "Failure"]
+__all__ = ["Client", "Controller", "Device", "Done", "Failure", "Reply"]
 
 ANSWER_LIMIT_S = 2.0  # an answer this late still tells how the link is; then it counts as lost
 PROBE_LIMIT_S = 1.0  # ten round trips of a good link
+GREETINGS = 3  # the quickest of a few is near enough to one way of the empty link
 PING_BYTES = 64.0  # probes of a link that is gone pile up in front of it: they carry next to nothing
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a server answered: `logits` `[classes]`, None to a probe; stamp of arrival, waiting, computing."""
+class Reply:
+    """What a server answered: `logits` `[classes]`, None to a probe, and what it says of the time."""
 
     logits: NDArray[np.float32] | None
-    received_s: float
-    wait_s: float
-    compute_s: float
+    timing: Timing
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Failure:
     reason: str
 
 
-Done = Callable[[Answer | Failure], None]
+Done = Callable[[Reply | Failure], None]
 
 
 class Client(Protocol):
@@ -89,7 +89,8 @@ class _Open:
 class Device:
     """One camera device. `log` is called once a frame, when it is settled, from whichever thread settles it.
 
-    `paced`: head and finish take as long as the table says (emulated) instead of as long as they take.
+    `paced`: head and finish take as long as the table says (emulated) instead of as long as they take. `started` is
+    called when the first frame arrives.
     """
 
     controller: Controller
@@ -101,6 +102,7 @@ class Device:
     world: World = field(default_factory=World)
     paced: bool = False
     seed: int = 0
+    started: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._epoch = time.perf_counter()
@@ -110,6 +112,7 @@ class Device:
         self._pacer = Pacer(self.now_s)
         self._lock = threading.Condition()
         self._open: dict[int, _Open] = {}
+        self._start_s = 0.0
         self._slow_down = 1.0
         self._last_row = -1
         self._probes = 0
@@ -117,13 +120,15 @@ class Device:
         self._closing = False
 
     def now_s(self) -> float:
-        """The device's clock: seconds since it was made, or since `run` began."""
+        """The device's clock: seconds since it was made."""
         return time.perf_counter() - self._epoch
 
     def run(self, pictures: Iterator[Picture], frames: int | None = None) -> None:
         """Take frames at the demand's rate until there are no more pictures, or so many were taken; settle all."""
         finisher = threading.Thread(target=self._finish_frames, name="finisher", daemon=True)
-        self._epoch = time.perf_counter()
+        self._greet()
+        self.started()
+        self._start_s = self.now_s()
         finisher.start()
         try:
             for number, picture in enumerate(pictures):
@@ -136,9 +141,29 @@ class Device:
                 self._lock.notify_all()
             finisher.join()
 
+    def _greet(self) -> None:
+        """Connect before the first frame, and learn one way of the empty link from messages of next to no bytes."""
+        for _ in range(GREETINGS):
+            answered = threading.Event()
+            key = self._key()
+            with self._lock:
+                self._estimator.sent(key, self.now_s(), Settled(PING_BYTES + self.world.overhead_bytes))
+
+            def done(got: Reply | Failure, key: int = key, answered: threading.Event = answered) -> None:
+                self._answered(key, got)
+                answered.set()
+
+            self.client.probe(int(PING_BYTES), PROBE_LIMIT_S, done)
+            answered.wait(PROBE_LIMIT_S)
+
+    def _key(self) -> int:
+        """A number for a message that is no frame."""
+        self._probes += 1
+        return -self._probes
+
     def _take(self, number: int, picture: Picture) -> None:
         """One frame's turn: decide, run the head, answer or send."""
-        arrival_s = number * self.demand.period_s
+        arrival_s = self._start_s + number * self.demand.period_s
         if (early := arrival_s - self.now_s()) > 0.0:
             wait(early)
         self._wait_for_finishes()
@@ -225,12 +250,11 @@ class Device:
                 size = self.world.probe_bytes - self.world.overhead_bytes
             else:
                 return
-            self._probes += 1
-            key = -self._probes
+            key = self._key()
             self._estimator.sent(key, now_s, Settled(size + self.world.overhead_bytes))
         self.client.probe(int(size), PROBE_LIMIT_S, lambda got: self._answered(key, got))
 
-    def _answered(self, key: int, got: Answer | Failure) -> None:
+    def _answered(self, key: int, got: Reply | Failure) -> None:
         """On a thread of the client's: a message was answered, or failed."""
         now_s = self.now_s()
         with self._lock:
@@ -242,7 +266,8 @@ class Device:
                     self._schedule.lost(key, now_s, opened.can_finish)
                     self._lock.notify_all()
                 return
-            timed = self._estimator.answered(key, now_s, got.received_s, got.wait_s, got.compute_s)
+            took = got.timing
+            timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s, took.compute_s)
             if self.breaker.succeeded():
                 self._estimator.forget_unanswered()
             if opened is None or got.logits is None or not self._schedule.settle(key):
@@ -250,7 +275,7 @@ class Device:
             record = opened.record
             if timed is not None:
                 record.uplink_s, record.rtt_s = timed
-            record.server_s = got.wait_s + got.compute_s
+            record.server_s = took.wait_s + took.compute_s
             in_time = now_s <= record.arrival_s + self.demand.deadline_s
             record.conclude(got.logits, self.engine.cnn.classes)
             self._settle_open(key, "server" if in_time else "miss", now_s)

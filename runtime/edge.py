@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--fps", type=float, help="frames a second (default: the bundle's)")
     made.add_argument("--deadline-ms", type=float, help="a frame answered later is lost (default: the bundle's)")
     made.add_argument("--min-accuracy", type=float, help="accuracy floor (default: the bundle's)")
+    made.add_argument("--next-point", default="", metavar="ID", help="where a middle tier cuts again (three tiers)")
     made.add_argument("--threads", type=int, default=1, help="ONNX Runtime threads of heads and finishes (default: 1)")
     made.add_argument(
         "--pace",
@@ -104,7 +105,8 @@ def run(options: argparse.Namespace) -> None:
             board = Board(options.tensorboard)
             stack.callback(board.close)
             sinks.append(board)
-        client = stack.enter_context(GrpcClient(options.server, cnn, credentials(options), options.insecure))
+        safety = credentials(options)
+        client = stack.enter_context(GrpcClient(options.server, cnn, safety, options.insecure, options.next_point))
         log = stack.enter_context(Log(sinks))
         device = Device(bundle.policy, table, demand, engine, client, log, paced=options.pace is not None)
         device.run(pictures, options.frames)

@@ -1,0 +1,161 @@
+"""The device's side of the wire: gRPC calls that nobody waits for, each ended once by an answer or a failure."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from runtime.answers import AnswerError, Timing, read_answer, read_probe_answer
+from runtime.cnn import Cnn
+from runtime.device import Done, Failure, Reply
+from runtime.messages import Request, build_probe, build_request
+from runtime.protocol import CLIENT_OPTIONS, METHODS
+
+__all__ = ["ClientError", "Credentials", "GrpcClient", "credentials"]
+
+
+class ClientError(ValueError):
+    """A server that cannot be talked to as asked, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What makes the connection safe: PEM bytes, and a bearer token; None where not used."""
+
+    ca: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = None
+    token: str | None = None
+
+
+def credentials(options: argparse.Namespace) -> Credentials:
+    """Read the files of the command line's security options. Raises ClientError or OSError."""
+
+    def read(path: Path | None) -> bytes | None:
+        return None if path is None else path.read_bytes()
+
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise ClientError("--tls-cert and --tls-key belong together: one was received without the other")
+    if options.tls_cert is not None and options.tls_ca is None:
+        raise ClientError("--tls-cert received without --tls-ca: the server's certificate has to be checked too")
+    token = read(options.token_file)
+    text = None if token is None else token.decode("ascii", errors="replace").strip()
+    if text == "":
+        raise ClientError(f"{options.token_file} holds no token")
+    return Credentials(read(options.tls_ca), read(options.tls_cert), read(options.tls_key), text)
+
+
+class GrpcClient:
+    """Sends to one server. `next_point`: operating point at which a middle tier is to cut again; empty: it does not."""
+
+    def __init__(
+        self, address: str, cnn: Cnn, safety: Credentials | None = None, insecure: bool = False, next_point: str = ""
+    ) -> None:
+        safety = safety or Credentials()
+        host = _host(address)
+        self._cnn, self._next_point = cnn, next_point
+        self._metadata = () if safety.token is None else (("authorization", f"Bearer {safety.token}"),)
+        if safety.ca is None and not insecure and not _loopback(host):
+            raise ClientError(
+                f"{host} is not this machine: give --tls-ca, or --insecure to send plaintext over a network"
+            )
+        options = list(CLIENT_OPTIONS)
+        if safety.ca is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            secret = grpc.ssl_channel_credentials(safety.ca, safety.key, safety.certificate)
+            self._channel = grpc.secure_channel(address, secret, options)
+        method = METHODS["ModelInfer"]
+        self._call = self._channel.unary_unary(
+            method.path, request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )  # fmt: skip
+        self._probes = 0
+
+    def __enter__(self) -> GrpcClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def infer(self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done) -> None:
+        """Send a frame's payload."""
+        partition = int(point_id.split("-", 1)[0].removeprefix("p"))
+        behind = self._next_point if partition and partition < _partition(self._next_point) else ""
+        request = Request(self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, behind)
+
+        def read(message: Any) -> Reply:
+            answer = read_answer(message, request, len(self._cnn.classes))
+            return Reply(answer.logits, answer.timing)
+
+        self._send(build_request(request), limit_s, read, done)
+
+    def probe(self, size: int, limit_s: float, done: Done) -> None:
+        """Send `size` bytes that mean nothing."""
+        self._probes += 1
+        number = f"probe-{self._probes}"
+
+        def read(message: Any) -> Reply:
+            received_s, wait_s = read_probe_answer(message, number)
+            return Reply(None, Timing(received_s, wait_s, 0.0))
+
+        self._send(build_probe(number, bytes(size)), limit_s, read, done)
+
+    def _send(self, message: Any, limit_s: float, read: Callable[[Any], Reply], done: Done) -> None:
+        try:
+            future = self._call.future(message, timeout=limit_s, metadata=self._metadata)
+        except ValueError as error:  # the channel is closed
+            done(Failure(str(error)))
+            return
+        future.add_done_callback(partial(_ended, read=read, done=done))
+
+
+def _ended(future: Any, read: Callable[[Any], Reply], done: Done) -> None:
+    """On a thread of gRPC's: the call is over."""
+    if future.cancelled():
+        done(Failure("the client was closed"))
+        return
+    error = future.exception()
+    if error is not None:
+        done(Failure(_reason(error)))
+        return
+    try:
+        reply = read(future.result())
+    except AnswerError as wrong:
+        done(Failure(f"an answer that cannot be believed: {wrong}"))
+        return
+    done(reply)
+
+
+def _reason(error: Any) -> str:
+    code = error.code().name if isinstance(error, grpc.RpcError) else type(error).__name__
+    details = error.details() if isinstance(error, grpc.RpcError) else str(error)
+    return f"{code}: {details}"
+
+
+def _partition(point_id: str) -> int:
+    return int(point_id.split("-", 1)[0].removeprefix("p")) if point_id else 0
+
+
+def _host(address: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ClientError(f"server {address!r} received, HOST:PORT expected, e.g. localhost:50051")
+    return host.strip("[]")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
