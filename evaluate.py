@@ -1,7 +1,9 @@
 """Compare a trained policy with every rule on any uplink: python evaluate.py OUT --trace T [T ...] --json FILE
 
 One row a controller and trace. The rules are tuned on --tune-on (default: the traces that the policy was trained on),
-never on the traces they are judged by. Everything is simulated. Beside FILE goes a plot, FILE with .png at its end.
+never on the traces they are judged by. Where several traces or seeds are played, a second table has interquartile means
+and differences to the tuned MPC on the same traces and seeds, with 95 % bootstrap intervals over both. Everything is
+simulated. Beside FILE goes a plot, FILE with .png at its end.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from agents import bundle as bundles
-from agents import contest, ladder, report
+from agents import contest, intervals, ladder, report
 from agents.evaluation import Entrant
 from agents.ladder import Blind
 from envs.simulation import Scenario
@@ -25,6 +27,8 @@ from envs.traces import Trace, load_traces
 from envs.vocabulary import Demand
 from profiling.table import above_floor
 from train import MISTAKES, UsageError, bars, ticker
+
+RIVAL = "MPC, tuned"  # the best of the rules that see what the policy sees
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -95,8 +99,19 @@ def show(results: Sequence[contest.Result], demand: Demand, options: argparse.Na
         f"{demand.fps:g} fps, {demand.deadline_s * 1e3:g} ms, for {kind}; simulated"
     )
     console.print(report.ladder_table(rows, bounds, title))
+    found = intervals.standings(results, RIVAL, np.random.default_rng(options.seed))
+    if len(bounds) * len(results) > 1:
+        console.print(report.standings_table(found, RIVAL, "the same traces and seeds for all; bootstrap over both"))
     if options.json is not None:
-        contest.write_json(options.json, rows, bounds=bounds, kind="simulated", seeds=len(results))
+        contest.write_json(
+            options.json,
+            rows,
+            bounds=bounds,
+            kind="simulated",
+            seeds=len(results),
+            rival=RIVAL,
+            standings=intervals.as_json(found),
+        )
         report.save(report.rows_figure(results[0].rows, results[0].bounds), options.json.with_suffix(".png"))
         console.print(f"Wrote {options.json} and {options.json.with_suffix('.png')}")
 

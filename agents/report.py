@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from agents.evaluation import Record, Row, captured, mean_row
+from agents.intervals import Standing
 from envs.vocabulary import DEVICE, MISS, SERVER
 from profiling.table import PointTable
 
@@ -55,6 +56,21 @@ def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -
         )
     table.add_section()
     table.add_row("clairvoyant bound", f"{bound:.4f}", "100", *[""] * (len(headings) - 2))
+    return table
+
+
+def standings_table(found: Mapping[str, Standing], rival: str, title: str) -> Table:
+    """One line a controller: interquartile mean of the utility, and the paired difference to the rival."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # fits 80 columns
+    table.add_column("controller", no_wrap=True)
+    for heading in ("utility, IQM [95 %]", f"less {rival} [95 %]", "better"):
+        table.add_column(heading, justify="right")
+    for name, one in found.items():
+        utility, ahead = one.utility, one.difference
+        beside = f"{ahead.value:+.4f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"
+        wins = f"{one.better_on} of {len(one.by_trace)}"
+        shown = ("", "") if name == rival else (beside, wins)
+        table.add_row(name, f"{utility.value:.4f} [{utility.low:.3f}, {utility.high:.3f}]", *shown)
     return table
 
 

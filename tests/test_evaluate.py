@@ -78,6 +78,13 @@ def test_every_controller_on_every_trace(out: Path, uplinks: Path, tmp_path: Pat
     assert document["kind"] == "simulated"
     assert document["bounds"].keys() == {"slow", "swift"}
     assert all(row["utility"] <= document["bounds"][row["trace"]] + 1e-9 for row in rows)
+    assert "less MPC, tuned" in done.stdout
+    assert list(document["standings"]) == CONTROLLERS
+    for name, standing in document["standings"].items():
+        mpc = {row["trace"]: row["utility"] for row in rows if row["controller"] == document["rival"]}
+        own = {row["trace"]: row["utility"] for row in rows if row["controller"] == name}
+        assert standing["difference_by_trace"] == pytest.approx({trace: own[trace] - mpc[trace] for trace in mpc})
+        assert standing["utility_iqm"]["low"] <= standing["utility_iqm"]["value"] <= standing["utility_iqm"]["high"]
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
