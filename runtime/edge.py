@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +32,7 @@ from runtime.device import Device
 from runtime.engine import Engine
 from runtime.export import for_bundle
 from runtime.log import Board, Live, Log, Sink, json_lines
+from runtime.notify import Notifier
 from runtime.record import Record
 
 __all__ = ["main"]
@@ -71,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run; 0 when done, 2 for a user's mistake, 130 when stopped by Ctrl-C."""
     options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: frames under way are settled first
     try:
         run(options)
     except KeyboardInterrupt:
@@ -79,6 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"runtime.edge: error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def run(options: argparse.Namespace) -> None:
@@ -98,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
     tally = Tally()
     with contextlib.ExitStack() as stack:
         pictures = source.ahead(frames_of(options.images, cnn.input_px))
-        sinks: list[Sink] = [tally, Live("emulated  " if options.pace else "")]
+        sinks: list[Sink] = [tally, Heartbeat(), Live("emulated  " if options.pace else "")]
         if options.json:
             sinks.append(json_lines(stack.enter_context(options.json.open("w", encoding="utf-8"))))
         if options.tensorboard:
@@ -136,6 +145,20 @@ def frames_of(images: str, px: int) -> Iterator[source.Picture]:
     if images == "-":
         return source.stream(sys.stdin.buffer, px)
     return source.folder(Path(images), px) if images else source.drawn(px)
+
+
+class Heartbeat:
+    """Tells systemd with the first settled frame that the service is up, and every second that it is alive."""
+
+    def __init__(self) -> None:
+        self._notify, self._last_s = Notifier(), -math.inf
+
+    def __call__(self, record: Record) -> None:
+        """Take a settled frame's record."""
+        now_s = time.perf_counter()
+        if now_s - self._last_s >= 1.0:
+            first, self._last_s = math.isinf(self._last_s), now_s
+            self._notify("READY=1" if first else f"WATCHDOG=1\nSTATUS=frame {record.frame}")
 
 
 class Tally:
