@@ -1,0 +1,204 @@
+"""The Open Inference Protocol's calls, answered: checks, the queue, the tier behind; every refusal a typed status."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from runtime.answers import Answer, NextTiming, Timing, build_answer, build_probe_answer
+from runtime.batching import Batcher, Done
+from runtime.messages import (
+    INPUT,
+    OUTPUT,
+    PROBE,
+    RefusedError,
+    Request,
+    check_version,
+    partition_of,
+    read_probe,
+    read_request,
+)
+from runtime.metrics import Metrics, NoMetrics
+from runtime.next_tier import NextError, NextTier, read_point
+from runtime.protocol import MESSAGES, METHODS, SERVICE
+from runtime.tails import Item, Tails, middle, tail
+from runtime.wire_format import parse
+
+__all__ = ["InferenceService"]
+
+Code = grpc.StatusCode
+LONGEST_S = 10.0  # a request without a deadline of its own is not computed after this
+PLATFORM = "onnxruntime_onnx"
+
+
+class InferenceService:
+    """Answers for one CNN. `draining`: what is under way is finished, nothing new is taken."""
+
+    def __init__(self, tails: Tails, batcher: Batcher, next_tier: NextTier | None, max_concurrent: int) -> None:
+        self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_tier
+        self._max_concurrent, self.under_way = max_concurrent, 0
+        self.draining = False
+        self.metrics: Metrics = NoMetrics()
+
+    def handler(self) -> Any:
+        """What gRPC routes calls to."""
+        calls: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._model_infer,
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {name: grpc.unary_unary_rpc_method_handler(self._typed(name, call)) for name, call in calls.items()},
+        )
+
+    def _typed(self, name: str, call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        """Bytes in and out, and a status with a sentence for every way it can fail."""
+        kind = METHODS[name].request
+
+        async def handle(data: bytes, context: Any) -> bytes:
+            partition = ""
+            try:
+                message = parse(kind, data)
+                partition = self._label(message) if name == "ModelInfer" else ""
+                answer: bytes = (await call(message, context)).SerializeToString()
+                return answer
+            except RefusedError as error:
+                code, sentence = error.code, str(error)
+            except Exception:
+                logging.getLogger(__name__).exception("%s failed", name)
+                code, sentence = Code.INTERNAL, "the server made a mistake; its log has more"
+            self.metrics.refused(partition, code.name)
+            await context.abort(code, sentence)
+            raise AssertionError("abort returns never")
+
+        return handle
+
+    def _label(self, message: Any) -> str:
+        """Partition for the metrics: never a text that a client makes up."""
+        try:
+            partition = partition_of(message.model_name, self._cnn.name)
+        except RefusedError:
+            return ""
+        return str(partition) if partition in self._tails.partitions else ""
+
+    async def _live(self, _message: Any, _context: Any) -> Any:
+        return MESSAGES["ServerLiveResponse"](live=True)
+
+    async def _ready(self, _message: Any, _context: Any) -> Any:
+        return MESSAGES["ServerReadyResponse"](ready=not self.draining)
+
+    async def _model_ready(self, message: Any, _context: Any) -> Any:
+        self._check_model(message)
+        return MESSAGES["ModelReadyResponse"](ready=not self.draining)
+
+    async def _server_metadata(self, _message: Any, _context: Any) -> Any:
+        return MESSAGES["ServerMetadataResponse"](name="tidesplit", version=self._cnn.version, extensions=[])
+
+    async def _model_metadata(self, message: Any, _context: Any) -> Any:
+        self._check_model(message)
+        known = message.name != PROBE
+        answer = MESSAGES["ModelMetadataResponse"](name=message.name, platform=PLATFORM if known else "tidesplit_probe")
+        answer.inputs.add(name=INPUT, datatype="UINT8", shape=[-1])
+        if known:
+            answer.versions.append(self._cnn.version)
+            answer.outputs.add(name=OUTPUT, datatype="FP32", shape=[1, len(self._cnn.classes)])
+        return answer
+
+    def _check_model(self, message: Any) -> None:
+        if message.name != PROBE:
+            self._check_partition(partition_of(message.name, self._cnn.name))
+            check_version(message.version, self._cnn.version)
+
+    def _check_partition(self, partition: int) -> None:
+        if partition not in self._tails.partitions:
+            raise RefusedError(
+                Code.NOT_FOUND, f"no partition {partition} here, expected one of {self._tails.partitions}"
+            )
+
+    async def _model_infer(self, message: Any, context: Any) -> Any:
+        received_s = time.perf_counter()
+        if self.draining:
+            raise RefusedError(Code.UNAVAILABLE, "the server is shutting down: ask another, or again later")
+        if self.under_way >= self._max_concurrent:
+            raise RefusedError(Code.RESOURCE_EXHAUSTED, f"{self.under_way} requests are under way, the limit here")
+        if message.model_name == PROBE:
+            return build_probe_answer(read_probe(message), received_s, self._batcher.expected_wait_s())
+        request = read_request(message, self._cnn.name, self._cnn.version)
+        self._check_partition(request.partition)
+        self.under_way += 1
+        try:
+            answer = await self._answer(request, received_s, received_s + _remaining_s(context))
+        finally:
+            self.under_way -= 1
+        self.metrics.answered(request.partition, answer, time.perf_counter() - received_s)
+        return build_answer(request, answer)
+
+    async def _answer(self, request: Request, received_s: float, deadline_s: float) -> Answer:
+        if not request.next_point:
+            return await self._by_itself(request, received_s, deadline_s, "")
+        onward = self._onward(request)
+        if isinstance(onward, str):
+            return await self._by_itself(request, received_s, deadline_s, onward)
+        try:
+            return await self._with_next(request, onward, received_s, deadline_s)
+        except NextError as error:
+            if time.perf_counter() >= deadline_s:
+                raise RefusedError(
+                    Code.DEADLINE_EXCEEDED, f"the next server gave no answer in time: {error}"
+                ) from error
+            return await self._by_itself(request, received_s, deadline_s, str(error))
+
+    def _onward(self, request: Request) -> Item | str:
+        """The middle tier's own work, or why it has to do all. RefusedError for a point that cannot be next."""
+        knobs = read_point(request.next_point)
+        if not (0 < request.partition < knobs.partition and knobs.partition in self._cnn.codec.cuts):
+            raise RefusedError(
+                Code.INVALID_ARGUMENT,
+                f"next_point of partition {knobs.partition}: an inner cut after {request.partition} is expected, "
+                f"of {tuple(self._cnn.codec.cuts)}, and no picture before it",
+            )
+        if self._next is None:
+            return "no next server here"
+        if not self._tails.has(middle(request.partition, knobs.partition)):
+            return f"no model from partition {request.partition} to {knobs.partition} here"
+        return Item(request.partition, request.payload, knobs)
+
+    async def _by_itself(self, request: Request, received_s: float, deadline_s: float, fell_back: str) -> Answer:
+        item = Item(request.partition, request.payload)
+        done = await self._batcher.submit(tail(request.partition), item, received_s, deadline_s)
+        logits = np.asarray(done.value, dtype=np.float32)
+        return Answer(request.frame, logits, _timing(received_s, done), None, fell_back)
+
+    async def _with_next(self, request: Request, item: Item, received_s: float, deadline_s: float) -> Answer:
+        assert self._next is not None
+        assert item.onward is not None
+        key = middle(request.partition, item.onward.partition)
+        done = await self._batcher.submit(key, item, received_s, deadline_s)
+        left_s = deadline_s - time.perf_counter()
+        if left_s <= 0.0:
+            raise RefusedError(Code.DEADLINE_EXCEEDED, "the deadline passed in the middle tier")
+        behind = Request(
+            request.cnn, item.onward.partition, request.version, request.frame, done.value, request.next_point
+        )
+        theirs, total_s = await self._next.ask(behind, left_s)
+        timing = NextTiming(total_s, theirs.timing.wait_s, theirs.timing.compute_s)
+        return Answer(request.frame, theirs.logits, _timing(received_s, done), timing, theirs.fell_back)
+
+
+def _timing(received_s: float, done: Done) -> Timing:
+    return Timing(received_s, max(0.0, done.began_s - received_s), done.compute_s)
+
+
+def _remaining_s(context: Any) -> float:
+    left_s = context.time_remaining()
+    return LONGEST_S if left_s is None else min(LONGEST_S, float(left_s))
