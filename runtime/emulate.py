@@ -6,10 +6,11 @@ python -m runtime.emulate --trace lte --rtt-ms 60 --listen 127.0.0.1:9000 --to 1
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 import numpy as np
@@ -83,16 +84,27 @@ def host_and_port(option: str, text: str) -> tuple[str, int]:
 
 def serve(link: Link, options: argparse.Namespace) -> None:
     """Show the link on one line until Ctrl-C or a polite kill."""
+    with on_signals():
+        say(f"listening on {link.address[0]}:{link.address[1]}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
+        watch(link)
+    say(f"{line(link.status())}\n" if not sys.stderr.isatty() else "\n")
+
+
+def watch(link: Link) -> None:
+    """Keep the live line fresh, for ever."""
+    while True:
+        if sys.stderr.isatty():
+            say(f"\r{line(link.status())}\x1b[K")
+        time.sleep(REFRESH_S)
+
+
+@contextlib.contextmanager
+def on_signals() -> Iterator[None]:
+    """What runs inside ends quietly on Ctrl-C or a polite kill."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT unless told otherwise
         signal.signal(number, _interrupt)
-    say(f"listening on {link.address[0]}:{link.address[1]}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
-    try:
-        while True:
-            if sys.stderr.isatty():
-                say(f"\r{line(link.status())}\x1b[K")
-            time.sleep(REFRESH_S)
-    except KeyboardInterrupt:
-        say(f"{line(link.status())}\n" if not sys.stderr.isatty() else "\n")
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
 
 
 def line(status: Status) -> str:
@@ -115,9 +127,9 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def complain(sentence: str) -> int:
+def complain(sentence: str, program: str = "runtime.emulate") -> int:
     """Tell the user of a mistake; the exit code for it."""
-    say(f"runtime.emulate: error: {sentence}\n")
+    say(f"{program}: error: {sentence}\n")
     return 2
 
 

@@ -6,10 +6,11 @@ one that changes the conditions.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from dataclasses import replace
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from runtime.shaper import LANE, Shaper, constant, round_trip, uplink_of
 T = TypeVar("T")
 
 
-class Setup(NamedTuple):
+@dataclass(frozen=True)
+class Setup:
     """What a link is before any fault: seconds, bits per second; ``loss`` is a share of packets, in [0, 1]."""
 
     trace: Trace
@@ -29,6 +31,14 @@ class Setup(NamedTuple):
     loss: float
     downlink_bps: float
     script: Script
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rtt_s) and self.rtt_s >= 0.0):
+            raise ValueError(f"got rtt_s {self.rtt_s}, expected a finite number not below 0")
+        if not 0.0 <= self.loss <= 1.0:
+            raise ValueError(f"got loss {self.loss}, expected a share from 0 to 1")
+        if not (math.isfinite(self.downlink_bps) and self.downlink_bps > 0.0):
+            raise ValueError(f"got downlink_bps {self.downlink_bps}, expected a finite number above 0")
 
 
 class Lines(Generic[T]):
@@ -73,7 +83,7 @@ class Lines(Generic[T]):
 
     def next_s(self) -> float:
         """When something arrives or a scripted fault begins or ends; infinity if nothing does."""
-        scripted_s = float("inf") if self._origin_s is None else self._script.next_s(self._played_s)
+        scripted_s = math.inf if self._origin_s is None else self._script.next_s(self._played_s)
         return min(self.up.next_s(), self.down.next_s(), scripted_s)
 
     def bandwidth_bps(self) -> float:

@@ -7,7 +7,6 @@ slow start and retransmission time-outs do not show, and headers below TCP are n
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 from dataclasses import replace
@@ -58,12 +57,6 @@ class Link:
         listen: tuple[str, int] = ("127.0.0.1", 0),
         script: Script | None = None,
     ) -> None:
-        if not (math.isfinite(rtt_s) and rtt_s >= 0.0):
-            raise ValueError(f"got rtt_s {rtt_s}, expected a finite number not below 0")
-        if not 0.0 <= loss <= 1.0:
-            raise ValueError(f"got loss {loss}, expected a share from 0 to 1")
-        if not (math.isfinite(downlink_bps) and downlink_bps > 0.0):
-            raise ValueError(f"got downlink_bps {downlink_bps}, expected a finite number above 0")
         setup = Setup(trace, rtt_s, jitter_s, loss, downlink_bps, script or Script())
         self._lines: Lines[Cargo] = Lines(setup, rng or np.random.default_rng())
         self._to, self._listen = to, listen
