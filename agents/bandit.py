@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.controllers import best_fitting
+from envs.belief import UNKNOWN_AGE_S
 from envs.observation import Observation
 from envs.simulation import Simulation
 from envs.vocabulary import Bools, Floats, Ints
 
-# Features of a message: 1, kilobytes, hundredths of a second on the server; their weights are then of one size.
-KILOBYTE, SERVER_S = 1e3, 0.010
-FEATURES = 3
+# Features of a message: 1, kilobytes, and hundredths of a second: what its bytes take on the link as it was believed
+# when the message was chosen, and what the server computes. Their weights are then of one size.
+KILOBYTE, PART_S = 1e3, 0.010
+FEATURES = 4
 Numbers = NDArray[np.floating[Any]]
 
 
@@ -24,12 +26,13 @@ class LinUcb:
     """Autodidactic Neurosurgeon (Zhang, Chen, Xu, WWW 2021) on LinUCB (Li et al., WWW 2010): an entrant of a contest.
 
     As in the paper, the device's own times are known, and the delay from sending to answer is not: it is linear in what
-    the message carries and what the server computes for it, with weights learned by ridge regression from the answers,
-    one regression a lane. Points are judged by the lower end of the delay's confidence interval, ``alpha`` wide
-    (seconds, for a feature vector of length one). The paper minimises latency; here the most accurate point within the
-    deadline is taken, where accuracy counts. Its forced samples, without which the device alone is a trap, are the
-    world's probes. Not the paper's, so that it is at its best: the ridge pulls towards the tables at ``usual_rate``
-    bytes a second, with ``ridge`` messages' weight, the past fades by ``memory`` an answer, the link's queue is
+    is known of the message, with weights learned by ridge regression from the answers, one regression a lane. Points
+    are judged by the lower end of the delay's confidence interval, ``alpha`` wide (seconds, for a feature vector of
+    length one). Frames are chosen for one at a time: the paper knows no queue on the device. It minimises latency; here
+    the most accurate point within the deadline is taken, where accuracy counts. Its forced samples, without which the
+    device alone is a trap, are the world's probes. Not the paper's, so that it is at its best: the believed bandwidth
+    is part of the context (``usual_rate``, bytes a second, while nothing was measured for long), the ridge pulls
+    towards the tables with ``ridge`` messages' weight, the past fades by ``memory`` an answer, the link's queue is
     counted, and ``margin_s`` shortens the deadline.
     """
 
@@ -53,17 +56,25 @@ class Bandit:
         self._knobs, self._simulation = knobs, simulation
         lanes = simulation.lanes
         rtt_s = simulation.scenario.world.rtt_s
-        self._prior = np.array([rtt_s, KILOBYTE / knobs.usual_rate, SERVER_S])
+        self._prior = np.array([rtt_s, 0.0, PART_S, PART_S])
         self._precision = np.zeros((lanes, FEATURES, FEATURES))
         self._moment = np.zeros((lanes, FEATURES))
         self._inverse = np.zeros_like(self._precision)
         self._heard_s = np.full(lanes, -np.inf)
+        self._believed = np.full(lanes, knobs.usual_rate)  # bytes a second, at the last decision
+        self._chosen_at = np.full(
+            simulation.transfers.payload.shape, knobs.usual_rate
+        )  # the same, of each message sent
+        self._newest_s = np.full(lanes, -np.inf)
         self._forget(np.ones(lanes, dtype=bool))
 
     def predict(self, observation: Observation) -> Ints:
         """The best point by optimistic delays, ``[B]``."""
         self._listen()
-        delay, width = self.delays(features(observation.of_points("payload"), observation.of_points("server_s")))
+        fresh = observation.of("goodput_age_s") < UNKNOWN_AGE_S
+        self._believed = np.where(fresh, observation.of("goodput"), self._knobs.usual_rate).astype(np.float64)
+        payload, server_s = observation.of_points("payload"), observation.of_points("server_s")
+        delay, width = self.delays(features(payload, self._believed[:, None], server_s))
         away = np.maximum(delay - self._knobs.alpha * width, 0.0)
         head, waited = observation.of_points("head_s"), observation.of("waited_s")[:, None]
         leaves = np.maximum(head, observation.of("link_queue_s")[:, None])
@@ -84,11 +95,14 @@ class Bandit:
             self._forget(begun)
         situation = self._simulation.situation()
         sent, now_s = situation.transfers, situation.now_s
+        another = sent.sent_s[:, :1] != self._newest_s[:, None]  # at most one is sent between two decisions
+        shifted = np.concatenate([self._believed[:, None], self._chosen_at[:, :-1]], axis=1)
+        self._chosen_at, self._newest_s = np.where(another, shifted, self._chosen_at), sent.sent_s[:, 0].copy()
         fresh = (sent.answered_s <= now_s[:, None]) & (sent.answered_s > self._heard_s[:, None])  # [B, R]
         self._heard_s = np.maximum(self._heard_s, now_s)
         if not fresh.any():
             return
-        told = features(sent.payload, sent.tail_s) * fresh[:, :, None]
+        told = features(sent.payload, self._chosen_at, sent.tail_s) * fresh[:, :, None]
         delay = np.where(fresh, sent.uplink_s + sent.rtt_s + sent.wait_s + sent.tail_s, 0.0)
         kept = self._knobs.memory ** fresh.sum(axis=1)
         ridge = self._knobs.ridge * (1.0 - kept)  # what fades is replaced by the prior
@@ -106,7 +120,7 @@ class Bandit:
         self._heard_s[lanes] = -np.inf
 
 
-def features(payload: Numbers, server_s: Numbers) -> Floats:
-    """Features ``[..., FEATURES]`` of messages of so many bytes that take the server so long."""
-    told = np.stack([np.ones_like(payload), payload / KILOBYTE, server_s / SERVER_S], axis=-1)
+def features(payload: Numbers, rate: Numbers, server_s: Numbers) -> Floats:
+    """Features ``[..., FEATURES]`` of messages of so many bytes, on a link believed so fast, for so long a tail."""
+    told = np.stack([np.ones_like(payload), payload / KILOBYTE, payload / rate / PART_S, server_s / PART_S], axis=-1)
     return told.astype(np.float64)

@@ -86,6 +86,22 @@ def test_number_of_strategies(shared: Path) -> None:
     assert len(found.cut) == 70_264
 
 
+def test_sum_of_drops_beside_the_measured_accuracies_of_two_cuts(
+    shared: Path, measured: dict[int, dict[int, float]]
+) -> None:
+    channels, missed = dict(zip(*PUBLISHED["mobilenet"], strict=True)), []
+    with (shared / "cnnpc" / "mobilenet" / "accuracy_top5.csv").open() as file:
+        for row in csv.DictReader(file):
+            cuts = [(int(row[f"block{n}"]), float(row[f"rate{n}"])) for n in (1, 2)]
+            if cuts[0] != cuts[1]:
+                alone = [reached(measured[b], round(rate * channels[b])) or 0.0 for b, rate in cuts]
+                missed.append(float(row["top5_accuracy"]) - (sum(alone) - 0.906))
+    assert len(missed) == 13
+    assert np.abs(missed).mean() == pytest.approx(0.0048, abs=5e-5)
+    assert np.abs(missed).max() == pytest.approx(0.0179, abs=5e-5)
+    assert np.mean(missed) == pytest.approx(0.0034, abs=5e-5)
+
+
 @pytest.mark.parametrize(("device", "bandwidth"), SETTINGS)
 def test_published_tables_against_plain_loops(
     device: str, bandwidth: str, shared: Path, tmp_path: Path, measured: dict[int, dict[int, float]],
