@@ -52,12 +52,21 @@ class _Replay(Simulation):
 
 
 def replayed_ms(
-    lines: Sequence[dict[str, Any]], trace: Trace, table: PointTable, demand: Demand, world: World = STEADY
+    lines: Sequence[dict[str, Any]],
+    trace: Trace,
+    table: PointTable,
+    demand: Demand,
+    offset_s: float = 0.0,
+    world: World = STEADY,
 ) -> NDArray[np.float64]:
-    """Simulated latency of each logged frame, capped at the deadline, milliseconds `[N]`; `lines` by frame number."""
+    """Simulated latency of each logged frame, capped at the deadline, milliseconds `[N]`.
+
+    `lines` are in order of frames; the first one arrived `offset_s` into the trace.
+    """
     rows = np.array([table.row(line["decision"]) for line in lines])
     scenario = Scenario(traces=(trace,), demands=(demand,), table=table, world=world)
     simulation = _Replay(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
+    simulation.offset_s[:] = offset_s
     sizes = np.array([float(line["bytes"]) for line in lines])
     mean, sigma = table.bytes_mean[rows], table.bytes_sigma[rows]
     known = (sizes > 0.0) & (sigma > 0.0)
@@ -71,12 +80,17 @@ def replayed_ms(
 
 
 def agreement(
-    lines: Sequence[dict[str, Any]], trace: Trace, table: PointTable, demand: Demand, world: World = STEADY
+    lines: Sequence[dict[str, Any]],
+    trace: Trace,
+    table: PointTable,
+    demand: Demand,
+    offset_s: float = 0.0,
+    world: World = STEADY,
 ) -> Agreement:
     """Compare a log with the simulator's account of it."""
     lines = sorted(lines, key=lambda line: line["frame"])
     limit = 1e3 * demand.deadline_s
-    simulated = replayed_ms(lines, trace, table, demand, world)
+    simulated = replayed_ms(lines, trace, table, demand, offset_s, world)
     missed = np.array([line["answered_by"] == "miss" for line in lines])
     real = np.where(missed, limit, [min(line["actual_ms"]["total"] or limit, limit) for line in lines])
     error = np.abs(simulated - real) / real

@@ -1,0 +1,93 @@
+"""A small untrained CNN as it is deployed, with a table of invented timings: inputs for runtime tests."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from compression.codec import Codec
+from compression.system import SplitNet
+from envs.vocabulary import Demand
+from models.cifar_resnet import CifarResNet
+from profiling.flagship import Trained
+from profiling.profile import Codec as CodecName
+from profiling.profile import DeviceTable, OperatingPoint, Profile, Provenance, Timing
+from profiling.table import PointTable, table_for
+from runtime.cnn import Cnn
+from runtime.export import export, for_device, for_server
+
+CLASSES = ("cat", "dog", "eel", "fox")
+INVENTED = Provenance(kind="estimated", source="invented for tests")
+# id: partition, ratio, bits, codec, accuracy, bytes, head s on the device, finish s
+ROWS: dict[str, tuple[int, float, int, CodecName, float, float, float, float]] = {
+    "p0-jpeg-q50": (0, 1.0, 50, "jpeg", 0.90, 900.0, 0.004, 0.020),
+    "p1-c0.50-r1.00-b2": (1, 0.5, 2, "feature", 0.86, 300.0, 0.012, 0.020),
+    "device-c0.25": (9, 0.25, 0, "none", 0.60, 0.0, 0.020, 0.0),
+}
+
+
+def small_cnn(folder: Path) -> Cnn:
+    """Export an untrained CIFAR ResNet of four classes: every model of device and server."""
+    torch.manual_seed(0)
+    system = SplitNet(CifarResNet(len(CLASSES))).eval().requires_grad_(False)
+    source = Trained(system, Codec(system, 0x5A5A), CLASSES, "5a5a" * 16)
+    return export(source, folder, chain(for_server(source, True), for_device(source, None)))
+
+
+def points(partitions: int) -> tuple[Profile, PointTable]:
+    """Image offload, one cut and the narrowest net, as a profile and its table."""
+    made, on_device, on_server = [], {}, {}
+    for name, (partition, ratio, bits, codec, accuracy, size, head_s, finish_s) in ROWS.items():
+        local = codec == "none"
+        made.append(
+            OperatingPoint(
+                id=name,
+                partition=partitions if local else partition,
+                channel_ratio=ratio,
+                region_ratio=1.0,
+                bits=bits,
+                codec=codec,
+                accuracy=accuracy,
+                accuracy_ci95=(accuracy - 0.01, accuracy + 0.01),
+                bytes_mean=size,
+                bytes_std=0.2 * size,
+                n=1000,
+                fallback=None if local else "device-c0.25",
+            )
+        )
+        on_device[name] = Timing(head_s=head_s, encode_s=0.0, decode_s=0.0, tail_s=0.0, finish_s=finish_s)
+        on_server[name] = Timing(head_s=0.0, encode_s=0.0, decode_s=0.0, tail_s=0.0 if local else 0.002, finish_s=0.0)
+    devices = {
+        "device": DeviceTable(provenance=INVENTED, timings=on_device),
+        "server": DeviceTable(provenance=INVENTED, timings=on_server),
+    }
+    profile = Profile(
+        name="cifar_resnet", partitions=partitions, points=tuple(made), accuracy_provenance=INVENTED, devices=devices
+    )
+    return profile, table_for(profile, "device", "server")
+
+
+@contextlib.contextmanager
+def server_process(folder: Path, *options: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A real server in a process of its own, and its port."""
+    command = [sys.executable, "-m", "runtime.server", "--cnn", str(folder), "--port", str(port), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "listening on" in line, line
+        yield process, int(line.split("listening on ")[1].split(",")[0].rsplit(":", 1)[1])
+    finally:
+        process.kill()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+DEMAND = Demand(fps=20, deadline_s=0.25)
