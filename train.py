@@ -69,6 +69,10 @@ class Config:
         default=0.0,
         metadata={"help": "vary timings and sizes by this (log-normal), to serve other devices and CNNs too"},
     )
+    trace_spread: float = field(
+        default=0.0,
+        metadata={"help": "vary the uplink's bandwidth by this (log-normal), to serve other uplinks too"},
+    )
     holdout: float = field(default=0.2, metadata={"help": "share of the time, or of many traces, kept for the table"})
     holdout_s: float = field(default=60.0, metadata={"help": "at most so many seconds of each trace in the table"})
     seed: int = field(default=0, metadata={"help": "seed of everything random"})
@@ -152,6 +156,7 @@ def check_numbers(config: Config) -> None:
         "--steps of at least 0": config.steps >= 0,
         "--seed of at least 0": config.seed >= 0,
         "--table-spread from 0 to 1": 0.0 <= config.table_spread <= 1.0,
+        "--trace-spread from 0 to 2": 0.0 <= config.trace_spread <= 2.0,
     }
     for expected, met in fine.items():
         if not met:
@@ -255,7 +260,7 @@ def scenario(config: Config, profile: Profile, traces: list[Trace]) -> Scenario:
     built = scenario_from(
         trace=traces, profile=profile, device=config.device, server=config.server, demands=[config.demand]
     )
-    return replace(built, table_spread=config.table_spread)
+    return replace(built, table_spread=config.table_spread, trace_spread=config.trace_spread)
 
 
 def held_out(traces: list[Trace], share: float, longest_s: float) -> tuple[list[Trace], list[Trace]]:

@@ -29,7 +29,7 @@ class Result:
 
 def whole_traces(scenario: Scenario) -> Scenario:
     """The scenario as it is evaluated: every trace from its start to its end, the table as it is."""
-    return replace(scenario, episode_s=None, table_spread=0.0)
+    return replace(scenario, episode_s=None, table_spread=0.0, trace_spread=0.0)
 
 
 def contest(

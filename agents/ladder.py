@@ -47,7 +47,7 @@ class Tuning:
 
 def tuned_rules(scenario: Scenario, tuning: Tuning) -> dict[str, Entrant]:
     """Every rule by its name, at its best on the scenario's (training) traces."""
-    arena = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0)
+    arena = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0)
 
     def score(entrant: Entrant) -> float:
         return mean_utility(entrant, arena, tuning)

@@ -7,7 +7,7 @@ are exact up to rounding: ``finish_s(t0, bytes_between(t0, t1))`` is the earlies
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +53,7 @@ class TraceUplink:
 
     Edges of trace m are rows ``first[m] .. last[m]`` of ``edge_s`` and ``edge_bytes`` (time and bytes since the first
     trace's start), and ``rate`` is in bytes a second from one edge to the next. Lane b plays trace ``trace_of[b]`` from
-    ``offset_s[b]`` into it.
+    ``offset_s[b]`` into it, with ``scale[b]`` times its bandwidth.
     """
 
     edge_s: Floats
@@ -63,6 +63,7 @@ class TraceUplink:
     last: Ints
     trace_of: Ints
     offset_s: Floats
+    scale: Floats | None = None
 
     @classmethod
     def of(cls, traces: Sequence[Trace], trace_of: Ints | None = None, offset_s: Floats | None = None) -> TraceUplink:
@@ -83,9 +84,9 @@ class TraceUplink:
             offset_s=np.zeros(len(traces)) if offset_s is None else offset_s,
         )
 
-    def starting(self, trace_of: Ints, offset_s: Floats) -> TraceUplink:
-        """The same traces, played by other lanes from other offsets."""
-        return TraceUplink(self.edge_s, self.edge_bytes, self.rate, self.first, self.last, trace_of, offset_s)
+    def starting(self, trace_of: Ints, offset_s: Floats, scale: Floats | None = None) -> TraceUplink:
+        """The same traces, played by other lanes from other offsets, at other scales."""
+        return replace(self, trace_of=trace_of, offset_s=offset_s, scale=scale)
 
     def bytes_until(self, lane: Ints, time_s: Floats) -> Floats:
         """Bytes that the lane's link could carry from its trace's start to ``time_s`` on the lane's own clock."""
@@ -94,7 +95,10 @@ class TraceUplink:
         at = self.edge_s[first] + into_s
         row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, self.last[self.trace_of[lane]] - 1)
         into_bytes = self.edge_bytes[row] + (at - self.edge_s[row]) * self.rate[row] - self.edge_bytes[first]
-        return loops * span_bytes + into_bytes
+        return self._scaled(loops * span_bytes + into_bytes, lane)
+
+    def _scaled(self, values: Floats, lane: Ints) -> Floats:
+        return values if self.scale is None else values * self.scale[lane]
 
     def bytes_between(self, lane: Ints, start_s: Floats, end_s: Floats) -> Floats:
         """Bytes that the lane's link carries from ``start_s`` to ``end_s``."""
@@ -104,6 +108,8 @@ class TraceUplink:
         """Earliest moment by which ``payload`` bytes have left; NEVER_S on a link that never carries any."""
         first, span_s, span_bytes = self._span(lane)
         target = self.bytes_until(lane, start_s) + (payload - SLIVER_BYTES)
+        if self.scale is not None:
+            target = target / self.scale[lane]
         alive = span_bytes > 0.0
         per_loop = np.where(alive, span_bytes, 1.0)
         loops = np.maximum(np.ceil(target / per_loop) - 1.0, 0.0)
@@ -121,7 +127,7 @@ class TraceUplink:
         first, span_s, _ = self._span(lane)
         at = self.edge_s[first] + np.mod(time_s + self.offset_s[lane], span_s)
         row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, self.last[self.trace_of[lane]] - 1)
-        return self.rate[row]
+        return self._scaled(self.rate[row], lane)
 
     def _span(self, lane: Ints) -> tuple[Ints, Floats, Floats]:
         trace = self.trace_of[lane]

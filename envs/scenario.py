@@ -32,6 +32,7 @@ class ScenarioOptions(TypedDict, total=False):
     world: World | None
     episode_s: float | None
     table_spread: float
+    trace_spread: float
 
 
 def scenario_from(
@@ -48,6 +49,7 @@ def scenario_from(
     world: World | None = None,
     episode_s: float | None = None,
     table_spread: float = 0.0,
+    trace_spread: float = 0.0,
 ) -> Scenario:
     """Assemble a scenario from what a user names.
 
@@ -64,6 +66,7 @@ def scenario_from(
         world: physical numbers that differ from the defaults.
         episode_s: seconds an episode lasts, begun at a random moment; None plays a whole trace from its start.
         table_spread: log-normal spread of an episode's timings and payloads about the profile.
+        trace_spread: log-normal spread of an episode's bandwidth about the trace.
 
     Raises:
         TraceError, ProfileError, DemandError: one sentence about what was received and expected; also where no
@@ -82,6 +85,7 @@ def scenario_from(
         world=world or World(),
         episode_s=episode_s,
         table_spread=table_spread,
+        trace_spread=trace_spread,
     )
 
 

@@ -23,7 +23,8 @@ class Scenario:
 
     ``episode_s``: length of an episode, begun at a random moment of a random trace; None plays a whole trace from its
     start. ``table_spread``: log-normal spread by which an episode's device, server and payloads differ from the table,
-    so that a policy learns to read the table instead of learning it by heart.
+    so that a policy learns to read the table instead of learning it by heart. ``trace_spread``: the same for the
+    bandwidth of an episode's uplink, so that a policy learns links that are quicker or slower than those at hand.
     """
 
     traces: tuple[Trace, ...]
@@ -32,6 +33,7 @@ class Scenario:
     world: World = field(default_factory=World)
     episode_s: float | None = None
     table_spread: float = 0.0
+    trace_spread: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.traces or not self.demands:
@@ -57,6 +59,7 @@ class Simulation:
         self._course = Course(*(np.zeros((self.lanes, 0)) for _ in Course._fields))
         self.trace_of = np.zeros(self.lanes, dtype=np.int64)
         self.offset_s = np.zeros(self.lanes)
+        self.scale = np.ones(self.lanes) if scenario.trace_spread else None
         self.frame = np.zeros(self.lanes, dtype=np.int64)
         self.queues = Queues.idle(self.lanes)
         self.transfers = Transfers.none(self.lanes, scenario.world.window)
@@ -73,7 +76,7 @@ class Simulation:
     @property
     def uplink(self) -> TraceUplink:
         """The true link of every lane, known to those alone who are allowed to know the future."""
-        return self._link.starting(self.trace_of, self.offset_s)
+        return self._link.starting(self.trace_of, self.offset_s, self.scale)
 
     def reset(self, lanes: Ints) -> None:
         """Begin a new episode in these lanes."""
@@ -171,6 +174,8 @@ class Simulation:
         self.trace_of[lane] = chosen
         self.offset_s[lane] = 0.0 if whole else rng.uniform(0.0, trace.duration_s)
         self.frames[lane] = max(1, round(length_s * demand.fps))
+        if self.scale is not None:
+            self.scale[lane] = np.exp(scenario.trace_spread * rng.standard_normal())
         if scenario.table_spread:
             _vary(self._table, scenario.table, lane, scenario.table_spread, rng)
         return draw_course(

@@ -80,6 +80,21 @@ def test_lanes_play_their_own_trace_from_their_own_offset() -> None:
     assert at_s == pytest.approx([0.1, 0.6, 1.0, NEVER_S, 0.6], abs=1e-6)
 
 
+@pytest.mark.parametrize("factor", [0.25, 1.0, 4.0])
+def test_a_link_at_a_scale_is_the_link_of_the_scaled_trace(factor: float) -> None:
+    lane, start, payload = (
+        np.zeros(5, int),
+        np.array([0.0, 0.3, 1.1, 2.9, 17.0]),
+        np.array([0.0, 10.0, 400.0, 3e3, 5e4]),
+    )
+    link = of_one([1, 1, 2], [1000, 0, 500])
+    ours = link.starting(link.trace_of, link.offset_s, np.array([factor]))
+    theirs = of_one([1, 1, 2], [1000 * factor, 0, 500 * factor])
+    np.testing.assert_allclose(ours.finish_s(lane, start, payload), theirs.finish_s(lane, start, payload), atol=1e-6)
+    np.testing.assert_allclose(ours.bytes_until(lane, start), theirs.bytes_until(lane, start))
+    np.testing.assert_allclose(ours.rate_at(lane, start), theirs.rate_at(lane, start))
+
+
 @pytest.mark.parametrize(
     ("rate", "payload", "expected"), [(1000, 500, 2.5), (1000, 0, 2.0), (0, 0, 2.0), (0, 1, NEVER_S)]
 )
