@@ -1,7 +1,7 @@
 """Measure what the operating points of a CNN cost.
 
-python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
-python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
+    python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
+    python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
     python -m profiling report --profile NAME [--plot FILE]                what the profile shows
     python -m profiling switching --profile NAME                           cost of changing the operating point
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run; 0 when done, 2 for a user's mistake."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        chosen.run(chosen)
+    except (ValueError, OSError) as error:
+        print(f"python -m profiling: error: {error}", file=sys.stderr)
+        return 2
+    except KeyError as error:  # its text is the quoted sentence
+        print(f"python -m profiling: error: {error.args[0]}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    chosen = _parser().parse_args()
-    chosen.run(chosen)
+    sys.exit(main())
