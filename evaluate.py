@@ -34,6 +34,7 @@ RIVAL = "MPC, tuned"  # the best of the rules that see what the policy sees
 def main(argv: list[str] | None = None) -> int:
     """Run; 0 when done, 2 for a user's mistake."""
     options = arguments().parse_args(argv)
+    contest.stop_on_sigterm()
     try:
         run(options, Console())
     except MISTAKES as error:

@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run; 0 when done, 2 for a user's mistake."""
     config = parse(Config, (__doc__ or "").strip(), argv)
     console = Console()
+    contest.stop_on_sigterm()
     try:
         run(config, console)
     except MISTAKES as error:

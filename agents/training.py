@@ -103,8 +103,9 @@ def learn_by_ppo(
     if logger is not None:
         model.set_logger(logger)
     ppo, policy = recipe.ppo, policy_of(model)
-    total = ppo.critic_steps + ppo.steps
-    phases = ((ppo.critic_steps, True, "critic"), (total, False, "PPO"))
+    rollout = ppo.lanes * ppo.rollout  # steps come in whole rollouts: those of the critic's last one are not PPO's
+    critic = -(-ppo.critic_steps // rollout) * rollout if ppo.steps else 0
+    phases = ((critic, True, "critic"), (critic + ppo.steps, False, "PPO"))
     for until, frozen, name in phases:
         steps = until - model.num_timesteps
         if steps <= 0:

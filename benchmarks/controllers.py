@@ -48,7 +48,7 @@ def train_one(options: argparse.Namespace, demands: Sequence[Demand], seed: int,
     """Train a policy on the training traces and write its bundle; runs in a process of its own."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    scenario = scenario_of(options, options.train, demands)
+    scenario = replace(scenario_of(options, options.train, demands), trace_spread=options.trace_spread)
     recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
     model = training.new_model(scenario, recipe)
     training.learn_by_imitation(model, scenario, recipe, lambda *_: None)
@@ -61,7 +61,7 @@ def train_one(options: argparse.Namespace, demands: Sequence[Demand], seed: int,
         device=DEVICE,
         server=SERVER,
         demand=demands[0],
-        config={"trace": options.train, "seed": seed, "steps": steps},
+        config={"trace": options.train, "seed": seed, "steps": steps, "trace_spread": options.trace_spread},
     )
     return out
 
@@ -92,7 +92,8 @@ def seeds(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, A
         for name in entrants:
             rows = [r for r in result.rows if r.controller == name]
             found.setdefault(name, []).append({k: float(np.mean([getattr(r, k) for r in rows])) for k in KEYS})
-    return {"demand": asdict(demand), "seeds": options.seeds, "bounds": bounds, "controllers": found}
+    recipe = {"steps": options.steps, "trace_spread": options.trace_spread}
+    return {"demand": asdict(demand), "seeds": options.seeds, "recipe": recipe, "bounds": bounds, "controllers": found}
 
 
 KEYS = ("utility", "miss_rate", "accuracy", "latency_ms_mean", "latency_ms_p95", "bytes_mean", "switches_per_min")
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=400_000, help="PPO steps a seed (default: %(default)s)")
     parser.add_argument("--map-steps", type=int, default=1_000_000, help="PPO steps of the map's policy")
+    parser.add_argument("--trace-spread", type=float, default=0.0, help="vary the uplink's bandwidth in training")
     parser.add_argument("--out", type=Path, default=Path("out/controllers"), help="folder for the bundles")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
