@@ -1,0 +1,87 @@
+"""Frames for a server of the small CNN with the logits they must get, and calls to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import onnx
+
+from compression.image_codec import decode_image, encode_image
+from compression.knobs import Knobs
+from compression.pixels import natural_picture, to_input
+from runtime.cnn import Cnn
+from runtime.messages import Request
+from runtime.protocol import CLIENT_OPTIONS, METHODS
+
+LIMIT_S = 20.0  # for a call that should succeed: this machine may be busy
+
+
+def for_any_batch(folder: Path, model: str) -> None:
+    """Rewrite a model so that it takes any number of frames at once; its hash in the manifest stays the old one."""
+    path = folder / f"{model}.onnx"
+    made = onnx.load(path)
+    del made.graph.value_info[:]
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(made, path)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A request and the logits that it must be answered with."""
+
+    request: Request
+    logits: np.ndarray
+
+
+def picture_frame(cnn: Cnn, number: int = 0) -> Frame:
+    pixels = natural_picture(cnn.input_px, seed=number)
+    payload = encode_image(pixels, "webp", 100)
+    logits = cnn.session("tail-p0").run(None, {"x": to_input(decode_image(payload, cnn.input_px))})[0][0]
+    return Frame(Request(cnn.name, 0, cnn.version, str(number), payload), logits)
+
+
+def cut_frame(cnn: Cnn, knobs: Knobs, number: int = 0, next_point: str = "") -> Frame:
+    x = to_input(natural_picture(cnn.input_px, seed=number))
+    name = f"p{knobs.partition}-c{knobs.ratio:.2f}"
+    _, y, score = cnn.session(f"head-{name}").run(None, {"x": x})
+    payload = cnn.codec.encode(y[0], score[0, 0], knobs)
+    values, _ = cnn.codec.decode(payload)
+    logits = cnn.session(f"tail-p{knobs.partition}").run(None, {"x": values[None]})[0][0]
+    return Frame(Request(cnn.name, knobs.partition, cnn.version, str(number), payload, knobs.id, next_point), logits)
+
+
+class Client:
+    """Calls by name; `raw` sends bytes as they are."""
+
+    def __init__(self, address: str, credentials: Any = None, token: str = "") -> None:
+        options = list(CLIENT_OPTIONS)
+        self.channel = (
+            grpc.insecure_channel(address, options)
+            if credentials is None
+            else grpc.secure_channel(address, credentials, options)
+        )
+        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+
+    def stub(self, name: str) -> Any:
+        method = METHODS[name]
+        return self.channel.unary_unary(
+            method.path, request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )  # fmt: skip
+
+    def call(self, name: str, message: Any, limit_s: float = LIMIT_S) -> Any:
+        return self.stub(name)(message, timeout=limit_s, metadata=self.metadata)
+
+    def raw(self, data: bytes, limit_s: float = LIMIT_S) -> bytes:
+        return self.channel.unary_unary(METHODS["ModelInfer"].path)(data, timeout=limit_s)  # type: ignore[no-any-return]
