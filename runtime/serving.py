@@ -44,22 +44,25 @@ class ServerOptions:
     token: str = ""
     insecure: bool = False
 
+    def __post_init__(self) -> None:
+        """ValueError says which option cannot be."""
+        check_plaintext(self.host, self.tls_cert is not None, self.insecure)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key belong together, only one was given")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("--client-ca needs --tls-cert and --tls-key")
+
 
 class Server:
     """One server in the running event loop."""
 
     def __init__(self, cnn: Cnn, options: ServerOptions) -> None:
-        """Loads the models: seconds. ValueError says which option cannot be."""
+        """Loads the models: seconds."""
         # Here, so that the command line can say what to install.
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
         self._health, self._serving = health.aio.HealthServicer(), health_pb2.HealthCheckResponse.SERVING
         self._add_health = health_pb2_grpc.add_HealthServicer_to_server
-        check_plaintext(options.host, options.tls_cert is not None, options.insecure)
-        if (options.tls_cert is None) != (options.tls_key is None):
-            raise ValueError("--tls-cert and --tls-key belong together, only one was given")
-        if options.client_ca is not None and options.tls_cert is None:
-            raise ValueError("--client-ca needs --tls-cert and --tls-key")
         self._cnn, self._options = cnn, options
         self._tails = Tails(cnn, middles=bool(options.next_address))
         self._metrics: Metrics = NoMetrics()
