@@ -10,7 +10,6 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from tests.runtime.deployed import DEMAND, points, server_process, small_cnn
 
 from agents.controllers import Static
 from envs.traces import Trace
@@ -22,13 +21,9 @@ from runtime.log import Log
 from runtime.proxy import Link
 from runtime.replay import agreement
 from runtime.source import drawn
+from tests.runtime.deployed import DEMAND, points, server_process
 
 OFFLOAD, CUT, LOCAL = 0, 1, 2
-
-
-@pytest.fixture(scope="module")
-def cnn(tmp_path_factory):
-    return small_cnn(tmp_path_factory.mktemp("cnn"))
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +40,13 @@ def steady(mbps, rtt_s=None):
 class Run:
     """A device that runs on a thread, and what it logged."""
 
-    def __init__(self, engine, address, row=CUT, frames=40, demand=DEMAND, paced=True, safety=None, started=None):
+    def __init__(
+        self, engine, address, row=CUT, frames=40, demand=DEMAND, paced=True, safety=None, started=None, sink=None
+    ):
         _, table = points(engine.cnn.partitions)
         self.table, self.records, self.demand = table, [], demand
         self.client = GrpcClient(address, engine.cnn, safety or Credentials())
-        self.log = Log([self.records.append])
+        self.log = Log([sink or self.records.append])
         self.device = Device(
             Static("static", row), table, demand, engine, self.client, self.log, paced=paced,
             started=started or (lambda: None),
@@ -68,7 +65,10 @@ class Run:
     def __exit__(self, *_):
         self.thread.join(self.frames * self.demand.period_s + 30)
         assert not self.thread.is_alive()
-        assert sorted(r.frame for r in self.records) == list(range(self.frames)), "each frame has exactly one answer"
+        if self.records:
+            assert sorted(r.frame for r in self.records) == list(range(self.frames)), (
+                "each frame has exactly one answer"
+            )
 
     def answered(self):
         return Counter(r.answered_by for r in self.records)
