@@ -22,7 +22,7 @@ from compression.pixels import Pixels, to_input
 from profiling.profile import OperatingPoint
 from runtime.cnn import Cnn
 
-__all__ = ["Engine", "HeadResult", "Pacer"]
+__all__ = ["Engine", "HeadResult", "Pacer", "knobs_of", "wait"]
 
 Floats = NDArray[np.float32]
 SPIN_S = 0.0015  # the system's sleep ends up to a millisecond late: the rest is waited for by looking at the clock
@@ -60,7 +60,14 @@ class Engine:
         if point.codec == "none":
             return HeadResult(None, outputs[0][0], outputs[0])
         feature, values, score = outputs
-        return HeadResult(self.cnn.codec.encode(values[0], score[0, 0], _knobs(point)), None, feature)
+        return HeadResult(self.cnn.codec.encode(values[0], score[0, 0], knobs_of(point)), None, feature)
+
+    def values(self, point_id: str, pixels: Pixels) -> tuple[Floats, Floats]:
+        """What a cut's codec encodes: values `[k, h, w]` and attention score `[h, w]`."""
+        first = _first(self.points[point_id])
+        assert first is not None
+        _, values, score = self._run(first, to_input(pixels))
+        return values[0], score[0, 0]
 
     def finish(self, point_id: str, feature: Floats) -> Floats:
         """Logits `[classes]` of the rest of the CNN on the device."""
@@ -73,7 +80,8 @@ class Engine:
         return list(self._sessions[name].run(None, {"x": x}))
 
 
-def _knobs(point: OperatingPoint) -> Knobs:
+def knobs_of(point: OperatingPoint) -> Knobs:
+    """What a point behind a cut sets."""
     return Knobs(point.partition, point.channel_ratio, point.region_ratio, point.bits)
 
 
