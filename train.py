@@ -64,14 +64,16 @@ class Config:
         default=None, metadata={"help": "a frame answered later is lost (default: 100; 1000 for the latency objective)"}
     )
     min_accuracy: float = field(default=0.0, metadata={"help": "operating points below this accuracy are not used"})
-    steps: int = field(default=400_000, metadata={"help": "frames of PPO after imitation"})
+    steps: int = field(default=500_000, metadata={"help": "frames of PPO after imitation"})
     table_spread: float = field(
         default=0.0,
         metadata={"help": "vary timings and sizes by this (log-normal), to serve other devices and CNNs too"},
     )
     trace_spread: float = field(
-        default=0.0,
-        metadata={"help": "vary the uplink's bandwidth by this (log-normal), to serve other uplinks too"},
+        default=1.5,
+        metadata={
+            "help": "vary bandwidth (and by 0.4 of it the round trip) in training, log-normal, to serve other links too"
+        },
     )
     holdout: float = field(default=0.2, metadata={"help": "share of the time, or of many traces, kept for the table"})
     holdout_s: float = field(default=60.0, metadata={"help": "at most so many seconds of each trace in the table"})

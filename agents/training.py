@@ -104,7 +104,7 @@ def learn_by_ppo(
         model.set_logger(logger)
     ppo, policy = recipe.ppo, policy_of(model)
     rollout = ppo.lanes * ppo.rollout  # steps come in whole rollouts: those of the critic's last one are not PPO's
-    critic = -(-ppo.critic_steps // rollout) * rollout if ppo.steps else 0
+    critic = -(-ppo.critic_steps // rollout) * rollout
     phases = ((critic, True, "critic"), (critic + ppo.steps, False, "PPO"))
     for until, frozen, name in phases:
         steps = until - model.num_timesteps

@@ -66,7 +66,7 @@ def scenario_from(
         world: physical numbers that differ from the defaults.
         episode_s: seconds an episode lasts, begun at a random moment; None plays a whole trace from its start.
         table_spread: log-normal spread of an episode's timings and payloads about the profile.
-        trace_spread: log-normal spread of an episode's bandwidth about the trace.
+        trace_spread: log-normal spread of an episode's bandwidth and round trip about the trace.
 
     Raises:
         TraceError, ProfileError, DemandError: one sentence about what was received and expected; also where no

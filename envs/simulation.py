@@ -24,7 +24,7 @@ class Scenario:
     ``episode_s``: length of an episode, begun at a random moment of a random trace; None plays a whole trace from its
     start. ``table_spread``: log-normal spread by which an episode's device, server and payloads differ from the table,
     so that a policy learns to read the table instead of learning it by heart. ``trace_spread``: the same for the
-    bandwidth of an episode's uplink, so that a policy learns links that are quicker or slower than those at hand.
+    bandwidth and round trip of an episode's link, so that a policy learns other links than those at hand.
     """
 
     traces: tuple[Trace, ...]
@@ -174,13 +174,15 @@ class Simulation:
         self.trace_of[lane] = chosen
         self.offset_s[lane] = 0.0 if whole else rng.uniform(0.0, trace.duration_s)
         self.frames[lane] = max(1, round(length_s * demand.fps))
-        if self.scale is not None:
-            self.scale[lane] = np.exp(scenario.trace_spread * rng.standard_normal())
         if scenario.table_spread:
             _vary(self._table, scenario.table, lane, scenario.table_spread, rng)
-        return draw_course(
+        course = draw_course(
             scenario.world, trace, float(self.offset_s[lane]), int(self.frames[lane]), demand.period_s, rng
         )
+        if self.scale is None:
+            return course
+        self.scale[lane], rtt = np.exp(scenario.trace_spread * np.array([1.0, RTT_SPREAD]) * rng.standard_normal(2))
+        return course._replace(rtt_s=rtt * course.rtt_s, rtt_base_s=rtt * course.rtt_base_s)
 
     def _widen(self, length: int) -> None:
         short = length - self._course.rtt_s.shape[1]
@@ -189,6 +191,7 @@ class Simulation:
             self._course = Course(*(np.pad(values.T, ((0, short), (0, 0))).T for values in self._course))
 
 
+RTT_SPREAD = 0.4  # round trips differ less from link to link than bandwidths do
 VARIED = {"head_s": 0, "finish_s": 0, "server_s": 1, "bytes_mean": 2}  # columns, and which factor each follows
 
 
