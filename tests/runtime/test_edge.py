@@ -1,0 +1,136 @@
+"""The edge as a user starts it: a bundle, pictures, a server; every mistake gets one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from agents.export import write_bundle
+from agents.training import PpoConfig, Recipe, new_model, policy_of
+from compression.pixels import natural_picture
+from envs.scenario import scenario_from
+from runtime import edge
+from runtime.cnn import Cnn
+from tests.agents.small import BUMPY
+from tests.runtime.deployed import CLASSES, DEMAND, points, server_process
+
+ROOT = Path(edge.__file__).parents[1]
+KEYS = {
+    "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "answered_by", "class", "label", "picture",
+    "utility", "demand", "observation", "mask", "breaker", "error",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle(cnn: Cnn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained policy over the small CNN's points, with the exported CNN beside it."""
+    folder = tmp_path_factory.mktemp("bundle")
+    profile, table = points(cnn.partitions)
+    scenario = scenario_from(trace=[BUMPY], profile=profile, device="device", server="server", demands=[DEMAND])
+    torch.manual_seed(0)
+    model = new_model(scenario, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))
+    write_bundle(
+        folder, policy_of(model), profile=profile, table=table, device="device", server="server", demand=DEMAND,
+        config={"trace": "lte"},
+    )  # fmt: skip
+    (folder / "cnn").symlink_to(cnn.folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three drawn pictures of two classes."""
+    root = tmp_path_factory.mktemp("pictures")
+    for number, label in enumerate((CLASSES[0], CLASSES[0], CLASSES[1])):
+        (root / label).mkdir(exist_ok=True)
+        Image.fromarray(natural_picture(64, number)).save(root / label / f"{number}.jpg")
+    return root
+
+
+def test_a_line_a_frame_whoever_answers(bundle: Path, pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
+    log, board = tmp_path / "log.jsonl", tmp_path / "board"
+    with server_process(cnn.folder) as (_, port):
+        code = edge.main(
+            ["--bundle", str(bundle), "--server", f"localhost:{port}", "--images", str(pictures), "--frames", "30",
+             "--json", str(log), "--tensorboard", str(board), "--pace", "device"]
+        )  # fmt: skip
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert code == 0
+    assert sorted(line["frame"] for line in lines) == list(range(30))
+    assert all(set(line) == KEYS for line in lines)
+    assert {line["answered_by"] for line in lines} <= {"server", "device", "miss"}
+    assert {line["label"] for line in lines} == set(CLASSES[:2])
+    assert all(len(line["mask"]) == 3 for line in lines)
+    assert list(board.iterdir())
+
+
+def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -> None:
+    data = b"".join(p.read_bytes() for p in sorted(pictures.rglob("*.jpg")) * 5)
+    with server_process(cnn.folder) as (_, port):
+        done = subprocess.run(
+            [sys.executable, "-m", "runtime.edge", "--bundle", str(bundle), "--server", f"localhost:{port}",
+             "--images", "-"],
+            input=data, capture_output=True, cwd=ROOT, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"15 frames" in done.stderr
+
+
+def test_the_device_needs_no_torch(bundle: Path) -> None:
+    script = (
+        "import sys, runtime.edge, runtime.export;"
+        "code = runtime.edge.main(sys.argv[1:]);"
+        "assert not {'torch', 'gymnasium', 'pandas', 'scipy', 'stable_baselines3'} & set(sys.modules), 'too much';"
+        "sys.exit(code)"
+    )
+    options = ["--bundle", str(bundle), "--server", "localhost:1", "--frames", "5"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *options], capture_output=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--bundle", "nowhere"], "no bundle"),
+        (["--server", "localhost"], "HOST:PORT expected"),
+        (["--server", "localhost:99999"], "HOST:PORT expected"),
+        (["--server", "example.org:50051"], "--tls-ca, or --insecure"),
+        (["--images", "nowhere"], "no folder of pictures"),
+        (["--frames", "0"], "1 or more expected"),
+        (["--fps", "0"], "frames a second"),
+        (["--pace", "toaster"], "no timings of 'toaster'"),
+        (["--tls-cert", "a.pem"], "belong together"),
+        (["--token-file", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_get_one_sentence(
+    bundle: Path, options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = {"--bundle": str(bundle), "--server": "localhost:1", "--frames": "3"}
+    given = usual | dict(zip(options[::2], options[1::2], strict=True))
+    assert edge.main([word for pair in given.items() for word in pair]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("runtime.edge: error: ")
+    assert sentence in told
+
+
+def test_a_cnn_of_other_weights_is_refused(
+    bundle: Path, cnn: Cnn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in bundle.iterdir():
+        if file.name != "cnn":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "cnn").mkdir()
+    for model in cnn.folder.glob("*.onnx"):
+        (tmp_path / "cnn" / model.name).write_bytes(b"altered" if "device" in model.name else model.read_bytes())
+    (tmp_path / "cnn" / "cnn.json").write_bytes((cnn.folder / "cnn.json").read_bytes())
+    assert edge.main(["--bundle", str(tmp_path), "--server", "localhost:1", "--frames", "3"]) == 2
+    assert "it was altered" in capsys.readouterr().err
