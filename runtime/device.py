@@ -170,8 +170,10 @@ class Device:
         now_s = self.now_s()
         record, row = self._decide(number, picture, arrival_s, now_s)
         work_s = float(self.table.head_s[row])
-        if too_late(self.demand, now_s - arrival_s, work_s * self._slow_down):
+        dropped = too_late(self.demand, now_s - arrival_s, work_s * self._slow_down)
+        if dropped or self.table.local[row]:
             self._maybe_probe(now_s)
+        if dropped:
             self._settle_now(record, "miss")
             return
         result = self.engine.head(record.decision, picture.pixels)
@@ -184,7 +186,6 @@ class Device:
         self._last_row = row
         if result.payload is None:
             assert result.logits is not None
-            self._maybe_probe(now_s)
             record.conclude(result.logits, self.engine.cnn.classes)
             in_time = end_s - arrival_s <= self.demand.deadline_s
             self._settle_now(record, "device" if in_time else "miss")

@@ -126,6 +126,16 @@ def test_a_wrong_token_is_refused_said_and_answered_locally(cnn, engine, tmp_pat
     assert trusted.answered()["server"] >= 36
 
 
+def test_a_device_that_stays_local_sees_the_link_by_its_probes(cnn, engine):
+    with server_process(cnn.folder) as (_, port), Link(steady(1.0), ("127.0.0.1", port), rtt_s=0.04) as link:
+        with Run(engine, "{}:{}".format(*link.address), LOCAL, 80) as run:
+            pass
+    last = run.records[-1].state
+    assert run.answered()["device"] >= 76
+    assert last["goodput"] == pytest.approx(125_000, rel=0.35)
+    assert last["rtt_s"] == pytest.approx(0.04, abs=0.015)
+
+
 @pytest.mark.parametrize("gone_s", [1.0, 8.0, 40.0])
 def test_back_to_offloading_within_a_second_of_the_links_return(cnn, engine, gone_s):
     frames = int((gone_s + 4.0) * DEMAND.fps)
