@@ -32,6 +32,7 @@ __all__ = ["Client", "Controller", "Device", "Done", "Failure", "Reply"]
 
 ANSWER_LIMIT_S = 2.0  # an answer this late still tells how the link is; then it counts as lost
 PROBE_LIMIT_S = 1.0  # ten round trips of a good link
+CATCH_UP_S = 0.005  # of lateness that pacing makes good: more means that this machine is too slow for the pace
 GREETINGS = 3  # the quickest of a few is near enough to one way of the empty link
 PING_BYTES = 64.0  # probes of a link that is gone pile up in front of it: they carry next to nothing
 
@@ -112,7 +113,7 @@ class Device:
         self._pacer = Pacer(self.now_s)
         self._lock = threading.Condition()
         self._open: dict[int, _Open] = {}
-        self._start_s = 0.0
+        self._start_s = self._free_s = 0.0
         self._slow_down = 1.0
         self._last_row = -1
         self._probes = 0
@@ -167,18 +168,18 @@ class Device:
         if (early := arrival_s - self.now_s()) > 0.0:
             wait(early)
         self._wait_for_finishes()
-        now_s = self.now_s()
+        now_s = self._turn_s(arrival_s)
         record, row = self._decide(number, picture, arrival_s, now_s)
         work_s = float(self.table.head_s[row])
         dropped = too_late(self.demand, now_s - arrival_s, work_s * self._slow_down)
         if dropped or self.table.local[row]:
-            self._maybe_probe(now_s)
+            self._maybe_probe(self.now_s())
         if dropped:
             self._settle_now(record, "miss")
             return
         result = self.engine.head(record.decision, picture.pixels)
         if self.paced:
-            self._pacer.work(now_s, work_s)
+            self._free_s = self._pacer.work(now_s, work_s)
         end_s = self.now_s()
         record.head_s = end_s - now_s
         if not self.paced:
@@ -191,6 +192,12 @@ class Device:
             self._settle_now(record, "device" if in_time else "miss")
             return
         self._send(record, row, result.payload, result.feature, end_s)
+
+    def _turn_s(self, arrival_s: float) -> float:
+        """The moment of a frame's turn: now; paced, when it would be on a device that loses no time in between."""
+        now_s = self.now_s()
+        due_s = max(arrival_s, self._free_s)
+        return due_s if self.paced and now_s - due_s < CATCH_UP_S else now_s
 
     def _wait_for_finishes(self) -> None:
         """Frames that the device finishes go before new ones, as in the world."""
@@ -309,6 +316,7 @@ class Device:
             self._pacer.finish_ends()
         with self._lock:
             self._finishing = False
+            self._free_s = max(self._free_s, self.now_s()) if self.paced else 0.0
             self._lock.notify_all()
             record.finish_s = self.now_s() - begun_s
             if self._schedule.settle(number):

@@ -119,13 +119,14 @@ class Pacer:
             under_way = 0.0 if self._finish_from_s is None else self._clock() - self._finish_from_s
             return self._finished_s + under_way
 
-    def work(self, begun_s: float, duration_s: float) -> None:
-        """Wait until work begun then has had `duration_s` of the processor."""
+    def work(self, begun_s: float, duration_s: float) -> float:
+        """Wait until work begun then has had `duration_s` of the processor; returns when that was to be."""
         before = self.taken_s()
         while True:
-            left = begun_s + duration_s + (self.taken_s() - before) - self._clock()
+            end_s = begun_s + duration_s + (self.taken_s() - before)
+            left = end_s - self._clock()
             if left <= 0.0:
-                return
+                return end_s
             wait(left)
 
     def finish_begins(self, now_s: float) -> None:
