@@ -1,9 +1,9 @@
 """Measure what the operating points of a CNN cost.
 
-    python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
-    python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
-    python -m profiling report --profile NAME [--plot FILE]                what the profile shows
-    python -m profiling switching --profile NAME                           cost of changing the operating point
+python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
+python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
+python -m profiling report --profile NAME [--plot FILE]                what the profile shows
+python -m profiling switching --profile NAME                           cost of changing the operating point
 """
 
 from __future__ import annotations

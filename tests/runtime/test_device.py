@@ -127,9 +127,12 @@ def test_a_wrong_token_is_refused_said_and_answered_locally(cnn, engine, tmp_pat
 
 
 def test_a_device_that_stays_local_sees_the_link_by_its_probes(cnn, engine):
-    with server_process(cnn.folder) as (_, port), Link(steady(1.0), ("127.0.0.1", port), rtt_s=0.04) as link:
-        with Run(engine, "{}:{}".format(*link.address), LOCAL, 80) as run:
-            pass
+    with (
+        server_process(cnn.folder) as (_, port),
+        Link(steady(1.0), ("127.0.0.1", port), rtt_s=0.04) as link,
+        Run(engine, "{}:{}".format(*link.address), LOCAL, 80) as run,
+    ):
+        pass
     last = run.records[-1].state
     assert run.answered()["device"] >= 76
     assert last["goodput"] == pytest.approx(125_000, rel=0.35)
