@@ -41,6 +41,7 @@ from profiling import profile as profiles
 FPS = (5.0, 10.0, 15.0, 20.0, 30.0)
 DEADLINES_S = (0.075, 0.100, 0.150, 0.200)
 MAP_S = 60.0
+NOTHING = 0.005  # of headroom: the best static point is all that one needs, and shares of it mean nothing
 RULES = ("look-up, tuned", "MPC, tuned")
 
 
@@ -168,7 +169,11 @@ def grid_table(found: dict[str, Any]) -> Table:
     for cell in found["cells"]:
         utility, bound = cell["utility"], cell["bound"]
         static = utility["best static point"]
-        shares = [f"{100 * captured(utility[n], static, bound):.0f} %" for n in (*RULES, POLICY, KNOWS_BANDWIDTH)]
+        worth = bound - static >= NOTHING
+        shares = [
+            f"{100 * captured(utility[n], static, bound):.0f} %" if worth else "-"
+            for n in (*RULES, POLICY, KNOWS_BANDWIDTH)
+        ]
         table.add_row(
             f"{cell['fps']:g}",
             f"{cell['deadline_ms']:g}",
