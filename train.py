@@ -64,7 +64,7 @@ class Config:
         default=None, metadata={"help": "a frame answered later is lost (default: 100; 1000 for the latency objective)"}
     )
     min_accuracy: float = field(default=0.0, metadata={"help": "operating points below this accuracy are not used"})
-    steps: int = field(default=500_000, metadata={"help": "frames of PPO after imitation"})
+    steps: int = field(default=400_000, metadata={"help": "frames of PPO after imitation"})
     table_spread: float = field(
         default=0.0,
         metadata={"help": "vary timings and sizes by this (log-normal), to serve other devices and CNNs too"},
