@@ -82,8 +82,6 @@ class _Open:
     record: Record
     feature: NDArray[np.float32]
     can_finish: bool
-    sent_s: float
-    sent: Settled
 
 
 @dataclass
@@ -239,7 +237,7 @@ class Device:
         settled = Settled(size, due, finish_s if can else 0.0, float(table.server_s[row]))
         record.sent_bytes = len(payload)
         with self._lock:
-            self._open[record.frame] = _Open(record, feature, can, end_s, settled)
+            self._open[record.frame] = _Open(record, feature, can)
             self._schedule.sent(Flight(record.frame, record.arrival_s + demand.deadline_s, due))
             self._estimator.sent(record.frame, end_s, settled)
             self._lock.notify_all()
@@ -308,10 +306,13 @@ class Device:
         begun_s = self.now_s()
         record = opened.record
         self._pacer.finish_begins(begun_s)
+        logits: NDArray[np.float32] | None = None
         try:
             logits = self.engine.finish(record.decision, opened.feature)
             if self.paced:
                 wait(begun_s + float(self.table.finish_s[self.table.row(record.decision)]) - self.now_s())
+        except Exception as error:  # of ONNX Runtime, without a public class: the frame is missed, the next ones go on
+            record.error = f"the device could not finish the frame: {error}"
         finally:
             self._pacer.finish_ends()
         with self._lock:
@@ -319,7 +320,7 @@ class Device:
             self._free_s = max(self._free_s, self.now_s()) if self.paced else 0.0
             self._lock.notify_all()
             record.finish_s = self.now_s() - begun_s
-            if self._schedule.settle(number):
+            if logits is not None and self._schedule.settle(number):
                 record.conclude(logits, self.engine.cnn.classes)
                 in_time = self.now_s() <= record.arrival_s + self.demand.deadline_s
                 self._settle_open(number, "device" if in_time else "miss", self.now_s())

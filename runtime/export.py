@@ -116,10 +116,7 @@ def cached_server(name: str, middles: bool = False, report: Callable[[str, int],
 
 
 def for_bundle(bundle: Path, report: Callable[[str, int], None] = lambda *_: None) -> Cnn:
-    """The models that a bundle's points need, in its folder `cnn`; exported where they are not there yet.
-
-    Raises CnnError where they are of other weights than the profile that the policy was trained for.
-    """
+    """The models that a bundle's points need, in its folder `cnn`; exported where they are not there yet."""
     from agents.bundle import load
 
     folder = bundle / SUBFOLDER

@@ -118,6 +118,22 @@ def test_answers_that_come_late_are_finished_by_the_device(cnn, served):
     assert by["device"] >= 28
 
 
+def test_a_fallback_that_breaks_loses_its_frame_and_no_other(cnn, served, monkeypatch):
+    """Answers come late, and the device's own finish fails: those frames are misses that say why, and nothing hangs."""
+    profile, _ = points(cnn.partitions)
+    engine = Engine(cnn, profile.points)
+
+    def fails(_point, _feature):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine, "finish", fails)
+    with Run(engine, served(late), CUT, 30) as run:
+        pass
+    broken = [r for r in run.records if r.error and "out of memory" in r.error]
+    assert broken
+    assert all(r.answered_by == "miss" for r in broken)
+
+
 def test_memory_does_not_grow_over_ten_thousand_frames(cnn, served):
     """Frames of all kinds, as quickly as they are taken: sent and answered, sent and refused, dropped."""
 
