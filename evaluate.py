@@ -28,6 +28,7 @@ from envs.vocabulary import Demand
 from profiling.table import above_floor
 from train import MISTAKES, UsageError, bars, ticker
 
+LADDER_SEEDS = 5
 RIVAL = "MPC, tuned"  # the best of the rules that see what the policy sees
 
 
@@ -56,7 +57,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
     judge_on = Scenario(traces=tuple(traces), demands=(demand,), table=bundle.table)
     tune_on = replace(judge_on, traces=tuple(load_traces(options.tune_on or bundle.manifest["config"]["trace"])))
     seeds = range(options.seed, options.seed + options.seeds)
-    results: list[contest.Result] = []
     with contest.workers() as pool, bars(console) as progress:
         ticks = ticker(progress)
         tuning = pool.submit(ladder.tuned_rules, tune_on, ladder.Tuning(thorough=options.thorough))
@@ -64,9 +64,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ticks("tuning the rules", 0, 1)
         entrants: dict[str, Entrant] = {**tuning.result(), ladder.POLICY: Blind(bundle.policy)}
         ticks("tuning the rules", 1, 1)
-        for seed in seeds:
-            found = gathered(bounds[seed], ticks, "clairvoyant" + f" {seed}" * (len(seeds) > 1))
-            results.append(contest.contest(ladder.in_order(entrants), judge_on, found, seed, ticks))
+        found = gathered([future for seed in seeds for future in bounds[seed]], ticks, "clairvoyant")
+        by_seed = [found[i : i + len(traces)] for i in range(0, len(found), len(traces))]
+        results = contest.contest(ladder.in_order(entrants), judge_on, by_seed, seeds, ticks, pool)
     show(results, demand, options, console)
 
 
@@ -157,6 +157,13 @@ def arguments() -> argparse.ArgumentParser:
         "--seeds", type=positive, default=1, metavar="N", help="play each trace with N courses of events"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="first seed (default: %(default)s)")
+    parser.add_argument(
+        "--ladder",
+        dest="seeds",
+        action="store_const",
+        const=LADDER_SEEDS,
+        help=f"play each trace with {LADDER_SEEDS} courses of events, for intervals over traces and seeds",
+    )
     return parser
 
 

@@ -235,7 +235,7 @@ def compare(
         bounds.append(future.result())
     ticks("clairvoyant", len(bounds), len(bounding))
     entrants: dict[str, Entrant] = {**rules, POLICY: Learner(training.policy_of(model))}
-    return contest.contest(ladder.in_order(entrants), judge_on, bounds, seed, ticks)
+    return contest.contest(ladder.in_order(entrants), judge_on, [bounds], [seed], ticks)[0]
 
 
 def finish(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,14 @@ class OnnxPolicy:
     """The greedy policy: the allowed point with the highest score."""
 
     name: str
-    session: onnxruntime.InferenceSession
+    model: bytes
+    session: onnxruntime.InferenceSession = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "session", session(self.model))
+
+    def __reduce__(self) -> tuple[type[OnnxPolicy], tuple[str, bytes]]:
+        return OnnxPolicy, (self.name, self.model)  # a session cannot go to another process, its model can
 
     def predict(self, observation: Observation) -> Ints:
         """Row of the chosen point, ``[B]``."""
@@ -75,7 +82,7 @@ def load(folder: Path) -> Bundle:
     except (profiles.ProfileError, DemandError, TypeError) as error:
         raise BundleError(f"{folder}: {error}") from error
     try:
-        policy = OnnxPolicy("PPO", session(folder / POLICY))
+        policy = OnnxPolicy("PPO", (folder / POLICY).read_bytes())
     except Exception as error:  # ONNX Runtime's errors have no public class of their own
         raise BundleError(f"{folder / POLICY}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
     return Bundle(policy, manifest, profile, table, demand)
@@ -118,12 +125,12 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
             )
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
+def session(model: bytes) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on one thread: a decision is too small to share out."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def sha256(path: Path) -> str:

@@ -38,32 +38,59 @@ def whole_traces(scenario: Scenario) -> Scenario:
 def contest(
     entrants: Mapping[str, Entrant],
     scenario: Scenario,
-    bounds: Sequence[float],
-    seed: int = 0,
+    bounds: Sequence[Sequence[float]],
+    seeds: Sequence[int] = (0,),
     progress: Progress = lambda *_: None,
-) -> Result:
-    """Play every entrant on every trace from its start, with the same courses for all; ``bounds`` by trace."""
+    pool: ProcessPoolExecutor | None = None,
+) -> list[Result]:
+    """Play every entrant on every trace from its start, once a seed, with the same courses for all; a result a seed.
+
+    ``bounds`` by seed and trace. In a ``pool`` entrants play side by side, and have to be picklable.
+    """
     whole = whole_traces(scenario)
     names = [trace.name for trace in whole.traces]
-    bound_of = dict(zip(names, bounds, strict=True))
-    rows: list[Row] = []
-    records: dict[str, dict[str, Record]] = {}
-    for number, (name, entrant) in enumerate(entrants.items()):
+    begin: Callable[..., Future[_Played]] = _at_once if pool is None else pool.submit
+    playing: dict[str, Future[_Played]] = {}
+    for name, entrant in entrants.items():
+        if pool is None:
+            progress("contest", len(playing), len(entrants))
+        playing[name] = begin(_play, entrant, whole, tuple(seeds))
+    results = [Result([], dict(zip(names, of, strict=True)), {}) for of in bounds]
+    for number, (name, future) in enumerate(playing.items()):
         progress("contest", number, len(entrants))
-        decision_us = decision_time_us(entrant, whole)
-        records[name] = dict(zip(names, play(entrant, simulation_of(whole, seed)), strict=True))
-        for trace, record in records[name].items():
-            row = summarise(
-                record,
-                controller=name,
-                trace=trace,
-                period_s=whole.demands[0].period_s,
-                decision_us=decision_us,
-                bound=bound_of[trace],
+        by_seed, decision_us = future.result()
+        for result, records in zip(results, by_seed, strict=True):
+            result.records[name] = dict(zip(names, records, strict=True))
+            result.rows.extend(
+                summarise(
+                    record,
+                    controller=name,
+                    trace=trace,
+                    period_s=whole.demands[0].period_s,
+                    decision_us=decision_us,
+                    bound=result.bounds[trace],
+                )
+                for trace, record in result.records[name].items()
             )
-            rows.append(row)
     progress("contest", len(entrants), len(entrants))
-    return Result(rows, bound_of, records)
+    return results
+
+
+_Played = tuple[list[list[Record]], float]
+
+
+def _play(entrant: Entrant, whole: Scenario, seeds: Sequence[int]) -> _Played:
+    """Records by seed and trace, and the time of a decision."""
+    decision_us = decision_time_us(entrant, whole)
+    records = play(entrant, simulation_of(whole, seeds))
+    count = len(whole.traces)
+    return [records[i : i + count] for i in range(0, len(records), count)], decision_us
+
+
+def _at_once(call: Callable[..., _Played], *arguments: object) -> Future[_Played]:
+    future: Future[_Played] = Future()
+    future.set_result(call(*arguments))
+    return future
 
 
 @contextmanager

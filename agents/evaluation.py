@@ -52,11 +52,15 @@ class Row:
 COLUMNS = tuple(f.name for f in fields(Row))
 
 
-def simulation_of(scenario: Scenario, seed: int, trace_of: Sequence[int] | None = None) -> Simulation:
-    """One lane a trace (or as ``trace_of`` says), with random courses that depend on seed and trace alone."""
+def simulation_of(scenario: Scenario, seed: int | Sequence[int], trace_of: Sequence[int] | None = None) -> Simulation:
+    """One lane a trace (or as ``trace_of`` says) and seed, with random courses that depend on these two alone.
+
+    Lanes of several seeds follow one another, all traces of the first seed first.
+    """
     chosen = list(range(len(scenario.traces))) if trace_of is None else list(trace_of)
-    rngs = [np.random.default_rng([seed, lane]) for lane in range(len(chosen))]
-    return Simulation(scenario, rngs, trace_of=np.array(chosen))
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    rngs = [np.random.default_rng([number, lane]) for number in seeds for lane in range(len(chosen))]
+    return Simulation(scenario, rngs, trace_of=np.array(chosen * len(seeds)))
 
 
 def play(

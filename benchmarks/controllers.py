@@ -83,16 +83,17 @@ def seeds(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, A
     tuning = pool.submit(ladder.tuned_rules, tune_on, Tuning(thorough=True))
     bounding = [contest.submit_bounds(pool, judge_on, s) for s in numbers]
     rules = tuning.result()
+    by_seed = [[future.result() for future in of] for of in bounding]
+    results = contest.contest(rules, judge_on, by_seed, numbers, pool=pool)
     found: dict[str, list[dict[str, float]]] = {}
-    bounds: list[float] = []
-    for seed in numbers:
+    for seed, result in zip(numbers, results, strict=True):
         policy = bundle.load(training_runs[seed].result()).policy
-        entrants: dict[str, Entrant] = ladder.in_order({**rules, POLICY: Blind(policy)})
-        result = contest.contest(entrants, judge_on, [f.result() for f in bounding[seed]], seed)
-        bounds.append(float(np.mean(list(result.bounds.values()))))
-        for name in entrants:
-            rows = [r for r in result.rows if r.controller == name]
+        (learned,) = contest.contest({POLICY: Blind(policy)}, judge_on, [by_seed[seed]], [seed])
+        rows_of = result.rows + learned.rows
+        for name in ladder.in_order({**rules, POLICY: Blind(policy)}):
+            rows = [r for r in rows_of if r.controller == name]
             found.setdefault(name, []).append({k: float(np.mean([getattr(r, k) for r in rows])) for k in KEYS})
+    bounds = [float(np.mean(of)) for of in by_seed]
     recipe = {"steps": options.steps, "trace_spread": options.trace_spread}
     return {"demand": asdict(demand), "seeds": options.seeds, "recipe": recipe, "bounds": bounds, "controllers": found}
 
@@ -137,7 +138,7 @@ def grid(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, An
     rows = []
     for demand, (_, judge_on), bounds, rules in zip(demands, cells, bounding, tuning, strict=True):
         entrants: dict[str, Entrant] = ladder.in_order({**rules.result(), POLICY: Blind(policy)})
-        result = contest.contest(entrants, judge_on, [f.result() for f in bounds])
+        (result,) = contest.contest(entrants, judge_on, [[f.result() for f in bounds]])
         utility = {n: float(np.mean([r.utility for r in result.rows if r.controller == n])) for n in entrants}
         miss = {n: float(np.mean([r.miss_rate for r in result.rows if r.controller == n])) for n in entrants}
         bound = float(np.mean(list(result.bounds.values())))

@@ -148,7 +148,7 @@ def test_a_decision_takes_some_time() -> None:
 def test_a_contest_has_a_row_for_each_controller_and_trace(tmp_path: Path) -> None:
     asked = scenario(BUMPY, DEAD, episode_s=1.0)  # evaluated whole all the same
     entrants = {"device": Blind(Static("device", 9)), "image": Blind(Static("image", 0))}
-    result = contest.contest(entrants, asked, [0.9, 0.8], seed=2)
+    (result,) = contest.contest(entrants, asked, [[0.9, 0.8]], [2])
     assert [(r.controller, r.trace) for r in result.rows] == [
         ("device", "bumpy"), ("device", "dead"), ("image", "bumpy"), ("image", "dead"),
     ]  # fmt: skip
@@ -167,7 +167,24 @@ def test_a_contest_has_a_row_for_each_controller_and_trace(tmp_path: Path) -> No
 def test_bounds_are_of_the_course_that_the_contest_plays() -> None:
     asked = scenario(BUMPY, DEAD)
     bounds = [contest.bound(contest.whole_traces(asked), 2, lane, 64) for lane in range(2)]
-    result = contest.contest({"look-up": Blind(Lookup(name="look-up"))}, asked, bounds, seed=2)
+    (result,) = contest.contest({"look-up": Blind(Lookup(name="look-up"))}, asked, [bounds], [2])
     assert all(row.regret_pct >= 0.0 for row in result.rows)
     with contest.workers(1) as pool:
         assert [future.result() for future in contest.submit_bounds(pool, asked, 2)] == bounds
+
+
+def test_seeds_played_together_are_played_as_one_by_one() -> None:
+    asked, entrants = scenario(BUMPY, DEAD), {"look-up": Blind(Lookup(name="look-up"))}
+    bounds = [[0.9, 0.8]] * 2
+    alone = [contest.contest(entrants, asked, [bounds[0]], [seed])[0] for seed in (2, 5)]
+    with contest.workers(1) as pool:
+        for together in (
+            contest.contest(entrants, asked, bounds, [2, 5]),
+            contest.contest(entrants, asked, bounds, [2, 5], pool=pool),
+        ):
+            for one, other in zip(alone, together, strict=True):
+                for trace in ("bumpy", "dead"):
+                    for mine, theirs in zip(
+                        one.records["look-up"][trace], other.records["look-up"][trace], strict=True
+                    ):
+                        np.testing.assert_array_equal(mine, theirs)
