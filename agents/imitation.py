@@ -25,17 +25,21 @@ REGRET_CAP = 2.0  # two lost frames are as bad as more: the rest of the horizon 
 
 @dataclass(frozen=True, kw_only=True)
 class ImitationConfig:
-    """How much is asked of the teacher and how the learner fits it."""
+    """How much is asked of the teacher and how the learner fits it.
 
-    rounds: int = 7
-    labels_per_round: int = 2400
+    ``hot`` and ``cold`` are what a nat of entropy is worth, in regret, in the first and last round. Begun cold, the
+    learner grows sure of what it chose first and has no gradient left to think better of it.
+    """
+
+    rounds: int = 10
+    labels_per_round: int = 3200
     every: int = 3
     epochs_per_round: int = 12
     last_epochs: int = 30
     batch: int = 512
     rate: float = 2e-3
     explore: float = 0.05
-    hot: float = 0.05
+    hot: float = 1.0
     cold: float = 0.004
 
 

@@ -17,6 +17,7 @@ from envs.observation import POINT_FIELDS, STATE_FIELDS
 # by their ratio to the deadline (so that one policy reads every deadline alike), the rest as it is.
 LOGARITHMIC = {"goodput", "goodput_last", "goodput_low", "payload", "in_flight_bytes"}
 DURATIONS = {name for name in (*STATE_FIELDS, *POINT_FIELDS) if name.endswith("_s")} - {"deadline_s"}
+FINE = 0.05  # of the deadline: durations far below it are told apart by their size, those above by their logarithm
 CLIP = 8.0  # standard deviations; what lies beyond is as good as infinite
 
 
@@ -38,9 +39,8 @@ class Normaliser(nn.Module):
     def scaled(self, columns: Tensor, deadline_s: Tensor) -> Tensor:
         """Columns ``[B, C]`` or ``[B, C, A]`` on a common scale, not yet standardised."""
         relative = columns.index_select(1, self.time_columns) / deadline_s
-        # Beyond one deadline by its square root: a stall of ten deadlines is not ten times as telling as one of one.
-        size = relative.abs().clamp(min=1.0)
-        relative = relative.clamp(-1.0, 1.0) * (2.0 * size.sqrt() - 1.0)
+        # Finely near zero, where a few milliseconds make a frame late, and ever more coarsely away from it.
+        relative = relative.sign() * torch.log1p(relative.abs() / FINE)
         logs = torch.log10(columns.index_select(1, self.log_columns).clamp(min=0.0) + 10.0)
         return columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
 
