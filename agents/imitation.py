@@ -31,15 +31,15 @@ class ImitationConfig:
     learner grows sure of what it chose first and has no gradient left to think better of it.
     """
 
-    rounds: int = 10
-    labels_per_round: int = 3200
+    rounds: int = 8
+    labels_per_round: int = 2400
     every: int = 3
     epochs_per_round: int = 12
     last_epochs: int = 30
     batch: int = 512
     rate: float = 2e-3
     explore: float = 0.05
-    hot: float = 1.0
+    hot: float = 0.5
     cold: float = 0.004
 
 

@@ -170,6 +170,7 @@ def _tuned_mpc(
             "safety": (0.15, 0.25, 0.35, 0.5, 0.7, 1.0),
             "queue_cost": (0.25, 0.5, 1.0, 2.0, 4.0),
             "horizon": (3, 4, 6, 9),
+            "width": (6, 12),
         }
     for _ in range(2 if thorough else 1):
         best = by_knob(lambda mpc: score(enter(mpc)), best, grids)

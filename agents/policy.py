@@ -30,7 +30,7 @@ class PointPolicy(MaskableActorCriticPolicy):
         observation_space: spaces.Space[Any],
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
-        hidden: int = 32,
+        hidden: int = 48,
         **kwargs: Any,
     ) -> None:
         self.hidden = hidden

@@ -9,7 +9,7 @@ from envs.simulation import Simulation
 from envs.vocabulary import Floats, Ints
 
 
-def hindsight_regret(simulation: Simulation, lanes: Ints, horizon: int = 6, width: int = 6) -> Floats:
+def hindsight_regret(simulation: Simulation, lanes: Ints, horizon: int = 6, width: int = 12) -> Floats:
     """Regret of each point at the frame that these lanes are about to decide, ``[N, A]``, with the true future."""
     observation = simulation.observation()
     outlook = Outlook(

@@ -35,14 +35,14 @@ class PpoConfig:
     rollout: int = 64
     batch: int = 1024
     epochs: int = 3
-    rate: float = 2e-3
+    rate: float = 1.5e-3
     gamma: float = 0.95
     gae_lambda: float = 0.98
     clip: float = 0.2
     entropy: float = 0.001
     critic_weight: float = 0.02
     max_gradient: float = 5.0
-    hidden: int = 32
+    hidden: int = 48
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,11 +91,12 @@ def undominated(table: PointTable) -> PointTable:
     return table.take(np.flatnonzero(~beaten))
 
 
-def representative(table: PointTable, head_step: float = 1.25, bytes_step: float = 1.5) -> PointTable:
+def representative(table: PointTable, head_step: float = 1.5, bytes_step: float = 2.0) -> PointTable:
     """Keep the points that are the most accurate within some budget of device time and bytes.
 
     The budgets form a geometric grid with these steps, so points that differ by less stand for each other and a choice
-    among hundreds becomes one among dozens. Ties go to less device time, then to fewer bytes.
+    among hundreds becomes one among dozens. Ties go to less device time, then to fewer bytes. Finer grids serve nobody:
+    with steps of 1.25 and 1.5 searches and policies did worse on training traces, lost among points that are as good.
     """
     order = np.lexsort((table.bytes_mean, table.head_s, -table.accuracy))
     ordered = table.take(order)

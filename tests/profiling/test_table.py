@@ -141,7 +141,7 @@ def test_representatives_keep_nearly_the_best_of_every_budget(
 def test_representatives_of_points_that_hardly_differ() -> None:
     heads, sizes = [0.05, 0.100, 0.101, 0.102], [50.0, 100.0, 101.0, 102.0]
     table = points(head_s=heads, bytes_mean=sizes, accuracy=[0.7, 0.90, 0.91, 0.90])
-    assert representative(table).ids == ("a", "c")
+    assert representative(table, head_step=1.25, bytes_step=1.5).ids == ("a", "c")
 
 
 def test_representatives_keep_the_tables_order_and_the_extremes() -> None:
