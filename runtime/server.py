@@ -1,7 +1,8 @@
 """Answer frames from devices: python -m runtime.server --port 50051
 
 Serves the tails of one CNN over gRPC, by the Open Inference Protocol. With --next it is the middle of three tiers. It
-prints one line when it listens. SIGTERM and SIGINT let it finish what it has taken, 5 s at most.
+prints one line when it listens. SIGTERM and SIGINT drain it: new requests are refused for half a second, what it has
+taken is finished, 5 s at most.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ from runtime.tails import Tails
 __all__ = ["Server", "ServerOptions", "ServerThread"]
 
 DRAIN_S = 5.0  # a hundred times what a frame takes; systemd kills after 90 s, Kubernetes after 30 s
+# gRPC ends what reaches it while it shuts down with CANCELLED, as if the client had wished it (grpc/grpc#41785). So new
+# requests are refused first, for fifteen frames of a device: whoever asks meanwhile is told UNAVAILABLE.
+REFUSE_S = 0.5
 SPARE_CALLS = 32  # beside inference: health, metadata, and refusals being written
 
 
@@ -141,10 +144,11 @@ class Server:
                 f"cannot listen on {where}: the port is taken, or the host is not this machine's"
             ) from error
 
-    async def stop(self, grace_s: float = DRAIN_S) -> None:
-        """Take nothing new, finish what is under way within `grace_s`, close."""
+    async def stop(self, grace_s: float = DRAIN_S, refuse_s: float = REFUSE_S) -> None:
+        """Refuse what is new for `refuse_s`, finish what is under way within another `grace_s`, close."""
         self._service.draining = True
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(refuse_s)
         await self._server.stop(grace_s)
         await self._release()
 
@@ -190,7 +194,7 @@ class ServerThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wait(self._server.stop())
+        self._wait(self._server.stop(refuse_s=0.0))  # those who ask are in this process, and know
         self._end()
 
     def _wait(self, what: Any) -> None:

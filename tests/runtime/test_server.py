@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -238,25 +237,34 @@ def test_too_many_requests_are_refused(cnn: Cnn) -> None:
 
 
 def test_process_drains_on_sigterm(cnn: Cnn) -> None:
+    """Who asks while the server drains is refused, what was taken is answered, nothing is cut off."""
     frame = cut_frame(cnn, CUT)
-    ended: list[str] = []
-    with server_process(cnn.folder) as (process, port), Client(f"127.0.0.1:{port}") as client:
-        ask(client, frame.request, cnn)
+    ended: list[tuple[str, str]] = []
 
-        def keep_asking() -> None:
-            while not ended:
-                try:
-                    ask(client, frame.request, cnn)
-                except grpc.RpcError as error:
-                    ended.append(error.code().name)  # type: ignore[attr-defined]
+    def keep_asking(client: Client, answered: threading.Event) -> None:
+        try:
+            while True:
+                ask(client, frame.request, cnn)
+                answered.set()
+        except grpc.RpcError as error:
+            ended.append((error.code().name, error.details()))  # type: ignore[attr-defined]
 
-        asking = threading.Thread(target=keep_asking)
-        asking.start()
-        time.sleep(0.2)
+    with contextlib.ExitStack() as stack:
+        process, port = stack.enter_context(server_process(cnn.folder))
+        clients = [stack.enter_context(Client(f"127.0.0.1:{port}")) for _ in range(6)]
+        answered = [threading.Event() for _ in clients]
+        asking = [
+            threading.Thread(target=keep_asking, args=pair, daemon=True) for pair in zip(clients, answered, strict=True)
+        ]
+        for thread in asking:
+            thread.start()
+        assert all(event.wait(LIMIT_S) for event in answered)
         process.send_signal(signal.SIGTERM)
         assert process.wait(LIMIT_S) == 0
-        asking.join(LIMIT_S)
-    assert ended == ["UNAVAILABLE"]
+        for thread in asking:
+            thread.join(LIMIT_S)
+    assert {code for code, _ in ended} == {"UNAVAILABLE"}, ended
+    assert len(ended) == len(clients)
 
 
 @pytest.mark.parametrize(
