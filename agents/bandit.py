@@ -55,7 +55,7 @@ class Bandit:
         self.name = knobs.name
         self._knobs, self._simulation = knobs, simulation
         lanes = simulation.lanes
-        rtt_s = simulation.scenario.world.rtt_s
+        rtt_s = simulation.scenario.world.usual_rtt_s
         self._prior = np.array([rtt_s, 0.0, PART_S, PART_S])
         self._precision = np.zeros((lanes, FEATURES, FEATURES))
         self._moment = np.zeros((lanes, FEATURES))

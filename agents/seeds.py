@@ -29,7 +29,7 @@ def mean_rate(traces: Sequence[Trace]) -> float:
 
 def static_latency(table: PointTable, world: World, rate: float) -> Floats:
     """Latency of each point by the tables, ``[A]``: a link of ``rate`` bytes a second, nothing queued, nobody waits."""
-    crossing = (table.bytes_mean + world.overhead_bytes) / rate + world.rtt_s + table.server_s
+    crossing = (table.bytes_mean + world.overhead_bytes) / rate + world.usual_rtt_s + table.server_s
     return np.asarray(table.head_s + np.where(table.local, 0.0, crossing))
 
 

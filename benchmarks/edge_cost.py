@@ -65,7 +65,9 @@ def main() -> None:
         a = time.perf_counter()
         now = np.array([k / 30 + 0.09])
         situation = Situation(now, np.zeros(1), estimator.transfers(), np.ones(1), np.array([k % table.size]))
-        observation = observe(situation, table, Demands.of(demand), world.rtt_s, world.overhead_bytes, world.guard_s)
+        observation = observe(
+            situation, table, Demands.of(demand), world.usual_rtt_s, world.overhead_bytes, world.guard_s
+        )
         row = int(loaded.policy.predict(observation)[0])
         Record.of(k, picture, demand, table, observation, row)
         b = time.perf_counter()

@@ -119,7 +119,7 @@ class Simulation:
         if self._observation is None:
             world = self.scenario.world
             self._observation = observe(
-                self.situation(), self._table, self.demands, world.rtt_s, world.overhead_bytes, world.guard_s
+                self.situation(), self._table, self.demands, world.usual_rtt_s, world.overhead_bytes, world.guard_s
             )
         return self._observation
 

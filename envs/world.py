@@ -19,6 +19,9 @@ class World:
 
     rtt_s: float = 0.060
     """Round trip of an empty message where the trace gives none: LTE in the United States, assumed."""
+    request_s: float = 0.006
+    """What a request takes beyond the link's round trip, its bytes, and the profile's decode and tail: gRPC, hand-overs
+    between threads, a tail that does not run in a hot loop (benchmarks/request_overhead.py)."""
     rtt_jitter: float = 0.05
     """Relative (log-normal) spread of the round trip from frame to frame: an LTE uplink grant is asked for every 10 ms
     (3GPP TS 36.213), which spreads it by 10 / sqrt(12) = 3 of 60 ms."""
@@ -49,6 +52,11 @@ class World:
     mean_busy_s: float = 5.0
     """Mean wait at a server that is calm or busy, and how long it stays so, assumed."""
 
+    @property
+    def usual_rtt_s(self) -> float:
+        """What a device believes of a request's round trip before it knows."""
+        return self.rtt_s + self.request_s
+
 
 class Course(NamedTuple):
     """The random course of an episode, drawn before it begins so that every controller meets the same one.
@@ -75,8 +83,8 @@ def draw_course(
     noise = rng.standard_normal((3, frames))
     mean_wait = np.where(busy, world.busy_wait_s, world.calm_wait_s)
     return Course(
-        rtt_s=base * np.exp(world.rtt_jitter * noise[0]),
-        rtt_base_s=base,
+        rtt_s=base * np.exp(world.rtt_jitter * noise[0]) + world.request_s,
+        rtt_base_s=base + world.request_s,
         slow_down=np.where(hot, world.throttled_slowdown, 1.0) * np.exp(world.compute_jitter * noise[1]),
         server_wait_s=mean_wait * rng.standard_exponential(frames),
         byte_noise=noise[2],

@@ -215,7 +215,7 @@ class Device:
         )  # fmt: skip
         world = self.world
         observation = observe(
-            situation, self.table, Demands.of(self.demand), world.rtt_s, world.overhead_bytes, world.guard_s
+            situation, self.table, Demands.of(self.demand), world.usual_rtt_s, world.overhead_bytes, world.guard_s
         )
         begin = time.perf_counter()
         row = int(self.controller.predict(observation)[0])

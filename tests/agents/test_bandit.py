@@ -16,7 +16,14 @@ from tests.envs.small import BYTES_PER_S, CUT, IMAGE, LOCAL, TABLE
 
 # Nothing by chance: messages take bytes at 100 a ms, 40 ms of RTT, and the server's time.
 SURE = replace(
-    World(), rtt_s=0.040, rtt_jitter=0.0, calm_wait_s=0.0, busy_wait_s=0.0, throttled_slowdown=1.0, compute_jitter=0.0
+    World(),
+    rtt_s=0.040,
+    request_s=0.0,
+    rtt_jitter=0.0,
+    calm_wait_s=0.0,
+    busy_wait_s=0.0,
+    throttled_slowdown=1.0,
+    compute_jitter=0.0,
 )
 KNOBS = LinUcb(name="LinUCB", usual_rate=BYTES_PER_S)
 ALL = features(np.array([[4000.0, 1000.0]]), np.full((1, 2), BYTES_PER_S), np.array([[0.020, 0.010]]))

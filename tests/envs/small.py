@@ -29,7 +29,7 @@ TABLE = PointTable(
     accuracy=np.array([0.9, 0.8, 0.6]),
     finish_accuracy=np.array([0.0, 0.7, 0.0]),
 )
-WORLD = replace(World(), rtt_s=0.040, probe_after_s=1e9)  # no probes unless a test wants them
+WORLD = replace(World(), rtt_s=0.040, request_s=0.0, probe_after_s=1e9)  # no probes unless a test wants them
 BYTES_PER_S = 100_000.0  # the image is 40 ms on the link, the cut 10 ms
 IDLE = Queues.idle(1)._replace(last_sent_s=np.zeros(1))
 

@@ -123,11 +123,11 @@ def test_demands_are_drawn_by_episode() -> None:
 
 
 def test_round_trips_follow_the_trace_where_it_has_them() -> None:
-    still = replace(World(), rtt_jitter=0.0)
+    still = replace(World(), rtt_jitter=0.0, request_s=0.01)
     rng = np.random.default_rng(0)
-    assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).rtt_s[:30]) == {0.03}
-    assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).rtt_s[30:]) == {0.09}
-    assert set(draw_course(still, FLAT, 2.0, 60, 0.1, rng).rtt_s) == {still.rtt_s}
+    assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).rtt_s[:30]) == {0.03 + 0.01}
+    assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).rtt_s[30:]) == {0.09 + 0.01}
+    assert set(draw_course(still, FLAT, 2.0, 60, 0.1, rng).rtt_s) == {still.usual_rtt_s}
 
 
 def test_chance_has_the_worlds_means() -> None:
@@ -141,7 +141,9 @@ def test_chance_has_the_worlds_means() -> None:
     assert course.slow_down[hot].mean() == pytest.approx(world.throttled_slowdown, abs=0.01)
     mean_wait = busy_share * world.busy_wait_s + (1 - busy_share) * world.calm_wait_s
     assert course.server_wait_s.mean() == pytest.approx(mean_wait, rel=0.2)
-    assert np.log(course.rtt_s / course.rtt_base_s).std() == pytest.approx(world.rtt_jitter, rel=0.02)
+    assert np.log((course.rtt_s - world.request_s) / (course.rtt_base_s - world.request_s)).std() == pytest.approx(
+        world.rtt_jitter, rel=0.02
+    )
     stays = np.diff(np.flatnonzero(np.diff(hot.astype(int)))).reshape(-1)
     assert stays.mean() * 0.1 == pytest.approx((world.mean_hot_s + world.mean_cool_s) / 2, rel=0.2)
 
