@@ -60,8 +60,8 @@ def main() -> None:
     estimator = Estimator(world.window)
     parts: dict[str, list[float]] = {"decision": [], "encoding": [], "framing": [], "together": []}
     for k in range(options.frames):
-        estimator.sent(k, k / 30, Settled(900.0))
-        estimator.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001, 0.008)
+        estimator.sent(k, k / 30, Settled(900.0, tail_s=0.008))
+        estimator.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001)
         a = time.perf_counter()
         now = np.array([k / 30 + 0.09])
         situation = Situation(now, np.zeros(1), estimator.transfers(), np.ones(1), np.array([k % table.size]))

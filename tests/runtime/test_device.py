@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,6 +138,21 @@ def test_a_device_that_stays_local_sees_the_link_by_its_probes(cnn, engine):
     assert run.answered()["device"] >= 76
     assert last["goodput"] == pytest.approx(125_000, rel=0.35)
     assert last["rtt_s"] == pytest.approx(0.04, abs=0.015)
+
+
+def test_a_hiccup_of_this_machine_is_made_good_by_the_pace(engine):
+    """A device exactly as busy as its period would carry it along for ever."""
+    with Run(engine, "localhost:1", LOCAL, 30, Demand(fps=50, deadline_s=0.25)) as run:
+        head, late = run.device.engine.head, iter([False] * 5 + [True] + [False] * 30)
+
+        def sometimes_late(*frame):
+            if next(late):
+                time.sleep(0.035)
+            return head(*frame)
+
+        run.device.engine = SimpleNamespace(cnn=engine.cnn, head=sometimes_late)
+    waited = {r.frame: r.waited_s for r in run.records}
+    assert [waited[k] for k in range(10, 30)] == pytest.approx([0.0] * 20, abs=1e-6)
 
 
 @pytest.mark.parametrize("gone_s", [1.0, 8.0, 40.0])
