@@ -1,15 +1,19 @@
 """What the runtime itself costs a frame on this machine, beside the CNN: python benchmarks/edge_cost.py --bundle OUT
 
 Prints median and 95th percentile of decision (observation, policy, record), encoding and framing in milliseconds, the
-resident memory of a device with every model of the bundle loaded, and how long loading takes.
+resident memory of a device with every model of the bundle loaded, and how long loading takes. With --install: the size
+of the base installation (pip included) and how long the edge takes to start.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 import time
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,8 @@ from runtime.messages import Request, build_request
 from runtime.record import Record
 from runtime.source import Picture
 
+STARTS = 5
+
 
 def resident_mib() -> float:
     """Memory of this process that is in RAM."""
@@ -36,11 +42,32 @@ def resident_mib() -> float:
         return int(file.read().split()[1]) * 4096 / 2**20
 
 
+def installed() -> dict[str, float]:
+    """Size of the base installation in a fresh virtual environment, and how long the edge's `--help` takes there."""
+    root = Path(__file__).resolve().parent.parent
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = str(Path(folder) / "bin" / "python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", str(root)], check=True)
+        size = sum(f.stat().st_size for f in Path(folder, "lib").rglob("*") if f.is_file())
+        took = []
+        for _ in range(STARTS):
+            begun = time.perf_counter()
+            subprocess.run([python, "-m", "runtime.edge", "--help"], check=True, capture_output=True, cwd=folder)
+            took.append(time.perf_counter() - begun)
+    return {
+        "installed_mb": size / 1e6,
+        "start_s": float(np.median(took)),
+        "slowest_start_s": max(took),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of train.py")
     parser.add_argument("--frames", type=int, default=1000, help="frames to time")
+    parser.add_argument("--install", action="store_true", help="also install the base package anew, and start it")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     begun = time.perf_counter()
@@ -60,8 +87,8 @@ def main() -> None:
     estimator = Estimator(world.window)
     parts: dict[str, list[float]] = {"decision": [], "encoding": [], "framing": [], "together": []}
     for k in range(options.frames):
-        estimator.sent(k, k / 30, Settled(900.0))
-        estimator.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001, 0.008)
+        estimator.sent(k, k / 30, Settled(900.0, tail_s=0.008))
+        estimator.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001)
         a = time.perf_counter()
         now = np.array([k / 30 + 0.09])
         situation = Situation(now, np.zeros(1), estimator.transfers(), np.ones(1), np.array([k % table.size]))
@@ -83,8 +110,12 @@ def main() -> None:
     for name, row_ in found.items():
         print(f"{name:9} median {row_['median_ms']:.3f} ms, 95th percentile {row_['p95_ms']:.3f} ms")
     print(f"{len(engine.points)} points, {len(cnn.files)} models: loaded in {load_s:.1f} s, {memory:.0f} MiB resident")
+    fresh = installed() if options.install else {}
+    if fresh:
+        print("base installation {installed_mb:.0f} MB; --help after {start_s:.2f} s".format(**fresh), end="")
+        print(f" (median of {STARTS}, slowest {fresh['slowest_start_s']:.2f} s)")
     if options.json:
-        told = {"frames": options.frames, "parts": found, "resident_mib": memory, "load_s": load_s}
+        told = {"frames": options.frames, "parts": found, "resident_mib": memory, "load_s": load_s, **fresh}
         options.json.write_text(json.dumps({**told, "machine": machine_facts(1)}, indent=1) + "\n", encoding="utf-8")
 
 

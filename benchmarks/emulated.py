@@ -5,7 +5,8 @@
 Per trace and controller: a server process, a link process that follows the trace, and this process as the device,
 paced as the bundle's device (emulated: frames, bytes, answers and fallbacks are real, missing computing time is slept).
 The simulator plays the same controller on the same seconds of the trace in a world where nothing else varies, and then
-the very decisions that the runtime took (replay). Controllers are tuned on the bundle's training traces.
+the very decisions that the runtime took (replay). Per trace it prints whether both order the controllers alike.
+Controllers are tuned on the bundle's training traces.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import json
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import combinations
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -144,6 +146,37 @@ def simulated_row(played: Played) -> dict[str, float]:
     }
 
 
+class Order(NamedTuple):
+    """Controllers from best to worst utility, emulated and simulated; `swapped`: pairs that the two do not order alike.
+
+    `tau` is Kendall's (one means the same order). A swapped pair comes with both differences of utility.
+    """
+
+    emulated: tuple[str, ...]
+    simulated: tuple[str, ...]
+    tau: float
+    swapped: tuple[tuple[str, str, float, float], ...]
+
+
+def order(utilities: Mapping[str, tuple[float, float]]) -> Order:
+    """Compare the orders of `controller: (emulated, simulated)` utilities. Equal in one of the two is no swap."""
+    real, model = (sorted(utilities, key=lambda name: -utilities[name][side]) for side in (0, 1))
+    pairs = [
+        (a, b, utilities[a][0] - utilities[b][0], utilities[a][1] - utilities[b][1]) for a, b in combinations(real, 2)
+    ]
+    signs = [np.sign(emulated) * np.sign(simulated) for _, _, emulated, simulated in pairs]
+    swapped = tuple(pair for pair, sign in zip(pairs, signs, strict=True) if sign < 0)
+    return Order(tuple(real), tuple(model), float(np.mean(signs)) if signs else 1.0, swapped)
+
+
+def tell(trace: str, found: Order) -> None:
+    """Print both orders, and by how much swapped pairs differ."""
+    print(f"{trace}: order emulated {' > '.join(found.emulated)}")
+    print(f"{trace}: order simulated {' > '.join(found.simulated)}; Kendall's tau {found.tau:.2f}")
+    for a, b, emulated, simulated in found.swapped:
+        print(f"    swapped: {a} over {b} by {emulated:.3f} emulated, {simulated:.3f} simulated")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of train.py")
@@ -175,7 +208,17 @@ def main() -> None:
                 told = "  ".join(f"{c} {real[c]:.3f} ({model[c]:.3f})" for c in COLUMNS)
                 print(f"{trace.name}  {name}: {told}  right {real['right']:.3f}", flush=True)
                 print(f"    replayed decisions: error median {same.median:.1%}, p95 {same.p95:.1%}", flush=True)
-    facts = {"frames": options.frames, "machine": machine_facts(1), "demand": asdict(loaded.demand), "rows": rows}
+    facts: dict[str, Any] = {
+        "frames": options.frames,
+        "machine": machine_facts(1),
+        "demand": asdict(loaded.demand),
+        "orders": {},
+        "rows": rows,
+    }
+    for name in dict.fromkeys(row["trace"] for row in rows):
+        here = {r["controller"]: r for r in rows if r["trace"] == name}
+        tell(name, found := order({c: (r["emulated"]["utility"], r["simulated"]["utility"]) for c, r in here.items()}))
+        facts["orders"][name] = found._asdict()
     options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 

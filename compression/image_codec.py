@@ -14,6 +14,9 @@ __all__ = ["CODECS", "MAX_IMAGE_BYTES", "decode_image", "encode_image"]
 
 CODECS = {"jpeg": "JPEG", "webp": "WEBP"}
 MAX_IMAGE_BYTES = 1 << 20
+# Pillow's own, and what it raises of a header that promises too many pixels (a warning, where warnings are errors).
+TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, *TOO_MANY_PIXELS)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -32,12 +35,27 @@ def decode_image(payload: bytes, px: int) -> Pixels:
     """Pixels `[px, px, 3]`. Format and size are checked in the header, before the picture is decoded."""
     if len(payload) > MAX_IMAGE_BYTES:
         raise PayloadError(f"image of {len(payload)} bytes, at most {MAX_IMAGE_BYTES} expected")
+    if payload[:4] == b"RIFF" and (size := _webp_size(payload)) != (px, px):
+        raise PayloadError(f"image of {size[0]}x{size[1]} pixels, {px}x{px} expected")
     try:
         with Image.open(io.BytesIO(payload), formats=list(CODECS.values())) as image:
             if image.size != (px, px):
                 raise PayloadError(f"image of {image.size[0]}x{image.size[1]} pixels, {px}x{px} expected")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         if isinstance(error, PayloadError):
             raise
         raise PayloadError(f"not a JPEG or WebP picture: {error}") from error
+
+
+def _webp_size(payload: bytes) -> tuple[int, int]:
+    """Width and height that a WebP header tells (RFC 9649): opening one allocates as many pixels, up to 2 GiB."""
+    kind, at = payload[12:16], payload[20:30].ljust(10, b"\0")
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(at[4:7], "little"), 1 + int.from_bytes(at[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(at[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind != b"VP8 ":
+        raise PayloadError(f"not a JPEG or WebP picture: RIFF with {kind!r}")
+    return int.from_bytes(at[6:8], "little") & 0x3FFF, int.from_bytes(at[8:10], "little") & 0x3FFF

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from runtime.answers import AnswerError, Timing, read_answer, read_probe_answer
+from runtime.certificate import check_dates
 from runtime.cnn import Cnn
 from runtime.device import Done, Failure, Reply
 from runtime.messages import Request, build_probe, build_request
@@ -37,7 +38,7 @@ class Credentials:
 
 
 def credentials(options: argparse.Namespace) -> Credentials:
-    """Read the files of the command line's security options. Raises ClientError or OSError."""
+    """Read the files of the command line's security options. Raises ClientError, another ValueError or OSError."""
 
     def read(path: Path | None) -> bytes | None:
         return None if path is None else path.read_bytes()
@@ -50,7 +51,10 @@ def credentials(options: argparse.Namespace) -> Credentials:
     text = None if token is None else token.decode("ascii", errors="replace").strip()
     if text == "":
         raise ClientError(f"{options.token_file} holds no token")
-    return Credentials(read(options.tls_ca), read(options.tls_cert), read(options.tls_key), text)
+    safety = Credentials(read(options.tls_ca), read(options.tls_cert), read(options.tls_key), text)
+    if safety.certificate is not None:
+        check_dates(safety.certificate, f"--tls-cert {options.tls_cert}")
+    return safety
 
 
 class GrpcClient:

@@ -32,7 +32,9 @@ __all__ = ["Client", "Controller", "Device", "Done", "Failure", "Reply"]
 
 ANSWER_LIMIT_S = 2.0  # an answer this late still tells how the link is; then it counts as lost
 PROBE_LIMIT_S = 1.0  # ten round trips of a good link
-CATCH_UP_S = 0.005  # of lateness that pacing makes good: more means that this machine is too slow for the pace
+# Lateness that pacing makes good: a device as busy as its period would carry every hiccup of this machine along until
+# its next drop. More means that this machine is too slow for the pace.
+CATCH_UP_S = 0.05
 GREETINGS = 3  # the quickest of a few is near enough to one way of the empty link
 PING_BYTES = 64.0  # probes of a link that is gone pile up in front of it: they carry next to nothing
 
@@ -273,7 +275,7 @@ class Device:
                     self._lock.notify_all()
                 return
             took = got.timing
-            timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s, took.compute_s)
+            timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s)
             if self.breaker.succeeded():
                 self._estimator.forget_unanswered()
             if opened is None or got.logits is None or not self._schedule.settle(key):

@@ -68,12 +68,11 @@ class Estimator:
         """A message was given to the link."""
         self._messages.appendleft(_Message(key, now_s, settled))
 
-    def answered(
-        self, key: int, now_s: float, received_s: float, wait_s: float, compute_s: float
-    ) -> tuple[float, float] | None:
+    def answered(self, key: int, now_s: float, received_s: float, wait_s: float) -> tuple[float, float] | None:
         """An answer came; returns what its message's uplink and its round trip took, None if it is known no more.
 
-        `received_s`: the server's stamp of the message's arrival, on the server's own clock.
+        `received_s`: the server's stamp of the message's arrival, on the server's own clock. The round trip is all that
+        the profile's server time does not explain, as in the world: a server slower than its profile shows in it.
         """
         message = next((m for m in self._messages if m.key == key), None)
         if message is None:
@@ -81,7 +80,7 @@ class Estimator:
         base_s = self._base_s(message, received_s)
         left_s = message.sent_s + (received_s - message.sent_s - base_s)
         message.uplink_s = max(left_s - max(message.sent_s, self._left_s), 0.0)
-        message.rtt_s = max(now_s - left_s - wait_s - compute_s, 0.0)
+        message.rtt_s = max(now_s - left_s - wait_s - message.settled.tail_s, 0.0)
         message.wait_s = wait_s
         message.answered_s = now_s
         self._left_s = max(self._left_s, left_s)

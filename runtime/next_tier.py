@@ -12,6 +12,7 @@ import grpc.aio
 
 from compression.knobs import Knobs
 from runtime.answers import Answer, AnswerError, read_answer
+from runtime.certificate import check_dates
 from runtime.messages import RefusedError, Request, build_request, short
 from runtime.protocol import CLIENT_OPTIONS, METHODS
 from runtime.security import client_credentials, is_loopback
@@ -79,6 +80,8 @@ def next_tier(
     if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"--next {address}: HOST:PORT expected")
     if ca is not None:
+        if cert is not None:
+            check_dates(cert.read_bytes(), f"--tls-cert {cert}")
         return NextTier(address, classes, client_credentials(ca, cert, key), token)
     if not (insecure or is_loopback(host)):
         raise ValueError(f"--next {address} over plaintext: give --next-ca, or say --insecure")

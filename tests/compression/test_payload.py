@@ -1,16 +1,20 @@
+import contextlib
+import os
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression.errors import PayloadError
 from compression.knobs import CutSpec, Knobs
 from compression.payload import HEADER_BYTES, MAX_BYTES, body_bytes, pack_payload, unpack_payload
 
+EXAMPLES = int(os.environ.get("TIDESPLIT_EXAMPLES", "200"))
 CUT = CutSpec(partition=2, channels=4, height=2, width=3)
 CUTS = {2: CUT}
 TAG = 0xBEEF
@@ -72,6 +76,31 @@ def test_every_truncation_is_noticed():
 def test_foreign_bytes_are_refused(data):
     with pytest.raises(PayloadError):
         unpack_payload(data, CUTS, TAG)
+
+
+def any_body():
+    """A body behind a sound header and checksum, so that what reads it is reached; a few of them bombs."""
+    second = st.sampled_from([0x2C, 0x2D, 0x2E, 0x2F])
+    body = st.binary(max_size=80) | st.sampled_from([bomb(1 << size) for size in (0, 4, 10, 20, 27)])
+    return st.builds(forged, st.sampled_from([0xA8, 0xA9, 0xAA, 0xAB]), second, body)
+
+
+def test_any_payload_is_read_or_refused_within_64_mib():
+    """TIDESPLIT_EXAMPLES=100000 asks for more."""
+    payloads = any_body() | st.binary(max_size=200)
+
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(payloads)
+    def read(payload):
+        with contextlib.suppress(PayloadError):
+            unpack_payload(payload, CUTS, TAG)
+
+    tracemalloc.start()
+    try:
+        read()
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def forged(first, second, body, tag=TAG):

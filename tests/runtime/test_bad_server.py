@@ -16,6 +16,7 @@ from runtime.engine import Engine
 from runtime.messages import PROBE, read_request
 from runtime.protocol import METHODS, SERVICE
 from tests.runtime.deployed import CLASSES, points
+from tests.runtime.punctual import on_time
 from tests.runtime.test_device import CUT, Run
 
 GOOD = np.zeros(len(CLASSES), dtype=np.float32)
@@ -97,6 +98,7 @@ def served(cnn):
         (no_time, "received_s"),
     ],
 )
+@on_time
 def test_an_answer_that_cannot_be_believed_is_not(cnn, served, spoil, words):
     profile, _ = points(cnn.partitions)
     with Run(Engine(cnn, profile.points), served(spoil), CUT, 30) as run:
@@ -109,6 +111,7 @@ def test_an_answer_that_cannot_be_believed_is_not(cnn, served, spoil, words):
     assert all("cannot be believed" in text and words in text for text in told)
 
 
+@on_time
 def test_answers_that_come_late_are_finished_by_the_device(cnn, served):
     profile, _ = points(cnn.partitions)
     with Run(Engine(cnn, profile.points), served(late), CUT, 30) as run:
@@ -118,6 +121,7 @@ def test_answers_that_come_late_are_finished_by_the_device(cnn, served):
     assert by["device"] >= 28
 
 
+@on_time
 def test_a_fallback_that_breaks_loses_its_frame_and_no_other(cnn, served, monkeypatch):
     """Answers come late, and the device's own finish fails: those frames are misses that say why, and nothing hangs."""
     profile, _ = points(cnn.partitions)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from runtime.proxy import Link
 from runtime.replay import agreement
 from runtime.source import drawn
 from tests.runtime.deployed import DEMAND, points, server_process
+from tests.runtime.punctual import on_time
 
 OFFLOAD, CUT, LOCAL = 0, 1, 2
 
@@ -65,10 +67,8 @@ class Run:
     def __exit__(self, *_):
         self.thread.join(self.frames * self.demand.period_s + 30)
         assert not self.thread.is_alive()
-        if self.records:
-            assert sorted(r.frame for r in self.records) == list(range(self.frames)), (
-                "each frame has exactly one answer"
-            )
+        if self.records and sorted(r.frame for r in self.records) != list(range(self.frames)):
+            pytest.fail("each frame has exactly one answer")  # whatever the machine: nothing that `on_time` may excuse
 
     def answered(self):
         return Counter(r.answered_by for r in self.records)
@@ -78,6 +78,7 @@ class Run:
             time.sleep(0.01)
 
 
+@on_time
 def test_on_a_good_link_the_server_answers_and_says_what_the_device_would(cnn, engine):
     with server_process(cnn.folder) as (_, port), Run(engine, f"localhost:{port}", OFFLOAD) as run:
         pass
@@ -89,6 +90,7 @@ def test_on_a_good_link_the_server_answers_and_says_what_the_device_would(cnn, e
     assert len({tuple(line) for line in lines}) == 1, "every line has the same keys"
 
 
+@on_time
 def test_without_a_server_the_device_answers_by_itself(engine):
     with Run(engine, "localhost:1", CUT) as run:
         pass
@@ -97,11 +99,13 @@ def test_without_a_server_the_device_answers_by_itself(engine):
     assert any(r.error and "UNAVAILABLE" in r.error for r in run.records) or run.device.breaker.reason
 
 
+@on_time
 def test_another_version_of_the_weights_is_refused_said_and_answered_locally(cnn, engine, tmp_path):
     manifest = (cnn.folder / "cnn.json").read_text().replace("5a5a" * 16, "abcd" * 16)
     other = tmp_path / "other"
-    other.mkdir()
+    other.mkdir(exist_ok=True)
     for file in cnn.folder.glob("*.onnx"):
+        (other / file.name).unlink(missing_ok=True)
         (other / file.name).symlink_to(file)
     (other / "cnn.json").write_text(manifest)
     with server_process(other) as (_, port), Run(engine, f"localhost:{port}", CUT) as run:
@@ -111,6 +115,7 @@ def test_another_version_of_the_weights_is_refused_said_and_answered_locally(cnn
     assert any("FAILED_PRECONDITION" in (r.error or "") for r in run.records)
 
 
+@on_time
 def test_a_wrong_token_is_refused_said_and_answered_locally(cnn, engine, tmp_path):
     token = tmp_path / "token"
     token.write_text("right-and-long-enough-to-be-one")
@@ -126,6 +131,7 @@ def test_a_wrong_token_is_refused_said_and_answered_locally(cnn, engine, tmp_pat
     assert trusted.answered()["server"] >= 36
 
 
+@on_time
 def test_a_device_that_stays_local_sees_the_link_by_its_probes(cnn, engine):
     with (
         server_process(cnn.folder) as (_, port),
@@ -139,7 +145,24 @@ def test_a_device_that_stays_local_sees_the_link_by_its_probes(cnn, engine):
     assert last["rtt_s"] == pytest.approx(0.04, abs=0.015)
 
 
+@on_time
+def test_a_hiccup_of_this_machine_is_made_good_by_the_pace(engine):
+    """A device exactly as busy as its period would carry it along for ever."""
+    with Run(engine, "localhost:1", LOCAL, 30, Demand(fps=50, deadline_s=0.25)) as run:
+        head, late = run.device.engine.head, iter([False] * 5 + [True] + [False] * 30)
+
+        def sometimes_late(*frame):
+            if next(late):
+                time.sleep(0.035)
+            return head(*frame)
+
+        run.device.engine = SimpleNamespace(cnn=engine.cnn, head=sometimes_late)
+    waited = {r.frame: r.waited_s for r in run.records}
+    assert [waited[k] for k in range(10, 30)] == pytest.approx([0.0] * 20, abs=1e-6)
+
+
 @pytest.mark.parametrize("gone_s", [1.0, 8.0, 40.0])
+@on_time
 def test_back_to_offloading_within_a_second_of_the_links_return(cnn, engine, gone_s):
     frames = int((gone_s + 4.0) * DEMAND.fps)
     with server_process(cnn.folder) as (_, port), Link(steady(10.0), ("127.0.0.1", port), rtt_s=0.02) as link:
@@ -156,6 +179,7 @@ def test_back_to_offloading_within_a_second_of_the_links_return(cnn, engine, gon
 
 
 @pytest.mark.parametrize("stroke", ["reset", "half_close"])
+@on_time
 def test_a_connection_that_breaks_mid_message_costs_no_frame_its_answer(cnn, engine, stroke):
     with server_process(cnn.folder) as (_, port), Link(steady(0.5), ("127.0.0.1", port), rtt_s=0.02) as link:
         with Run(engine, "{}:{}".format(*link.address), OFFLOAD, 100) as run:
@@ -167,6 +191,7 @@ def test_a_connection_that_breaks_mid_message_costs_no_frame_its_answer(cnn, eng
     assert run.answered()["miss"] <= 4
 
 
+@on_time
 def test_a_server_that_is_killed_and_comes_back(cnn, engine):
     with server_process(cnn.folder) as (first, port), Run(engine, f"localhost:{port}", CUT, 160) as run:
         run.wait_for(20)
@@ -181,6 +206,7 @@ def test_a_server_that_is_killed_and_comes_back(cnn, engine):
     assert run.answered()["miss"] <= 4
 
 
+@on_time
 def test_a_server_that_is_frozen_for_ten_seconds(cnn, engine):
     with server_process(cnn.folder) as (process, port), Run(engine, f"localhost:{port}", CUT, 14 * 20) as run:
         run.wait_for(20)
@@ -193,6 +219,7 @@ def test_a_server_that_is_frozen_for_ten_seconds(cnn, engine):
     assert run.answered()["miss"] <= 8
 
 
+@on_time
 def test_simulated_and_emulated_latencies_agree(cnn, engine):
     """A short version of benchmarks/emulated.py: the simulator replays what the runtime decided."""
     rng = np.random.default_rng(3)
@@ -209,4 +236,4 @@ def test_simulated_and_emulated_latencies_agree(cnn, engine):
     compared = agreement([r.as_json() for r in run.records], trace, run.table, demand, offset[0])
     assert compared.n == 150
     assert compared.median < 0.10, compared
-    assert compared.p95 < 0.30, compared  # 0.20 on an idle machine; tests run on busy ones
+    assert compared.p95 < 0.20, compared

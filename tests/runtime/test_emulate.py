@@ -20,6 +20,7 @@ from runtime import emulate
 from runtime.faults import script
 from runtime.proxy import Link
 from runtime.shaper import constant, uplink_of
+from tests.runtime.punctual import on_time
 
 ROOT = Path(__file__).resolve().parents[2]
 LATE_S = 0.15  # a thread on a busy machine may wake so late; medians are held to far less
@@ -81,6 +82,7 @@ def ask(client: socket.socket, size: int = 1000) -> float:
 
 @pytest.mark.parametrize("size", [200, 10_000])
 @pytest.mark.parametrize("bits_per_s", [1e6, 20e6])
+@on_time
 def test_median_latency_is_the_arithmetics(size: int, bits_per_s: float) -> None:
     server = Sink(size)
     with Link(constant(bits_per_s), to=server.address, rtt_s=RTT_S) as link, dial(link) as client:
@@ -91,6 +93,7 @@ def test_median_latency_is_the_arithmetics(size: int, bits_per_s: float) -> None
     assert np.median(took) == pytest.approx(wanted, rel=0.10)
 
 
+@on_time
 def test_arrivals_follow_a_varying_trace() -> None:
     server = Sink(1000)
     trace = Trace("steps", np.arange(6) * 0.1, 0.6, np.array([2e6, 0.4e6, 0.0, 4e6, 1e6, 0.2e6]))
@@ -117,6 +120,7 @@ def read(client: socket.socket, size: int) -> bytes:
     return data
 
 
+@on_time
 def test_connections_share_the_uplink(sink: Sink) -> None:
     with Link(constant(0.4e6), to=sink.address, rtt_s=0.0) as link, dial(link) as one, dial(link) as two:
         one.sendall(bytes(10_000))  # 200 ms of the line
@@ -147,6 +151,7 @@ def test_bytes_come_whole_in_both_directions() -> None:
     assert (status.connections, status.held_bytes, status.up_bytes, status.down_bytes) == (0, 0, 300_000, 300_000)
 
 
+@on_time
 def test_blackhole_holds_bytes_and_lets_them_flow_afterwards(sink: Sink) -> None:
     with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
         ask(client)
@@ -155,6 +160,7 @@ def test_blackhole_holds_bytes_and_lets_them_flow_afterwards(sink: Sink) -> None
         assert 0.29 < ask(client) < 0.33 + LATE_S
 
 
+@on_time
 def test_conditions_set_by_hand(sink: Sink) -> None:
     with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
         link.extra_latency_s = 0.1
@@ -188,6 +194,7 @@ def test_half_close_ends_the_answers_alone(sink: Sink) -> None:
         assert sink.heard == 2000
 
 
+@on_time
 def test_script_plays_on_the_traces_clock(sink: Sink) -> None:
     faults = script(["blackhole@0.2+0.3", "reset@1.0", "slow-close@0=50"])
     with Link(constant(8e6), to=sink.address, rtt_s=0.02, script=faults) as link, dial(link) as client:
@@ -216,6 +223,7 @@ def knock(link: Link) -> None:
         client.recv(1)
 
 
+@on_time
 def test_closing_is_quick_whatever_is_under_way(sink: Sink) -> None:
     with Link(constant(1e3), to=sink.address) as link, dial(link) as client:
         client.sendall(bytes(100_000))

@@ -17,9 +17,9 @@ def test_pace_and_round_trip_are_found_whatever_the_servers_clock_says(skew_s, r
     estimator, left_s = Estimator(8), -np.inf
     for k in range(40):
         now_s, payload = 0.1 * k, 700.0 + 150.0 * (k % 5)
-        estimator.sent(k, now_s, Settled(payload))
+        estimator.sent(k, now_s, Settled(payload, tail_s=0.010))
         received_s, left_s = server(now_s, 0.03, payload, rate, skew_s, left_s)
-        estimator.answered(k, left_s + 0.06 + 0.012, received_s, 0.002, 0.010)
+        estimator.answered(k, left_s + 0.06 + 0.012, received_s, 0.002)
     link = believe(estimator.transfers(), np.array([4.1]), 0.06)
     assert link.rtt_s[0] == pytest.approx(0.06, abs=0.002 + 700 / rate * 0.1)
     assert link.goodput[0] == pytest.approx(rate, rel=0.25)
@@ -31,20 +31,29 @@ def test_time_spent_behind_earlier_messages_is_not_the_messages_own():
     estimator, left_s, took = Estimator(8), -np.inf, []
     estimator.sent(-1, -1.0, Settled(100.0))
     received_s, _ = server(-1.0, 0.03, 100.0, 10_000.0, 7.0)
-    estimator.answered(-1, -0.9, received_s, 0.0, 0.0)
+    estimator.answered(-1, -0.9, received_s, 0.0)
     for k in range(4):  # all at once: each leaves after those before it
         estimator.sent(k, 0.0, Settled(1000.0))
     for k in range(4):
         received_s, left_s = server(0.0, 0.03, 1000.0, 10_000.0, 7.0, left_s)
-        took.append(estimator.answered(k, left_s + 0.06, received_s, 0.0, 0.0)[0])
+        took.append(estimator.answered(k, left_s + 0.06, received_s, 0.0)[0])
     assert took == pytest.approx([0.1] * 4, abs=0.011)
+
+
+def test_a_server_slower_than_its_profile_makes_the_round_trip_longer():
+    """So that a point's foreseen latency, round trip and profile together, is what answers really take."""
+    estimator = Estimator(8)
+    for k in range(2):
+        estimator.sent(k, 0.1 * k, Settled(100.0, tail_s=0.010))
+        estimator.answered(k, 0.1 * k + 0.060 + 0.018, 0.1 * k + 0.030, 0.0)
+    assert believe(estimator.transfers(), np.array([1.0]), 0.06).rtt_s[0] == pytest.approx(0.068, abs=0.001)
 
 
 def test_unanswered_messages_are_in_flight_until_forgotten():
     estimator = Estimator(8)
     for k in range(3):
         estimator.sent(k, 0.1 * k, Settled(500.0))
-    estimator.answered(0, 0.2, 0.05, 0.0, 0.0)
+    estimator.answered(0, 0.2, 0.05, 0.0)
     assert estimator.unanswered == 2
     assert believe(estimator.transfers(), np.array([1.0]), 0.06).in_flight[0] == 2
     estimator.forget_unanswered()
@@ -55,6 +64,6 @@ def test_only_the_last_window_is_kept_and_a_later_answer_ignored():
     estimator = Estimator(4)
     for k in range(6):
         estimator.sent(k, float(k), Settled(500.0))
-    assert estimator.answered(0, 6.0, 0.1, 0.0, 0.0) is None
+    assert estimator.answered(0, 6.0, 0.1, 0.0) is None
     assert estimator.transfers().sent_s[0].tolist() == [5.0, 4.0, 3.0, 2.0]
     assert Estimator(4).last_sent_s == -np.inf

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime import namespaces
+from tests.runtime.punctual import on_time
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,6 +71,7 @@ def spawn(*command: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(namespaces.why_not() is not None, reason=f"namespaces: {namespaces.why_not()}")
+@on_time
 def test_tcp_between_the_namespaces_feels_rate_and_round_trip(tmp_path: Path) -> None:
     trace = tmp_path / "slow.csv"
     trace.write_text("time_s,bandwidth_mbps\n0,0.2\n1,0.2\n")

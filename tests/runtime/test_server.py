@@ -28,9 +28,11 @@ from runtime import server
 from runtime.answers import Answer, read_answer, read_probe_answer
 from runtime.cnn import Cnn, load_cnn
 from runtime.messages import Request, build_probe, build_request, model_name
-from runtime.protocol import MESSAGES
+from runtime.protocol import MAX_MESSAGE_BYTES, MESSAGES
 from runtime.serving import ServerOptions, ServerThread
 from runtime.tails import Item, Tails
+from tests.compression.test_image_codec import animation, jpeg, lossless, plain
+from tests.compression.test_payload import bomb, forged
 from tests.runtime.deployed import server_process
 from tests.runtime.servers import LIMIT_S, Client, cut_frame, for_any_batch, picture_frame
 
@@ -155,6 +157,37 @@ def test_any_bytes_get_an_answer_or_a_typed_status(client: Client, cnn: Cnn, dat
         client.raw(bytes(raw))
     assert caught.value.code().name in ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION")
     assert caught.value.details()
+
+
+def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
+    """At most 64 MiB beside what sound ones take, however large what they promise."""
+    sound = (picture_frame(cnn).request, cut_frame(cnn, CUT).request)
+    bombs = [replace(sound[1], payload=forged(0xAB, 0x10 | second, bomb(1 << 28), 0x5A5A)) for second in range(16)]
+    canvases = [replace(sound[0], payload=make(16_383, 16_383)) for make in (animation, plain, lossless, jpeg)]
+    noise = [replace(sound[0], payload=np.random.default_rng(k).bytes(MAX_MESSAGE_BYTES - 1000)) for k in range(8)]
+    hostile = [build_request(r).SerializeToString() for r in (*bombs, *canvases, *noise)]
+    hostile += [b"\x2a\x00" * (MAX_MESSAGE_BYTES // 2 - 8), b"\x32" + b"\xff" * 9 + b"\x01"]
+    with server_process(cnn.folder) as (process, port), Client(f"127.0.0.1:{port}") as client:
+        for request in sound * 20:
+            ask(client, request, cnn)
+        before = memory_mib(process.pid, "VmRSS")
+
+        def refused(data: bytes) -> str:
+            with pytest.raises(grpc.RpcError) as caught:
+                client.raw(data)
+            return str(caught.value.code().name)
+
+        with ThreadPoolExecutor(8) as pool:
+            codes = set(pool.map(refused, hostile * 5))
+        taken = memory_mib(process.pid, "VmHWM") - before
+    assert codes == {"INVALID_ARGUMENT"}
+    assert taken < 64.0
+
+
+def memory_mib(process: int, name: str) -> float:
+    """VmRSS: memory of a process that is in RAM now; VmHWM: the most that ever was."""
+    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
 
 
 def test_a_deadline_that_is_over_is_not_computed(client: Client, cnn: Cnn) -> None:

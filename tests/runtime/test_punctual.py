@@ -1,0 +1,40 @@
+"""A busy machine excuses a late test, and nothing else does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.runtime import punctual
+
+
+def tried(monkeypatch: pytest.MonkeyPatch, late_s: float, fails: int) -> int:
+    """How often a test ran that fails so many times."""
+    monkeypatch.setattr(punctual.Lateness, "usual_s", late_s)
+    runs = 0
+
+    @punctual.on_time
+    def test() -> None:
+        nonlocal runs
+        runs += 1
+        assert runs > fails
+
+    test()
+    return runs
+
+
+def test_a_failure_on_a_punctual_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssertionError):
+        tried(monkeypatch, late_s=0.001, fails=1)
+
+
+def test_a_busy_machine_tries_again_and_then_skips(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tried(monkeypatch, late_s=0.010, fails=0) == 1
+    assert tried(monkeypatch, late_s=0.010, fails=2) == 3
+    with pytest.raises(pytest.skip.Exception, match="10 ms late"):
+        tried(monkeypatch, late_s=0.010, fails=3)
+
+
+def test_lateness_is_measured() -> None:
+    with punctual.Lateness() as lateness:
+        pass
+    assert lateness.usual_s >= 0.0
