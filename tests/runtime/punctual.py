@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 
 ATTEMPTS = 3
-LATE_S = 0.003  # one frame in ten woken so late, several times on its way, is what the tests' tolerances do not cover
+# A frame is handed on about ten times, so with a wake-up in thirty so late every third one is: more than the tests
+# allow.
+LATE_S = 0.003
+SHARE = 97.0
 NAP_S = 0.004
 P = ParamSpec("P")
 
@@ -46,8 +49,8 @@ class Lateness:
 
     @property
     def usual_s(self) -> float:
-        """A wake-up in ten is later than this."""
-        return float(np.percentile(self._late, 90)) if self._late else 0.0
+        """A wake-up in thirty is later than this."""
+        return float(np.percentile(self._late, SHARE)) if self._late else 0.0
 
 
 def on_time(test: Callable[P, None]) -> Callable[P, None]:
@@ -65,6 +68,6 @@ def on_time(test: Callable[P, None]) -> Callable[P, None]:
                     return
             if lateness.usual_s < LATE_S:
                 raise failure
-        pytest.skip(f"this machine is too busy to judge: a wake-up in ten was {1e3 * lateness.usual_s:.0f} ms late")
+        pytest.skip(f"this machine is too busy to judge: a wake-up in thirty was {1e3 * lateness.usual_s:.0f} ms late")
 
     return judged
