@@ -33,7 +33,8 @@ class LinUcb:
     device alone is a trap, are the world's probes. Not the paper's, so that it is at its best: the believed bandwidth
     is part of the context (``usual_rate``, bytes a second, while nothing was measured for long), the ridge pulls
     towards the tables with ``ridge`` messages' weight, the past fades by ``memory`` an answer, the link's queue is
-    counted, and ``margin_s`` shortens the deadline.
+    counted, and ``margin_s`` shortens the deadline. What lies beyond the edge server, in three tiers, is taken as
+    believed: the paper knows one link.
     """
 
     name: str
@@ -74,11 +75,15 @@ class Bandit:
         fresh = observation.of("goodput_age_s") < UNKNOWN_AGE_S
         self._believed = np.where(fresh, observation.of("goodput"), self._knobs.usual_rate).astype(np.float64)
         payload, server_s = observation.of_points("payload"), observation.of_points("server_s")
+        detour_s: Numbers | float = 0.0
+        if observation.tiers == 3:
+            detour_s = beyond_s(observation)
+            server_s = server_s * (1.0 - observation.of_points("sends_onward"))  # beyond the second link: in the detour
         delay, width = self.delays(features(payload, self._believed[:, None], server_s))
         away = np.maximum(delay - self._knobs.alpha * width, 0.0)
         head, waited = observation.of_points("head_s"), observation.of("waited_s")[:, None]
         leaves = np.maximum(head, observation.of("link_queue_s")[:, None])
-        latency = waited + np.where(observation.of_points("local") > 0.0, head, leaves + away)
+        latency = waited + np.where(observation.of_points("local") > 0.0, head, leaves + away) + detour_s
         fits = latency + self._knobs.margin_s <= observation.of("deadline_s")[:, None]
         return best_fitting(observation, latency, fits & observation.mask, observation.mask)
 
@@ -118,6 +123,15 @@ class Bandit:
         self._moment[lanes] = self._knobs.ridge * self._prior
         self._inverse[lanes] = np.eye(FEATURES) / self._knobs.ridge
         self._heard_s[lanes] = -np.inf
+
+
+def beyond_s(observation: Observation) -> Numbers:
+    """What going on from the edge server to the cloud adds by what is believed, ``[B, A]``; 0 where it answers."""
+    said = {name: observation.of(name)[:, None] for name in ("rtt_s", "server_wait_s", "goodput", "waited_s")}
+    leaves = np.maximum(observation.of_points("head_s"), observation.of("link_queue_s")[:, None])
+    answered = leaves + observation.of_points("payload") / said["goodput"] + said["rtt_s"] + said["server_wait_s"]
+    later = observation.of_points("latency_s") - said["waited_s"] - answered
+    return np.asarray(later * observation.of_points("sends_onward"))
 
 
 def features(payload: Numbers, rate: Numbers, server_s: Numbers) -> Floats:

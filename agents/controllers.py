@@ -63,6 +63,9 @@ class Lookup:
         """The table's best point, ``[B]``."""
         mask = observation.mask if self.candidates is None else _within(observation.mask, self.candidates)
         slower = observation.of_points("payload") / observation.of("goodput")[:, None] * (1.0 / self.safety - 1.0)
+        if observation.tiers == 3:
+            takes = observation.of_points("onward_payload") / observation.of("onward_goodput")[:, None]
+            slower = slower + takes * (1.0 / self.safety - 1.0)
         latency = observation.of_points("latency_s") + slower
         fits = latency + self.margin_s <= observation.of("deadline_s")[:, None]
         fits &= observation.of_points("head_s") <= self.device_share * observation.of("period_s")[:, None]
@@ -76,7 +79,8 @@ class Mpc:
 
     Its model is the pipeline itself. ``safety`` scales the estimated goodput, ``margin_s`` shortens the deadline that
     it plans for, ``queue_cost`` prices work left queued at the horizon, ``min_accuracy`` is the demand's. ``true_rate``
-    gives it the true bandwidth of the moment in bytes a second, ``[B]``, in place of the estimate.
+    gives it the true bandwidth of the moment in bytes a second, ``[B]``, in place of the estimate; ``true_onward_rate``
+    that of the second link, in three tiers.
     """
 
     name: str
@@ -89,12 +93,15 @@ class Mpc:
     queue_cost: float = 1.0
     min_accuracy: float = 0.0
     true_rate: Callable[[], Floats] | None = None
+    true_onward_rate: Callable[[], Floats] | None = None
 
     def predict(self, observation: Observation) -> Ints:
         """First point of the best plan, ``[B]``."""
         outlook = believed(observation, self.table, self.world, self.safety, self.margin_s, self.min_accuracy)
         if self.true_rate is not None:
             outlook = replace(outlook, uplink=ConstantUplink(self.true_rate() * self.safety))
+        if self.true_onward_rate is not None:
+            outlook = replace(outlook, onward=ConstantUplink(self.true_onward_rate() * self.safety))
         return _row(np.argmin(regret(outlook, self.horizon, self.width, self.queue_cost), axis=1))
 
 
@@ -121,11 +128,16 @@ def believed(
         link_free_s=told("link_queue_s") + told("stalled_s"),
         last_sent_s=-told("since_sent_s"),
     )
+    onward, onward_rtt = None, None
+    if table.onward is not None:
+        onward, onward_rtt = ConstantUplink(told("onward_goodput") * safety), told("onward_rtt_s")
+        taken_s = told("onward_queue_s") + told("onward_stalled_s")
+        queues = queues._replace(onward_free_s=taken_s, onward_last_s=-told("onward_since_sent_s"))
     first_arrival, period = -told("waited_s"), told("period_s")
     rtt, slow, wait = told("rtt_s"), told("slow_down"), told("server_wait_s")
 
     def frame_ahead(h: int) -> Frame:
-        return Frame(first_arrival + h * period, rtt, rtt, slow, wait, zero)
+        return Frame(first_arrival + h * period, rtt, rtt, slow, wait, zero, onward_rtt, onward_rtt)
 
     demands = Demands(period, told("deadline_s") - margin_s, zero + min_accuracy, told("for_latency") > 0.0)
     uplink = ConstantUplink(told("goodput") * safety)
@@ -138,6 +150,7 @@ def believed(
         uplink=uplink,
         lane=np.arange(lanes),
         mask=observation.mask,
+        onward=onward,
     )
 
 
@@ -173,10 +186,18 @@ def _within(mask: Bools, candidates: Bools) -> Bools:
 
 
 def uncompressed(table: PointTable) -> Bools:
-    """The widest point with the most bits of each partition, ``[A]``: what a partitioning alone may choose from."""
-    rank = np.lexsort((table.bits, table.region_ratio, table.channel_ratio))
+    """The widest point with the most bits of each partition, ``[A]``: what a partitioning alone may choose from.
+
+    In three tiers, of each pair of partitions: the widest at both.
+    """
+    by: list[NDArray[Any]] = [table.bits, table.region_ratio, table.channel_ratio]
+    partition = table.partition
+    if table.onward is not None:
+        by = [table.onward.bits, table.onward.region_ratio, table.onward.channel_ratio, *by]
+        partition = partition * (table.onward.partition.max() + 1) + table.onward.partition
+    rank = np.lexsort(by)
     chosen = np.zeros(table.size, dtype=bool)
-    for partition in np.unique(table.partition):
-        rows = rank[table.partition[rank] == partition]
+    for cut in np.unique(partition):
+        rows = rank[partition[rank] == cut]
         chosen[rows[-1]] = True
     return chosen

@@ -15,31 +15,45 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from envs.link import TraceUplink
 from envs.sb3 import SplitInferenceVecEnv
 from envs.simulation import Simulation
+from envs.vocabulary import Floats
 
 SPANS_S = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
 FRAMES_AHEAD = (0, 1, 2, 4, 8)
-COLUMNS = len(SPANS_S) + 1 + 3 * len(FRAMES_AHEAD)
+LINK_COLUMNS = len(SPANS_S) + 1
+COLUMNS = LINK_COLUMNS + 3 * len(FRAMES_AHEAD)
 FEW_BYTES = 1500.0
+
+
+def columns_of(tiers: int) -> int:
+    """How many columns of hindsight there are in so many tiers."""
+    return COLUMNS + LINK_COLUMNS * (tiers - 2)
 
 
 def hindsight(simulation: Simulation) -> NDArray[np.float32]:
     """The lanes' near future on scales of about one, ``[B, COLUMNS]``.
 
     The link's mean rate over SPANS_S from now and the time until it has carried one packet more; slow-down, wait at the
-    server and round trip of the frames FRAMES_AHEAD.
+    server and round trip of the frames FRAMES_AHEAD; in three tiers the second link's rates and time too.
     """
-    lanes = np.arange(simulation.lanes)
-    now_s, uplink = simulation.situation().now_s, simulation.uplink
-    carried = [uplink.bytes_between(lanes, now_s, now_s + span) / span for span in SPANS_S]
-    first_s = np.minimum(uplink.finish_s(lanes, now_s, np.full(len(lanes), FEW_BYTES)) - now_s, 2.0)
-    columns = [np.log10(np.maximum(rate, 0.0) + 1e3) - 5.0 for rate in carried]
-    columns.append(np.log10(first_s + 1e-3) + 2.0)
+    now_s = simulation.situation().now_s
+    columns = _of_link(simulation.uplink, now_s)
     for ahead in FRAMES_AHEAD:
         frame = simulation.frame_at(ahead)
         columns += [frame.slow_down - 1.0, frame.server_wait_s * 50.0, frame.rtt_s * 10.0]
+    if simulation.second is not None:
+        columns += _of_link(simulation.second.uplink, now_s)
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _of_link(link: TraceUplink, now_s: Floats) -> list[Floats]:
+    lanes = np.arange(len(now_s))
+    carried = [link.bytes_between(lanes, now_s, now_s + span) / span for span in SPANS_S]
+    first_s = np.minimum(link.finish_s(lanes, now_s, np.full(len(lanes), FEW_BYTES)) - now_s, 2.0)
+    columns = [np.log10(np.maximum(rate, 0.0) + 1e3) - 5.0 for rate in carried]
+    return [*columns, np.log10(first_s + 1e-3) + 2.0]
 
 
 class TrainingVecEnv(SplitInferenceVecEnv):
@@ -47,9 +61,10 @@ class TrainingVecEnv(SplitInferenceVecEnv):
 
     def __init__(self, num_envs: int, **options: Any) -> None:
         super().__init__(num_envs, **options)
-        width = spaces.flatdim(self.observation_space) + COLUMNS
+        told = columns_of(self.scenario.tiers)
+        width = spaces.flatdim(self.observation_space) + told
         self.observation_space = spaces.Box(-np.inf, np.inf, (width,), np.float32)
-        self._told = np.zeros((num_envs, COLUMNS), dtype=np.float32)
+        self._told = np.zeros((num_envs, told), dtype=np.float32)
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every lane."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.link import Uplink
 from envs.pipeline import Frame, Queues, advance
-from envs.vocabulary import Bools, Demands, Floats, Ints
+from envs.vocabulary import Bools, Demands, Floats, Ints, each
 from envs.world import World
 from profiling.table import PointTable
 
@@ -25,7 +25,8 @@ class Outlook:
     """What a search believes of N states. ``frame_ahead(h)`` gives frame h of each (h = 0: the one to decide), ``[N]``.
 
     ``expected_s`` ``[N, A]`` and ``slow_belief`` ``[N]`` are what the device itself will believe about the frame to
-    decide, where that differs from what the search knows: its fallback goes by them.
+    decide, where that differs from what the search knows: its fallback goes by them. ``onward``: the second link, in
+    three tiers.
     """
 
     queues: Queues
@@ -38,6 +39,7 @@ class Outlook:
     mask: Bools
     expected_s: Floats | None = None
     slow_belief: Floats | None = None
+    onward: Uplink | None = None
 
 
 def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0) -> Floats:
@@ -71,10 +73,10 @@ def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int)
     """Past frame h: new queues, utility gained, and seconds of work queued beyond the next frame's arrival."""
     demands, frame = outlook.demands.take(owner), outlook.frame_ahead(h)
     known = h > 0
-    onward, outcome, _ = advance(
+    later, outcome, _ = advance(
         queues,
         points,
-        Frame(*(column[owner] for column in frame)),
+        each(lambda column: column[owner], frame),
         table=outlook.table,
         demands=demands,
         world=outlook.world,
@@ -82,18 +84,24 @@ def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int)
         lane=outlook.lane[owner],
         slow_belief=None if known or outlook.slow_belief is None else outlook.slow_belief[owner],
         expected_s=None if known or outlook.expected_s is None else outlook.expected_s[owner, points],
+        onward=outlook.onward,
     )
     next_arrival = frame.arrival_s[owner] + demands.period_s
-    pending = np.maximum(onward.finish_until_s - np.maximum(onward.finish_from_s, next_arrival), 0.0)
-    device = np.maximum(onward.device_free_s - next_arrival, 0.0) + pending
-    link = np.clip(onward.link_free_s - next_arrival, 0.0, demands.deadline_s)
-    return onward, outcome.utility, device + link
+    pending = np.maximum(later.finish_until_s - np.maximum(later.finish_from_s, next_arrival), 0.0)
+    device = np.maximum(later.device_free_s - next_arrival, 0.0) + pending
+    link = np.clip(later.link_free_s - next_arrival, 0.0, demands.deadline_s)
+    if later.onward_free_s is not None:  # as far as the next message will find it: it is on its way until then
+        reached_s = np.maximum(next_arrival, later.link_free_s) + 0.5 * frame.rtt_s[owner]
+        link = link + np.clip(later.onward_free_s - reached_s, 0.0, demands.deadline_s)
+    return later, outcome.utility, device + link
 
 
 def _beam(owner: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, width: int) -> Ints:
     """Rows of the best ``width`` labels a state, one for each cell of queue lengths."""
     cells = np.zeros(len(owner), dtype=np.int64)
-    for until_s in (queues.device_free_s, queues.link_free_s, queues.finish_until_s):
+    ends = [queues.device_free_s, queues.link_free_s, queues.finish_until_s]
+    ends += [] if queues.onward_free_s is None else [queues.onward_free_s]
+    for until_s in ends:
         cells = cells * 512 + (np.clip((until_s - next_arrival_s) / CELL_S, 0.0, 511.0)).astype(np.int64)
     order = np.lexsort((-score, cells, owner))
     best_of_cell = np.ones(len(order), dtype=bool)

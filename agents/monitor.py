@@ -14,7 +14,7 @@ from agents.report import decisions_figure
 from envs.observation import Observation
 from envs.sb3 import SplitInferenceVecEnv
 from envs.simulation import Scenario, Simulation
-from envs.vocabulary import MISS, Ints, Outcome
+from envs.vocabulary import MISS, Ints, Outcome, each
 
 CHECK_SEED = 77
 
@@ -65,7 +65,7 @@ class Monitor(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        outcome = Outcome(*(np.concatenate(column) for column in zip(*self._outcomes, strict=True)))
+        outcome = each(lambda *columns: np.concatenate(columns), *self._outcomes)
         self._log_frames(outcome, np.concatenate(self._points))
         self._outcomes, self._points = [], []
         self._rollouts += 1

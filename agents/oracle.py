@@ -7,7 +7,8 @@ seconds are merged into one that has the highest utility of any and the shortest
 ``limit`` are left, cells grow until they fit. So rounding can only raise the bound. The programme is further relaxed in
 what binds the runtime: it sends no probes, has no limit on unanswered messages, and may leave a finish be that the
 device would begin. A finish falls due by the true slow-down or by that of the frame before, which the device believes:
-the label takes what is better of both. Where speed counts it may also begin at once.
+the label takes what is better of both. Where speed counts it may also begin at once. In three tiers the second link's
+queue is one more of a label's, and the slow start of either link is left out: it would punish a queue for being empty.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from envs.pipeline import Frame, Queues, advance
 from envs.simulation import Simulation
-from envs.vocabulary import Bools, Floats, Ints
+from envs.vocabulary import Bools, Floats, Ints, each
 from profiling.table import PointTable
 
 CELL_S = 0.0005
@@ -50,7 +51,7 @@ def clairvoyant(
     demands = simulation.demands.take(np.array([lane]))
     period_s = float(demands.period_s[0])
     allowed = np.flatnonzero(simulation.observation().mask[lane])
-    labels = Labels(Queues.idle(1), np.zeros(1))
+    labels = Labels(Queues.idle(1, simulation.scenario.tiers), np.zeros(1))
     frame_of = _frames(simulation, lane)
     believed = simulation.slow_down[[lane]]
     for k in range(frames):
@@ -76,6 +77,9 @@ def _extend(
     """Every label by every allowed point, finished as by either belief or not at all, and by leaving the frame out."""
     table = simulation.table
     unfinished = replace(table, finish_s=np.full_like(table.finish_s, np.inf))
+    world, second = simulation.scenario.world, simulation.second
+    if second is not None:
+        world = replace(world, initial_window_bytes=np.inf)
     count = len(labels.value)
     rows, points = np.repeat(np.arange(count), len(allowed)), np.tile(allowed, count)
     never = -np.inf  # not about to come: what falls due is finished
@@ -86,14 +90,15 @@ def _extend(
         queues, outcome, _ = advance(
             labels.queues.take(chosen),
             points[which],
-            Frame(*(np.repeat(column, len(chosen)) for column in frame)),
+            each(lambda column: np.repeat(column, len(chosen)), frame),
             table=table,
             demands=simulation.demands.take(whose),
-            world=simulation.scenario.world,
+            world=world,
             uplink=simulation.uplink,
             lane=whose,
             slow_belief=np.repeat(slow_belief, len(chosen)),
             expected_s=None if answer_s is None else np.full(len(chosen), answer_s),
+            onward=None if second is None else second.uplink,
         )
         fell = np.zeros(len(rows), dtype=bool)
         fell[which] = outcome.fell_back
@@ -111,7 +116,7 @@ def _extend(
         return _together(_rows(finished, ~fell), both, left_be, labels)
     free = ~left[fell]
     merged = Labels(
-        Queues(*(np.where(free, one, other) for one, other in zip(left_be.queues, both.queues, strict=True))),
+        each(lambda one, other: np.where(free, one, other), left_be.queues, both.queues),
         np.maximum(left_be.value, both.value),
     )
     return _together(_rows(finished, ~fell), merged, labels)
@@ -135,7 +140,7 @@ def _rows(labels: Labels, which: Bools) -> Labels:
 
 
 def _together(*groups: Labels) -> Labels:
-    queues = Queues(*(np.concatenate(c) for c in zip(*(g.queues for g in groups), strict=True)))
+    queues = each(lambda *columns: np.concatenate(columns), *(g.queues for g in groups))
     return Labels(queues, np.concatenate([g.value for g in groups]))
 
 
@@ -154,22 +159,29 @@ def _thin(labels: Labels, arrival_s: float, limit: int) -> Labels:
 def _canonical(queues: Queues, arrival_s: float) -> Queues:
     """Queues that end before the next frame arrives are empty, however they came to be."""
     done = queues.finish_until_s <= arrival_s
-    return Queues(
+    emptied = Queues(
         device_free_s=np.maximum(queues.device_free_s, arrival_s),
         finish_from_s=np.where(done, arrival_s, np.maximum(queues.finish_from_s, arrival_s)),
         finish_until_s=np.where(done, arrival_s, queues.finish_until_s),
         link_free_s=np.maximum(queues.link_free_s, arrival_s),
         last_sent_s=np.full_like(queues.last_sent_s, arrival_s),
     )
+    if queues.onward_free_s is None:
+        return emptied
+    return emptied._replace(
+        onward_free_s=np.maximum(queues.onward_free_s, arrival_s), onward_last_s=np.full_like(done, arrival_s, float)
+    )
 
 
 def _merge(labels: Labels, arrival_s: float, cell_s: float) -> Labels:
     """One label a cell of queue lengths, in every respect as good as the best of its members."""
     queues, value = labels
-    ends = (queues.device_free_s, queues.link_free_s, queues.finish_until_s, queues.finish_from_s)
+    ends = [queues.device_free_s, queues.link_free_s, queues.finish_until_s, queues.finish_from_s]
+    ends += [] if queues.onward_free_s is None else [queues.onward_free_s]
+    cells = 30_000 if len(ends) == 4 else 6_000  # a queue that is longer counts as so long: the key has 63 bits
     key = np.zeros(len(value), dtype=np.int64)
     for end_s in ends:
-        key = key * 30_000 + np.minimum((end_s - arrival_s) / cell_s, 29_999.0).astype(np.int64)
+        key = key * cells + np.minimum((end_s - arrival_s) / cell_s, cells - 1.0).astype(np.int64)
     order = np.argsort(key, kind="stable")
     first = np.flatnonzero(np.diff(key[order], prepend=-1) != 0)
 
@@ -183,6 +195,8 @@ def _merge(labels: Labels, arrival_s: float, cell_s: float) -> Labels:
         finish_until_s=until_s,
         link_free_s=shortest(queues.link_free_s),
         last_sent_s=shortest(queues.last_sent_s),
+        onward_free_s=None if queues.onward_free_s is None else shortest(queues.onward_free_s),
+        onward_last_s=None if queues.onward_last_s is None else shortest(queues.onward_last_s),
     )
     return Labels(merged, -shortest(-value))
 
@@ -190,7 +204,8 @@ def _merge(labels: Labels, arrival_s: float, cell_s: float) -> Labels:
 def _undominated(labels: Labels) -> Labels:
     """Drop labels that one of a higher or equal utility equals or beats in every queue."""
     queues, value = labels
-    columns = (queues.device_free_s, queues.link_free_s, queues.finish_until_s, -queues.finish_from_s)
+    columns = [queues.device_free_s, queues.link_free_s, queues.finish_until_s, -queues.finish_from_s]
+    columns += [] if queues.onward_free_s is None else [queues.onward_free_s]
     kept = np.lexsort((*columns, -value))
     cost = np.stack(columns)
     # The best few beat nearly all others, so they go first and the quadratic comparison is of the rest alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,13 +28,19 @@ def mean_rate(traces: Sequence[Trace]) -> float:
     return carried / sum(trace.duration_s for trace in traces)
 
 
-def static_latency(table: PointTable, world: World, rate: float) -> Floats:
-    """Latency of each point by the tables, ``[A]``: a link of ``rate`` bytes a second, nothing queued, nobody waits."""
+def static_latency(table: PointTable, world: World, rate: float, onward_rate: float = math.inf) -> Floats:
+    """Latency of each point by the tables, ``[A]``: a link of ``rate`` bytes a second, nothing queued, nobody waits.
+
+    ``onward_rate``: that of the second link, in three tiers.
+    """
     crossing = (table.bytes_mean + world.overhead_bytes) / rate + world.usual_rtt_s + table.server_s
+    if (onward := table.onward) is not None:
+        further = onward.middle_s + (onward.bytes_mean + world.overhead_bytes) / onward_rate + world.usual_onward_rtt_s
+        crossing = crossing + np.where(onward.sends, further, 0.0)
     return np.asarray(table.head_s + np.where(table.local, 0.0, crossing))
 
 
-def cnnpc(table: PointTable, world: World, demand: Demand, rate: float) -> Static:
+def cnnpc(table: PointTable, world: World, demand: Demand, rate: float, onward_rate: float = math.inf) -> Static:
     """CNNPC (Yang et al., TPDS 2022): the point that is best by the tables at a mean rate, kept for the whole run.
 
     Its assumptions: times and bandwidth are constants known before, one frame is under way at a time, and the search
@@ -41,7 +48,7 @@ def cnnpc(table: PointTable, world: World, demand: Demand, rate: float) -> Stati
     here all points are looked at, so this is the best that CNNPC could find. T0 (objective accuracy): most accurate
     within the deadline; A0 (latency): quickest at or above the floor. Where nothing fits: the quickest above the floor.
     """
-    latency = static_latency(table, world, rate)
+    latency = static_latency(table, world, rate, onward_rate)
     accurate = table.accuracy >= demand.min_accuracy
     fits = accurate & (latency <= demand.deadline_s)
     if demand.objective == "latency" or not fits.any():
@@ -60,7 +67,7 @@ class Jmdc:
     lowest latency within an accuracy bound. ``usual_rate``, bytes a second: believed while nothing was measured for
     long. ``safety`` and ``margin_s`` are not the paper's: they scale the estimate and shorten the bound, so that tuning
     can make up for the queues and spreads that it does not model. Solutions are kept, by bandwidth in steps of
-    MATERIAL.
+    MATERIAL. In three tiers it is told of the second link likewise, ``usual_onward_rate`` while nothing was measured.
     """
 
     name: str
@@ -70,21 +77,29 @@ class Jmdc:
     min_accuracy: float = 0.0
     safety: float = 1.0
     margin_s: float = 0.0
-    _solved: dict[tuple[int, float, bool], int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    usual_onward_rate: float = math.inf
+    _solved: dict[tuple[int, int, float, bool], int] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def predict(self, observation: Observation) -> Ints:
         """The programme's point at the bandwidth that is believed, ``[B]``; its stand-in where that is masked."""
-        fresh = observation.of("goodput_age_s") < UNKNOWN_AGE_S
-        rate = np.where(fresh, observation.of("goodput"), self.usual_rate) * self.safety
-        step = np.rint(np.log(np.clip(rate, SLOWEST, FASTEST)) / np.log(MATERIAL)).astype(np.int64)
+        step = self._step(observation, "", self.usual_rate)
+        further = self._step(observation, "onward_", self.usual_onward_rate) if observation.tiers == 3 else 0 * step
         deadline, for_latency = observation.of("deadline_s"), observation.of("for_latency") > 0.0
-        asked = zip(step.tolist(), deadline.tolist(), for_latency.tolist(), strict=True)
+        asked = zip(step.tolist(), further.tolist(), deadline.tolist(), for_latency.tolist(), strict=True)
         return stand_in(observation, np.array([self._row(*key) for key in asked], dtype=np.int64))
 
-    def _row(self, step: int, deadline_s: float, for_latency: bool) -> int:
-        key = (step, deadline_s, for_latency)
+    def _step(self, observation: Observation, link: str, usual_rate: float) -> Ints:
+        """The bandwidth believed of a link, in steps of MATERIAL, ``[B]``."""
+        fresh = observation.of(f"{link}goodput_age_s") < UNKNOWN_AGE_S
+        rate = np.where(fresh, observation.of(f"{link}goodput"), usual_rate) * self.safety
+        return np.rint(np.log(np.clip(rate, SLOWEST, FASTEST)) / np.log(MATERIAL)).astype(np.int64)  # type: ignore[no-any-return]
+
+    def _row(self, step: int, further: int, deadline_s: float, for_latency: bool) -> int:
+        key = (step, further, deadline_s, for_latency)
         if key not in self._solved:
-            latency = static_latency(self.table, self.world, MATERIAL**step)
+            latency = static_latency(self.table, self.world, MATERIAL**step, MATERIAL**further)
             bound_s = np.inf if for_latency else deadline_s - self.margin_s
             self._solved[key] = solve(latency, self.table.accuracy, bound_s, self.min_accuracy)
         return self._solved[key]

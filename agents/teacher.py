@@ -23,5 +23,6 @@ def hindsight_regret(simulation: Simulation, lanes: Ints, horizon: int = 6, widt
         mask=observation.mask[lanes],
         expected_s=observation.of_points("latency_s")[lanes].astype(np.float64),
         slow_belief=simulation.slow_down[lanes],
+        onward=None if simulation.second is None else simulation.second.uplink,
     )
     return regret(outlook, horizon, width)

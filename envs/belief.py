@@ -90,6 +90,14 @@ def _leaves(at: Transfers, flying: Bools, takes_s: Floats) -> Floats:
     return left_s
 
 
+def with_finishes_of(link: LinkBelief, other: LinkBelief) -> LinkBelief:
+    """The belief about a link, with the finishes of messages on another one counted too."""
+    both = (link.finish_pending_s > 0.0) & (other.finish_pending_s > 0.0)
+    ours, theirs = link.finish_due_s, other.finish_due_s
+    first_s = np.where(both, np.minimum(ours, theirs), np.maximum(ours, theirs))  # 0 where none falls due
+    return link._replace(finish_pending_s=link.finish_pending_s + other.finish_pending_s, finish_due_s=first_s)
+
+
 def _finishes(at: Transfers, flying: Bools, back_s: Floats, now_s: Floats) -> tuple[Floats, Floats]:
     """Work of the finishes that will fall due if answers come ``back_s`` (less the tail), and when the first does."""
     answer_s = back_s + at.tail_s

@@ -13,8 +13,10 @@ from envs.world import World
 from profiling import profile as profiles
 from profiling.profile import Profile
 from profiling.table import PointTable, above_floor, representative, table_for, undominated
+from profiling.tiers import CLOUD, EDGE, points_of_three
 
 DEVICE, SERVER = "raspberry-pi-4", "x86-2core"
+ONWARD_TRACE = "metro"
 
 
 class ScenarioOptions(TypedDict, total=False):
@@ -23,7 +25,10 @@ class ScenarioOptions(TypedDict, total=False):
     trace: str | Path | Trace | Sequence[Trace]
     profile: str | Path | Profile
     device: str
-    server: str
+    server: str | None
+    tiers: int
+    cloud: str
+    onward_trace: str | Path | Trace | Sequence[Trace]
     objective: Objective
     fps: float
     deadline_ms: float
@@ -40,7 +45,10 @@ def scenario_from(
     trace: str | Path | Trace | Sequence[Trace] = "lte",
     profile: str | Path | Profile = "efficientnet_lite0",
     device: str = DEVICE,
-    server: str = SERVER,
+    server: str | None = None,
+    tiers: int = 2,
+    cloud: str = CLOUD,
+    onward_trace: str | Path | Trace | Sequence[Trace] = ONWARD_TRACE,
     objective: Objective = "accuracy",
     fps: float = 30.0,
     deadline_ms: float = 100.0,
@@ -57,7 +65,11 @@ def scenario_from(
         trace: a file, a folder, a bundled trace's name, or traces.
         profile: a file, a bundled profile's name, or a profile.
         device: label of the machine in the profile that runs heads.
-        server: label of the machine in the profile that runs tails.
+        server: label of the machine in the profile that runs tails, in three tiers the edge server's; None: SERVER, in
+            three tiers EDGE.
+        tiers: 2, or 3 for a cloud behind the edge server.
+        cloud: label of the machine in the profile behind the edge server.
+        onward_trace: like ``trace``, of the link between edge server and cloud.
         objective: "accuracy" or "latency", see `Demand`.
         fps: frames a second.
         deadline_ms: milliseconds after its arrival by which a frame must be answered.
@@ -71,11 +83,13 @@ def scenario_from(
     Raises:
         TraceError, ProfileError, DemandError: one sentence about what was received and expected; also where no
             operating point reaches the accuracy that is asked for.
+        ValueError: another number of tiers.
     """
     asked = tuple(demands) or (
         Demand(objective=objective, fps=fps, deadline_s=deadline_ms / 1e3, min_accuracy=min_accuracy),
     )
-    table = points_of(profile if isinstance(profile, Profile) else profiles.load(profile), device, server)
+    known = profile if isinstance(profile, Profile) else profiles.load(profile)
+    table = points_of(known, device, server or server_of(tiers), cloud if tiers == 3 else None)
     for demand in asked:
         above_floor(table, demand.min_accuracy)
     return Scenario(
@@ -86,11 +100,25 @@ def scenario_from(
         episode_s=episode_s,
         table_spread=table_spread,
         trace_spread=trace_spread,
+        onward=_traces(onward_trace) if tiers == 3 else (),
     )
 
 
-def points_of(profile: Profile, device: str, server: str) -> PointTable:
-    """The operating points worth choosing among, as these two machines run them."""
+def server_of(tiers: int) -> str:
+    """The machine next to the device, if the user names none.
+
+    Raises:
+        ValueError: neither two nor three tiers.
+    """
+    if tiers not in (2, 3):
+        raise ValueError(f"{tiers} tiers received, 2 or 3 expected")
+    return SERVER if tiers == 2 else EDGE
+
+
+def points_of(profile: Profile, device: str, server: str, cloud: str | None = None) -> PointTable:
+    """The operating points worth choosing among, as these two machines run them, or three."""
+    if cloud is not None:
+        return points_of_three(profile, device, server, cloud)
     return representative(undominated(table_for(profile, device, server)))
 
 

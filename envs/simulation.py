@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from envs.link import TraceUplink
 from envs.observation import Observation, Situation, observe
 from envs.pipeline import Frame, Queues, advance, turn_s
+from envs.second_link import SecondLink
 from envs.traces import Trace
-from envs.vocabulary import Bools, Demand, Demands, Floats, Ints, Outcome, Transfers
+from envs.vocabulary import Bools, Demand, Demands, Floats, Ints, Outcome, Transfers, each
 from envs.world import Course, World, draw_course
 from profiling.table import PointTable
 
@@ -25,6 +26,7 @@ class Scenario:
     start. ``table_spread``: log-normal spread by which an episode's device, server and payloads differ from the table,
     so that a policy learns to read the table instead of learning it by heart. ``trace_spread``: the same for the
     bandwidth and round trip of an episode's link, so that a policy learns other links than those at hand.
+    ``onward``: traces of the second link, of which an episode draws one; for tables of three tiers alone.
     """
 
     traces: tuple[Trace, ...]
@@ -34,10 +36,18 @@ class Scenario:
     episode_s: float | None = None
     table_spread: float = 0.0
     trace_spread: float = 0.0
+    onward: tuple[Trace, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.traces or not self.demands:
             raise ValueError("a scenario needs at least one trace and one demand")
+        if bool(self.onward) != (self.tiers == 3):
+            raise ValueError(f"{len(self.onward)} traces of a second link received for a table of {self.tiers} tiers")
+
+    @property
+    def tiers(self) -> int:
+        """Two, or three with a second link."""
+        return self.table.tiers
 
 
 class Simulation:
@@ -56,13 +66,16 @@ class Simulation:
         self._table = _spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
         self.demands = Demands.of(*(scenario.demands[:1] * self.lanes))
         self.frames = np.zeros(self.lanes, dtype=np.int64)
-        self._course = Course(*(np.zeros((self.lanes, 0)) for _ in Course._fields))
+        self._course = Course.none(self.lanes, scenario.tiers)
         self.trace_of = np.zeros(self.lanes, dtype=np.int64)
         self.offset_s = np.zeros(self.lanes)
         self.scale = np.ones(self.lanes) if scenario.trace_spread else None
         self.frame = np.zeros(self.lanes, dtype=np.int64)
-        self.queues = Queues.idle(self.lanes)
+        self.queues = Queues.idle(self.lanes, scenario.tiers)
         self.transfers = Transfers.none(self.lanes, scenario.world.window)
+        self.second = (
+            SecondLink(scenario.onward, scenario.world, self.lanes, scenario.trace_spread) if scenario.onward else None
+        )
         self.slow_down = np.ones(self.lanes)
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
         self._observation: Observation | None = None
@@ -84,13 +97,15 @@ class Simulation:
         longest = max((len(course.rtt_s) for course in drawn), default=0)
         self._widen(longest)
         for lane, course in zip(lanes, drawn, strict=True):
-            for store, values in zip(self._course, course, strict=True):
+            for store, values in _present(self._course, course):
                 store[lane, : len(values)] = values
         self.frame[lanes] = 0
-        for now, idle in zip(self.queues, Queues.idle(len(lanes)), strict=True):
+        for now, idle in _present(self.queues, Queues.idle(len(lanes), self.scenario.tiers)):
             now[lanes] = idle
         for ring, empty in zip(self.transfers, Transfers.none(len(lanes), self.scenario.world.window), strict=True):
             ring[lanes] = empty
+        if self.second is not None:
+            self.second.forget(lanes)
         self.slow_down[lanes] = 1.0
         self.last_point[lanes] = -1
         self._observation = None
@@ -100,7 +115,7 @@ class Simulation:
         lanes = self._all if lanes is None else lanes
         k = np.minimum(self.frame[lanes] + ahead, self.frames[lanes] - 1)
         arrival_s = (self.frame[lanes] + ahead) * self.demands.period_s[lanes]
-        return Frame(arrival_s, *(values[lanes, k] for values in self._course))
+        return Frame(arrival_s, *each(lambda values: values[lanes, k], self._course))
 
     def situation(self) -> Situation:
         """What the devices know now that their frames' turn has come."""
@@ -112,6 +127,7 @@ class Simulation:
             transfers=self.transfers,
             slow_down=self.slow_down,
             last_point=self.last_point,
+            onward=None if self.second is None else self.second.transfers,
         )
 
     def observation(self) -> Observation:
@@ -119,7 +135,13 @@ class Simulation:
         if self._observation is None:
             world = self.scenario.world
             self._observation = observe(
-                self.situation(), self._table, self.demands, world.usual_rtt_s, world.overhead_bytes, world.guard_s
+                self.situation(),
+                self._table,
+                self.demands,
+                world.usual_rtt_s,
+                world.overhead_bytes,
+                world.guard_s,
+                world.usual_onward_rtt_s,
             )
         return self._observation
 
@@ -140,7 +162,10 @@ class Simulation:
             lane=self._all,
             slow_belief=self.slow_down,
             expected_s=expected_s,
+            onward=None if self.second is None else self.second.uplink,
         )
+        if self.second is not None and message.crossing is not None:
+            self.second.remember(message.crossing, frame, *self._foreseen(points))
         begun_s = np.maximum(message.sent_s, before.link_free_s)
         # Timed at the far end, an uplink time holds what this message's one-way delay differs from the usual one.
         timed_s = message.sent_s + message.uplink_s - begun_s + (frame.rtt_s - frame.rtt_base_s)
@@ -162,6 +187,12 @@ class Simulation:
         self._observation = None
         return outcome, self.frame >= self.frames
 
+    def _foreseen(self, points: Ints) -> tuple[Floats, Floats]:
+        """When the devices believe that their frames are ready for the second link, and half the first round trip."""
+        told = self.observation()
+        at_s = told.of_points("onward_at_s")[self._all, points].astype(np.float64)
+        return self.situation().now_s + at_s, 0.5 * told.of("rtt_s").astype(np.float64)
+
     def _draw(self, lane: int) -> Course:
         scenario, rng = self.scenario, self.rngs[lane]
         demand = scenario.demands[int(rng.integers(len(scenario.demands)))]
@@ -179,31 +210,38 @@ class Simulation:
         course = draw_course(
             scenario.world, trace, float(self.offset_s[lane]), int(self.frames[lane]), demand.period_s, rng
         )
-        if self.scale is None:
+        if self.scale is not None:
+            self.scale[lane], rtt = np.exp(scenario.trace_spread * np.array([1.0, RTT_SPREAD]) * rng.standard_normal(2))
+            course = course._replace(rtt_s=rtt * course.rtt_s, rtt_base_s=rtt * course.rtt_base_s)
+        if self.second is None:
             return course
-        self.scale[lane], rtt = np.exp(scenario.trace_spread * np.array([1.0, RTT_SPREAD]) * rng.standard_normal(2))
-        return course._replace(rtt_s=rtt * course.rtt_s, rtt_base_s=rtt * course.rtt_base_s)
+        return self.second.draw(lane, course, demand.period_s, whole, RTT_SPREAD, rng)
 
     def _widen(self, length: int) -> None:
         short = length - self._course.rtt_s.shape[1]
         if short > 0:
             # Transposed in memory: the lanes of one frame lie side by side, and are read together.
-            self._course = Course(*(np.pad(values.T, ((0, short), (0, 0))).T for values in self._course))
+            self._course = each(lambda values: np.pad(values.T, ((0, short), (0, 0))).T, self._course)
 
 
 RTT_SPREAD = 0.4  # round trips differ less from link to link than bandwidths do
 VARIED = {"head_s": 0, "finish_s": 0, "server_s": 1, "bytes_mean": 2}  # columns, and which factor each follows
+VARIED_ONWARD = {"middle_s": 1, "bytes_mean": 2}
+
+
+def _present(now: tuple[Any, ...], new: tuple[Any, ...]) -> list[tuple[Floats, Floats]]:
+    """Columns of both side by side, without the second link's where there is none."""
+    return [(one, other) for one, other in zip(now, new, strict=True) if one is not None]
 
 
 def _spread_out(table: PointTable, lanes: int) -> PointTable:
     """The table with every column repeated a lane, shape ``[B, A]``, writeable, lanes side by side in memory."""
-    columns: dict[str, Any] = {
-        f.name: np.repeat(getattr(table, f.name)[:, None], lanes, axis=1).T for f in fields(table) if f.name != "ids"
-    }
-    return replace(table, **columns)
+    return table.with_columns(lambda column: np.repeat(column[:, None], lanes, axis=1).T, table.ids)
 
 
 def _vary(out: PointTable, table: PointTable, lane: int, spread: float, rng: np.random.Generator) -> None:
     factors: Floats = np.exp(spread * rng.standard_normal(3))
     for name, which in VARIED.items():
         getattr(out, name)[lane] = getattr(table, name) * factors[which]
+    for name, which in VARIED_ONWARD.items() if table.onward is not None else ():
+        getattr(out.onward, name)[lane] = getattr(table.onward, name) * factors[which]

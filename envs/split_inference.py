@@ -21,7 +21,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import registry
 from numpy.typing import NDArray
 
-from envs.observation import POINT_FIELDS, STATE_FIELDS
+from envs.observation import fields_of
 from envs.scenario import ScenarioOptions, scenario_from
 from envs.simulation import Scenario, Simulation
 from envs.vocabulary import DEVICE, MISS, SERVER, Bools, Outcome
@@ -70,7 +70,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
         """Answer one frame by the operating point in row ``action``."""
         outcome, done = self.simulation.step(np.array([action], dtype=np.int64))
         point = self.scenario.table.ids[int(action)]
-        info = {name: values[0].item() for name, values in outcome._asdict().items()}
+        info = {name: values[0].item() for name, values in outcome._asdict().items() if values is not None}
         self._line = _line(int(self.simulation.frame[0]), point, outcome)
         info |= {"point": point, "action_mask": self.action_masks()}
         return self._observation(), float(outcome.utility[0]), False, bool(done[0]), info
@@ -91,7 +91,8 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
 
 def observation_space(table: PointTable) -> spaces.Box:
     """SI values of one flat observation, shape ``[S + F * A]``."""
-    low = [0.0] * len(STATE_FIELDS) + [-LARGEST if f in SIGNED else 0.0 for f in POINT_FIELDS for _ in table.ids]
+    state, points = fields_of(table.tiers)
+    low = [0.0] * len(state) + [-LARGEST if f in SIGNED else 0.0 for f in points for _ in table.ids]
     bounds = np.array(low, dtype=np.float32)
     return spaces.Box(bounds, np.full_like(bounds, LARGEST), dtype=np.float32)
 

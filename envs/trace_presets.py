@@ -65,5 +65,17 @@ UMTS = LinkModel(
     outages_per_hour=60.0,
     outage_mean_s=4.0,
 )
+METRO = LinkModel(
+    name="metro",
+    source="assumed, not fitted: an edge server's access network, 50 Mbit/s in the median, which Scission (Lockhart et "
+    "al., UCC 2020) assumes at all times, a few Mbit/s now and then",
+    step_s=0.5,
+    quantiles_bps=(1e6, 5e6, 25e6, 50e6, 70e6, 90e6, 100e6, 100e6),
+    empty_share=0.0,
+    memory_s=(2.0, 20.0, 60.0),
+    weights=(0.2, 0.4, 0.3, 0.1),
+    outages_per_hour=6.0,
+    outage_mean_s=3.0,
+)
 
-PRESETS = {model.name: model for model in (LTE, LTE_MID, LTE_FAST, NR_5G, UMTS)}
+PRESETS = {model.name: model for model in (LTE, LTE_MID, LTE_FAST, NR_5G, UMTS, METRO)}

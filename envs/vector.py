@@ -70,7 +70,8 @@ class SplitInferenceVector(VectorEnv[Rows, Ints, Any]):
         return self.lanes.simulation.observation().mask
 
     def _infos(self, stepped: Stepped, actions: Ints) -> dict[str, Any]:
-        frame = {**stepped.outcome._asdict(), "point": self._ids[actions]}
+        happened = {name: values for name, values in stepped.outcome._asdict().items() if values is not None}
+        frame = {**happened, "point": self._ids[actions]}
         infos = _told(frame, ~stepped.done)
         infos |= _told({"action_mask": stepped.observation.mask}, np.ones(self.num_envs, dtype=bool))
         if stepped.ended.size:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,13 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Objective = Literal["accuracy", "latency"]
+Columns = TypeVar("Columns", bound=tuple[Any, ...])
+
+
+def each(act: Callable[..., Any], *rows: Columns) -> Columns:
+    """``act`` on every column of named tuples alike; one that is None, as the second link's in two tiers, stays so."""
+    made: Callable[..., Columns] = type(rows[0])
+    return made(*(None if together[0] is None else act(*together) for together in zip(*rows, strict=True)))
 
 
 class DemandError(ValueError):
@@ -86,7 +94,11 @@ SERVER, DEVICE, MISS = 0, 1, 2
 
 
 class Outcome(NamedTuple):
-    """What happened to a frame of each lane, shapes ``[B]``; a miss has accuracy 0 and the deadline as its latency."""
+    """What happened to a frame of each lane, shapes ``[B]``; a miss has accuracy 0 and the deadline as its latency.
+
+    In three tiers ``server_s`` is the wait at the edge server and the answering tier's time, ``middle_s`` what the edge
+    server computed for the cloud, ``onward_s`` from then until the last of ``onward_bytes`` was on the second link.
+    """
 
     answered_by: Ints
     latency_s: Floats
@@ -98,6 +110,9 @@ class Outcome(NamedTuple):
     uplink_s: Floats
     server_s: Floats
     fell_back: Bools
+    middle_s: Floats | None = None
+    onward_s: Floats | None = None
+    onward_bytes: Floats | None = None
 
 
 class Transfers(NamedTuple):

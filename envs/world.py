@@ -50,19 +50,30 @@ class World:
     busy_wait_s: float = 0.015
     mean_calm_s: float = 30.0
     mean_busy_s: float = 5.0
-    """Mean wait at a server that is calm or busy, and how long it stays so, assumed."""
+    """Mean wait at a server that is calm or busy, and how long it stays so, assumed. In three tiers it is the edge
+    server's: the cloud has always a machine free."""
+    onward_rtt_s: float = 0.020
+    """Round trip between edge server and cloud where the trace of the second link gives none: Scission's (Lockhart et
+    al., UCC 2020), which assumes 50 Mbit/s for it too."""
+    onward_rtt_jitter: float = 0.01
+    """Its relative (log-normal) spread: wired, nobody is asked for leave to send; assumed."""
 
     @property
     def usual_rtt_s(self) -> float:
         """What a device believes of a request's round trip before it knows."""
         return self.rtt_s + self.request_s
 
+    @property
+    def usual_onward_rtt_s(self) -> float:
+        """The same of the second link: what goes on is one more request."""
+        return self.onward_rtt_s + self.request_s
+
 
 class Course(NamedTuple):
     """The random course of an episode, drawn before it begins so that every controller meets the same one.
 
     Shapes ``[N]`` for one episode of N frames, ``[B, N]`` for a batch. ``slow_down`` multiplies compute times;
-    ``byte_noise`` is a standard normal, scaled by each point's own spread.
+    ``byte_noise`` is a standard normal, scaled by each point's own spread. The second link's are None in two tiers.
     """
 
     rtt_s: Floats
@@ -70,6 +81,13 @@ class Course(NamedTuple):
     slow_down: Floats
     server_wait_s: Floats
     byte_noise: Floats
+    onward_rtt_s: Floats | None = None
+    onward_rtt_base_s: Floats | None = None
+
+    @classmethod
+    def none(cls, lanes: int, tiers: int = 2) -> Course:
+        """No frames yet, ``[B, 0]``."""
+        return cls(*(np.zeros((lanes, 0)) for _ in range(5 if tiers == 2 else 7)))
 
 
 def draw_course(
@@ -89,6 +107,16 @@ def draw_course(
         server_wait_s=mean_wait * rng.standard_exponential(frames),
         byte_noise=noise[2],
     )
+
+
+def with_onward(
+    course: Course, world: World, trace: Trace, offset_s: float, period_s: float, rng: np.random.Generator
+) -> Course:
+    """The course with the second link's round trips, drawn after all else: what the first link has in store stays."""
+    frames = len(course.rtt_s)
+    base = _rtt_at(trace, offset_s + np.arange(frames, dtype=np.float64) * period_s, world.onward_rtt_s)
+    noise = np.exp(world.onward_rtt_jitter * rng.standard_normal(frames))
+    return course._replace(onward_rtt_s=base * noise + world.request_s, onward_rtt_base_s=base + world.request_s)
 
 
 def _rtt_at(trace: Trace, moments_s: Floats, default_s: float) -> Floats:

@@ -83,6 +83,27 @@ class DeviceTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Two cuts in a row, ids of their points: what the server behind the second is right about, and what it is sent."""
+
+    first: str
+    second: str
+    accuracy: float
+    accuracy_ci95: tuple[float, float]
+    bytes_mean: float
+    bytes_std: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainTable:
+    """Pairs of cuts that were measured, for three tiers."""
+
+    provenance: Provenance
+    chains: tuple[Chain, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """A CNN's operating points with measured accuracy and bytes, and timings of the machines it was timed on."""
 
@@ -92,6 +113,7 @@ class Profile:
     accuracy_provenance: Provenance
     devices: Mapping[str, DeviceTable]
     cnn: Mapping[str, Any] = field(default_factory=dict)
+    chains: ChainTable | None = None
 
     def __post_init__(self) -> None:
         _validate(self)
@@ -136,7 +158,8 @@ def save(profile: Profile, path: Path) -> None:
 
 def to_json(profile: Profile) -> dict[str, Any]:
     """The profile as plain JSON values."""
-    return {"format": FORMAT, "version": VERSION, **asdict(profile)}
+    document = {"format": FORMAT, "version": VERSION, **asdict(profile)}
+    return document if profile.chains is not None else {k: v for k, v in document.items() if k != "chains"}
 
 
 def from_json(document: Any, where: str = "profile") -> Profile:
@@ -153,6 +176,7 @@ def from_json(document: Any, where: str = "profile") -> Profile:
             accuracy_provenance=Provenance(**document["accuracy_provenance"]),
             devices={label: _device(table) for label, table in document["devices"].items()},
             cnn=document.get("cnn", {}),
+            chains=None if document.get("chains") is None else _chains(document["chains"]),
         )
     except KeyError as error:
         raise ProfileError(f"{where}: the key {error} is missing") from error
@@ -172,6 +196,11 @@ def _device(table: Mapping[str, Any]) -> DeviceTable:
     return DeviceTable(provenance=Provenance(**table["provenance"]), timings=timings)
 
 
+def _chains(table: Mapping[str, Any]) -> ChainTable:
+    chains = tuple(Chain(**{**row, "accuracy_ci95": tuple(row["accuracy_ci95"])}) for row in table["chains"])
+    return ChainTable(provenance=Provenance(**table["provenance"]), chains=chains)
+
+
 def _validate(profile: Profile) -> None:
     ids = [p.id for p in profile.points]
     if not ids:
@@ -181,7 +210,11 @@ def _validate(profile: Profile) -> None:
         raise ProfileError(f"profile {profile.name}: operating point {twice!r} appears twice")
     for point in profile.points:
         _validate_point(point, profile.partitions, set(ids))
+    chains = () if profile.chains is None else profile.chains.chains
+    for chain in chains:
+        _validate_chain(chain, set(ids))
     provenances = [profile.accuracy_provenance, *(t.provenance for t in profile.devices.values())]
+    provenances += [] if profile.chains is None else [profile.chains.provenance]
     for kind in (p.kind for p in provenances):
         if kind not in ("measured", "estimated"):
             raise ProfileError(f"provenance {kind!r} received, 'measured' or 'estimated' expected")
@@ -207,6 +240,16 @@ def _validate_point(p: OperatingPoint, partitions: int, ids: set[str]) -> None:
     )
     require((p.bytes_mean > 0) == (p.codec != "none"), f"{p.bytes_mean} bytes do not fit codec {p.codec!r}")
     require(p.fallback is None or p.fallback in ids, f"its fallback {p.fallback!r} is no operating point")
+
+
+def _validate_chain(chain: Chain, ids: set[str]) -> None:
+    name = f"chain {chain.first!r}, {chain.second!r}"
+    if not {chain.first, chain.second} <= ids:
+        raise ProfileError(f"{name}: it names a point that there is not")
+    if not 0.0 <= chain.accuracy <= 1.0:
+        raise ProfileError(f"{name}: accuracy {chain.accuracy} received, 0 to 1 expected")
+    if not (math.isfinite(chain.bytes_mean) and chain.bytes_mean > 0.0 and chain.bytes_std >= 0.0):
+        raise ProfileError(f"{name}: {chain.bytes_mean} bytes received, more than 0 expected")
 
 
 def _validate_timings(label: str, timings: Mapping[str, Timing], ids: Iterable[str]) -> None:

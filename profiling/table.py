@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,33 @@ from profiling.profile import Profile, ProfileError
 
 
 @dataclass(frozen=True, kw_only=True)
+class Onward:
+    """What a second link, from the edge server to the cloud, adds to every point of a table: columns ``[A]``.
+
+    ``partition``: the second cut. P: nothing crosses the second link, the edge server answers (or the device); the
+    first cut again: the edge server passes on what it received; one between: it cuts again, in ``middle_s`` seconds for
+    decoding, the stretch up to there, and encoding. ``sends`` is true where something crosses, ``bytes_mean`` of it,
+    ``relays`` where it is what the edge server received.
+    """
+
+    partition: NDArray[np.int64]
+    channel_ratio: NDArray[np.float64]
+    region_ratio: NDArray[np.float64]
+    bits: NDArray[np.int64]
+    sends: NDArray[np.bool_]
+    relays: NDArray[np.bool_]
+    middle_s: NDArray[np.float64]
+    bytes_mean: NDArray[np.float64]
+    bytes_sigma: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PointTable:
     """A profile seen by one device and one server: the columns that the world and the controllers compute with.
 
     Every array has shape ``[A]``; seconds and bytes. ``local`` is true where nothing crosses the link. ``finish_s`` is
-    infinite and ``finish_accuracy`` 0 where the device cannot finish the frame by itself.
+    infinite and ``finish_accuracy`` 0 where the device cannot finish the frame by itself. ``server_s``: decode and tail
+    at whichever tier answers. ``onward``: the second link's part, None in two tiers.
     """
 
     ids: tuple[str, ...]
@@ -33,16 +56,27 @@ class PointTable:
     bytes_sigma: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     finish_accuracy: NDArray[np.float64]
+    onward: Onward | None = None
 
     @property
     def size(self) -> int:
         """Number of operating points, A."""
         return len(self.ids)
 
+    @property
+    def tiers(self) -> int:
+        """Device and server: 2; device, edge server and cloud: 3."""
+        return 2 if self.onward is None else 3
+
     def take(self, rows: NDArray[np.int64] | list[int]) -> PointTable:
         """The table of these rows alone, in this order."""
-        picked = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "ids"}
-        return PointTable(ids=tuple(self.ids[int(i)] for i in rows), **picked)
+        return self.with_columns(lambda column: column[rows], tuple(self.ids[int(i)] for i in rows))
+
+    def with_columns(self, act: Callable[[NDArray[Any]], NDArray[Any]], ids: tuple[str, ...]) -> PointTable:
+        """The table with ``act`` done to every column, the second link's too."""
+        own = {f.name: act(getattr(self, f.name)) for f in fields(self) if f.name not in ("ids", "onward")}
+        onward = self.onward and Onward(**{f.name: act(getattr(self.onward, f.name)) for f in fields(Onward)})
+        return PointTable(ids=ids, onward=onward, **own)
 
     def row(self, point_id: str) -> int:
         """Row of that operating point."""
@@ -81,9 +115,14 @@ def table_for(profile: Profile, device: str, server: str) -> PointTable:
 def undominated(table: PointTable) -> PointTable:
     """Drop each point that another one beats or equals in device time, bytes, server time and accuracy at once.
 
-    Among points equal in all of these the first stays.
+    In three tiers also in bytes on the second link, and in not using it; server time is then of both servers. Among
+    points equal in all of these the first stays.
     """
-    cost = np.stack([table.head_s, table.bytes_mean, table.server_s, -table.accuracy], axis=1)
+    costs = [table.head_s, table.bytes_mean, table.server_s, -table.accuracy]
+    if (onward := table.onward) is not None:
+        costs[2] = onward.middle_s + table.server_s
+        costs += [onward.sends.astype(np.float64), onward.bytes_mean]
+    cost = np.stack(costs, axis=1)
     as_good = (cost[:, None, :] <= cost[None, :, :]).all(axis=2)  # [i, j]: i is as good as j
     equal = as_good & as_good.T
     before = np.triu(np.ones_like(equal), k=1)  # [i, j]: i is listed before j

@@ -13,7 +13,7 @@ from agents.teacher import hindsight_regret
 from envs.link import ConstantUplink
 from envs.pipeline import Frame, Queues, advance
 from envs.simulation import Simulation
-from envs.vocabulary import Demand, Demands, Floats
+from envs.vocabulary import Demand, Demands, Floats, each
 from tests.agents.small import BUMPY, scenario
 from tests.envs.small import TABLE, WORLD
 
@@ -106,7 +106,7 @@ def test_a_search_over_one_frame_ranks_by_its_utility() -> None:
     _, outcome, _ = advance(
         about.queues.take(np.zeros(3, dtype=np.int64)),
         np.arange(3),
-        Frame(*(column[:1].repeat(3) for column in frame_ahead(0))),
+        each(lambda column: column[:1].repeat(3), frame_ahead(0)),
         table=TABLE,
         demands=about.demands.take(np.zeros(3, dtype=np.int64)),
         world=WORLD,

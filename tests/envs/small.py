@@ -9,7 +9,7 @@ import numpy as np
 
 from envs.link import ConstantUplink
 from envs.pipeline import Frame, Message, Queues, advance
-from envs.vocabulary import Demand, Demands, Outcome
+from envs.vocabulary import Demand, Demands, Floats, Outcome
 from envs.world import World
 from profiling.table import PointTable
 
@@ -73,5 +73,10 @@ def queued(**times: float) -> Queues:
 
 
 def values(row: Any) -> dict[str, float]:
-    """A named tuple of ``[1]`` arrays as plain numbers."""
-    return {name: column[0].item() for name, column in row._asdict().items()}
+    """A named tuple of ``[1]`` arrays as plain numbers, without what two tiers lack."""
+    return {name: column[0].item() for name, column in row._asdict().items() if column is not None}
+
+
+def stacked(row: Any) -> Floats:
+    """The columns of a named tuple as one array, without what two tiers lack."""
+    return np.stack([column for column in row if column is not None])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from envs.link import NEVER_S, ConstantUplink
-from envs.pipeline import Frame, Queues, advance, turn_s
-from envs.vocabulary import DEVICE, MISS, SERVER, Demand, DemandError, Demands
-from tests.envs.small import CUT, IDLE, IMAGE, LOCAL, TABLE, WORLD, play, queued, values
+from envs.pipeline import Frame, advance, turn_s
+from envs.vocabulary import DEVICE, MISS, SERVER, Demand, DemandError, Demands, each
+from tests.envs.small import CUT, IDLE, IMAGE, LOCAL, TABLE, WORLD, play, queued, stacked, values
 
 # Deadline 100 ms, guard 5 ms, finish 30 ms: the device begins to finish a cut frame 65 ms after it arrived.
 # what happens: (point, settings, outcome, queues afterwards)
@@ -296,7 +296,7 @@ def test_lanes_do_not_mix() -> None:
     """A batch of different cases gives what each gives alone."""
     points, rates = np.array([IMAGE, CUT, LOCAL, CUT]), np.array([2e5, 1e4, 1e5, 0.0])
     free = np.array([0.0, 0.05, 0.03, 0.01])
-    batch = Queues(*(np.repeat(column, 4) for column in IDLE))._replace(device_free_s=free)
+    batch = each(lambda column: np.repeat(column, 4), IDLE)._replace(device_free_s=free)
     ones = np.ones(4)
     frame = Frame(0 * ones, 0.04 * ones, 0.04 * ones, ones, 0 * ones, 0 * ones)
     together = advance(
@@ -312,7 +312,7 @@ def test_lanes_do_not_mix() -> None:
     for lane in range(4):
         alone = play(int(points[lane]), rate=rates[lane], queues=queued(device_free_s=free[lane]))
         for ours, theirs in zip(together, alone, strict=True):
-            for one, other in zip(ours, theirs, strict=True):
+            for one, other in zip(stacked(ours), stacked(theirs), strict=True):
                 assert one[lane] == other[0]
 
 

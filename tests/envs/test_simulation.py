@@ -13,6 +13,7 @@ from envs.traces import Trace, TraceError
 from envs.vocabulary import MISS, SERVER, Demand, DemandError, Floats
 from envs.world import World, draw_course
 from profiling.profile import ProfileError
+from tests.envs.small import stacked
 from tests.profiles import DEVICE, synthetic_profile
 from tests.profiles import SERVER as SERVER_LABEL
 
@@ -28,7 +29,7 @@ def simulation(seed: int = 0, lanes: int = 2, **about: object) -> Simulation:
 
 def courses(played: Simulation) -> list[Floats]:
     """What chance had in store, frame by frame."""
-    return [np.stack(played.frame_at(k)) for k in range(int(played.frames.max()))]
+    return [stacked(played.frame_at(k)) for k in range(int(played.frames.max()))]
 
 
 def test_every_controller_meets_the_same_chance() -> None:
@@ -36,7 +37,7 @@ def test_every_controller_meets_the_same_chance() -> None:
     seen: list[list[Floats]] = [[], []]
     for k in range(89):
         for played, point, rows in zip((idle, busy), (9, k % 10), seen, strict=True):
-            rows.append(np.stack(played.frame_at()))
+            rows.append(stacked(played.frame_at()))
             played.step(np.full(2, point))
     np.testing.assert_array_equal(*seen)
 
@@ -45,9 +46,9 @@ def test_same_seed_same_numbers_and_another_seed_others() -> None:
     ours, same, other = simulation(seed=3), simulation(seed=3), simulation(seed=4)
     for k in range(60):
         first, second, third = (played.step(np.full(2, k % 7))[0] for played in (ours, same, other))
-        np.testing.assert_array_equal(np.stack(first), np.stack(second))
+        np.testing.assert_array_equal(stacked(first), stacked(second))
         np.testing.assert_array_equal(ours.observation().flat(), same.observation().flat())
-    assert (np.stack(first) != np.stack(third)).any()
+    assert (stacked(first) != stacked(third)).any()
 
 
 def test_a_lane_draws_the_same_whatever_its_neighbours() -> None:

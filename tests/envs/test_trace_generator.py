@@ -40,6 +40,12 @@ def test_bundled_trace_is_made_again_byte_for_byte(tmp_path: Path) -> None:
     assert (tmp_path / "two.csv").read_bytes() != (BUNDLED / "lte.csv").read_bytes()
 
 
+def test_bundled_second_link_is_made_again_byte_for_byte(tmp_path: Path) -> None:
+    out = tmp_path / "metro.csv"
+    assert main(["--preset", "metro", "--seed", "1", "--duration", "600", "--out", str(out)]) == 0
+    assert out.read_bytes() == (BUNDLED / "metro.csv").read_bytes()
+
+
 def test_file_header_holds_seed_and_every_parameter() -> None:
     head = [line for line in (BUNDLED / "lte.csv").read_text().splitlines() if line.startswith("#")]
     assert any("--preset lte --seed 1 --duration 1200" in line for line in head)
