@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from envs.observation import POINT_FIELDS, STATE_FIELDS, Observation
+from envs.observation import Observation, fields_of
 from envs.vocabulary import Demand, DemandError, Ints
 from profiling import profile as profiles
 from profiling.profile import Profile
 from profiling.table import PointTable, table_for
+from profiling.tiers import three_tiers
 
 FORMAT = "tidesplit-bundle"
 VERSION = 1
@@ -71,13 +72,13 @@ def load(folder: Path) -> Bundle:
     """Read a bundle. Raises BundleError in one sentence where anything is missing, altered or foreign."""
     manifest = read_manifest(folder)
     verify(folder, manifest)
-    for key, fields in (("state_fields", STATE_FIELDS), ("point_fields", POINT_FIELDS)):
-        if tuple(manifest[key]) != fields:
+    fields = fields_of(3 if "cloud" in manifest else 2)
+    for key, expected in (("state_fields", fields.state), ("point_fields", fields.points)):
+        if tuple(manifest[key]) != expected:
             raise BundleError(f"{folder / MANIFEST}: {key} differ from this version's; train the policy anew")
     try:
         profile = profiles.load(folder / PROFILE)
-        whole = table_for(profile, manifest["device"], manifest["server"])
-        table = whole.take([whole.row(point) for point in manifest["points"]])
+        table = _table(profile, manifest)
         demand = Demand(**manifest["demand"])
     except (profiles.ProfileError, DemandError, TypeError) as error:
         raise BundleError(f"{folder}: {error}") from error
@@ -86,6 +87,14 @@ def load(folder: Path) -> Bundle:
     except Exception as error:  # ONNX Runtime's errors have no public class of their own
         raise BundleError(f"{folder / POLICY}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
     return Bundle(policy, manifest, profile, table, demand)
+
+
+def _table(profile: Profile, manifest: Mapping[str, Any]) -> PointTable:
+    """The points that the policy chooses among, in its order."""
+    if "cloud" in manifest:
+        return three_tiers(profile, manifest["device"], manifest["server"], manifest["cloud"], manifest["points"])
+    whole = table_for(profile, manifest["device"], manifest["server"])
+    return whole.take([whole.row(point) for point in manifest["points"]])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from agents.bundle import FORMAT, MANIFEST, POLICY, PROFILE, VERSION, sha256
 from agents.policy import PointPolicy
-from envs.observation import POINT_FIELDS, STATE_FIELDS
 from envs.vocabulary import Demand
 from profiling import profile as profiles
 from profiling.profile import Profile
@@ -42,7 +41,7 @@ class _Actor(nn.Module):
 def write_onnx(policy: PointPolicy, path: Path) -> None:
     """The actor as ONNX: ``state`` ``[B, S]`` and ``points`` ``[B, F, A]`` in SI units to ``logits`` ``[B, A]``."""
     axes = {"state": {0: "B"}, "points": {0: "B", 2: "A"}, "logits": {0: "B", 1: "A"}}
-    example = (torch.ones(2, len(STATE_FIELDS)), torch.ones(2, len(POINT_FIELDS), 3))
+    example = (torch.ones(2, len(policy.fields.state)), torch.ones(2, len(policy.fields.points), 3))
     with warnings.catch_warnings():
         # The exporter that is to replace this one needs a further package and is no better for a net of two layers.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -67,10 +66,14 @@ def write_bundle(
     device: str,
     server: str,
     demand: Demand,
+    cloud: str | None = None,
     config: Mapping[str, Any],
     also: Sequence[str] = (),
 ) -> None:
-    """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``; ``also`` lists files in ``folder`` already."""
+    """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``; ``also`` lists files in ``folder`` already.
+
+    ``cloud``: in three tiers, the machine behind the edge server ``server``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(policy, folder / POLICY)
     profiles.save(profile, folder / PROFILE)
@@ -81,9 +84,10 @@ def write_bundle(
         "demand": asdict(demand),
         "device": device,
         "server": server,
+        **({} if cloud is None else {"cloud": cloud}),
         "points": list(table.ids),
-        "state_fields": list(STATE_FIELDS),
-        "point_fields": list(POINT_FIELDS),
+        "state_fields": list(policy.fields.state),
+        "point_fields": list(policy.fields.points),
         "normaliser": normaliser(policy),
         "profile": {"name": profile.name, "sha256": profile.sha256()},
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},

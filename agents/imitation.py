@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agents.policy import PointPolicy, greedy
 from agents.teacher import hindsight_regret
-from envs.observation import POINT_FIELDS, STATE_FIELDS
+from envs.observation import TWO_TIERS, Fields
 from envs.simulation import Simulation
 from envs.vocabulary import Bools, Ints
 
@@ -69,7 +69,7 @@ def imitate(
         fresh = collect(None if number == 0 else policy, simulation, config, rng)
         labels = fresh if labels is None else labels + fresh
         if number == 0:
-            state, points = split(labels.flat)
+            state, points = split(labels.flat, policy.fields)
             policy.features.fit(state, points)
         last = number == config.rounds - 1
         share = number / max(config.rounds - 1, 1)
@@ -103,10 +103,10 @@ def collect(
     return Labels(*(torch.from_numpy(np.concatenate(part)) for part in (flats, masks, regrets)))
 
 
-def split(flat: Tensor) -> tuple[Tensor, Tensor]:
+def split(flat: Tensor, fields: Fields = TWO_TIERS) -> tuple[Tensor, Tensor]:
     """Raw state ``[N, S]`` and points ``[N, F, A]`` of flat observations."""
-    width = len(STATE_FIELDS)
-    return flat[:, :width], flat[:, width:].reshape(len(flat), len(POINT_FIELDS), -1)
+    width = len(fields.state)
+    return flat[:, :width], flat[:, width:].reshape(len(flat), len(fields.points), -1)
 
 
 def _explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:
@@ -125,7 +125,7 @@ def _fit(
     rng: np.random.Generator,
 ) -> float:
     """Minimise expected regret less ``warmth`` times the entropy; returns the last epoch's expected regret."""
-    state, points = policy.features(*split(labels.flat))
+    state, points = policy.features(*split(labels.flat, policy.fields))
     regret = torch.where(labels.mask, labels.regret, torch.zeros(()))
     total = 0.0
     for _ in range(epochs):

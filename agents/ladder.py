@@ -14,6 +14,7 @@ from agents.evaluation import Entrant
 from agents.seeds import Jmdc, cnnpc, mean_rate
 from envs.simulation import Scenario, Simulation
 from envs.vocabulary import Bools, Floats
+from profiling.table import PointTable
 
 BLIND = (
     "best static point",
@@ -57,7 +58,7 @@ def tuned_rules(scenario: Scenario, tuning: Tuning) -> dict[str, Entrant]:
     rules: dict[str, Entrant] = {
         "best static point": _static("best static point", worth, np.ones(table.size, dtype=bool)),
         "device only": _static("device only", worth, table.local),
-        "image offload": _static("image offload", worth, table.partition == 0),
+        "image offload": _static("image offload", worth, whole_images(table)),
         "partition only": Blind(Lookup(name="partition only", candidates=uncompressed(table), quickest=True)),
         "look-up, naive": Blind(Lookup(name="look-up, naive")),
     }
@@ -92,6 +93,12 @@ def _static(name: str, worth: Floats, among: Bools) -> Entrant:
     return Blind(Static(name, int(np.argmax(np.where(allowed, worth, -np.inf)))))
 
 
+def whole_images(table: PointTable) -> Bools:
+    """Points that send the picture to where the whole CNN then runs, ``[A]``."""
+    images = np.asarray(table.partition == 0)
+    return images if table.onward is None else images & (table.onward.middle_s == 0.0)
+
+
 @dataclass(frozen=True)
 class Blind:
     """An entrant that is told nothing beyond its observation."""
@@ -105,14 +112,17 @@ class Blind:
 
 @dataclass(frozen=True)
 class Informed:
-    """An MPC that is told the true bandwidth of the moment."""
+    """An MPC that is told the true bandwidth of the moment, of both links where there are two."""
 
     mpc: Mpc
 
     def __call__(self, simulation: Simulation) -> Controller:
         """The MPC, bound to the simulation's true links."""
-        lanes = np.arange(simulation.lanes)
-        return replace(self.mpc, true_rate=lambda: simulation.uplink.rate_at(lanes, simulation.situation().now_s))
+        lanes, second = np.arange(simulation.lanes), simulation.second
+        told = replace(self.mpc, true_rate=lambda: simulation.uplink.rate_at(lanes, simulation.situation().now_s))
+        if second is None:
+            return told
+        return replace(told, true_onward_rate=lambda: second.uplink.rate_at(lanes, simulation.situation().now_s))
 
 
 def _lookups() -> Iterable[Lookup]:
@@ -126,11 +136,19 @@ def _papers(score: Callable[[Entrant], float], scenario: Scenario) -> dict[str, 
     """Published methods, told the mean bandwidth of the training traces."""
     table, world, demand = scenario.table, scenario.world, scenario.demands[0]
     usual = mean_rate(scenario.traces)
-    jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rate=usual, min_accuracy=demand.min_accuracy)
+    onward = mean_rate(scenario.onward) if scenario.onward else np.inf
+    jmdc = Jmdc(
+        name="JMDC",
+        table=table,
+        world=world,
+        usual_rate=usual,
+        min_accuracy=demand.min_accuracy,
+        usual_onward_rate=onward,
+    )
     bandit = LinUcb(name="LinUCB", usual_rate=usual)
     return {
         "JMDC": Blind(by_knob(lambda c: score(Blind(c)), jmdc, JMDC_GRID)),
-        "CNNPC": Blind(cnnpc(table, world, demand, usual)),
+        "CNNPC": Blind(cnnpc(table, world, demand, usual, onward)),
         "LinUCB": by_knob(score, bandit, LINUCB_GRID),
     }
 

@@ -12,9 +12,9 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
-from agents.hindsight import COLUMNS
+from agents.hindsight import columns_of
 from agents.scorer import Critic, Features, Scorer
-from envs.observation import POINT_FIELDS, STATE_FIELDS
+from envs.observation import fields_of
 
 
 class PointPolicy(MaskableActorCriticPolicy):
@@ -31,35 +31,37 @@ class PointPolicy(MaskableActorCriticPolicy):
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         hidden: int = 48,
+        tiers: int = 2,
         **kwargs: Any,
     ) -> None:
-        self.hidden = hidden
+        self.hidden, self.tiers, self.fields = hidden, tiers, fields_of(tiers)
         super().__init__(observation_space, action_space, lr_schedule, net_arch=[], ortho_init=False, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.features, self.actor, self.critic = Features(), Scorer(self.hidden), Critic(2 * self.hidden, COLUMNS)
+        self.features, self.actor = Features(self.fields), Scorer(self.hidden, self.fields)
+        self.critic = Critic(2 * self.hidden, columns_of(self.tiers), self.fields)
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1.0), eps=1e-5)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()
         del parameters["net_arch"], parameters["ortho_init"]
-        return {**parameters, "hidden": self.hidden}
+        return {**parameters, "hidden": self.hidden, "tiers": self.tiers}
 
     def read(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Normalised state ``[B, S]`` and points ``[B, A, F]`` of flat observations."""
         assert isinstance(obs, Tensor)
         assert isinstance(self.action_space, spaces.Discrete)
-        end = len(STATE_FIELDS) + len(POINT_FIELDS) * int(self.action_space.n)
-        state, rest = obs[:, : len(STATE_FIELDS)], obs[:, len(STATE_FIELDS) : end]
-        normalised: tuple[Tensor, Tensor] = self.features(state, rest.reshape(len(obs), len(POINT_FIELDS), -1))
+        begin, end = len(self.fields.state), self.fields.width(int(self.action_space.n))
+        state, rest = obs[:, :begin], obs[:, begin:end]
+        normalised: tuple[Tensor, Tensor] = self.features(state, rest.reshape(len(obs), len(self.fields.points), -1))
         return normalised
 
     def told(self, obs: PyTorchObs) -> Tensor:
         """Hindsight columns ``[B, COLUMNS]`` of flat observations."""
         assert isinstance(obs, Tensor)
         assert isinstance(self.action_space, spaces.Discrete)
-        end = len(STATE_FIELDS) + len(POINT_FIELDS) * int(self.action_space.n)
-        return obs[:, end:] if obs.shape[1] > end else obs.new_zeros(len(obs), COLUMNS)
+        end = self.fields.width(int(self.action_space.n))
+        return obs[:, end:] if obs.shape[1] > end else obs.new_zeros(len(obs), columns_of(self.tiers))
 
     def freeze_actor(self, frozen: bool) -> None:
         """Keep the actor as it is while the critic learns."""

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from envs.observation import POINT_FIELDS, STATE_FIELDS
+from envs.observation import THREE_TIERS, TWO_TIERS, Fields
 
 # How each column is brought to a common scale before it is standardised: rates and sizes by their logarithm, durations
 # by their ratio to the deadline (so that one policy reads every deadline alike), the rest as it is.
 LOGARITHMIC = {"goodput", "goodput_last", "goodput_low", "payload", "in_flight_bytes"}
-DURATIONS = {name for name in (*STATE_FIELDS, *POINT_FIELDS) if name.endswith("_s")} - {"deadline_s"}
+LOGARITHMIC |= {f"onward_{name}" for name in LOGARITHMIC}
+DURATIONS = {name for group in THREE_TIERS for name in group if name.endswith("_s")} - {"deadline_s"}
 FINE = 0.05  # of the deadline: durations far below it are told apart by their size, those above by their logarithm
 CLIP = 8.0  # standard deviations; what lies beyond is as good as infinite
 
@@ -62,19 +63,20 @@ class Normaliser(nn.Module):
 class Features(nn.Module):
     """Normalised state ``[B, S]`` and points ``[B, A, F]`` out of raw state ``[B, S]`` and points ``[B, F, A]``."""
 
-    def __init__(self) -> None:
+    def __init__(self, fields: Fields = TWO_TIERS) -> None:
         super().__init__()
-        self.state = Normaliser(STATE_FIELDS)
-        self.points = Normaliser(POINT_FIELDS)
+        self.fields = fields
+        self.state = Normaliser(fields.state)
+        self.points = Normaliser(fields.points)
 
     def forward(self, state: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Both column groups, normalised."""
-        deadline_s = state[:, [STATE_FIELDS.index("deadline_s")]]
+        deadline_s = state[:, [self.fields.state.index("deadline_s")]]
         return self.state(state, deadline_s), self.points(points, deadline_s[:, :, None]).transpose(1, 2)
 
     def fit(self, state: Tensor, points: Tensor) -> None:
         """Take mean and spread from a sample of observations."""
-        deadline_s = state[:, [STATE_FIELDS.index("deadline_s")]]
+        deadline_s = state[:, [self.fields.state.index("deadline_s")]]
         self.state.fit(state, deadline_s)
         self.points.fit(points, deadline_s[:, :, None])
 
@@ -82,10 +84,10 @@ class Features(nn.Module):
 class Scorer(nn.Module):
     """Encodes each point beside the state, then lets it look at the best of all others (max pooling, DeepSets)."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, fields: Fields = TWO_TIERS) -> None:
         super().__init__()
-        self.of_state = nn.Linear(len(STATE_FIELDS), hidden)
-        self.of_point = nn.Linear(len(POINT_FIELDS), hidden, bias=False)
+        self.of_state = nn.Linear(len(fields.state), hidden)
+        self.of_point = nn.Linear(len(fields.points), hidden, bias=False)
         self.own = nn.Linear(hidden, hidden)
         self.others = nn.Linear(hidden, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
@@ -104,10 +106,10 @@ class Critic(nn.Module):
     ``told`` further columns ``[B, told]`` come with the state.
     """
 
-    def __init__(self, hidden: int, told: int) -> None:
+    def __init__(self, hidden: int, told: int, fields: Fields = TWO_TIERS) -> None:
         super().__init__()
         self.value = nn.Sequential(
-            nn.Linear(len(STATE_FIELDS) + 3 * len(POINT_FIELDS) + told, hidden),
+            nn.Linear(len(fields.state) + 3 * len(fields.points) + told, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
