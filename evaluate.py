@@ -54,8 +54,16 @@ def run(options: argparse.Namespace, console: Console) -> None:
     demand = demanded(bundle.demand, options)
     above_floor(bundle.table, demand.min_accuracy)
     traces = unambiguous([trace for spec in options.trace for trace in load_traces(spec)], options.seconds)
-    judge_on = Scenario(traces=tuple(traces), demands=(demand,), table=bundle.table)
-    tune_on = replace(judge_on, traces=tuple(load_traces(options.tune_on or bundle.manifest["config"]["trace"])))
+    config = bundle.manifest["config"]
+    onward: tuple[Trace, ...] = ()
+    if bundle.table.tiers == 3:
+        onward = tuple(load_traces(options.onward_trace or config["onward_trace"]))
+    elif options.onward_trace:
+        raise UsageError("--onward-trace is of three tiers, and the policy was trained for two (train.py --tiers 3)")
+    judge_on = Scenario(traces=tuple(traces), demands=(demand,), table=bundle.table, onward=onward)
+    tune_on = replace(judge_on, traces=tuple(load_traces(options.tune_on or config["trace"])))
+    if onward:
+        tune_on = replace(tune_on, onward=tuple(load_traces(config["onward_trace"])))
     seeds = range(options.seed, options.seed + options.seeds)
     with contest.workers() as pool, bars(console) as progress:
         ticks = ticker(progress)
@@ -146,6 +154,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder that train.py wrote")
     parser.add_argument("--trace", nargs="+", required=True, metavar="T", help="files, folders or bundled names")
+    parser.add_argument(
+        "--onward-trace", metavar="T", help="three tiers: the second link (default: the policy's own; see train.py)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, and a plot beside it")
     parser.add_argument("--tune-on", metavar="T", help="traces to tune the rules on (default: the policy's own)")
     parser.add_argument("--thorough", action="store_true", help="tune the rules on finer grids, twice over")

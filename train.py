@@ -30,12 +30,13 @@ from agents.evaluation import Entrant, mean_row
 from agents.export import write_bundle
 from agents.ladder import POLICY
 from agents.monitor import CHECK_SEED, Learner, Monitor
-from envs.scenario import scenario_from
+from envs.scenario import scenario_from, server_of
 from envs.simulation import Scenario
 from envs.traces import Trace, TraceError, load_traces
 from envs.vocabulary import Demand, DemandError
 from profiling import profile as profiles
 from profiling.profile import Profile, ProfileError
+from profiling.tiers import estimated
 
 SHORTEST_HOLDOUT_S = 5.0
 MANY_TRACES = 5
@@ -51,7 +52,17 @@ class Config:
         default="efficientnet_lite0", metadata={"help": "profile: a file or the name of a bundled one"}
     )
     device: str = field(default="raspberry-pi-4", metadata={"help": "machine in the profile that runs the heads"})
-    server: str = field(default="x86-2core", metadata={"help": "machine in the profile that runs the tails"})
+    server: str | None = field(
+        default=None,
+        metadata={"help": "machine that runs the tails (default: x86-2core; with --tiers 3 the edge server, i5-2500)"},
+    )
+    tiers: int = field(
+        default=2, metadata={"help": "2, or 3 for an edge server between device and cloud", "choices": (2, 3)}
+    )
+    cloud: str = field(default="x86-2core", metadata={"help": "with --tiers 3: machine that answers behind the server"})
+    onward_trace: str = field(
+        default="metro.csv", metadata={"help": "with --tiers 3: the link from edge server to cloud, like --trace"}
+    )
     objective: str = field(
         default="accuracy",
         metadata={
@@ -94,6 +105,11 @@ class Config:
             min_accuracy=self.min_accuracy,
         )
 
+    @property
+    def machines(self) -> tuple[str, str, str | None]:
+        """Device, server, and in three tiers the cloud."""
+        return self.device, self.server or server_of(self.tiers), self.cloud if self.tiers == 3 else None
+
 
 class UsageError(ValueError):
     """Options that do not fit together, in one sentence."""
@@ -124,13 +140,20 @@ def run(config: Config, console: Console) -> None:
     begun = time.perf_counter()
     profile = profiles.load(config.profile)
     seen, unseen = held_out(load_traces(config.trace), config.holdout, config.holdout_s)
-    train_on = scenario(config, profile, seen)
-    judge_on = scenario(config, profile, unseen or [t.slice(0.0, min(t.duration_s, config.holdout_s)) for t in seen])
+    further, kept_back = held_out(load_traces(config.onward_trace), config.holdout, config.holdout_s)
+    train_on = scenario(config, profile, seen, further)
+    judged = unseen or [t.slice(0.0, min(t.duration_s, config.holdout_s)) for t in seen]
+    judge_on = scenario(config, profile, judged, kept_back or further)
     out = folder(config)
     console.print(
-        f"{len(train_on.table.ids)} operating points of {profile.name} on {config.device} and {config.server}, "
+        f"{len(train_on.table.ids)} operating points of {profile.name} on {', '.join(filter(None, config.machines))}, "
         f"{len(seen)} trace{'s' * (len(seen) > 1)}; everything below is [bold]simulated[/bold]. Writing {out}"
     )
+    if guessed := estimated(profile, train_on.table.ids):
+        console.print(
+            f"[yellow]The accuracy of {len(guessed)} points is estimated: cut twice, and that pair was not measured "
+            "(python -m profiling chain).[/yellow]"
+        )
     if not unseen:
         console.print(
             "[yellow]The trace is too short to keep a part of it back: the table is of training time.[/yellow]"
@@ -204,14 +227,16 @@ def learn(
 
 def save_policy(config: Config, model: MaskablePPO, profile: Profile, train_on: Scenario, out: Path) -> None:
     """The bundle, and SB3's own file beside it."""
+    device, server, cloud = config.machines
     model.save(out / "sb3_policy.zip", exclude=["env", "logger", "lr_schedule", "clip_range", "learning_rate"])
     write_bundle(
         out,
         training.policy_of(model),
         profile=profile,
         table=train_on.table,
-        device=config.device,
-        server=config.server,
+        device=device,
+        server=server,
+        cloud=cloud,
         demand=config.demand,
         config=plain(config),
     )
@@ -258,10 +283,17 @@ def finish(
     logger.close()
 
 
-def scenario(config: Config, profile: Profile, traces: list[Trace]) -> Scenario:
+def scenario(config: Config, profile: Profile, traces: list[Trace], onward: list[Trace]) -> Scenario:
     """Traces, profile and demand of the options, put together."""
     built = scenario_from(
-        trace=traces, profile=profile, device=config.device, server=config.server, demands=[config.demand]
+        trace=traces,
+        profile=profile,
+        device=config.device,
+        server=config.server,
+        tiers=config.tiers,
+        cloud=config.cloud,
+        onward_trace=onward,
+        demands=[config.demand],
     )
     return replace(built, table_spread=config.table_spread, trace_spread=config.trace_spread)
 

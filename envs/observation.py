@@ -154,6 +154,7 @@ def observe(
 def _of_second(link: LinkBelief, now_s: Floats) -> dict[str, Floats]:
     """The state's columns of the second link."""
     told = {f"onward_{name}": values for name, values in link._asdict().items()}
+    told["onward_since_sent_s"] = np.maximum(link.since_sent_s, 0.0)  # it may be on its way to the link still
     return {**told, "onward_queue_s": np.clip(link.free_s - now_s, 0.0, UNKNOWN_AGE_S)}
 
 

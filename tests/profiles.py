@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from profiling.profile import Codec, DeviceTable, OperatingPoint, Profile, Provenance, Timing
 
-DEVICE, SERVER = "raspberry-pi-4", "x86-2core"
+DEVICE, SERVER, CLOUD = "raspberry-pi-4", "x86-2core", "cloud"
 INVENTED = Provenance(kind="estimated", source="invented for tests")
 
 # id: partition, channels, regions, bits, codec, accuracy, bytes, head s on the device, tail s on the server, finish s
@@ -55,3 +55,13 @@ def synthetic_profile() -> Profile:
             SERVER: DeviceTable(provenance=INVENTED, timings=on_server),
         },
     )
+
+
+def three_tier_profile() -> Profile:
+    """The same with a cloud that is 2.5 times as fast as the server, which becomes the edge server."""
+    profile = synthetic_profile()
+    timings = {
+        name: Timing(head_s=0.0, encode_s=0.0, decode_s=0.0, tail_s=t.tail_s / 2.5, finish_s=0.0)
+        for name, t in profile.devices[SERVER].timings.items()
+    }
+    return profile.with_device(CLOUD, DeviceTable(provenance=INVENTED, timings=timings))

@@ -23,6 +23,7 @@ from envs.simulation import Scenario
 from envs.split_inference import ENV_ID, SplitInference
 from envs.traces import Trace
 from envs.vocabulary import Demand
+from tests.envs.three import three_tiers
 from tests.profiles import synthetic_profile
 
 LANES, SEED, STEPS = 7, 11, 100
@@ -32,11 +33,13 @@ def waves(name: str, mbps: list[float]) -> Trace:
     return Trace(name, np.arange(len(mbps)) * 0.1, 0.1 * len(mbps), np.array(mbps) * 1e6)
 
 
-@pytest.fixture(params=["one demand", "drawn demands and tables"])
+@pytest.fixture(params=["one demand", "drawn demands and tables", "three tiers"])
 def scenario(request: pytest.FixtureRequest) -> Scenario:
     traces = [waves("up and down", [1, 2, 4, 8, 4, 0, 0, 1]), waves("outage", [3.0] * 5 + [0.0] * 9)]
     if request.param == "one demand":
         return scenario_from(trace=traces, profile=synthetic_profile(), episode_s=0.9)
+    if request.param == "three tiers":
+        return three_tiers(trace=traces, episode_s=0.9, table_spread=0.2, trace_spread=0.5)
     demands = [Demand(), Demand(fps=10, deadline_s=0.2), Demand(objective="latency", fps=20, min_accuracy=0.86)]
     return scenario_from(trace=traces, profile=synthetic_profile(), demands=demands, episode_s=0.9, table_spread=0.2)
 

@@ -9,10 +9,14 @@ import numpy as np
 
 from envs.link import ConstantUplink
 from envs.pipeline import Frame, Message, Queues, advance
+from envs.scenario import ScenarioOptions, scenario_from
+from envs.simulation import Scenario
+from envs.traces import Trace
 from envs.vocabulary import Demand, Demands, Outcome
 from envs.world import World
 from profiling.table import Onward, PointTable
 from tests.envs import small
+from tests.profiles import CLOUD, SERVER, three_tier_profile
 
 IMAGE, IMAGE_ON, IMAGE_CUT, CUT, CUT_ON, CUT_CUT, LOCAL = range(7)
 AGAIN = [False, False, True, False, False, True, False]
@@ -71,6 +75,17 @@ def play(
         onward=ConstantUplink(np.array([onward_rate])),
         **{name: np.array([value]) for name, value in beliefs.items()},
     )
+
+
+def three_tiers(**options: Any) -> Scenario:
+    """Episodes of three tiers, over a second link that comes and goes, with any argument of `scenario_from`."""
+    mbps = np.array([2.0, 8.0, 0.5, 0.0, 4.0])
+    second = Trace("second", np.arange(5) * 0.11, 0.55, mbps * 1e6)
+    about: ScenarioOptions = {
+        "profile": three_tier_profile(), "tiers": 3, "server": SERVER, "cloud": CLOUD, "onward_trace": second,
+        **options,  # type: ignore[typeddict-item]
+    }  # fmt: skip
+    return scenario_from(**about)
 
 
 def queued(**times: Any) -> Queues:
