@@ -2,6 +2,7 @@
 
 python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
 python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
+python -m profiling chain --profile NAME --images DIR --json OUT       accuracy of two cuts in a row, for three tiers
 python -m profiling report --profile NAME [--plot FILE]                what the profile shows
 python -m profiling switching --profile NAME                           cost of changing the operating point
 """
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,13 @@ import torch
 from profiling import profile as profiles
 from profiling.accuracy import measure_accuracy
 from profiling.assemble import assemble, profile_path
+from profiling.chain import assumption, chain_table, measure_chains
 from profiling.clock import machine_facts
 from profiling.flagship import load_trained
 from profiling.latency import measure_latency
 from profiling.report import plot, report
 from profiling.switching import time_switching
+from profiling.tiers import worth_measuring
 
 
 def _accuracy(options: argparse.Namespace) -> None:
@@ -48,6 +52,24 @@ def _accuracy(options: argparse.Namespace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         profiles.save(made, path)
         print(f"profile written to {path}")
+
+
+def _chains(options: argparse.Namespace) -> None:
+    out, path = Path(options.json), Path(options.file) if options.file else profile_path(options.profile)
+    profile = profiles.load(path)
+    weights = Path(options.weights) if options.weights else None
+    pairs = [(one, two) for one, _, two in (pair.partition(">") for pair in options.pairs.split(",") if pair)]
+    chains = measure_chains(
+        options.profile, Path(options.images), pairs or worth_measuring(profile), options.limit,
+        out.with_suffix(".partial.jsonl"), options.jobs, weights,
+    )  # fmt: skip
+    out.write_text(json.dumps([asdict(chain) for chain in chains], indent=1) + "\n", encoding="utf-8")
+    print(f"{len(chains)} pairs of cuts on {chains[0].n} pictures written to {out}; {assumption(profile, chains)}")
+    if options.write_profile:
+        facts = machine_facts(options.jobs)
+        table = chain_table(options.profile, chains, f"{facts['cpu']}, {facts['cores']} cores")
+        profiles.save(replace(profile, chains=table), path)
+        print(f"pairs written to {path}")
 
 
 def _latency(options: argparse.Namespace) -> None:
@@ -92,6 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     accuracy.add_argument("--write-profile", action="store_true", help="make these rows the profile's table")
     accuracy.add_argument("--dataset", default="Caltech-101 test", help="name of the pictures, for the profile")
     accuracy.set_defaults(run=_accuracy)
+    chain = verbs.add_parser("chain", help="accuracy of two cuts in a row, on a folder of pictures")
+    chain.add_argument("--profile", required=True, help="name of the CNN")
+    chain.add_argument("--images", required=True, help="folder with one folder of pictures a class")
+    chain.add_argument("--pairs", default="", help="ONE>TWO,... ids of points (default: those worth measuring)")
+    chain.add_argument("--limit", type=int, default=400, help="pictures, of a fixed shuffle, 0: all (default: 400)")
+    chain.add_argument("--json", required=True, help="file of pairs to write; finished work is kept beside it")
+    chain.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    chain.add_argument("--file", default="", help="profile file (default: the bundled one)")
+    chain.add_argument("--weights", default="", help="other weights file (default: the bundled one)")
+    chain.add_argument("--write-profile", action="store_true", help="keep these pairs in the profile")
+    chain.set_defaults(run=_chains)
     latency = verbs.add_parser("latency", help="time every operating point on this machine")
     latency.add_argument("--profile", required=True, help="name of the CNN")
     latency.add_argument("--device", required=True, help="label of this machine in the profile")

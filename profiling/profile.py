@@ -84,12 +84,16 @@ class DeviceTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """Two cuts in a row, ids of their points: what the server behind the second is right about, and what it is sent."""
+    """Two cuts in a row, ids of their points: what the server behind the second is right about, and what it is sent.
+
+    ``lost``: how much less that is than behind the first cut alone, on the same pictures.
+    """
 
     first: str
     second: str
     accuracy: float
     accuracy_ci95: tuple[float, float]
+    lost: float
     bytes_mean: float
     bytes_std: float
     n: int
@@ -246,8 +250,8 @@ def _validate_chain(chain: Chain, ids: set[str]) -> None:
     name = f"chain {chain.first!r}, {chain.second!r}"
     if not {chain.first, chain.second} <= ids:
         raise ProfileError(f"{name}: it names a point that there is not")
-    if not 0.0 <= chain.accuracy <= 1.0:
-        raise ProfileError(f"{name}: accuracy {chain.accuracy} received, 0 to 1 expected")
+    if not (0.0 <= chain.accuracy <= 1.0 and -1.0 <= chain.lost <= 1.0):
+        raise ProfileError(f"{name}: accuracy {chain.accuracy} and {chain.lost} of it lost received, 0 to 1 expected")
     if not (math.isfinite(chain.bytes_mean) and chain.bytes_mean > 0.0 and chain.bytes_std >= 0.0):
         raise ProfileError(f"{name}: {chain.bytes_mean} bytes received, more than 0 expected")
 

@@ -130,16 +130,23 @@ def undominated(table: PointTable) -> PointTable:
     return table.take(np.flatnonzero(~beaten))
 
 
-def representative(table: PointTable, head_step: float = 1.5, bytes_step: float = 2.0) -> PointTable:
+def representative(
+    table: PointTable,
+    head_step: float = 1.5,
+    bytes_step: float = 2.0,
+    instead_of_head: NDArray[np.float64] | None = None,
+) -> PointTable:
     """Keep the points that are the most accurate within some budget of device time and bytes.
 
     The budgets form a geometric grid with these steps, so points that differ by less stand for each other and a choice
     among hundreds becomes one among dozens. Ties go to less device time, then to fewer bytes. Finer grids serve nobody:
     with steps of 1.25 and 1.5 searches and policies did worse on training traces, lost among points that are as good.
+    ``instead_of_head`` ``[A]``: another cost than device time.
     """
-    order = np.lexsort((table.bytes_mean, table.head_s, -table.accuracy))
-    ordered = table.take(order)
-    fits_head = ordered.head_s[None, :] <= _grid(ordered.head_s, head_step)[:, None]  # [H, A]
+    cost = table.head_s if instead_of_head is None else instead_of_head
+    order = np.lexsort((table.bytes_mean, cost, -table.accuracy))
+    ordered, cost = table.take(order), cost[order]
+    fits_head = cost[None, :] <= _grid(cost, head_step)[:, None]  # [H, A]
     fits_bytes = ordered.bytes_mean[None, :] <= _grid(ordered.bytes_mean, bytes_step)[:, None]  # [Y, A]
     fits = fits_head[:, None, :] & fits_bytes[None, :, :]
     best = np.argmax(fits, axis=2)[fits.any(axis=2)]

@@ -5,7 +5,8 @@ edge server, ``p0-jpeg-q75>cloud`` is passed on to the cloud as it is, and with 
 edge server runs the CNN up to partition 3 and the cloud the rest.
 
 What a second cut costs in accuracy: as measured where the profile has the pair (`python -m profiling chain`), else the
-drops of both cuts add up, as CNNPC (Yang et al., TPDS 2022) assumes; `estimated` tells which.
+drops of both cuts add up, as CNNPC (Yang et al., TPDS 2022) assumes; `estimated` tells which. Where any pairs were
+measured no others are offered.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ PI = "raspberry-pi-4"
 PI_OVER_EDGE = 4.43
 """How many times slower a Pi 4 runs a CNN than the edge server of Scission (Lockhart et al., UCC 2020), a Core i5-2500:
 its 18 nets, as in `profiling.raspberry_pi`."""
-HEAD_STEP, BYTES_STEP = 1.6, 2.5  # of points that go on to the cloud: coarser, or there would be hundreds
+HEAD_STEP, BYTES_STEP = 1.6, 2.5  # of points that are passed on to the cloud: coarser, or there would be hundreds
+LINKS_STEP, MEASURED_STEP = 3.0, 2.0  # of points that are cut twice: budgets of bytes on either link
 
 
 def names(profile: Profile, second_ratios: Sequence[float] | None = (1.0,)) -> list[str]:
-    """Every point of three tiers. The edge server cuts at ``second_ratios`` alone (None: any): ours runs whole nets."""
+    """Every point of three tiers; of those cut twice the measured ones, if any were.
+
+    The edge server cuts at ``second_ratios`` alone (None: any): ours runs whole nets.
+    """
     crossing = [p for p in profile.points if p.codec != "none"]
     again = [
         f"{p.id}>{q.id}"
@@ -37,6 +42,8 @@ def names(profile: Profile, second_ratios: Sequence[float] | None = (1.0,)) -> l
         for q in crossing
         if q.partition > p.partition and (second_ratios is None or q.channel_ratio in second_ratios)
     ]
+    if profile.chains is not None:
+        again = [f"{c.first}>{c.second}" for c in profile.chains.chains]
     return [*(p.id for p in profile.points), *(f"{p.id}>{RELAY}" for p in crossing), *again]
 
 
@@ -74,25 +81,42 @@ def three_tiers(profile: Profile, device: str, edge: str, cloud: str, ids: Seque
         accuracy=np.where(again, np.clip(added, 0.0, 1.0), near.accuracy[first]),
         onward=onward,
     )
-    return _as_measured(profile, table)
+    return _as_measured(profile, table, near.accuracy[first])
 
 
 def points_of_three(profile: Profile, device: str, edge: str, cloud: str) -> PointTable:
-    """The points of three tiers worth choosing among, a few dozens."""
-    known = with_edge_server(profile, edge)
-    firsts = set(representative(undominated(table_for(known, device, edge))).ids)
-    table = undominated(
-        three_tiers(profile, device, edge, cloud, [i for i in names(profile) if i.split(">")[0] in firsts])
-    )
+    """The points of three tiers worth choosing among, some dozens: those of two tiers, and coarser what goes on."""
+    table = _promising(profile, device, edge, cloud)
     assert table.onward is not None
     sends, relays = table.onward.sends, table.onward.relays
     kept = [table.take(np.flatnonzero(~sends))]
-    kept += [
-        representative(table.take(np.flatnonzero(which)), HEAD_STEP, BYTES_STEP)
-        for which in (relays, sends & ~relays)
-        if which.any()
-    ]
+    if relays.any():
+        kept.append(representative(table.take(np.flatnonzero(relays)), HEAD_STEP, BYTES_STEP))
+    kept.append(cut_twice(table, LINKS_STEP))
     return table.take([table.row(name) for part in kept for name in part.ids])
+
+
+def cut_twice(table: PointTable, step: float) -> PointTable:
+    """The most accurate of the points that are cut twice within some budget of bytes on either link."""
+    assert table.onward is not None
+    rows = np.flatnonzero(table.onward.sends & ~table.onward.relays)
+    twice = table.take(rows)
+    return representative(twice, step, step, table.onward.bytes_mean[rows]) if rows.size else twice
+
+
+def worth_measuring(profile: Profile, device: str = PI, edge: str = EDGE, cloud: str = CLOUD) -> list[tuple[str, str]]:
+    """Pairs of points that may be worth choosing if drops add up: two dozens."""
+    assumed = replace(profile, chains=None)
+    ids = cut_twice(_promising(assumed, device, edge, cloud), MEASURED_STEP).ids
+    return [(one, two) for one, _, two in (name.partition(">") for name in ids)]
+
+
+def _promising(profile: Profile, device: str, edge: str, cloud: str) -> PointTable:
+    """Undominated points whose first cut is worth choosing in two tiers."""
+    known = with_edge_server(profile, edge)
+    firsts = set(representative(undominated(table_for(known, device, edge))).ids)
+    ids = [name for name in names(profile) if name.partition(">")[0] in firsts]
+    return undominated(three_tiers(profile, device, edge, cloud, ids))
 
 
 def estimated(profile: Profile, ids: Sequence[str]) -> list[str]:
@@ -137,7 +161,7 @@ def _uncut(table: PointTable) -> float:
     return float(table.accuracy[among[np.argmax(table.channel_ratio[among])]])
 
 
-def _as_measured(profile: Profile, table: PointTable) -> PointTable:
+def _as_measured(profile: Profile, table: PointTable, accuracy_of_first: NDArray[np.float64]) -> PointTable:
     """The table with accuracy and second payload of the pairs that were measured."""
     if profile.chains is None or table.onward is None:
         return table
@@ -147,6 +171,6 @@ def _as_measured(profile: Profile, table: PointTable) -> PointTable:
     for chain in profile.chains.chains:
         at = row.get(f"{chain.first}>{chain.second}")
         if at is not None:
-            accuracy[at] = chain.accuracy
+            accuracy[at] = min(max(accuracy_of_first[at] - chain.lost, 0.0), 1.0)
             mean[at], sigma[at] = chain.bytes_mean, chain.bytes_std / chain.bytes_mean
     return replace(table, accuracy=accuracy, onward=replace(table.onward, bytes_mean=mean, bytes_sigma=sigma))
