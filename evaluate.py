@@ -75,7 +75,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         found = gathered([future for seed in seeds for future in bounds[seed]], ticks, "clairvoyant")
         by_seed = [found[i : i + len(traces)] for i in range(0, len(found), len(traces))]
         results = contest.contest(ladder.in_order(entrants), judge_on, by_seed, seeds, ticks, pool)
-    show(results, demand, options, console)
+    show(results, judge_on, options, console)
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -98,14 +98,15 @@ def gathered(futures: Sequence[Future[float]], ticks: contest.Progress, name: st
     return found
 
 
-def show(results: Sequence[contest.Result], demand: Demand, options: argparse.Namespace, console: Console) -> None:
+def show(results: Sequence[contest.Result], judged: Scenario, options: argparse.Namespace, console: Console) -> None:
     """Table on the terminal, rows as JSON, plot."""
+    demand = judged.demands[0]
     rows = [row for result in results for row in result.rows]
     bounds = {t: float(np.mean([r.bounds[t] for r in results])) for t in results[0].bounds}
     kind = "right answers" if demand.objective == "accuracy" else "speed"
     title = (
         f"{len(bounds)} trace{'s' * (len(bounds) > 1)}, {len(results)} seed{'s' * (len(results) > 1)}, "
-        f"{demand.fps:g} fps, {demand.deadline_s * 1e3:g} ms, for {kind}; simulated"
+        f"{demand.fps:g} fps, {demand.deadline_s * 1e3:g} ms, for {kind}, {judged.tiers} tiers; simulated"
     )
     console.print(report.ladder_table(rows, bounds, title))
     found = intervals.standings(results, RIVAL, np.random.default_rng(options.seed))
@@ -117,6 +118,7 @@ def show(results: Sequence[contest.Result], demand: Demand, options: argparse.Na
             rows,
             bounds=bounds,
             kind="simulated",
+            tiers=judged.tiers,
             seeds=len(results),
             rival=RIVAL,
             standings=intervals.as_json(found),

@@ -140,7 +140,8 @@ def run(config: Config, console: Console) -> None:
     begun = time.perf_counter()
     profile = profiles.load(config.profile)
     seen, unseen = held_out(load_traces(config.trace), config.holdout, config.holdout_s)
-    further, kept_back = held_out(load_traces(config.onward_trace), config.holdout, config.holdout_s)
+    second = load_traces(config.onward_trace) if config.tiers == 3 else []
+    further, kept_back = held_out(second, config.holdout, config.holdout_s)
     train_on = scenario(config, profile, seen, further)
     judged = unseen or [t.slice(0.0, min(t.duration_s, config.holdout_s)) for t in seen]
     judge_on = scenario(config, profile, judged, kept_back or further)

@@ -95,6 +95,8 @@ def run(options: argparse.Namespace) -> None:
     if options.frames is not None and options.frames < 1:
         raise EdgeError(f"--frames {options.frames} received, 1 or more expected")
     bundle = bundles.load(options.bundle)
+    if bundle.table.tiers == 3:
+        raise EdgeError(f"{options.bundle}: a policy for three tiers received, the device's loop decides for two")
     demand = demanded(bundle.demand, options)
     table = paced(bundle, options.pace)
     cnn = for_bundle(options.bundle, lambda name, _: print(f"exporting {name} ...", file=sys.stderr, flush=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from profiling.profile import Codec, DeviceTable, OperatingPoint, Profile, Provenance, Timing
+from dataclasses import replace
+
+from profiling.profile import Chain, ChainTable, Codec, DeviceTable, OperatingPoint, Profile, Provenance, Timing
 
 DEVICE, SERVER, CLOUD = "raspberry-pi-4", "x86-2core", "cloud"
 INVENTED = Provenance(kind="estimated", source="invented for tests")
@@ -58,10 +60,19 @@ def synthetic_profile() -> Profile:
 
 
 def three_tier_profile() -> Profile:
-    """The same with a cloud that is 2.5 times as fast as the server, which becomes the edge server."""
+    """The same with a cloud 2.5 times as fast as the server, which becomes the edge server, and two pairs of cuts."""
     profile = synthetic_profile()
     timings = {
         name: Timing(head_s=0.0, encode_s=0.0, decode_s=0.0, tail_s=t.tail_s / 2.5, finish_s=0.0)
         for name, t in profile.devices[SERVER].timings.items()
     }
-    return profile.with_device(CLOUD, DeviceTable(provenance=INVENTED, timings=timings))
+    pairs = [("jpeg95", "cut2-w100-b2", 0.03, 160.0), ("cut1-w100-b4", "cut2-w100-b2", 0.05, 140.0)]
+    chains = tuple(
+        Chain(
+            first=first, second=second, accuracy=0.85, accuracy_ci95=(0.84, 0.86), lost=lost, bytes_mean=size,
+            bytes_std=0.1 * size, n=1000,
+        )
+        for first, second, lost, size in pairs
+    )  # fmt: skip
+    measured = replace(profile, chains=ChainTable(provenance=INVENTED, chains=chains))
+    return measured.with_device(CLOUD, DeviceTable(provenance=INVENTED, timings=timings))

@@ -21,7 +21,7 @@ from envs.scenario import scenario_from
 from envs.traces import load_traces
 from envs.vocabulary import Demand
 from profiling.profile import Profile
-from tests.profiles import DEVICE, SERVER, synthetic_profile
+from tests.profiles import CLOUD, DEVICE, SERVER, synthetic_profile, three_tier_profile
 
 ROOT = Path(evaluate.__file__).parent
 FEW = ("jpeg50", "cut1-w50-b4", "device-w50", "device-w25")
@@ -160,3 +160,45 @@ def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture
         evaluate.main(words)
     assert caught.value.code == 2
     assert "usage: evaluate.py" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `out`, with a cloud behind the edge server."""
+    folder = tmp_path_factory.mktemp("three")
+    demand = Demand(fps=5.0, deadline_s=0.15)
+    profile = three_tier_profile()
+    scenario = scenario_from(
+        trace="lte", profile=profile, tiers=3, server=SERVER, cloud=CLOUD, onward_trace="metro", demands=[demand]
+    )
+    some = [scenario.table.row(i) for i in ("jpeg95", "jpeg95>cloud", "jpeg95>cut2-w100-b2", "device-w50")]
+    few = replace(scenario, table=scenario.table.take(some))
+    write_bundle(
+        folder,
+        policy_of(new_model(few, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))),
+        profile=profile,
+        table=few.table,
+        device=DEVICE,
+        server=SERVER,
+        cloud=CLOUD,
+        demand=demand,
+        config={"trace": "lte", "onward_trace": "metro"},
+    )
+    return folder
+
+
+def test_three_tiers_over_the_policys_own_second_link_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
+    bounds = []
+    for number, words in enumerate([[], ["--onward-trace", str(uplinks / "slow.csv")]]):
+        results = tmp_path / f"{number}.json"
+        asked = [str(three), "--trace", str(uplinks / "swift.csv"), "--tune-on", str(uplinks), "--json", str(results)]
+        assert evaluate.main([*asked, *words]) == 0
+        document = json.loads(results.read_text())
+        assert document["tiers"] == 3
+        assert [row["controller"] for row in document["rows"]] == CONTROLLERS
+        bounds.append(document["bounds"]["swift"])
+        assert all(row["utility"] <= bounds[-1] + 1e-9 for row in document["rows"])
+
+
+def test_a_second_link_is_of_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(out), "--trace", "lte", "--onward-trace", "metro"], r"--onward-trace is of three tiers", capsys)

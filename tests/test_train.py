@@ -285,3 +285,24 @@ def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     for option in ("--trace", "--objective", "--min-accuracy", "--deadline-ms", "--fps", "--seed", "--resume", "--out"):
         assert option in told
+
+
+@pytest.mark.parametrize(
+    ("words", "machines"),
+    [
+        ([], ("raspberry-pi-4", "x86-2core", None)),
+        (["--tiers", "3"], ("raspberry-pi-4", "i5-2500", "x86-2core")),
+        (["--tiers", "3", "--server", "a", "--cloud", "b"], ("raspberry-pi-4", "a", "b")),
+    ],
+)
+def test_machines_of_two_tiers_and_of_three(words: list[str], machines: tuple[str, str, str | None]) -> None:
+    assert train.parse(train.Config, "", words).machines == machines
+
+
+def test_a_scenario_of_three_tiers(tmp_path: Path) -> None:
+    config = train.parse(train.Config, "", ["--tiers", "3", "--trace-spread", "0.5"])
+    links = [Trace(name, np.zeros(1), 10.0, np.array([2e6])) for name in ("first", "second")]
+    made = train.scenario(config, synthetic_profile(), links[:1], links[1:])
+    assert ([t.name for t in made.traces], [t.name for t in made.onward]) == (["first"], ["second"])
+    assert (made.tiers, made.trace_spread) == (3, 0.5)
+    assert train.check_episodes(made).onward == made.onward

@@ -35,7 +35,7 @@ PAIR = Chain(
 
 def profile(decode_s: float = 0.0, encode_s: float = 0.0) -> Profile:
     """The tests' own, with the edge server's codec taking its time."""
-    made = three_tier_profile()
+    made = replace(three_tier_profile(), chains=None)
     edge = {name: replace(t, decode_s=decode_s, encode_s=encode_s) for name, t in made.devices[SERVER].timings.items()}
     return made.with_device(SERVER, DeviceTable(provenance=INVENTED, timings=edge))
 
@@ -75,11 +75,11 @@ def test_columns_by_hand() -> None:
 
 
 def test_names() -> None:
-    every = names(three_tier_profile(), second_ratios=None)
+    every = names(profile(), second_ratios=None)
     # ten points; seven cross, and are passed on; pictures and first cuts before the later ones
     assert len(every) == 10 + 7 + 2 * (3 + 2) + 3 * 2
     assert "jpeg50>cut1-w50-b4" in every
-    assert "jpeg50>cut1-w50-b4" not in names(three_tier_profile())
+    assert "jpeg50>cut1-w50-b4" not in names(profile())
 
 
 def test_measured_pairs_stand_before_the_assumption() -> None:
@@ -99,12 +99,18 @@ def test_which_accuracies_are_estimated() -> None:
 
 
 def test_points_worth_choosing() -> None:
+    """Every kind; behind a first cut the assumption that drops add up is not trusted, and only measured pairs are."""
     table = points_of_three(profile(), DEVICE, SERVER, CLOUD)
     assert table.onward is not None
     kinds = np.array([table.onward.sends, table.onward.relays, table.local]).sum(axis=1)
     assert (kinds > 0).all()
     assert len(set(table.ids)) == table.size
     assert set(undominated(table).ids) == set(table.ids)
+    twice = table.onward.sends & ~table.onward.relays
+    assert twice.any()
+    assert (table.partition[twice] == 0).all()
+    with_pairs = points_of_three(three_tier_profile(), DEVICE, SERVER, CLOUD)
+    assert [i for i in with_pairs.ids if ">cut" in i] == ["jpeg95>cut2-w100-b2", "cut1-w100-b4>cut2-w100-b2"]
 
 
 def test_an_edge_server_that_another_point_makes_needless_is_not_offered() -> None:
