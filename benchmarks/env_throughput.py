@@ -89,7 +89,7 @@ def dummy(scenario: Scenario, lanes: int) -> DummyVecEnv:
 def measure(make: Callable[..., Any], what: str, args: argparse.Namespace, lanes: int, processes: int) -> Row:
     """Run one configuration in ``processes`` processes at the same time and add up their frames."""
     try:
-        scenario = scenario_from(trace=args.trace, profile=args.profile, episode_s=EPISODE_S)
+        scenario = scenario_from(trace=args.trace, profile=args.profile, tiers=args.tiers, episode_s=EPISODE_S)
     except (TraceError, ProfileError) as error:
         sys.exit(f"env_throughput: {error}")
     work = (make, scenario, lanes, args.seconds, args.rounds)
@@ -120,7 +120,7 @@ def _one(work: tuple[Callable[..., Any], Scenario, int, float, int]) -> list[tup
 def training_speed(args: argparse.Namespace) -> Row:
     """PPO as train.py runs it, after imitation: frames collected and learned from, a second."""
     torch.set_num_threads(args.processes)
-    scenario = scenario_from(trace=args.trace, profile=args.profile)
+    scenario = scenario_from(trace=args.trace, profile=args.profile, tiers=args.tiers)
     recipe = training.Recipe()
     model = training.new_model(scenario, recipe)
     frames = recipe.ppo.lanes * recipe.ppo.rollout
@@ -145,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", default="lte", help="a trace file, folder, or bundled name (default: lte)")
     parser.add_argument("--profile", default="efficientnet_lite0", help="a profile file or bundled name")
+    parser.add_argument("--tiers", type=int, choices=(2, 3), default=2, help="with an edge server between (default: 2)")
     parser.add_argument("--lanes", type=int, default=1024, help="lanes of the batched environment (default: 1024)")
     parser.add_argument("--processes", type=int, default=2, help="processes of the second row (default: 2)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a round (default: 5)")

@@ -10,6 +10,7 @@ from stable_baselines3.common.env_checker import check_env
 from envs.multi_discrete import KNOBS, MultiDiscretePoints
 from envs.split_inference import SplitInference
 from envs.traces import Trace
+from tests.envs.three import three_tiers
 from tests.profiles import synthetic_profile
 
 STEADY = Trace("steady", np.zeros(1), 1.0, np.array([2e6]))
@@ -83,3 +84,17 @@ def test_sb3_check_passes(view: MultiDiscretePoints) -> None:
 def test_other_environments_are_refused() -> None:
     with pytest.raises(TypeError, match="got an environment of type CartPoleEnv, expected SplitInference"):
         MultiDiscretePoints(gymnasium.make("CartPole-v1"))
+
+
+def test_three_tiers_have_the_second_links_knobs_too() -> None:
+    env = MultiDiscretePoints(SplitInference(scenario=three_tiers()))
+    table = env.unwrapped.scenario.table  # type: ignore[attr-defined]
+    assert len(env.levels) == 8
+    for row, name in enumerate(table.ids):
+        assert env.action(env.combination(row)) == row, name
+    # The second cut of one point behind the first of another that has none: the partitions count for most.
+    wanted = env.combination(table.row("jpeg50")).copy()
+    wanted[4:] = env.combination(table.row("jpeg95>cut2-w100-b2"))[4:]
+    assert table.ids[env.action(wanted)] == "jpeg95>cut2-w100-b2"
+    env.reset(seed=0)
+    assert env.action_masks().shape == (sum(map(len, env.levels)),)
