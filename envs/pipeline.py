@@ -119,7 +119,8 @@ def advance(
     server_s = np.where(offloads, at("server_s") + frame.server_wait_s, 0.0)
     answered = message.answered_s + server_s
     crossing = None
-    if further is not None and onward is not None:
+    if further is not None:
+        assert onward is not None, "a table of three tiers goes with a second link"
         crossing = _pass_on(queues, offloads, start, message, further, frame, world, onward, lane)
         answered = answered + crossing.detour_s
 
