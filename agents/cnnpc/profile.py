@@ -33,6 +33,7 @@ HOP_BPS = 20e6
 RAW, WHOLE = "raw", "end"
 UNTROUBLED = World(
     rtt_s=CONSTANT_MS / 1e3,  # CNNPC gives no reason for its constant
+    request_s=0.0,
     rtt_jitter=0.0,
     overhead_bytes=0.0,
     initial_window_bytes=float("inf"),

@@ -105,7 +105,7 @@ def test_the_bound_is_tight_where_nothing_is_merged(monkeypatch: pytest.MonkeyPa
 
 def test_a_wide_second_link_is_worth_having() -> None:
     """The edge server is a second slower than the cloud: with the cloud in reach the bound is that of the cloud."""
-    asked = three_tiers(trace=WIDE, onward_trace=WIDE, fps=10.0)
+    asked = three_tiers(trace=WIDE, onward_trace=WIDE, fps=10.0, world=replace(World(), request_s=0.0))
     slow = replace(asked.table, server_s=asked.table.server_s + np.where(asked.table.onward.sends, 0.0, 1.0))  # type: ignore[union-attr]
     out_of_reach = replace(asked, table=slow, onward=(DEAD,))
     in_reach = replace(asked, table=slow)
@@ -115,7 +115,7 @@ def test_a_wide_second_link_is_worth_having() -> None:
 
 def test_static_latency_is_the_sum_of_the_tables() -> None:
     """100 kB/s and 200 kB/s, round trips of 40 and 10 ms: `tests.envs.test_hop` has the same frames by the pipeline."""
-    world = replace(World(), rtt_s=0.040, onward_rtt_s=0.010)
+    world = replace(World(), rtt_s=0.040, request_s=0.0, onward_rtt_s=0.010)
     expected = [0.110, 0.125, 0.1195, 0.080, 0.089, 0.0925, 0.050]
     np.testing.assert_allclose(static_latency(TABLE, world, 1e5, 2e5), expected)
 
@@ -133,7 +133,7 @@ def test_static_latency_is_the_sum_of_the_tables() -> None:
     ],
 )
 def test_cnnpc_and_jmdc_choose_among_two_cuts_too(demand: Demand, rates: tuple[float, float], best: str) -> None:
-    world = replace(World(), rtt_s=0.040, onward_rtt_s=0.010)
+    world = replace(World(), rtt_s=0.040, request_s=0.0, onward_rtt_s=0.010)
     latency = static_latency(TABLE, world, *rates)
     chosen = cnnpc(TABLE, world, demand, *rates).row
     fits = (latency <= demand.deadline_s) & (demand.min_accuracy <= TABLE.accuracy)
@@ -147,7 +147,7 @@ def test_cnnpc_and_jmdc_choose_among_two_cuts_too(demand: Demand, rates: tuple[f
 def test_jmdc_is_told_of_the_second_link() -> None:
     """Where the second link turns slow, it stops sending over it."""
     links = {"trace": steps("wide", [50.0] * 40), "onward_trace": steps("turns slow", [50.0] * 20 + [0.01] * 20)}
-    asked = three_tiers(**links, deadline_ms=150.0)
+    asked = three_tiers(**links, deadline_ms=150.0, world=replace(World(), request_s=0.0))
     slow = replace(asked.table, server_s=asked.table.server_s + np.where(asked.table.onward.sends, 0.0, 0.2))  # type: ignore[union-attr]
     asked = replace(asked, table=slow)
     jmdc = Jmdc(name="JMDC", table=slow, world=asked.world, usual_rate=1e6, usual_onward_rate=1e6)
@@ -164,7 +164,7 @@ def test_the_bandit_adds_what_lies_beyond_the_edge_server() -> None:
     added = beyond_s(told)[0]
     table, onward = simulation.table, simulation.table.onward
     assert onward is not None
-    takes = onward.middle_s + (onward.bytes_mean + 150.0) / 125_000.0 + 0.020 + table.server_s
+    takes = onward.middle_s + (onward.bytes_mean + 150.0) / 125_000.0 + World().usual_onward_rtt_s + table.server_s
     np.testing.assert_allclose(added, np.where(onward.sends, takes, 0.0), atol=1e-6)
 
 

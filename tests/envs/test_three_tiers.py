@@ -22,7 +22,13 @@ from tests.profiles import CLOUD, SERVER, synthetic_profile, three_tier_profile
 
 USUAL_ONWARD_RTT = 0.015
 QUIET = World(
-    rtt_jitter=0.0, onward_rtt_jitter=0.0, compute_jitter=0.0, mean_cool_s=1e9, calm_wait_s=0.0, busy_wait_s=0
+    request_s=0.0,
+    rtt_jitter=0.0,
+    onward_rtt_jitter=0.0,
+    compute_jitter=0.0,
+    mean_cool_s=1e9,
+    calm_wait_s=0.0,
+    busy_wait_s=0,
 )
 
 

@@ -22,7 +22,7 @@ def profile(tmp_path: Path) -> str:
 
 
 def test_processes_are_added_up(profile: str) -> None:
-    args = argparse.Namespace(trace="lte", profile=profile, seconds=0.05, rounds=2)
+    args = argparse.Namespace(trace="lte", profile=profile, tiers=2, seconds=0.05, rounds=2)
     row = env_throughput.measure(env_throughput.batched, "batched", args, lanes=16, processes=2)
     assert (row.processes, row.lanes, row.points, len(row.rounds)) == (2, 16, 10, 2)
     assert row.frames_per_s > 0.0
