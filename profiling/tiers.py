@@ -27,8 +27,8 @@ PI = "raspberry-pi-4"
 PI_OVER_EDGE = 4.43
 """How many times slower a Pi 4 runs a CNN than the edge server of Scission (Lockhart et al., UCC 2020), a Core i5-2500:
 its 18 nets, as in `profiling.raspberry_pi`."""
-HEAD_STEP, BYTES_STEP = 1.6, 2.5  # of points that are passed on to the cloud: coarser, or there would be hundreds
-LINKS_STEP, MEASURED_STEP = 3.0, 2.0  # of points that are cut twice: budgets of bytes on either link
+HEAD_STEP, BYTES_STEP = 2.5, 4.0  # of points that are passed on to the cloud: coarser, or there would be too many
+LINKS_STEP, MEASURED_STEP = 4.0, 2.0  # of points that are cut twice: budgets of bytes on either link
 
 
 def names(profile: Profile, second_ratios: Sequence[float] | None = (1.0,)) -> list[str]:
@@ -119,7 +119,8 @@ def _promising(profile: Profile, device: str, edge: str, cloud: str) -> PointTab
     """Undominated points whose first cut is worth choosing in two tiers."""
     known = with_edge_server(profile, edge)
     firsts = set(representative(undominated(table_for(known, device, edge))).ids)
-    ids = [name for name in names(profile) if name.partition(">")[0] in firsts]
+    pairs = set() if profile.chains is None else {f"{c.first}>{c.second}" for c in profile.chains.chains}
+    ids = [name for name in names(profile) if name in pairs or name.partition(">")[0] in firsts]
     return undominated(three_tiers(profile, device, edge, cloud, ids))
 
 
