@@ -107,19 +107,23 @@ def _extend(
     everything = np.ones(len(rows), dtype=bool)
     finished, fell = after(everything, table, beliefs[0], never)
     believed, fell_too = after(fell, table, beliefs[1], never)
+    # Too late to finish by the truth, yet begun by a device that believes itself faster than it is.
+    hopeful = ~fell & (beliefs[1] < beliefs[0])
+    besides, begun = after(hopeful, table, beliefs[1], never)
+    extra = _rows(besides, begun[hopeful])
     if simulation.demands.for_latency[lane]:
         left_be, left = after(fell, unfinished, beliefs[0], never)
     else:  # the device lets a finish be when the answer is about to come in time, and only then that is worth something
         left_be, left = after(fell, table, beliefs[0], None)
     both = _better(_rows(finished, fell), believed, (fell_too & fell)[fell])
     if simulation.demands.for_latency[lane]:
-        return _together(_rows(finished, ~fell), both, left_be, labels)
+        return _together(_rows(finished, ~fell), extra, both, left_be, labels)
     free = ~left[fell]
     merged = Labels(
         each(lambda one, other: np.where(free, one, other), left_be.queues, both.queues),
         np.maximum(left_be.value, both.value),
     )
-    return _together(_rows(finished, ~fell), merged, labels)
+    return _together(_rows(finished, ~fell), extra, merged, labels)
 
 
 def _better(ours: Labels, others: Labels, where: Bools) -> Labels:
