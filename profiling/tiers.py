@@ -31,21 +31,13 @@ HEAD_STEP, BYTES_STEP = 2.5, 4.0  # of points that are passed on to the cloud: c
 LINKS_STEP, MEASURED_STEP = 4.0, 2.0  # of points that are cut twice: budgets of bytes on either link
 
 
-def names(profile: Profile, second_ratios: Sequence[float] | None = (1.0,)) -> list[str]:
-    """Every point of three tiers; of those cut twice the measured ones, if any were.
-
-    The edge server cuts at ``second_ratios`` alone (None: any): ours runs whole nets.
-    """
+def names(profile: Profile) -> list[str]:
+    """Every point of three tiers; of those cut twice the measured ones, if any were. An edge server runs whole nets."""
     crossing = [p for p in profile.points if p.codec != "none"]
-    again = [
-        f"{p.id}>{q.id}"
-        for p in crossing
-        for q in crossing
-        if q.partition > p.partition and (second_ratios is None or q.channel_ratio in second_ratios)
-    ]
-    if profile.chains is not None:
-        again = [f"{c.first}>{c.second}" for c in profile.chains.chains]
-    return [*(p.id for p in profile.points), *(f"{p.id}>{RELAY}" for p in crossing), *again]
+    whole = [p for p in crossing if p.channel_ratio == 1.0]
+    again = [f"{p.id}>{q.id}" for p in crossing for q in whole if q.partition > p.partition]
+    further = again if profile.chains is None else _measured(profile)
+    return [*(p.id for p in profile.points), *(f"{p.id}>{RELAY}" for p in crossing), *further]
 
 
 def three_tiers(profile: Profile, device: str, edge: str, cloud: str, ids: Sequence[str]) -> PointTable:
@@ -119,15 +111,20 @@ def _promising(profile: Profile, device: str, edge: str, cloud: str) -> PointTab
     """Undominated points whose first cut is worth choosing in two tiers."""
     known = with_edge_server(profile, edge)
     firsts = set(representative(undominated(table_for(known, device, edge))).ids)
-    pairs = set() if profile.chains is None else {f"{c.first}>{c.second}" for c in profile.chains.chains}
+    pairs = _measured(profile)
     ids = [name for name in names(profile) if name in pairs or name.partition(">")[0] in firsts]
     return undominated(three_tiers(profile, device, edge, cloud, ids))
 
 
 def estimated(profile: Profile, ids: Sequence[str]) -> list[str]:
     """Those of the points whose accuracy is estimated: cut twice, and the pair was not measured."""
-    measured = set() if profile.chains is None else {f"{c.first}>{c.second}" for c in profile.chains.chains}
+    measured = _measured(profile)
     return [i for i in ids if ">" in i and not i.endswith(f">{RELAY}") and i not in measured]
+
+
+def _measured(profile: Profile) -> list[str]:
+    """The points that are pairs of cuts measured together."""
+    return [] if profile.chains is None else [f"{c.first}>{c.second}" for c in profile.chains.chains]
 
 
 def with_edge_server(profile: Profile, label: str) -> Profile:

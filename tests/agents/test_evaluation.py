@@ -27,6 +27,7 @@ from agents.ladder import Blind
 from envs.simulation import Simulation
 from envs.vocabulary import DEVICE, MISS, SERVER
 from tests.agents.small import BUMPY, DEAD, scenario, steps
+from tests.envs.small import stacked
 
 FOUR = Record(
     points=np.array([2, 2, 5, 2]),
@@ -123,7 +124,7 @@ def test_every_controller_meets_the_same_course() -> None:
     played = [simulation_of(asked, seed=5) for _ in range(2)]
     for simulation, row in zip(played, (0, 9), strict=True):
         play(Blind(Static("", row)), simulation)
-    courses = [np.stack([np.stack(simulation.frame_at(-k)) for k in range(60)]) for simulation in played]
+    courses = [np.stack([stacked(simulation.frame_at(-k)) for k in range(60)]) for simulation in played]
     np.testing.assert_array_equal(*courses)
 
 

@@ -206,7 +206,7 @@ def test_episodes_begin_anywhere_in_the_second_trace_and_with_its_own_spread() -
 
 def test_a_new_episode_forgets_what_went_over_the_second_link() -> None:
     played = Simulation(three_tiers(trace=flat("first", 4.0), onward_trace=flat("b", 2.0)), [np.random.default_rng(0)])
-    for row in range(9, 19):
+    for row in range(played.table.size):
         played.step(np.array([row]))
     assert played.second is not None
     assert played.observation().of("onward_goodput_age_s")[0] < 1.0

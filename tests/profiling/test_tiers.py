@@ -75,11 +75,11 @@ def test_columns_by_hand() -> None:
 
 
 def test_names() -> None:
-    every = names(profile(), second_ratios=None)
-    # ten points; seven cross, and are passed on; pictures and first cuts before the later ones
-    assert len(every) == 10 + 7 + 2 * (3 + 2) + 3 * 2
-    assert "jpeg50>cut1-w50-b4" in every
-    assert "jpeg50>cut1-w50-b4" not in names(profile())
+    """Ten points; seven cross, and are passed on; pictures and first cuts before later ones at full ratio."""
+    every = names(profile())
+    assert len(every) == len(set(every)) == 10 + 7 + 2 * (2 + 1) + 3 * 1
+    assert "jpeg50>cut1-w100-b4" in every
+    assert "jpeg50>cut1-w50-b4" not in every
 
 
 def test_measured_pairs_stand_before_the_assumption() -> None:
