@@ -78,7 +78,7 @@ def three_tiers(profile: Profile, device: str, edge: str, cloud: str, ids: Seque
 
 
 def points_of_three(profile: Profile, device: str, edge: str, cloud: str) -> PointTable:
-    """The points of three tiers worth choosing among, some dozens: those of two tiers, and coarser what goes on."""
+    """The points of three tiers worth choosing among, a few dozen: those of two tiers, and coarser what goes on."""
     table = _promising(profile, device, edge, cloud)
     assert table.onward is not None
     if profile.chains is None:
@@ -101,7 +101,7 @@ def cut_twice(table: PointTable, step: float) -> PointTable:
 
 
 def worth_measuring(profile: Profile, device: str = PI, edge: str = EDGE, cloud: str = CLOUD) -> list[tuple[str, str]]:
-    """Pairs of points that may be worth choosing if drops add up: two dozens."""
+    """Pairs of points that may be worth choosing if drops add up: two dozen."""
     assumed = replace(profile, chains=None)
     ids = cut_twice(_promising(assumed, device, edge, cloud), MEASURED_STEP).ids
     return [(one, two) for one, _, two in (name.partition(">") for name in ids)]
