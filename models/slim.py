@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from models.graph import Builder
 
 __all__ = [
     "RATIOS",
+    "LowRank",
     "SlimNet",
     "WidthNorm",
     "inner_channels",
@@ -73,6 +74,27 @@ class WidthNorm(nn.Module):
         result = self.norms[width_set](x)
         assert isinstance(result, Tensor)
         return result
+
+
+class LowRank(nn.Module):
+    """What the tails behind some partitions add to a shared 1x1 convolution: a product of rank `ranks[set]` each.
+
+    Added to the weight before it is used, so that a deployed tail is one plain convolution. Starts at zero.
+    """
+
+    def __init__(self, outputs: int, inputs: int, ranks: Mapping[str, int]) -> None:
+        super().__init__()
+        self.up = nn.ParameterDict({name: nn.Parameter(torch.zeros(outputs, rank)) for name, rank in ranks.items()})
+        self.down = nn.ParameterDict({name: nn.Parameter(torch.empty(rank, inputs)) for name, rank in ranks.items()})
+        for down in self.down.values():
+            nn.init.normal_(down, std=inputs**-0.5)
+
+    def forward(self, weight: Tensor, width_set: str) -> Tensor:
+        """The weight `[outputs, inputs, 1, 1]` at one width set."""
+        if width_set not in self.up:
+            return weight
+        product: Tensor = self.up[width_set] @ self.down[width_set]
+        return weight + product[:, :, None, None]
 
 
 def pointwise(x: Tensor, weight: Tensor, out_channels: int) -> Tensor:
@@ -136,6 +158,10 @@ class SlimNet(nn.Module):
     @abstractmethod
     def inner_of(self, name: str) -> int:
         """Number of inner channels of a gated module."""
+
+    @abstractmethod
+    def inner_axes(self) -> dict[str, int]:
+        """Parameters with inner channels (but BatchNorms), by name: the axis of these channels."""
 
     @abstractmethod
     def rank(self, gates: dict[str, Tensor]) -> None:

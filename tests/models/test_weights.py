@@ -1,0 +1,41 @@
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from compression.quantizer import Quantizer
+from models.weights import load_weights, read_metadata, save_weights
+
+
+class Net(nn.Module):
+    def __init__(self, further=False):
+        super().__init__()
+        self.conv = nn.Parameter(torch.randn(2, 3, 1, 1))
+        self.norm = nn.BatchNorm2d(2)
+        self.quantizer = Quantizer(2)
+        self.classifier = nn.Linear(2, 2)
+        if further:
+            self.conv_low = nn.ParameterDict({"p1": torch.zeros(2)})
+
+
+def test_halves_but_for_quantizer_and_bias(tmp_path):
+    save_weights(tmp_path / "w", Net(), {"name": "net"})
+    kinds = {name: tensor.dtype for name, tensor in load_file(tmp_path / "w").items()}
+    assert kinds["conv"] == kinds["norm.running_var"] == kinds["norm.weight"] == torch.float16
+    assert kinds["quantizer.low"] == kinds["classifier.bias"] == torch.float32
+    assert not [name for name in kinds if "batches" in name]
+    assert read_metadata(tmp_path / "w") == {"name": "net"}
+
+
+def test_what_half_cannot_hold_is_refused(tmp_path):
+    net = Net()
+    net.norm.running_var.fill_(1e5)
+    with pytest.raises(ValueError, match=r"norm\.running_var holds 1e\+05"):
+        save_weights(tmp_path / "w", net, {})
+
+
+def test_only_what_may_be_lacking_may_be_lacking(tmp_path):
+    save_weights(tmp_path / "w", Net(), {})
+    with pytest.raises(ValueError, match=r"missing \['conv_low.p1'\]"):
+        load_weights(tmp_path / "w", Net(further=True))
+    load_weights(tmp_path / "w", Net(further=True), may_lack="_low.")
