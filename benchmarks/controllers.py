@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--test", required=True, help="traces to judge by")
     parser.add_argument("--profile", default="efficientnet_lite0")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=500_000, help="PPO steps a seed (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="PPO steps a seed (default: %(default)s)")
     parser.add_argument("--map-steps", type=int, default=1_000_000, help="PPO steps of the map's policy")
     parser.add_argument("--trace-spread", type=float, default=1.5, help="vary the uplink's bandwidth in training")
     parser.add_argument("--out", type=Path, default=Path("out/controllers"), help="folder for the bundles")
