@@ -10,7 +10,7 @@ from compression.pictures import Pictures, load_pictures
 from compression.system import SplitNet
 from compression.train import main
 from models.cifar_resnet import CifarResNet
-from models.weights import load_weights, read_metadata
+from models.weights import load_weights, read_metadata, save_weights
 from profiling.latency import natural_picture
 
 
@@ -24,26 +24,48 @@ def config(tmp_path):
         TrainConfig(),
         model="cifar_resnet", data=str(tmp_path / "data"), out=str(tmp_path / "run"), weights=str(tmp_path / "w"),
         px=32, start_px=32, batch=8, finetune_epochs=1, rank_steps=2, warmup_steps=2, sandwich_epochs=1.0,
-        refine_steps=2, threads=1,
+        fullwidth_steps=2, crop_epochs=1, refine_steps=2, threads=1,
     )  # fmt: skip
 
 
-def test_all_phases_run_and_a_stopped_run_goes_on(config, tmp_path, capsys):
+@pytest.fixture(autouse=True)
+def torch_settings():
     threads = torch.get_num_threads()
-    try:
-        with pytest.raises(SystemExit, match="rank"):
-            main(dataclasses.replace(config, until="rank"))
-        assert not (tmp_path / "w").exists()
-        main(dataclasses.replace(config, resume=True))
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(False)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+def test_all_phases_run_and_a_stopped_run_goes_on(config, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="rank"):
+        main(dataclasses.replace(config, until="rank"))
+    assert not (tmp_path / "w").exists()
+    main(dataclasses.replace(config, resume=True))
     assert capsys.readouterr().out.count("finetune 2/2") == 1
     net = SplitNet(CifarResNet(2))
     load_weights(tmp_path / "w", net)
     assert read_metadata(tmp_path / "w")["classes"] == '["ant", "bee"]'
     with torch.no_grad():
         assert torch.isfinite(net.device(torch.zeros(1, 3, 32, 32), 0.25)).all()
+
+
+def test_the_last_phases_start_from_weights_and_leave_slim_nets_alone(config, tmp_path):
+    torch.manual_seed(0)
+    start = SplitNet(CifarResNet(2)).eval()
+    save_weights(tmp_path / "start", start, {})
+    load_weights(tmp_path / "start", start)
+    main(dataclasses.replace(config, start_from=str(tmp_path / "start")))
+    after, image = SplitNet(CifarResNet(2)), torch.rand(1, 3, 32, 32)
+    load_weights(tmp_path / "w", after)
+    with torch.no_grad():
+        assert torch.equal(after.device(image, 0.5), start.device(image, 0.5))
+        assert not torch.equal(after.device(image, 1.0), start.device(image, 1.0))
+
+
+def test_an_unknown_teacher_is_an_error(config, tmp_path):
+    save_weights(tmp_path / "start", SplitNet(CifarResNet(2)), {})
+    with pytest.raises(ValueError, match="no teacher called 'lite9'"):
+        main(dataclasses.replace(config, start_from=str(tmp_path / "start"), teacher="lite9"))
 
 
 def test_packed_pictures_of_the_shared_folder(shared, tmp_path):
