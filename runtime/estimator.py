@@ -20,6 +20,8 @@ __all__ = ["Estimator", "Settled"]
 
 OFFSETS = 600  # twenty seconds of messages at 30 a second
 LARGER_BYTES = 200.0  # a message so much larger takes measurably longer
+SMALL_BYTES = 1_600.0  # a probe, or less: on all but the slowest links their bytes take next to no time
+UNEVEN_S = 0.004  # threads and systems hand a message on some milliseconds late; more is the link's doing
 BASE_S = 30.0  # clocks that drift by 50 ppm, as cheap crystals do, are 1.5 ms apart after so long
 
 
@@ -90,6 +92,8 @@ class Estimator:
         """Offset of a message of no bytes over an empty link: the smallest of late, less what its own bytes took.
 
         How long a byte takes at best is told by larger messages: the flattest slope from the smallest offset to theirs.
+        The luckiest message of many is quicker than one usually is, and what others lack of that luck is not their
+        bytes' doing: what small ones are usually later by, a few milliseconds at most, belongs to the empty link.
         """
         self._offsets.append((message.sent_s, received_s - message.sent_s, message.settled.payload))
         while self._offsets[0][0] < message.sent_s - BASE_S:
@@ -98,7 +102,10 @@ class Estimator:
         least = int(np.argmin(offset))
         more = payload - payload[least]
         slopes = (offset - offset[least])[more >= LARGER_BYTES] / more[more >= LARGER_BYTES]
-        return float(offset[least] - slopes.min(initial=math.inf) * payload[least]) if slopes.size else offset[least]
+        slope = max(float(slopes.min()), 0.0) if slopes.size else 0.0
+        beyond = offset - offset[least] - slope * more
+        usual = float(np.median(beyond[payload <= SMALL_BYTES])) if (payload <= SMALL_BYTES).any() else 0.0
+        return float(offset[least] - slope * payload[least]) + min(max(usual, 0.0), UNEVEN_S)
 
     def forget_unanswered(self) -> None:
         """The link is back: what was lost with it says nothing of how it is now."""
