@@ -111,7 +111,9 @@ RANDOM: dict[str, Callable[[np.random.Generator], object]] = {
     "standings": lambda rng: intervals.standings(SOME, "a", rng, draws=50)["b"],
     "bootstrap samples": lambda rng: [part.tolist() for part in intervals.drawn(3, 2, rng, draws=5)],
     "interval of a mean": lambda rng: interval(np.arange(7.0), rng, draws=50),
-    "course of an episode": lambda rng: [c.tolist() for c in draw_course(World(), BUMPY, 0.0, 40, 1 / 30, rng)],
+    "course of an episode": lambda rng: [
+        np.asarray(c).tolist() for c in draw_course(World(), BUMPY, 0.0, 40, 1 / 30, rng)
+    ],
     "episode": episode,
 }
 
