@@ -177,7 +177,9 @@ def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
                 client.raw(data)
             return str(caught.value.code().name)
 
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(
+            4
+        ) as pool:  # what is sound in a megabyte each, and its copies, would come near the bound
             codes = set(pool.map(refused, hostile * 5))
         taken = memory_mib(process.pid, "VmHWM") - before
     assert codes == {"INVALID_ARGUMENT"}
