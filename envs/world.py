@@ -21,8 +21,8 @@ class World:
     """Round trip of an empty message where the trace gives none: LTE in the United States, assumed."""
     request_s: float = 0.006
     """What a request takes beyond the link's round trip, its bytes, and the profile's decode and tail: gRPC, hand-overs
-    between threads, a tail that does not run in a hot loop. A cautious value: benchmarks/request_overhead.py found 3.8 ms in
-    the median and 5.5 in the third quartile on a quiet machine (n = 1,080), more on a busy one."""
+    between threads, a tail that does not run in a hot loop. A cautious value: benchmarks/request_overhead.py found
+    3.8 ms in the median, 5.5 in the third quartile on a quiet machine (n = 1,080), and more on a busy one."""
     rtt_jitter: float = 0.05
     """Relative (log-normal) spread of the round trip from frame to frame: an LTE uplink grant is asked for every 10 ms
     (3GPP TS 36.213), which spreads it by 10 / sqrt(12) = 3 of 60 ms."""
