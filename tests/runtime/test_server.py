@@ -160,7 +160,11 @@ def test_any_bytes_get_an_answer_or_a_typed_status(client: Client, cnn: Cnn, dat
 
 
 def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
-    """At most 64 MiB beside what sound ones take, however large what they promise."""
+    """A hundred messages of a megabyte, whatever they promise: any one obeyed would take 256 MiB or more.
+
+    64 MiB are a single message's bound (tests of parser and codec). The whole process was seen to grow by 56 to 74 MiB:
+    copies of four at a time, and what the allocator keeps for its threads.
+    """
     sound = (picture_frame(cnn).request, cut_frame(cnn, CUT).request)
     bombs = [replace(sound[1], payload=forged(0xAB, 0x10 | second, bomb(1 << 28), 0x5A5A)) for second in range(16)]
     canvases = [replace(sound[0], payload=make(16_383, 16_383)) for make in (animation, plain, lossless, jpeg)]
@@ -170,6 +174,7 @@ def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
     with server_process(cnn.folder) as (process, port), Client(f"127.0.0.1:{port}") as client:
         for request in sound * 20:
             ask(client, request, cnn)
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # forget the peak of loading models (proc(5))
         before = memory_mib(process.pid, "VmRSS")
 
         def refused(data: bytes) -> str:
@@ -183,7 +188,7 @@ def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
             codes = set(pool.map(refused, hostile * 5))
         taken = memory_mib(process.pid, "VmHWM") - before
     assert codes == {"INVALID_ARGUMENT"}
-    assert taken < 64.0
+    assert taken < 128.0
 
 
 def memory_mib(process: int, name: str) -> float:
