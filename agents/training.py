@@ -23,6 +23,7 @@ from agents.policy import PointPolicy
 from envs.simulation import Scenario, Simulation
 
 EPISODE_S = 20.0
+BACKLOG_S = 0.1  # a device that once fell behind can stay so for minutes, unless its policy has learned to drop a frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +58,15 @@ class Recipe:
 Progress = Callable[[str, int, int], None]
 
 
+def stretches(scenario: Scenario) -> Scenario:
+    """The scenario in training: from any moment of a trace on, with a device that may be behind already."""
+    return replace(scenario, episode_s=EPISODE_S, backlog_s=BACKLOG_S)
+
+
 def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
     """An untrained PPO model on the scenario's batched environment."""
     ppo = recipe.ppo
-    env = TrainingVecEnv(ppo.lanes, scenario=replace(scenario, episode_s=EPISODE_S))
+    env = TrainingVecEnv(ppo.lanes, scenario=stretches(scenario))
     env.seed(recipe.seed)
     return MaskablePPO(
         PointPolicy,
@@ -85,7 +91,7 @@ def learn_by_imitation(model: MaskablePPO, scenario: Scenario, recipe: Recipe, p
     """First phase; returns the expected regret after each round."""
     rng = np.random.default_rng([recipe.seed, 1])
     rngs = [np.random.default_rng([recipe.seed, 2, lane]) for lane in range(64)]
-    simulation = Simulation(replace(scenario, episode_s=EPISODE_S), rngs)
+    simulation = Simulation(stretches(scenario), rngs)
     losses: list[float] = []
 
     def report(done: int, total: int, loss: float) -> None:

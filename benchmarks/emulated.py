@@ -4,8 +4,9 @@
 
 Per trace and controller: a server process, a link process that follows the trace, and this process as the device,
 paced as the bundle's device (emulated: frames, bytes, answers and fallbacks are real, missing computing time is slept).
-The simulator plays the same controller on the same seconds of the trace in a world where nothing else varies, and then
-the very decisions that the runtime took (replay). Per trace it prints whether both order the controllers alike.
+The simulator plays the same controller on the same seconds of the trace in a world where nothing but the request's
+overhead varies, and then the very decisions that the runtime took (replay). Per trace it prints whether both order the
+controllers alike.
 Controllers are tuned on the bundle's training traces.
 """
 
@@ -46,7 +47,7 @@ from runtime.export import for_bundle
 from runtime.log import Log
 from runtime.proxy import Link
 from runtime.record import Record
-from runtime.replay import STEADY, agreement
+from runtime.replay import EMULATED, agreement
 
 CONTROLLERS = ("PPO", "device only", "image offload", "partition only", "look-up, tuned", "MPC, tuned")
 COLUMNS = ("mean_ms", "p95_ms", "misses", "utility")
@@ -96,7 +97,7 @@ def emulate(
     """Log of one run, in order of frames, and where on the trace its first frame was."""
     records: list[Record] = []
     offset: list[float] = []
-    with served() as server, linked(trace, server, STEADY.rtt_s) as (address, clock):
+    with served() as server, linked(trace, server, EMULATED.rtt_s) as (address, clock):
 
         def started() -> None:
             clock.send(True)
@@ -113,7 +114,7 @@ def emulate(
 
 def simulate(controller: Controller, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> Played:
     """The simulator's own run of a controller on the same seconds."""
-    scenario = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=STEADY)
+    scenario = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=EMULATED)
     simulation = Simulation(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
     simulation.offset_s[:] = offset_s
     simulation.frames[:] = np.minimum(simulation.frames, frames)

@@ -26,6 +26,8 @@ class Scenario:
     start. ``table_spread``: log-normal spread by which an episode's device, server and payloads differ from the table,
     so that a policy learns to read the table instead of learning it by heart. ``trace_spread``: the same for the
     bandwidth and round trip of an episode's link, so that a policy learns other links than those at hand.
+    ``backlog_s``: an episode's device may begin busy, for up to so long: it then meets queues that its own decisions
+    would hardly lead it into, but a hiccup of a real device does.
     ``onward``: traces of the second link, of which an episode draws one; for tables of three tiers alone.
     """
 
@@ -36,6 +38,7 @@ class Scenario:
     episode_s: float | None = None
     table_spread: float = 0.0
     trace_spread: float = 0.0
+    backlog_s: float = 0.0
     onward: tuple[Trace, ...] = ()
 
     def __post_init__(self) -> None:
@@ -102,6 +105,9 @@ class Simulation:
         self.frame[lanes] = 0
         for now, idle in _present(self.queues, Queues.idle(len(lanes), self.scenario.tiers)):
             now[lanes] = idle
+        if self.scenario.backlog_s:
+            backlogs = [max(self.rngs[lane].uniform(-1.0, 1.0), 0.0) for lane in lanes]  # half of them begin idle
+            self.queues.device_free_s[lanes] = self.scenario.backlog_s * np.array(backlogs)
         for ring, empty in zip(self.transfers, Transfers.none(len(lanes), self.scenario.world.window), strict=True):
             ring[lanes] = empty
         if self.second is not None:
@@ -145,12 +151,16 @@ class Simulation:
             )
         return self._observation
 
+    def expected_s(self, points: Ints) -> Floats:
+        """Latency that the devices expect of these points, by which they plan their fallbacks, ``[B]``."""
+        return self.observation().of_points("latency_s")[self._all, points].astype(np.float64)
+
     def step(self, points: Ints) -> tuple[Outcome, Bools]:
         """Answer one frame a lane; also says which lanes' episodes end with it. Call ``reset`` for those."""
         points = np.array(points, dtype=np.int64)  # a copy: it is kept, and reset writes to it
         frame = self.frame_at()
         before = self.queues
-        expected_s = self.observation().of_points("latency_s")[self._all, points].astype(np.float64)
+        expected_s = self.expected_s(points)
         self.queues, outcome, message = advance(
             before,
             points,

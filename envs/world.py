@@ -19,10 +19,12 @@ class World:
 
     rtt_s: float = 0.060
     """Round trip of an empty message where the trace gives none: LTE in the United States, assumed."""
-    request_s: float = 0.006
-    """What a request takes beyond the link's round trip, its bytes, and the profile's decode and tail: gRPC, hand-overs
-    between threads, a tail that does not run in a hot loop. A cautious value: benchmarks/request_overhead.py found
-    3.8 ms in the median, 5.5 in the third quartile on a quiet machine (n = 1,080), and more on a busy one."""
+    request_s: float = 0.004
+    """What a request usually takes beyond the link's round trip, its bytes, and the profile's decode and tail: gRPC,
+    hand-overs between threads, a tail that does not run in a hot loop. benchmarks/request_overhead.py found 3.8 ms in
+    the median on a quiet machine (n = 1,080) ..."""
+    request_spread: float = 0.5
+    """... and 3.1 and 5.5 in the quartiles, 8.5 in the 95th percentile: log-normal, with this spread."""
     rtt_jitter: float = 0.05
     """Relative (log-normal) spread of the round trip from frame to frame: an LTE uplink grant is asked for every 10 ms
     (3GPP TS 36.213), which spreads it by 10 / sqrt(12) = 3 of 60 ms."""
@@ -99,10 +101,10 @@ def draw_course(
     base = _rtt_at(trace, moments, world.rtt_s)
     hot = _two_state(frames, period_s, world.mean_cool_s, world.mean_hot_s, rng)
     busy = _two_state(frames, period_s, world.mean_calm_s, world.mean_busy_s, rng)
-    noise = rng.standard_normal((3, frames))
+    noise = rng.standard_normal((4, frames))
     mean_wait = np.where(busy, world.busy_wait_s, world.calm_wait_s)
     return Course(
-        rtt_s=base * np.exp(world.rtt_jitter * noise[0]) + world.request_s,
+        rtt_s=base * np.exp(world.rtt_jitter * noise[0]) + world.request_s * np.exp(world.request_spread * noise[3]),
         rtt_base_s=base + world.request_s,
         slow_down=np.where(hot, world.throttled_slowdown, 1.0) * np.exp(world.compute_jitter * noise[1]),
         server_wait_s=mean_wait * rng.standard_exponential(frames),
@@ -116,8 +118,10 @@ def with_onward(
     """The course with the second link's round trips, drawn after all else: what the first link has in store stays."""
     frames = len(course.rtt_s)
     base = _rtt_at(trace, offset_s + np.arange(frames, dtype=np.float64) * period_s, world.onward_rtt_s)
-    noise = np.exp(world.onward_rtt_jitter * rng.standard_normal(frames))
-    return course._replace(onward_rtt_s=base * noise + world.request_s, onward_rtt_base_s=base + world.request_s)
+    noise = np.exp(np.array([[world.onward_rtt_jitter], [world.request_spread]]) * rng.standard_normal((2, frames)))
+    return course._replace(
+        onward_rtt_s=base * noise[0] + world.request_s * noise[1], onward_rtt_base_s=base + world.request_s
+    )
 
 
 def _rtt_at(trace: Trace, moments_s: Floats, default_s: float) -> Floats:

@@ -143,12 +143,16 @@ class Device:
             finisher.join()
 
     def _greet(self) -> None:
-        """Connect before the first frame, and learn one way of the empty link from messages of next to no bytes."""
-        for _ in range(GREETINGS):
+        """Connect before the first frame, and learn one way of the empty link from messages of next to no bytes.
+
+        What the first one took is not counted: it waits for the connection, and for a server that never answered yet.
+        """
+        for number in range(1 + GREETINGS):
             answered = threading.Event()
             key = self._key()
-            with self._lock:
-                self._estimator.sent(key, self.now_s(), Settled(PING_BYTES + self.world.overhead_bytes))
+            if number:
+                with self._lock:
+                    self._estimator.sent(key, self.now_s(), Settled(PING_BYTES + self.world.overhead_bytes))
 
             def done(got: Reply | Failure, key: int = key, answered: threading.Event = answered) -> None:
                 self._answered(key, got)

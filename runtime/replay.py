@@ -7,7 +7,7 @@ at the deadline.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from envs.vocabulary import Demand, Floats
 from envs.world import World
 from profiling.table import PointTable
 
-__all__ = ["STEADY", "Agreement", "agreement", "replayed_ms"]
+__all__ = ["EMULATED", "STEADY", "Agreement", "agreement", "replayed_ms"]
 
-STEADY = World(rtt_jitter=0.0, throttled_slowdown=1.0, compute_jitter=0.0, calm_wait_s=0.0, busy_wait_s=0.0)
-"""A world in which nothing but the trace varies: what the link emulator and a paced device on an idle machine are."""
+EMULATED = World(rtt_jitter=0.0, throttled_slowdown=1.0, compute_jitter=0.0, calm_wait_s=0.0, busy_wait_s=0.0)
+"""The world of the link emulator and a paced device on an idle machine: only trace and request overhead vary."""
+STEADY = replace(EMULATED, request_spread=0.0)
+"""The same without chance: what cannot be replayed is left at its usual value."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,17 @@ class Agreement:
 
 
 class _Replay(Simulation):
-    """A simulation whose payloads have the sizes that were really sent."""
+    """A simulation whose payloads have the sizes that were really sent, and whose device expects what the real one did.
+
+    By the latency that it expects of a frame a device settles when to finish it by itself: that is part of a decision.
+    """
 
     noise: Floats
+    expected: Floats
+
+    def expected_s(self, points: NDArray[np.int64]) -> Floats:
+        """As logged, `[1]`."""
+        return self.expected[self.frame]
 
     def frame_at(self, ahead: int = 0, lanes: NDArray[np.int64] | None = None) -> Frame:
         """The frame, with the noise that makes its payload the recorded one."""
@@ -72,6 +82,7 @@ def replayed_ms(
     known = (sizes > 0.0) & (sigma > 0.0)
     ratio = np.where(known, sizes, 1.0) / np.where(known, mean, 1.0)
     simulation.noise = np.where(known, np.log(ratio) / np.where(known, sigma, 1.0), 0.0)
+    simulation.expected = np.array([1e-3 * line["predicted_ms"]["total"] for line in lines])
     latencies = []
     for row in rows:
         outcome, _ = simulation.step(np.array([row]))

@@ -124,7 +124,7 @@ def test_demands_are_drawn_by_episode() -> None:
 
 
 def test_round_trips_follow_the_trace_where_it_has_them() -> None:
-    still = replace(World(), rtt_jitter=0.0, request_s=0.01)
+    still = replace(World(), rtt_jitter=0.0, request_s=0.01, request_spread=0.0)
     rng = np.random.default_rng(0)
     assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).rtt_s[:30]) == {0.03 + 0.01}
     assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).rtt_s[30:]) == {0.09 + 0.01}
@@ -142,11 +142,26 @@ def test_chance_has_the_worlds_means() -> None:
     assert course.slow_down[hot].mean() == pytest.approx(world.throttled_slowdown, abs=0.01)
     mean_wait = busy_share * world.busy_wait_s + (1 - busy_share) * world.calm_wait_s
     assert course.server_wait_s.mean() == pytest.approx(mean_wait, rel=0.2)
-    assert np.log((course.rtt_s - world.request_s) / (course.rtt_base_s - world.request_s)).std() == pytest.approx(
-        world.rtt_jitter, rel=0.02
-    )
     stays = np.diff(np.flatnonzero(np.diff(hot.astype(int)))).reshape(-1)
     assert stays.mean() * 0.1 == pytest.approx((world.mean_hot_s + world.mean_cool_s) / 2, rel=0.2)
+
+
+@pytest.mark.parametrize(("part", "spread"), [("rtt_jitter", 0.05), ("request_spread", 0.5)])
+def test_round_trips_spread_as_the_world_says(part: str, spread: float) -> None:
+    alone = replace(replace(World(), rtt_jitter=0.0, request_spread=0.0), **{part: spread})
+    course = draw_course(alone, FLAT, 0.0, 100_000, 0.1, np.random.default_rng(0))
+    still_s = alone.request_s if part == "rtt_jitter" else alone.rtt_s
+    assert np.log(course.rtt_s - still_s).std() == pytest.approx(spread, rel=0.02)
+    assert np.median(course.rtt_s) == pytest.approx(alone.usual_rtt_s, rel=1e-3)
+
+
+def test_half_of_the_training_devices_begin_behind() -> None:
+    scenario = replace(simulation().scenario, backlog_s=0.1)
+    played = Simulation(scenario, [np.random.default_rng(seed) for seed in range(400)])
+    behind = played.queues.device_free_s
+    assert np.count_nonzero(behind == 0.0) == pytest.approx(200, abs=40)
+    assert 0.09 < behind.max() <= 0.1
+    assert played.situation().waited_s.tolist() == behind.tolist()
 
 
 def test_a_dead_link_leaves_the_device_alone_and_the_numbers_finite() -> None:
