@@ -2,8 +2,9 @@
 
 One row a controller and trace. The rules are tuned on --tune-on (default: the traces that the policy was trained on),
 never on the traces they are judged by. Where several traces or seeds are played, a second table has interquartile means
-and differences to the tuned MPC on the same traces and seeds, with 95 % bootstrap intervals over both. Everything is
-simulated. Beside FILE goes a plot, FILE with .png at its end.
+and differences to the tuned MPC on the same traces and seeds, with 95 % bootstrap intervals over both. Several OUT are
+policies trained alike from different seeds: they take turns with the seeds of --ladder, so that intervals are over
+training too. Everything is simulated. Beside FILE goes a plot, FILE with .png at its end.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(options: argparse.Namespace, console: Console) -> None:
     """Play every controller on every trace, print the table, write JSON and plot."""
     check_options(options)
-    bundle = bundles.load(options.out)
+    trained = [bundles.load(out) for out in options.out]
+    bundle = alike(trained, options)
     demand = demanded(bundle.demand, options)
     above_floor(bundle.table, demand.min_accuracy)
     traces = unambiguous([trace for spec in options.trace for trace in load_traces(spec)], options.seconds)
@@ -70,12 +72,34 @@ def run(options: argparse.Namespace, console: Console) -> None:
         tuning = pool.submit(ladder.tuned_rules, tune_on, ladder.Tuning(thorough=options.thorough))
         bounds = {seed: contest.submit_bounds(pool, judge_on, seed) for seed in seeds}
         ticks("tuning the rules", 0, 1)
-        entrants: dict[str, Entrant] = {**tuning.result(), ladder.POLICY: Blind(bundle.policy)}
+        rules = tuning.result()
         ticks("tuning the rules", 1, 1)
         found = gathered([future for seed in seeds for future in bounds[seed]], ticks, "clairvoyant")
         by_seed = [found[i : i + len(traces)] for i in range(0, len(found), len(traces))]
-        results = contest.contest(ladder.in_order(entrants), judge_on, by_seed, seeds, ticks, pool)
+        results = contest.contest(ladder.in_order(rules), judge_on, by_seed, seeds, ticks, pool)
+        for first, each in enumerate(trained):
+            turns = range(first, len(seeds), len(trained))
+            policy: dict[str, Entrant] = {ladder.POLICY: Blind(each.policy)}
+            own = contest.contest(policy, judge_on, [by_seed[i] for i in turns], [seeds[i] for i in turns], ticks, pool)
+            for i, learned in zip(turns, own, strict=True):
+                results[i] = results[i].with_rows(learned, ladder.in_order({**rules, **policy}))
     show(results, judge_on, options, console)
+
+
+def alike(trained: Sequence[bundles.Bundle], options: argparse.Namespace) -> bundles.Bundle:
+    """The first of the bundles; UsageError where the others decide something else, or would have no turn."""
+    first = trained[0]
+    for out, other in zip(options.out[1:], trained[1:], strict=True):
+        for what, ours, theirs in (
+            ("demand", first.demand, other.demand),
+            ("operating points", first.table.ids, other.table.ids),
+            ("training traces", first.manifest["config"]["trace"], other.manifest["config"]["trace"]),
+        ):
+            if ours != theirs:
+                raise UsageError(f"{options.out[0]} and {out} have different {what}: compare them one by one")
+    if options.seeds < len(trained):
+        raise UsageError(f"{len(trained)} policies received for --seeds {options.seeds}: each needs a seed (--ladder)")
+    return first
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -154,7 +178,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="evaluate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder that train.py wrote")
+    parser.add_argument("out", type=Path, nargs="+", metavar="OUT", help="folder that train.py wrote")
     parser.add_argument("--trace", nargs="+", required=True, metavar="T", help="files, folders or bundled names")
     parser.add_argument(
         "--onward-trace", metavar="T", help="three tiers: the second link (default: the policy's own; see train.py)"

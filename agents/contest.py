@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +28,12 @@ class Result:
     rows: list[Row]
     bounds: dict[str, float]
     records: dict[str, dict[str, Record]]
+
+    def with_rows(self, other: Result, order: Iterable[str]) -> Result:
+        """This and another contest's of the same courses, controllers in the order given."""
+        rows, records = [*self.rows, *other.rows], {**self.records, **other.records}
+        sorted_rows = [row for name in order for row in rows if row.controller == name]
+        return Result(sorted_rows, self.bounds, {name: records[name] for name in order if name in records})
 
 
 def whole_traces(scenario: Scenario) -> Scenario:

@@ -3,10 +3,11 @@
     python benchmarks/controllers.py seeds --train ../shared/traces/train/lte_us --test ../shared/traces/test/lte_us
     python benchmarks/controllers.py map   --train ../shared/traces/train/lte_us --test ../shared/traces/test/lte_us
 
-`seeds` trains one policy a seed for the default demand, tunes the rules thoroughly on the training traces, and plays
-all on the whole test traces with the same courses of events. `map` trains one policy for all demands of the grid, tunes
-the rules anew for each demand, and plays the first minute of each test trace. Both print a table and write JSON
-(--json). Everything is simulated.
+`seeds` trains one policy a seed for one demand (the default one, or --fps and --deadline-ms), tunes the rules fully
+on the training traces, and plays all on the whole test traces with the same courses of events; with --tiers 3 there is
+a cloud behind a second link. `evaluate.py OUT/seed-* --ladder` plays the same policies on other traces. `map` trains
+one policy for all demands of the grid, tunes the rules anew for each demand, and plays the first minute of each test
+trace. Both print a table and write JSON (--json). Everything is simulated.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from agents import bundle, contest, ladder, training
 from agents.evaluation import Entrant, captured, interval
 from agents.export import write_bundle
 from agents.ladder import KNOWS_BANDWIDTH, POLICY, Blind, Tuning
-from envs.scenario import DEVICE, SERVER, scenario_from
+from envs.scenario import DEVICE, ONWARD_TRACE, scenario_from, server_of
 from envs.simulation import Scenario
 from envs.traces import load_traces
 from envs.vocabulary import Demand
 from profiling import profile as profiles
+from profiling.tiers import CLOUD
 
 FPS = (5.0, 10.0, 15.0, 20.0, 30.0)
 DEADLINES_S = (0.075, 0.100, 0.150, 0.200)
@@ -60,21 +62,37 @@ def train_one(options: argparse.Namespace, demands: Sequence[Demand], seed: int,
         profile=profiles.load(options.profile),
         table=scenario.table,
         device=DEVICE,
-        server=SERVER,
+        server=server_of(options.tiers),
+        cloud=CLOUD if options.tiers == 3 else None,
         demand=demands[0],
-        config={"trace": options.train, "seed": seed, "steps": steps, "trace_spread": options.trace_spread},
+        config={
+            "trace": options.train,
+            "onward_trace": ONWARD_TRACE,
+            "seed": seed,
+            "steps": steps,
+            "trace_spread": options.trace_spread,
+        },
     )
     return out
 
 
 def scenario_of(options: argparse.Namespace, traces: str, demands: Sequence[Demand]) -> Scenario:
     """The bundled devices, these traces, these demands."""
-    return scenario_from(trace=traces, profile=options.profile, device=DEVICE, server=SERVER, demands=demands)
+    return scenario_from(
+        trace=traces,
+        profile=options.profile,
+        device=DEVICE,
+        server=server_of(options.tiers),
+        tiers=options.tiers,
+        cloud=CLOUD,
+        onward_trace=ONWARD_TRACE,
+        demands=demands,
+    )
 
 
 def seeds(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, Any]:
     """Utility and misses of every controller on the test traces: mean and 95 % interval over seeds."""
-    demand = Demand()
+    demand = Demand(fps=options.fps, deadline_s=options.deadline_ms / 1e3)
     judge_on, tune_on = (scenario_of(options, t, [demand]) for t in (options.test, options.train))
     numbers = range(options.seeds)
     training_runs = [
@@ -94,7 +112,7 @@ def seeds(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, A
             rows = [r for r in rows_of if r.controller == name]
             found.setdefault(name, []).append({k: float(np.mean([getattr(r, k) for r in rows])) for k in KEYS})
     bounds = [float(np.mean(of)) for of in by_seed]
-    recipe = {"steps": options.steps, "trace_spread": options.trace_spread}
+    recipe = {"steps": options.steps, "trace_spread": options.trace_spread, "tiers": options.tiers}
     return {"demand": asdict(demand), "seeds": options.seeds, "recipe": recipe, "bounds": bounds, "controllers": found}
 
 
@@ -106,7 +124,9 @@ def seeds_table(found: dict[str, Any]) -> Table:
     rng = np.random.default_rng(0)
     bounds = np.array(found["bounds"])
     static = np.array([row["utility"] for row in found["controllers"]["best static point"]])
-    table = Table(title=f"{found['seeds']} seeds, simulated; mean and 95 % interval")
+    demand, tiers = found["demand"], found["recipe"]["tiers"]
+    asked = f"{demand['fps']:g} fps, {1e3 * demand['deadline_s']:g} ms, {tiers} tiers"
+    table = Table(title=f"{asked}: {found['seeds']} seeds, simulated; mean and 95 % interval")
     for heading in ("controller", "utility", "headroom captured", "miss %", "accuracy", "mean ms", "p95 ms", "bytes"):
         table.add_column(heading, justify="left" if heading == "controller" else "right", no_wrap=True)
     for name, rows in found["controllers"].items():
@@ -193,6 +213,11 @@ def main() -> None:
     parser.add_argument("--train", required=True, help="traces to train and tune on")
     parser.add_argument("--test", required=True, help="traces to judge by")
     parser.add_argument("--profile", default="efficientnet_lite0")
+    parser.add_argument("--tiers", type=int, choices=(2, 3), default=2, help="3: edge server and cloud")
+    parser.add_argument("--fps", type=float, default=Demand().fps, help="seeds: frames a second (default: %(default)g)")
+    parser.add_argument(
+        "--deadline-ms", type=float, default=1e3 * Demand().deadline_s, help="seeds: deadline (default: %(default)g)"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1_000_000, help="PPO steps a seed (default: %(default)s)")
     parser.add_argument("--map-steps", type=int, default=1_000_000, help="PPO steps of the map's policy")

@@ -50,7 +50,7 @@ class _Replay(Simulation):
     noise: Floats
     expected: Floats
 
-    def expected_s(self, points: NDArray[np.int64]) -> Floats:
+    def expected_s(self, points: NDArray[np.int64]) -> Floats:  # noqa: ARG002  # the log says it of those chosen
         """As logged, `[1]`."""
         return self.expected[self.frame]
 

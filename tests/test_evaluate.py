@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -152,6 +153,26 @@ def refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str])
     assert told.startswith("evaluate.py: error: ")
     assert told.count("\n") == 1
     assert re.search(sentence, told), told
+
+
+def test_policies_of_several_seeds_take_turns(out: Path, three: Path, uplinks: Path, tmp_path: Path) -> None:
+    """Two policies and three seeds: the first has the outer ones, and plays there exactly as alone."""
+    other = tmp_path / "other"
+    shutil.copytree(out, other)
+    asked = ["--trace", str(uplinks / "swift.csv"), "--tune-on", str(uplinks), "--seeds", "3"]
+    for number, outs in enumerate([[str(out)], [str(out), str(other)]]):
+        assert evaluate.main([*outs, *asked, "--json", str(tmp_path / f"{number}.json")]) == 0
+    alone, both = (json.loads((tmp_path / f"{n}.json").read_text()) for n in range(2))
+    told = [[{**row, "decision_us": 0.0} for row in document["rows"]] for document in (alone, both)]
+    assert told[0] == told[1]
+    assert alone["standings"] == both["standings"]
+
+
+def test_policies_that_are_not_alike_are_refused(
+    out: Path, three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused([str(out), str(three), "--trace", "lte", "--ladder"], r"different operating points", capsys)
+    refused([str(out), str(out), "--trace", "lte"], r"2 policies received for --seeds 1", capsys)
 
 
 @pytest.mark.parametrize("words", [[], ["OUT"], ["OUT", "--trace", "lte", "--seeds", "0"]])
