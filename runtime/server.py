@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from compression.heap import lean_heap
 from runtime.cnn import Cnn, load_cnn
 from runtime.export import cached_server
 from runtime.security import read_token
@@ -114,6 +115,7 @@ async def _serve(server: Server, cnn: Cnn, how: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run; 0 when asked to stop, 2 for a user's mistake."""
     given = parser().parse_args(arguments)
+    lean_heap()
     how = "plaintext" if given.tls_cert is None else "TLS" if given.client_ca is None else "mutual TLS"
     try:
         options = read_options(given)
