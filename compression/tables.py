@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="efficientnet_lite0", help="which CNN (default: efficientnet_lite0)")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/*.jpg, or a packed .npz")
     parser.add_argument("--weights", type=Path, help="weights file to complete (default: models/<model>.safetensors)")
-    parser.add_argument("--pictures", type=int, default=1000, help="how many to look at (default: 1000)")
+    parser.add_argument("--pictures", type=int, default=500, help="how many to look at (default: 500)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

@@ -6,6 +6,7 @@ The entropy stage's tables lie in the same file, as bytes.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def save_tables(path: Path, tables: Mapping[str, bytes]) -> None:
     new = {TABLES + name: torch.tensor(list(data), dtype=torch.uint8) for name, data in tables.items()}
     part = path.with_name(path.name + ".part")
     save_file(state | new, str(part), read_metadata(path))
+    shutil.copymode(path, part)
     part.replace(path)
 
 
