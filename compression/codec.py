@@ -5,6 +5,7 @@ In eval mode `decompress(compress(y, score, knobs))` equals `forward(y, score, k
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from compression.knobs import BITS, Knobs
+from compression.ranks import parse
 from compression.system import SplitNet
 from compression.wire import WireCodec
 from models.weights import sha256_of
@@ -25,16 +27,21 @@ def tag_of(weights: Path) -> int:
 
 
 class Codec:
-    """Codec of every cut of a network. `y` `[k, h, w]` and `score` `[h, w]` are the head's outputs for one picture."""
+    """Codec of every cut of a network. `y` `[k, h, w]` and `score` `[h, w]` are the head's outputs for one picture.
 
-    def __init__(self, system: SplitNet, tag: int = 0) -> None:
+    `tables` are those of the weights file (`models.weights.load_tables`).
+    """
+
+    def __init__(self, system: SplitNet, tag: int = 0, tables: Mapping[str, bytes] | None = None) -> None:
         self.system = system
         parts = {p: system.bottleneck(p) for p in range(1, system.net.partitions)}
+        cuts = {p: part.cut for p, part in parts.items()}
         self.wire = WireCodec(
-            cuts={p: part.cut for p, part in parts.items()},
+            cuts=cuts,
             low={p: part.quantizer.low.detach().float().cpu().numpy() for p, part in parts.items()},
             step={p: part.quantizer.step().detach().float().cpu().numpy() for p, part in parts.items()},
             tag=tag,
+            tables=parse(tables or {}, cuts),
         )
 
     def forward(self, y: Tensor, score: Tensor, knobs: Knobs) -> Tensor:

@@ -16,7 +16,7 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Recipe of one CNN: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, export."""
+    """Recipe of one CNN: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, entropy."""
 
     model: str = _option("efficientnet_lite0", "which CNN: efficientnet_lite0 or cifar_resnet")
     data: str = _option("", "folder with train/<class>/*.jpg, or a packed .npz file of training pictures (CIFAR-10)")

@@ -1,4 +1,7 @@
-"""Entropy stage: zstd where it helps, the plain bytes where it does not. Decoding never allocates before it checks."""
+"""Entropy stage without tables: zstd where it helps, the plain bytes where it does not.
+
+Decoding never allocates before it checks.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import zstandard
 
 from compression.errors import PayloadError
 
-__all__ = ["RAW", "ZSTD", "deflate", "inflate"]
+__all__ = ["RAW", "TABLES", "ZSTD", "deflate", "inflate"]
 
-RAW, ZSTD = 0, 1
+RAW, ZSTD, TABLES = 0, 1, 2  # the last: compression.ranks
 LEVEL = 19  # payloads are below 10 KB: the highest ordinary level still takes well under a millisecond
 _PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
     LEVEL, write_content_size=True, write_checksum=False, write_dict_id=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS

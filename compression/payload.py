@@ -4,6 +4,8 @@ byte 0     0b1010 in the high bits, then version (1 bit), entropy method (2 bits
 byte 1     partition (4 bits), index of the channel ratio (2 bits), index of the bit width (2 bits)
 bytes 2-3  tag of the weights, little endian
 bytes 4-7  CRC-32 of bytes 0 to 3 and the rest, little endian
+
+Entropy methods: 0 plain, 1 zstd over map and codes, 2 the map followed by the codes coded with the codec's tables.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from compression.entropy import deflate, inflate
+from compression.entropy import TABLES, deflate, inflate
 from compression.errors import PayloadError
 from compression.knobs import BITS, RATIOS, REGIONS, CutSpec, Knobs
 from compression.packing import pack, packed_size, unpack
+from compression.ranks import CodeTables
 
 __all__ = ["HEADER_BYTES", "MAX_BYTES", "pack_payload", "unpack_payload"]
 
@@ -28,6 +31,9 @@ MAGIC, VERSION = 0b1010, 1
 
 Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+Tables = Mapping[tuple[int, int], CodeTables]
+
+NO_TABLES: Tables = {}
 
 
 def _map_bytes(cut: CutSpec, region: float) -> int:
@@ -40,8 +46,11 @@ def body_bytes(cut: CutSpec, knobs: Knobs) -> int:
     return _map_bytes(cut, knobs.region) + packed_size(count, knobs.bits)
 
 
-def pack_payload(codes: Codes, mask: Mask, knobs: Knobs, cut: CutSpec, tag: int) -> bytes:
-    """Payload of codes `[k, h, w]`, of which the positions in `mask` `[h, w]` are sent, channel after channel."""
+def pack_payload(codes: Codes, mask: Mask, knobs: Knobs, cut: CutSpec, tag: int, tables: Tables = NO_TABLES) -> bytes:
+    """Payload of codes `[k, h, w]`, of which the positions in `mask` `[h, w]` are sent; the shortest there is.
+
+    `tables` by partition and bits.
+    """
     shape = (cut.kept_channels(knobs.ratio), cut.height, cut.width)
     if codes.shape != shape or mask.shape != shape[1:]:
         raise ValueError(f"expected codes {shape} and a mask {shape[1:]}, got {codes.shape} and {mask.shape}")
@@ -49,6 +58,10 @@ def pack_payload(codes: Codes, mask: Mask, knobs: Knobs, cut: CutSpec, tag: int)
         raise ValueError(f"mask keeps {int(mask.sum())} positions, expected {cut.kept_positions(knobs.region)}")
     where = b"" if knobs.region == 1.0 else pack(mask.astype(np.uint8).ravel(), 1)
     method, body = deflate(where + pack(np.ascontiguousarray(codes[:, mask]).ravel(), knobs.bits))
+    if (found := tables.get((knobs.partition, knobs.bits))) is not None:
+        coded = where + found.encode(codes, mask)
+        if len(coded) < len(body):
+            method, body = TABLES, coded
     start = struct.pack(
         "<BBH",
         MAGIC << 4 | VERSION << 3 | method << 1 | REGIONS.index(knobs.region),
@@ -75,7 +88,19 @@ def _read_header(payload: bytes, tag: int) -> tuple[Knobs, int]:
     return knobs, first >> 1 & 3
 
 
-def unpack_payload(payload: bytes, cuts: Mapping[int, CutSpec], tag: int) -> tuple[Codes, Mask, Knobs]:
+def _read_mask(data: bytes, cut: CutSpec, region: float) -> Mask:
+    """Which positions were sent."""
+    if region == 1.0:
+        return np.ones((cut.height, cut.width), dtype=np.bool_)
+    mask = unpack(data, cut.positions, 1).astype(np.bool_).reshape(cut.height, cut.width)
+    if int(mask.sum()) != cut.kept_positions(region):
+        raise PayloadError(f"map marks {int(mask.sum())} positions, expected {cut.kept_positions(region)}")
+    return mask
+
+
+def unpack_payload(
+    payload: bytes, cuts: Mapping[int, CutSpec], tag: int, tables: Tables = NO_TABLES
+) -> tuple[Codes, Mask, Knobs]:
     """Codes `[k, h, w]` (zero where not sent), mask `[h, w]`, knobs.
 
     PayloadError for anything that `pack_payload` never made.
@@ -84,15 +109,18 @@ def unpack_payload(payload: bytes, cuts: Mapping[int, CutSpec], tag: int) -> tup
     cut = cuts.get(knobs.partition)
     if cut is None:
         raise PayloadError(f"no partition {knobs.partition} here, only {sorted(cuts)}")
-    body = inflate(method, payload[HEADER_BYTES:], body_bytes(cut, knobs))
-    split = _map_bytes(cut, knobs.region)
-    mask = np.ones((cut.height, cut.width), dtype=np.bool_)
-    if split:
-        mask = unpack(body[:split], cut.positions, 1).astype(np.bool_).reshape(mask.shape)
-    positions = cut.kept_positions(knobs.region)
-    if int(mask.sum()) != positions:
-        raise PayloadError(f"map marks {int(mask.sum())} positions, expected {positions}")
-    channels = cut.kept_channels(knobs.ratio)
+    body, size, split = payload[HEADER_BYTES:], body_bytes(cut, knobs), _map_bytes(cut, knobs.region)
+    channels, positions = cut.kept_channels(knobs.ratio), cut.kept_positions(knobs.region)
+    if method == TABLES:
+        found = tables.get((knobs.partition, knobs.bits))
+        if found is None:
+            raise PayloadError(f"no tables here for partition {knobs.partition} at {knobs.bits} bits")
+        if not split <= len(body) < size:
+            raise PayloadError(f"{len(body)} bytes coded with tables received, {split} to {size - 1} expected")
+        mask = _read_mask(body[:split], cut, knobs.region)
+        return found.decode(body[split:], mask, channels), mask, knobs
+    body = inflate(method, body, size)
+    mask = _read_mask(body[:split], cut, knobs.region)
     codes = np.zeros((channels, cut.height, cut.width), dtype=np.uint8)
     codes[:, mask] = unpack(body[split:], channels * positions, knobs.bits).reshape(channels, positions)
     return codes, mask, knobs

@@ -1,7 +1,7 @@
-"""Train a CNN with all its operating points: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, export.
+"""Train a CNN with all its operating points: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, entropy.
 
 python -m compression.train --model efficientnet_lite0 --data DIR --out runs/lite0 --teacher lite2 [--resume]
-python -m compression.train ... --start-from models/efficientnet_lite0.safetensors     # the last two phases alone
+python -m compression.train ... --start-from models/efficientnet_lite0.safetensors     # the last three phases alone
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from compression.packed import load_packed
 from compression.pictures import Ints, Pictures, list_pictures, load_pictures, split
 from compression.pixels import load_square
 from compression.rank import learn_gates
+from compression.ranks import named
 from compression.refine import refine
 from compression.sandwich import sandwich
 from compression.system import SplitNet
+from compression.tables import fit_tables
 from compression.teacher import Teacher, answer, train_lite2, untrained_lite2
 from compression.warmup import warm_bottlenecks
 from models.efficientnet_lite0 import EfficientNetLite0
 from models.imagenet import load_imagenet
 from models.registry import build, weights_path
 from models.slim import SlimNet
-from models.weights import load_weights, save_weights
+from models.weights import load_weights, save_tables, save_weights
 
 CACHE_PX = 256  # crops of 35 % of the area are still 151 px wide, close to the 160 px trained on
 CALIBRATION = 512  # pictures: at the coarsest grid, 7x7, still 25,000 samples a channel
@@ -153,7 +155,10 @@ def main(config: TrainConfig) -> None:
     paths = {"data", "out", "weights", "start_from"}  # where it was trained says nothing of how
     options = {name: value for name, value in asdict(config).items() if name not in paths}
     recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}
-    save_weights(Path(config.weights) if config.weights else weights_path(config.model), system, recipe)
+    path = Path(config.weights) if config.weights else weights_path(config.model)
+    save_weights(path, system, recipe)
+    images = np.concatenate([seen.images, unseen.images])  # no label is read, and features of pictures not trained on
+    save_tables(path, named(fit_tables(system, images, lambda text: print(text, flush=True))))  # differ a little
 
 
 if __name__ == "__main__":

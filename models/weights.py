@@ -1,8 +1,13 @@
-"""Weights in safetensors: float16, but quantizer levels and the classifier's bias float32."""
+"""Weights in safetensors: float16, but quantizer levels and the classifier's bias float32.
+
+The entropy stage's tables lie in the same file, as bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-__all__ = ["load_weights", "read_metadata", "save_weights", "sha256_of"]
+__all__ = ["load_tables", "load_weights", "read_metadata", "save_tables", "save_weights", "sha256_of"]
+
+TABLES = "tables."  # before the names of tensors that are tables, not weights
 
 
 def _stored(name: str, tensor: Tensor) -> Tensor:
@@ -35,13 +42,33 @@ def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
     Tensors whose name contains `may_lack` (unless that is empty) keep their value where the file has none.
     """
     with safe_open(str(path), framework="pt") as file:
-        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        names = [name for name in file.keys() if not name.startswith(TABLES)]  # noqa: SIM118 (not a mapping)
+        state = {name: file.get_tensor(name).float() for name in names}
     missing, unexpected = module.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     missing = [name for name in missing if not (may_lack and may_lack in name)]
     if missing or unexpected:
         raise ValueError(f"{path} does not fit the network: missing {missing[:3]}, unexpected {unexpected[:3]}")
     module.eval()
+
+
+def save_tables(path: Path, tables: Mapping[str, bytes]) -> None:
+    """Put tables into a weights file in place of those it has. The file is replaced whole or not at all."""
+    with safe_open(str(path), framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(TABLES)}
+    new = {TABLES + name: torch.tensor(list(data), dtype=torch.uint8) for name, data in tables.items()}
+    part = path.with_name(path.name + ".part")
+    save_file(state | new, str(part), read_metadata(path))
+    shutil.copymode(path, part)
+    part.replace(path)
+
+
+def load_tables(path: Path) -> dict[str, bytes]:
+    """Tables by name; none where the file has none."""
+    with safe_open(str(path), framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(TABLES)]  # noqa: SIM118 (not a mapping)
+        return {name.removeprefix(TABLES): file.get_tensor(name).numpy().tobytes() for name in names}
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from compression.codec import Codec, tag_of
 from compression.knobs import RATIOS, Knobs, all_knobs, device_id, image_id
 from compression.system import SplitNet
 from models.registry import build, weights_path
-from models.weights import load_weights, read_metadata, sha256_of
+from models.weights import load_tables, load_weights, read_metadata, sha256_of
 
 __all__ = ["IMAGE_POINTS", "ImagePoint", "Trained", "load_trained", "point_ids"]
 
@@ -57,7 +57,7 @@ def load_trained(name: str, weights: Path | None = None) -> Trained:
     system = SplitNet(build(name, len(classes)))
     load_weights(path, system)
     system.requires_grad_(False)
-    return Trained(system, Codec(system, tag_of(path)), classes, sha256_of(path))
+    return Trained(system, Codec(system, tag_of(path), load_tables(path)), classes, sha256_of(path))
 
 
 def point_ids(trained: Trained) -> list[str]:

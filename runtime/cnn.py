@@ -7,6 +7,7 @@ received values into those of a later cut; `device-c0.50` is the whole CNN. NumP
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import numpy as np
 import onnxruntime
 
 from compression.knobs import BITS, CutSpec
+from compression.ranks import parse
 from compression.wire import WireCodec
 
 __all__ = ["FORMAT", "MANIFEST", "Cnn", "CnnError", "load_cnn"]
@@ -99,6 +101,8 @@ def _parse(folder: Path, told: Mapping[str, Any]) -> Cnn:
     cuts = {int(p): CutSpec(int(p), *(int(n) for n in shape)) for p, shape in told["cuts"].items()}
     low = {p: _levels(told["low"][str(p)], cut) for p, cut in cuts.items()}
     step = {p: _levels(told["step"][str(p)], cut) for p, cut in cuts.items()}
+    # Folders written before there were tables have none, and work without
+    tables = {str(name): base64.b64decode(text, validate=True) for name, text in told.get("tables", {}).items()}
     sha256 = str(told["weights_sha256"])
     return Cnn(
         folder=folder,
@@ -106,7 +110,7 @@ def _parse(folder: Path, told: Mapping[str, Any]) -> Cnn:
         weights_sha256=sha256,
         input_px=int(told["input_px"]),
         classes=tuple(str(c) for c in told["classes"]),
-        codec=WireCodec(cuts=cuts, low=low, step=step, tag=int(sha256[:4], 16)),
+        codec=WireCodec(cuts, low, step, tag=int(sha256[:4], 16), tables=parse(tables, cuts)),
         files={str(name): str(digest) for name, digest in told["files"].items()},
     )
 

@@ -7,6 +7,7 @@ this trained policy uses are written, into the bundle's folder `cnn`.
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import models
 from compression.knobs import RATIOS
+from compression.ranks import named
 from runtime.cnn import FORMAT, MANIFEST, Cnn, CnnError, load_cnn
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ def export(
         "cuts": {p: [cut.channels, cut.height, cut.width] for p, cut in wire.cuts.items()},
         "low": {p: low.tolist() for p, low in wire.low.items()},
         "step": {p: step.tolist() for p, step in wire.step.items()},
+        "tables": {name: base64.b64encode(data).decode() for name, data in named(wire.tables).items()},
         "files": files,
     }
     part = folder / (MANIFEST + ".part")

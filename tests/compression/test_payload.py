@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from compression.errors import PayloadError
 from compression.knobs import CutSpec, Knobs
 from compression.payload import HEADER_BYTES, MAX_BYTES, body_bytes, pack_payload, unpack_payload
+from tests.compression.tables import tables_of
 
 EXAMPLES = int(os.environ.get("TIDESPLIT_EXAMPLES", "200"))
 CUT = CutSpec(partition=2, channels=4, height=2, width=3)
 CUTS = {2: CUT}
 TAG = 0xBEEF
+TABLES = {(2, bits): tables_of(CUT, bits) for bits in (1, 2, 4)}
 
 
 def payload_of(region=1.0, bits=2, ratio=1.0):
@@ -80,9 +82,9 @@ def test_foreign_bytes_are_refused(data):
 
 def any_body():
     """A body behind a sound header and checksum, so that what reads it is reached; a few of them bombs."""
-    second = st.sampled_from([0x2C, 0x2D, 0x2E, 0x2F])
+    second = st.sampled_from([0x2C, 0x2D, 0x2E, 0x2F, 0x22])
     body = st.binary(max_size=80) | st.sampled_from([bomb(1 << size) for size in (0, 4, 10, 20, 27)])
-    return st.builds(forged, st.sampled_from([0xA8, 0xA9, 0xAA, 0xAB]), second, body)
+    return st.builds(forged, st.sampled_from([0xA8, 0xA9, 0xAA, 0xAB, 0xAC, 0xAD]), second, body)
 
 
 def test_any_payload_is_read_or_refused_within_64_mib():
@@ -93,7 +95,7 @@ def test_any_payload_is_read_or_refused_within_64_mib():
     @given(payloads)
     def read(payload):
         with contextlib.suppress(PayloadError):
-            unpack_payload(payload, CUTS, TAG)
+            unpack_payload(payload, CUTS, TAG, TABLES)
 
     tracemalloc.start()
     try:
@@ -121,6 +123,7 @@ def test_payload_of_other_weights_is_refused():
         (forged(0xA9, 0x5D, b"123456"), "no partition 5"),
         (forged(0xA9, 0x2D, b"12345"), "expected 6 plain bytes"),
         (forged(0xAF, 0x2D, b"123456"), "unknown entropy method"),
+        (forged(0xAD, 0x2D, b"12345"), "no tables here for partition 2 at 2 bits"),
         (forged(0xA8, 0x2D, b"\xff123"), "map marks 8|map marks 6"),
         (forged(0xA8, 0x2D, b"\x3f123"), "map marks 6"),
         (forged(0xAB, 0x2D, b"no frame"), "zstd"),
@@ -159,3 +162,52 @@ def test_wrong_shapes_are_the_callers_fault():
         pack_payload(np.zeros((3, 2, 3), np.uint8), np.ones((2, 3), np.bool_), knobs, CUT, TAG)
     with pytest.raises(ValueError, match="mask keeps 6"):
         pack_payload(np.zeros((4, 2, 3), np.uint8), np.ones((2, 3), np.bool_), knobs, CUT, TAG)
+
+
+# Golden vectors of the method with tables, which are those of `tests.compression.tables`
+GOLDEN_TABLES = [
+    (1.0, 2, 1.0, "ad2defbe", "00004400"),
+    (1.0, 4, 1.0, "ad2eefbe", "000004400000"),
+    (0.5, 4, 0.5, "ac26efbe", "072200"),
+    (0.5, 4, 1.0, "ac2eefbe", "07000880"),
+]
+
+
+def skewed(region, bits, ratio):
+    """Codes that follow the tables' orders but for a few, so that tables help."""
+    knobs, tables = Knobs(2, ratio, region, bits), TABLES[2, bits]
+    mask = np.ones((2, 3), dtype=np.bool_)
+    if region < 1.0:
+        mask[1] = False
+    ranks = np.zeros((CUT.kept_channels(ratio), 2, 3), dtype=np.uint8)
+    ranks[0, 0, 2] = 1
+    codes = np.zeros_like(ranks)
+    for y, x in np.argwhere(mask):
+        grid = np.full((12, len(codes)), 2**bits)
+        at = (y + 1) * 4 + x + 1
+        if x:
+            grid[at - 1] = codes[:, y, x - 1]
+        if y:
+            grid[at - 4] = codes[:, y - 1, x]
+        rows = tables.rows(grid, np.array([at]))[0]
+        codes[:, y, x] = tables.order.reshape(-1, 2**bits)[rows, ranks[:, y, x]]
+    return codes, mask, knobs
+
+
+@pytest.mark.parametrize(("region", "bits", "ratio", "start", "body"), GOLDEN_TABLES)
+def test_golden_vectors_with_tables(region, bits, ratio, start, body):
+    codes, mask, knobs = skewed(region, bits, ratio)
+    payload = pack_payload(codes, mask, knobs, CUT, TAG, TABLES)
+    assert payload[:4].hex() == start
+    assert payload[HEADER_BYTES:].hex() == body
+    found, where, read = unpack_payload(payload, CUTS, TAG, TABLES)
+    assert read == knobs
+    assert np.array_equal(where, mask)
+    assert np.array_equal(found, codes)
+    for length in range(len(payload)):
+        with pytest.raises(PayloadError):
+            unpack_payload(forged(payload[0], payload[1], payload[HEADER_BYTES:length]), CUTS, TAG, TABLES)
+    with pytest.raises(PayloadError, match="bytes coded with tables received"):
+        unpack_payload(forged(payload[0], payload[1], bytes(60000)), CUTS, TAG, TABLES)
+    with pytest.raises(PayloadError, match="no tables here"):
+        unpack_payload(payload, CUTS, TAG)

@@ -4,7 +4,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from compression.quantizer import Quantizer
-from models.weights import load_weights, read_metadata, save_weights
+from models.weights import load_tables, load_weights, read_metadata, save_tables, save_weights
 
 
 class Net(nn.Module):
@@ -39,3 +39,14 @@ def test_only_what_may_be_lacking_may_be_lacking(tmp_path):
     with pytest.raises(ValueError, match=r"missing \['conv_low.p1'\]"):
         load_weights(tmp_path / "w", Net(further=True))
     load_weights(tmp_path / "w", Net(further=True), may_lack="_low.")
+
+
+def test_tables_lie_beside_the_weights_and_replace_older_ones(tmp_path):
+    net = Net()
+    save_weights(tmp_path / "w", net, {"name": "net"})
+    save_tables(tmp_path / "w", {"p1-b1": b"old", "p1-b2": b"older"})
+    save_tables(tmp_path / "w", {"p1-b1": b"\x00\xff"})
+    assert load_tables(tmp_path / "w") == {"p1-b1": b"\x00\xff"}
+    assert read_metadata(tmp_path / "w") == {"name": "net"}
+    load_weights(tmp_path / "w", net)
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]

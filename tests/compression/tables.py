@@ -1,0 +1,24 @@
+"""Tables of the entropy stage made by a formula: inputs for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compression.knobs import CutSpec
+from compression.ranks import HUFFMANS, UNIT, CodeTables, context_count
+
+EVEN = [8] * 256
+SKEWED = [1, 8] + [9] * 254
+
+
+def tables_of(cut: CutSpec, bits: int) -> CodeTables:
+    """Orders rotate with channel and context; one Huffman table in four is even, the others are skewed."""
+    n, contexts = 2**bits, context_count(bits)
+    k, c = np.mgrid[: cut.channels, :contexts]
+    return CodeTables(
+        cut,
+        bits,
+        order=((np.arange(n) + (k + c)[..., None]) % n).astype(np.uint8),
+        uncertainty=((7 * k + 5 * c) % (UNIT * bits + 1)).astype(np.uint8),
+        lengths=np.array([EVEN, SKEWED, SKEWED, SKEWED] * (HUFFMANS // 4), dtype=np.uint8),
+    )
