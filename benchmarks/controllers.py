@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/controllers"), help="folder for the bundles")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
+    contest.stop_on_sigterm()
     begun = time.perf_counter()
     for trace in (options.train, options.test):
         load_traces(trace)

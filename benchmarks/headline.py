@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="courses of events a trace (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
+    contest.stop_on_sigterm()
     asked = [(profiles.load(p), f) for p in options.profile for f in options.family]
     with contest.workers() as pool:
         seeds = range(options.seeds)

@@ -42,7 +42,8 @@ def keep_positions(score: Tensor, share: Tensor, region: float) -> Tensor:
     `score` `[B, 1, h, w]`; `share` `[B]` tells which pictures send only `region` of their positions.
     """
     flat = score.flatten(1)
-    best = flat.topk(math.ceil(flat.shape[1] * region), dim=1).indices
+    order = flat.argsort(dim=1, descending=True, stable=True)  # of equals the first, as `compression.wire` takes them
+    best = order[:, : math.ceil(flat.shape[1] * region)]
     hard = torch.zeros_like(flat).scatter_(1, best, 1.0)
     soft = torch.sigmoid(flat)
     mask = hard + (soft - soft.detach())  # exactly `hard` in value

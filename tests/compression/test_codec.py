@@ -61,6 +61,10 @@ def test_half_region_sends_the_positions_with_the_highest_score(codec):
 
 def test_equal_scores_keep_reading_order():
     assert best_positions(np.zeros((2, 3), dtype=np.float32), 2).tolist() == [[True, True, False], [False] * 3]
+    tied = torch.zeros(1, 1, 7, 7)
+    tied[0, 0, 5] = -1.0
+    expected = best_positions(tied[0, 0].numpy(), 25)
+    np.testing.assert_array_equal(keep_positions(tied, torch.tensor([0.5]), 0.5)[0, 0].numpy(), expected)
 
 
 def test_values_that_are_not_finite_are_refused(codec):
