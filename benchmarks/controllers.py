@@ -42,7 +42,7 @@ from profiling.tiers import CLOUD
 
 FPS = (5.0, 10.0, 15.0, 20.0, 30.0)
 DEADLINES_S = (0.075, 0.100, 0.150, 0.200)
-MAP_S = 60.0
+MAP_S = 60.0  # of each trace: twenty demands are many
 NOTHING = 0.005  # of headroom: the best static point is all that one needs, and shares of it mean nothing
 RULES = ("look-up, tuned", "MPC, tuned")
 
@@ -94,6 +94,7 @@ def seeds(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, A
     """Utility and misses of every controller on the test traces: mean and 95 % interval over seeds."""
     demand = Demand(fps=options.fps, deadline_s=options.deadline_ms / 1e3)
     judge_on, tune_on = (scenario_of(options, t, [demand]) for t in (options.test, options.train))
+    judge_on = shortened(judge_on, options.seconds)
     numbers = range(options.seeds)
     training_runs = [
         pool.submit(train_one, options, [demand], s, options.out / f"seed-{s}", options.steps) for s in numbers
@@ -150,7 +151,8 @@ def grid(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, An
     demands = [Demand(fps=fps, deadline_s=deadline) for fps in FPS for deadline in DEADLINES_S]
     policy_at = pool.submit(train_one, options, demands, 0, options.out / "map", options.map_steps)
     cells = [
-        (scenario_of(options, options.train, [d]), shortened(scenario_of(options, options.test, [d]))) for d in demands
+        (scenario_of(options, options.train, [d]), shortened(scenario_of(options, options.test, [d]), MAP_S))
+        for d in demands
     ]
     bounding = [contest.submit_bounds(pool, judge_on, 0) for _, judge_on in cells]
     tuning = [pool.submit(ladder.tuned_rules, tune_on, Tuning(lanes=8, episode_s=8.0)) for tune_on, _ in cells]
@@ -175,9 +177,9 @@ def grid(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, An
     return {"cells": rows}
 
 
-def shortened(scenario: Scenario) -> Scenario:
-    """The first MAP_S seconds of every trace: twenty demands are many."""
-    traces = [t.slice(0.0, min(t.duration_s, MAP_S)) for t in scenario.traces]
+def shortened(scenario: Scenario, longest_s: float) -> Scenario:
+    """The first seconds of every trace."""
+    traces = [t.slice(0.0, min(t.duration_s, longest_s)) for t in scenario.traces]
     return replace(scenario, traces=tuple(traces))
 
 
@@ -217,6 +219,9 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=Demand().fps, help="seeds: frames a second (default: %(default)g)")
     parser.add_argument(
         "--deadline-ms", type=float, default=1e3 * Demand().deadline_s, help="seeds: deadline (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=np.inf, help="seeds: play so much of each trace (all)"
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1_000_000, help="PPO steps a seed (default: %(default)s)")
