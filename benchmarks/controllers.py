@@ -220,9 +220,7 @@ def main() -> None:
     parser.add_argument(
         "--deadline-ms", type=float, default=1e3 * Demand().deadline_s, help="seeds: deadline (default: %(default)g)"
     )
-    parser.add_argument(
-        "--seconds", type=float, default=np.inf, help="seeds: play so much of each trace (all)"
-    )
+    parser.add_argument("--seconds", type=float, default=np.inf, help="seeds: play so much of each trace (all)")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1_000_000, help="PPO steps a seed (default: %(default)s)")
     parser.add_argument("--map-steps", type=int, default=1_000_000, help="PPO steps of the map's policy")
