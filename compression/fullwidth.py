@@ -25,8 +25,7 @@ from models.slim import SlimNet, WidthNorm, inner_channels, set_of_partition, se
 __all__ = ["exclusive_masks", "train_full_width"]
 
 SAVE_EVERY = 150  # steps
-NORM_RATE = 1e-3
-CONV_RATE = 4e-4
+NORM_RATE = 2.5  # times the rate of the convolutions
 
 
 def exclusive_masks(net: SlimNet) -> dict[str, Tensor]:
@@ -63,10 +62,10 @@ def _step(
     system: SplitNet, teacher: Teacher, image: Tensor, label: Tensor, step: int, rng: np.random.Generator,
     config: TrainConfig,
 ) -> float:  # fmt: skip
-    """Backward, two of three times on pictures from JPEG or WebP; the teacher sees the plain ones. The loss."""
+    """Backward, every other time on pictures from JPEG or WebP; the teacher sees the plain ones. The loss."""
     soft = teacher(image)
     target = config.teacher_share * soft + (1 - config.teacher_share) * F.one_hot(label, soft.shape[1])
-    seen = recoded(image, CropStyle(config.px), rng) if step % 3 else image
+    seen = recoded(image, CropStyle(), rng) if step % 2 else image
     with autocast(image.device):
         logits = system.offload(seen)
     loss = F.cross_entropy(logits.float(), target)
@@ -88,8 +87,9 @@ def train_full_width(
     system.requires_grad_(False)
     trained.requires_grad_(True)
     hooks = [_mask_gradient(named[name], mask) for name, mask in masks.items()]
-    groups = [{"params": list(convs), "base_lr": CONV_RATE}, {"params": list(norms), "base_lr": NORM_RATE}]
-    optimizer = torch.optim.AdamW(groups, lr=NORM_RATE, weight_decay=0.0)  # decay would move masked weights
+    rate = config.fullwidth_lr
+    groups = [{"params": list(convs), "base_lr": rate}, {"params": list(norms), "base_lr": NORM_RATE * rate}]
+    optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=0.0)  # decay would move masked weights
     average = Average(trained, 0.99)
     progress = Progress("full width", config.fullwidth_steps)
     if config.resume and path.exists():
@@ -102,11 +102,13 @@ def train_full_width(
     chooser = ThreadChooser(config.threads if device.type == "cpu" else 1)
     log = SummaryWriter(str(config.folder / "tensorboard"))
     smooth = 0.0
-    epoch = progress.done // max(1, len(index) // config.batch)
-    style = CropStyle(config.px, (config.crop_area, 1.0))
+    epoch = progress.done  # names the order of pictures: where a run begins again, the next is a new one
     while progress.done < config.fullwidth_steps:
+        style = CropStyle.at(config, progress.done / config.fullwidth_steps)
         for image, label in batches(pictures, index, config.batch, style, config.seed + 6, epoch):
             step = progress.done
+            if CropStyle.at(config, step / config.fullwidth_steps) != style:
+                break
             rng = np.random.default_rng((config.seed, 6, step))
             set_rate(optimizer, cosine(step, config.fullwidth_steps, 30))
             optimizer.zero_grad()
@@ -125,7 +127,7 @@ def train_full_width(
                 )  # fmt: skip
             if progress.done >= config.fullwidth_steps:
                 break
-        epoch += 1
+        epoch = progress.done
     average.copy_to(trained)
     _share_norms(system.net)
     for hook in hooks:

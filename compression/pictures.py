@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from compression.config import TrainConfig
 from compression.pixels import load_square
 
 __all__ = [
@@ -59,6 +60,12 @@ class CropStyle:
     codec_share: float = 0.0  # share of pictures that pass through JPEG or WebP
     quality: tuple[int, int] = (5, 90)
 
+    @classmethod
+    def at(cls, config: TrainConfig, fraction: float) -> CropStyle:
+        """Style after `fraction` of the steps of one of the last phases: at the end larger, milder crops."""
+        late = config.end_px > 0 and fraction >= 1.0 - config.end_share
+        return cls(config.end_px, (config.end_area, 1.0)) if late else cls(config.px, (config.crop_area, 1.0))
+
 
 def list_pictures(folder: Path) -> tuple[list[Path], Ints, tuple[str, ...]]:
     """Files, labels and class names of `folder/<class>/<picture>`, sorted."""
@@ -92,7 +99,9 @@ def load_pictures(folder: Path, px: int) -> Pictures:
 
 
 def split(labels: Ints, share: float, seed: int) -> tuple[Ints, Ints]:
-    """Indices to train on and to hold out: the same share of every class, at least one picture of each."""
+    """Indices to train on and to hold out: the same share of every class, at least one picture of each; none at 0."""
+    if share <= 0.0:
+        return np.arange(len(labels)), np.empty(0, dtype=np.int64)
     rng = np.random.default_rng(seed)
     held: list[int] = []
     for label in np.unique(labels):

@@ -17,7 +17,6 @@ from torch import nn
 
 from compression.calibrate import calibrate
 from compression.config import TrainConfig, parse
-from compression.crops import write_epoch
 from compression.finetune import finetune
 from compression.fullwidth import train_full_width
 from compression.heap import keep_heap
@@ -84,7 +83,11 @@ def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> t
         chosen = [(full.images[i], full.labels[i], full.classes) for i in (some, held)]
     else:
         files, labels, classes = list_pictures(data / "train")
-        chosen = [(np.stack([load_square(files[j], px) for j in i]), labels[i], classes) for i in (some, held)]
+        empty = np.empty((0, px, px, 3), dtype=np.uint8)
+        chosen = [
+            (np.stack([load_square(files[j], px) for j in i]) if len(i) else empty, labels[i], classes)
+            for i in (some, held)
+        ]
     return Pictures(*chosen[0]), Pictures(*chosen[1])
 
 
@@ -123,9 +126,7 @@ def _train_points(
         train_full_width(system, teacher, pictures, index, config, device)
         _finish(config, "fullwidth", system)
     if not _phase(config, "refine", system):
-        for epoch in range(config.crop_epochs):
-            write_epoch(config.folder, epoch, system, teacher, pictures, index, config.px, config, device)
-        refine(system, config.folder, config, device)
+        refine(system, pictures, index, config, device)
         _finish(config, "refine", system)
 
 
@@ -150,8 +151,9 @@ def main(config: TrainConfig) -> None:
             _finish(config, "calibrate", system)
     _train_points(system, _teacher(system, pictures, index, config, device), pictures, index, config, device)
     system.eval()
-    accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
-    print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
+    if len(held):
+        accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
+        print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
     paths = {"data", "out", "weights", "start_from"}  # where it was trained says nothing of how
     options = {name: value for name, value in asdict(config).items() if name not in paths}
     recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}

@@ -108,10 +108,13 @@ class CifarResNet(SlimNet):
             feature = block(feature, width_set)
         return feature
 
-    def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after `start` blocks to logits."""
-        y = self.middle(feature, width_set, start, len(self.blocks))
-        return F.linear(y.mean(dim=(2, 3)), self.classifier.weight, self.classifier.bias)
+    def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
+        """Feature after `start` blocks to its mean, `[B, 96]`."""
+        return self.middle(feature, width_set, start, len(self.blocks)).mean(dim=(2, 3))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Mean `[B, 96]` to logits."""
+        return F.linear(pooled, self.classifier.weight, self.classifier.bias)
 
     def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
         """Append the folded stem and first `stop` blocks."""

@@ -161,14 +161,18 @@ class EfficientNetLite0(SlimNet):
             x = block(x, width_set)
         return x
 
-    def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after `start` blocks to logits."""
+    def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
+        """Feature after `start` blocks to the mean of the last convolution, `[B, 1280]` at full width."""
         y = self._blocks(feature, width_set, start, len(self.blocks))
         weight = self.last_low(self.last, width_set)
         y = F.relu6(self.last_norm(pointwise(y, weight, inner_channels(HEAD, width_of(width_set))), width_set))
         if self.gate is not None:
             y = y * self.gate.to(y.dtype).view(1, -1, 1, 1)
-        y = F.dropout(y.mean(dim=(2, 3)), self.dropout, self.training)
+        return y.mean(dim=(2, 3))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Mean `[B, C]` to logits."""
+        y = F.dropout(pooled, self.dropout, self.training)
         return F.linear(y, self.classifier.weight[:, : y.shape[1]], self.classifier.bias)
 
     def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:

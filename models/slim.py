@@ -128,8 +128,12 @@ class SlimNet(nn.Module):
         """Image `[B, 3, H, W]` in [-1, 1] through the stem and the first `stop` blocks."""
 
     @abstractmethod
-    def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after the first `start` blocks through the rest. Logits `[B, classes]`."""
+    def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
+        """Feature after the first `start` blocks to the vector that the classifier sees, `[B, C]`."""
+
+    @abstractmethod
+    def classify(self, pooled: Tensor) -> Tensor:
+        """That vector to logits `[B, classes]`."""
 
     @abstractmethod
     def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:
@@ -167,14 +171,23 @@ class SlimNet(nn.Module):
     def rank(self, gates: dict[str, Tensor]) -> None:
         """Permute the inner channels so that those with the larger gate come first."""
 
-    def features(self, image: Tensor, width_set: str) -> tuple[list[Tensor], Tensor]:
-        """One pass of the whole network: the feature at every cut, and the logits."""
+    def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
+        """Feature after the first `start` blocks through the rest. Logits `[B, classes]`."""
+        return self.classify(self.pooled(feature, width_set, start))
+
+    def heads(self, image: Tensor, width_set: str, partitions: int) -> list[Tensor]:
+        """The feature at each of the first `partitions` cuts, in one pass."""
         found: list[Tensor] = []
         feature, start = self.head(image, width_set, 0), 0
-        for cut in self.cuts:
+        for cut in self.cuts[:partitions]:
             feature, start = self.middle(feature, width_set, start, cut), cut
             found.append(feature)
-        return found, self.tail(feature, width_set, start)
+        return found
+
+    def features(self, image: Tensor, width_set: str) -> tuple[list[Tensor], Tensor]:
+        """One pass of the whole network: the feature at every cut, and the logits."""
+        found = self.heads(image, width_set, len(self.cuts))
+        return found, self.tail(found[-1], width_set, self.cuts[-1])
 
     def forward(self, image: Tensor, width_set: str = "r100") -> Tensor:
         """Whole network. Image `[B, 3, H, W]` in [-1, 1] to logits `[B, classes]`."""

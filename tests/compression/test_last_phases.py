@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from compression.config import TrainConfig
-from compression.crops import epochs_in, read_crops, write_epoch
 from compression.fullwidth import exclusive_masks, train_full_width
 from compression.knobs import RATIOS
-from compression.pictures import Pictures
+from compression.loop import load_checkpoint
+from compression.pictures import CropStyle, Pictures, split
 from compression.pixels import natural_picture
-from compression.refine import refine, trained_of
+from compression.refine import blend, refine, trained_of
 from compression.system import SplitNet
 from compression.teacher import answer
 from models.cifar_resnet import CifarResNet
@@ -75,31 +75,51 @@ def test_a_stopped_full_width_phase_goes_on(system, pictures, config, monkeypatc
     assert changed(start, system)
 
 
-def test_crops_hold_what_the_heads_give(system, pictures, config, tmp_path):
-    write_epoch(tmp_path, 0, system, answer(lambda x: x.new_zeros(len(x), 3)), pictures, np.arange(8), 32, config, CPU)
-    (epoch,) = epochs_in(tmp_path)
-    crops = list(read_crops(tmp_path, 2, np.random.default_rng(0)))
-    assert len(crops) == 2
-    assert crops[0].feature.shape == (4, *system.net.feature_shape(system.net.cuts[1], 32))
-    torch.testing.assert_close(crops[0].target.sum(1), torch.ones(4), rtol=1e-3, atol=1e-3)
-    assert {crop.ratio for crop in crops} <= set(RATIOS)
-    stamp = epoch.stat().st_mtime_ns
-    write_epoch(tmp_path, 0, system, answer(lambda x: x.new_zeros(len(x), 3)), pictures, np.arange(8), 32, config, CPU)
-    assert epoch.stat().st_mtime_ns == stamp
+def test_crops_become_larger_and_milder_at_the_end(config):
+    late = dataclasses.replace(config, px=16, end_px=32, end_area=0.5, end_share=0.25)
+    assert [CropStyle.at(late, fraction).px for fraction in (0.0, 0.7, 0.75, 1.0)] == [16, 16, 32, 32]
+    assert CropStyle.at(late, 0.8).area == (0.5, 1.0)
+    assert CropStyle.at(config, 1.0) == CropStyle.at(config, 0.0)
 
 
-def test_refining_a_partition_changes_nothing_that_others_use(system, pictures, config, tmp_path):
-    write_epoch(tmp_path, 0, system, answer(lambda x: x.new_zeros(len(x), 3)), pictures, np.arange(8), 32, config, CPU)
+def test_every_picture_can_be_trained_on(pictures):
+    index, held = split(pictures.labels, 0.0, 0)
+    assert index.tolist() == list(range(8))
+    assert held.tolist() == []
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_half_of_a_batch_is_blended_with_the_other(size):
+    image, hard = torch.rand(size, 3, 2, 2), torch.eye(size)
+    blended, target = blend(image, hard, np.random.default_rng(0))
+    plain = size - size // 2
+    assert torch.equal(blended[:plain], image[:plain])
+    torch.testing.assert_close(target.sum(1), torch.ones(size))
+    torch.testing.assert_close(blended, torch.einsum("ij,jchw->ichw", target, image))
+    assert bool((target[plain:].amax(1) < 1.0).all())
+
+
+def test_refining_a_partition_changes_nothing_that_others_use(system, pictures, config):
     before = snapshot(system)
-    refine(system, tmp_path, dataclasses.replace(config, partitions="2"), CPU)
+    refine(system, pictures, np.arange(8), dataclasses.replace(config, partitions="2"), CPU)
     found = changed(before, system)
     assert found
     assert all(name.startswith("bottlenecks.1.") or ".p2." in name for name in found)
     assert not [name for name in found if "running" in name]
     own = trained_of(system, 2)
     assert len(own) == len(set(map(id, own)))
+    assert all(parameter.requires_grad for parameter in system.parameters())
 
 
-def test_refining_without_crops_is_an_error(system, config, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no crops"):
-        refine(system, tmp_path, config, CPU)
+def test_a_stopped_refinement_goes_on(system, pictures, config, monkeypatch):
+    monkeypatch.setattr("compression.refine.SAVE_S", 0.0)
+    refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_steps=2), CPU)
+    state = load_checkpoint(config.folder / "refine.pt")
+    assert state["step"] == 2
+    refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_steps=5, resume=True), CPU)
+    state = load_checkpoint(config.folder / "refine.pt")
+    assert state["step"] == 5
+
+
+def test_refining_by_the_clock_ends(system, pictures, config):
+    refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_minutes=0.01), CPU)

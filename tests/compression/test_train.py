@@ -24,7 +24,7 @@ def config(tmp_path):
         TrainConfig(),
         model="cifar_resnet", data=str(tmp_path / "data"), out=str(tmp_path / "run"), weights=str(tmp_path / "w"),
         px=32, start_px=32, batch=8, finetune_epochs=1, rank_steps=2, warmup_steps=2, sandwich_epochs=1.0,
-        fullwidth_steps=2, crop_epochs=1, refine_steps=2, threads=1,
+        fullwidth_steps=2, refine_steps=2, threads=1,
     )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_the_last_phases_start_from_weights_and_leave_slim_nets_alone(config, tm
     start = SplitNet(CifarResNet(2)).eval()
     save_weights(tmp_path / "start", start, {})
     load_weights(tmp_path / "start", start)
-    main(dataclasses.replace(config, start_from=str(tmp_path / "start")))
+    main(dataclasses.replace(config, start_from=str(tmp_path / "start"), holdout=0.0, end_px=40))
     after, image = SplitNet(CifarResNet(2)), torch.rand(1, 3, 32, 32)
     load_weights(tmp_path / "w", after)
     with torch.no_grad():
