@@ -33,6 +33,7 @@ from runtime.serving import ServerOptions, ServerThread
 from runtime.tails import Item, Tails
 from tests.compression.test_image_codec import animation, jpeg, lossless, plain
 from tests.compression.test_payload import bomb, forged
+from tests.memory import forget_peak, memory_mib
 from tests.runtime.deployed import server_process
 from tests.runtime.servers import LIMIT_S, Client, cut_frame, for_any_batch, picture_frame
 
@@ -173,7 +174,7 @@ def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
     with server_process(cnn.folder) as (process, port), Client(f"127.0.0.1:{port}") as client:
         for request in sound * 20:
             ask(client, request, cnn)
-        Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # forget the peak of loading models (proc(5))
+        forget_peak(process.pid)  # of loading models
         before = memory_mib(process.pid, "VmRSS")
 
         def refused(data: bytes) -> str:
@@ -186,12 +187,6 @@ def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
         taken = memory_mib(process.pid, "VmHWM") - before
     assert codes == {"INVALID_ARGUMENT"}
     assert taken < 64.0
-
-
-def memory_mib(process: int, name: str) -> float:
-    """VmRSS: memory of a process that is in RAM now; VmHWM: the most that ever was."""
-    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024
 
 
 def test_a_deadline_that_is_over_is_not_computed(client: Client, cnn: Cnn) -> None:
