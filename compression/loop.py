@@ -145,7 +145,7 @@ class Progress:
         self.first = self.done if self.first is None else self.first
         self.done += 1
         now = time.perf_counter()
-        if now - self.last < self.every_s and self.done < self.steps:
+        if now - self.last < self.every_s and self.done != self.steps:  # a phase by time may pass its steps
             return False
         self.last = now
         pace = (now - self.start) / max(1, self.done - self.first)

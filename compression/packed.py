@@ -1,38 +1,65 @@
-"""CIFAR-10 as packed JPEG files: arrays `jpeg` (all bytes), `offsets` `[N + 1]`, `labels` `[N]`, `label_names`."""
+"""CIFAR-10 as packed JPEG files: arrays `jpeg` (all bytes), `offsets` `[N + 1]`, `labels` `[N]`, `label_names`.
+
+A file with the arrays `x_test` `[N, 32, 32, 3]` and `y_test` `[N]` instead holds test pictures as they were published.
+
+python -m compression.packed FILE.npz FOLDER      writes PNG class folders, which `python -m profiling accuracy` reads
+"""
 
 from __future__ import annotations
 
+import argparse
 import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from compression.pictures import Pictures
+from compression.pictures import Bytes, Ints, Pictures
 
 __all__ = ["load_packed", "write_folder"]
 
 
 def load_packed(path: Path) -> Pictures:
-    """Decode every picture, in the file's order."""
+    """Every picture `[N, 32, 32, 3]`, in the file's order; classes sorted by name, as those of a folder are."""
     with np.load(path, allow_pickle=False) as data:
-        blob, offsets = data["jpeg"].tobytes(), data["offsets"]
-        labels, names = data["labels"].astype(np.int64), tuple(str(name) for name in data["label_names"])
-    images = np.empty((len(labels), 32, 32, 3), dtype=np.uint8)
-    for i in range(len(labels)):
-        with Image.open(io.BytesIO(blob[offsets[i] : offsets[i + 1]])) as image:
-            images[i] = np.asarray(image.convert("RGB"))
-    order = np.argsort(names)  # class folders sort by name, and so do labels here
+        images: Bytes
+        if "x_test" in data:
+            images, labels = data["x_test"], data["y_test"].astype(np.int64)
+        else:
+            images, labels = _decode(data["jpeg"].tobytes(), data["offsets"]), data["labels"].astype(np.int64)
+        names = tuple(str(name) for name in data["label_names"])
+    order = np.argsort(names)
     rank = np.empty(len(names), dtype=np.int64)
     rank[order] = np.arange(len(names))
     return Pictures(images, rank[labels], tuple(names[i] for i in order))
 
 
+def _decode(blob: bytes, offsets: Ints) -> Bytes:
+    images = np.empty((len(offsets) - 1, 32, 32, 3), dtype=np.uint8)
+    for i in range(len(images)):
+        with Image.open(io.BytesIO(blob[offsets[i] : offsets[i + 1]])) as image:
+            images[i] = np.asarray(image.convert("RGB"))
+    return images
+
+
 def write_folder(pictures: Pictures, folder: Path, limit: int = 0) -> None:
-    """Write pictures as PNG class folders, which `python -m profiling accuracy` reads."""
+    """Write pictures as PNG class folders; only the first `limit` unless that is 0."""
     for name in pictures.classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for i, (image, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
         if limit and i >= limit:
             return
         Image.fromarray(image).save(folder / pictures.classes[int(label)] / f"{i:05d}.png")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and write the folder."""
+    parser = argparse.ArgumentParser(prog="python -m compression.packed", description="Packed pictures as PNG folders.")
+    parser.add_argument("file", type=Path, help="packed pictures (.npz)")
+    parser.add_argument("folder", type=Path, help="folder to write")
+    chosen = parser.parse_args(arguments)
+    write_folder(load_packed(chosen.file), chosen.folder)
+
+
+if __name__ == "__main__":
+    main()

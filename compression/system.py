@@ -22,10 +22,10 @@ SPECS: dict[str, tuple[BottleneckSpec, ...]] = {
         BottleneckSpec(wire=40, stride=2, kernel=3, hidden=240),
         BottleneckSpec(wire=32, stride=1, kernel=1, hidden=240),
     ),
-    # At 32 px: 16x8x8 and 24x8x8 values.
+    # At 32 px: 16x8x8 and 16x4x4 values.
     "cifar_resnet": (
-        BottleneckSpec(wire=16, stride=4, kernel=3, inner=32, hidden=64),
-        BottleneckSpec(wire=24, stride=2, kernel=3, hidden=64),
+        BottleneckSpec(wire=16, stride=2, kernel=3, hidden=128),
+        BottleneckSpec(wire=16, stride=2, kernel=3, hidden=96),
     ),
 }
 

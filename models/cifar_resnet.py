@@ -1,7 +1,9 @@
 """A small residual CNN for 32 px pictures (CIFAR-10), slimmable like the flagship.
 
-Six blocks of two 3x3 convolutions; the channels between the two are the inner ones, which shrink with the ratio.
-Blocks are linear at their end, as MBConv's are, so that a feature is not clipped before it is compressed.
+Five blocks of two 3x3 convolutions; the channels between the two are the inner ones, which shrink with the ratio.
+Blocks are linear at their end, as MBConv's are, so that a feature is not clipped before it is compressed. The first
+block already halves the picture: convolutions with few channels at 32x32 are slow for what they compute, and the first
+cut then lies behind 18 % of the multiply-accumulates.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from models.slim import SlimNet, WidthNorm, inner_channels, permute_norm, rankin
 __all__ = ["CifarResNet"]
 
 EPS = 1e-3
-STEM = 32
-CUTS = (2, 4)
+STEM = 16
+CUTS = (1, 4)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class BlockSpec:
 
 
 BLOCKS = (
-    BlockSpec(32, 32, 1), BlockSpec(32, 32, 1), BlockSpec(32, 64, 2),
-    BlockSpec(64, 64, 1), BlockSpec(64, 96, 2), BlockSpec(96, 96, 1),
+    BlockSpec(16, 32, 2), BlockSpec(32, 32, 1), BlockSpec(32, 32, 1),
+    BlockSpec(32, 64, 2), BlockSpec(64, 64, 1),
 )  # fmt: skip
 
 
@@ -76,7 +78,7 @@ class Block(nn.Module):
 
 
 class CifarResNet(SlimNet):
-    """Features: block 2 32x32x32, block 4 64x16x16, block 6 96x8x8."""
+    """Features: block 1 32x16x16, block 3 32x16x16, block 5 64x8x8."""
 
     name = "cifar_resnet"
     input_px = 32
@@ -94,7 +96,7 @@ class CifarResNet(SlimNet):
 
     @property
     def blocks_count(self) -> int:
-        """Six."""
+        """Five."""
         return len(BLOCKS)
 
     def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:

@@ -1,9 +1,11 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from compression import packed
 from compression.config import TrainConfig
 from compression.packed import load_packed, write_folder
 from compression.pictures import Pictures, load_pictures
@@ -78,3 +80,14 @@ def test_packed_pictures_of_the_shared_folder(shared, tmp_path):
     few = Pictures(pictures.images[:3], pictures.labels[:3], pictures.classes)
     write_folder(few, tmp_path / "out")
     assert load_pictures(tmp_path / "out", 32).classes == pictures.classes
+
+
+def test_published_pixels_become_class_folders(tmp_path):
+    images = np.stack([natural_picture(32, seed=i) for i in range(3)])
+    arrays = {"x_test": images, "y_test": np.uint8([1, 0, 1]), "label_names": np.array(["bee", "ant"])}
+    np.savez(tmp_path / "few.npz", **arrays)
+    packed.main([str(tmp_path / "few.npz"), str(tmp_path / "out")])
+    again = load_pictures(tmp_path / "out", 32)
+    assert again.classes == ("ant", "bee")
+    assert again.labels.tolist() == [0, 0, 1]
+    assert np.array_equal(again.images, images[[0, 2, 1]])

@@ -1,9 +1,15 @@
 import pytest
 import torch
 
+from compression.graphs import device_graph, head_graph
+from compression.measure import top1
+from compression.packed import load_packed
+from compression.system import SplitNet
 from models.cifar_resnet import CUTS, CifarResNet
 from models.graph import Builder
+from models.registry import weights_path
 from models.slim import RATIOS, set_of_ratio
+from profiling.flagship import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +43,22 @@ def test_ranking_permutes_without_changing_the_function(net):
         before = net(image)
         net.rank({name: torch.rand(net.inner_of(name)) for name in net.gated()})
         torch.testing.assert_close(net(image), before, rtol=1e-3, atol=1e-4)
+
+
+def test_the_first_cut_comes_early(net):
+    system = SplitNet(net).eval()
+    whole, head = device_graph(system, 1.0).macs(), head_graph(system, 1, 1.0).macs()
+    assert whole < 22e6
+    assert head < 0.25 * whole  # its encoder counted
+
+
+def test_bundled_weights_are_small_and_right_about_most_test_pictures(shared):
+    path = weights_path("cifar_resnet")
+    assert path.stat().st_size <= 620_000
+    data = shared / "data" / "cifar10" / "cifar10_jpeg_test_packed.npz"
+    if not data.exists():
+        pytest.skip("needs the packed CIFAR-10 pictures")
+    trained, pictures = load_trained("cifar_resnet"), load_packed(data)
+    assert trained.classes == pictures.classes
+    few = pictures.images[:500], pictures.labels[:500]
+    assert top1(lambda image: trained.system.device(image, 1.0), *few) > 0.75

@@ -1,7 +1,6 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +10,13 @@ from PIL import Image
 from compression.pixels import natural_picture, to_input
 from compression.system import SplitNet
 from models.efficientnet_lite0 import EfficientNetLite0
-from models.weights import load_weights, read_metadata, save_weights
+from models.registry import weights_path
+from models.weights import load_weights, read_metadata, save_weights, sha256_of
 from profiling import flagship
 from profiling.accuracy import Tally, measure_accuracy
 from profiling.assemble import assemble
 from profiling.clock import Measurement, machine_facts, time_interleaved
-from profiling.profile import from_json, to_json
+from profiling.profile import from_json, load, to_json
 from profiling.spread import run_chunks
 
 POINTS = ["p0-webp-q50", "p5-c0.25-r1.00-b1", "p5-c0.25-r0.50-b4", "device-c0.25"]
@@ -140,16 +140,18 @@ def test_weights_survive_the_file_within_float16(weights):
         load_weights(weights, SplitNet(EfficientNetLite0(3)))
 
 
-def test_bundled_profile_is_consistent():
-    path = Path(__file__).resolve().parents[2] / "data" / "profiles" / "efficientnet_lite0.json"
-    if not path.exists():
-        pytest.skip("no bundled profile of the flagship in this checkout")
-    profile = from_json(json.loads(path.read_text()))
+@pytest.mark.parametrize(
+    ("name", "accuracy", "most_bytes"), [("efficientnet_lite0", 0.9, 8000), ("cifar_resnet", 0.75, 1100)]
+)
+def test_bundled_profile_is_consistent(name, accuracy, most_bytes):
+    profile = load(name)
+    assert profile.cnn["weights_sha256"] == sha256_of(weights_path(name))
+    assert set(profile.devices) >= {"x86-2core", "raspberry-pi-4"}
     by_id = {point.id: point for point in profile.points}
-    assert by_id["device-c1.00"].accuracy > 0.9
+    assert by_id["device-c1.00"].accuracy > accuracy
     for point in profile.points:
         assert math.isfinite(point.bytes_std)
         if point.codec == "feature":
-            assert point.bytes_mean < 8000
+            assert point.bytes_mean < most_bytes
             assert point.fallback == f"device-c{point.channel_ratio:.2f}"
     assert replace(profile) == profile
