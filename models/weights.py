@@ -1,11 +1,12 @@
 """Weights in safetensors: float16, but quantizer levels and the classifier's bias float32.
 
-The entropy stage's tables lie in the same file, as bytes.
+Tensors that are equal are stored once. The entropy stage's tables lie in the same file, as bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 __all__ = ["load_tables", "load_weights", "read_metadata", "save_tables", "save_weights", "sha256_of"]
 
 TABLES = "tables."  # before the names of tensors that are tables, not weights
+SAME = "same"  # in the metadata, as JSON: tensors that are not stored, and the equal ones that are
 
 
 def _stored(name: str, tensor: Tensor) -> Tensor:
@@ -33,7 +35,11 @@ def save_weights(path: Path, module: nn.Module, metadata: dict[str, str]) -> Non
     """Write the module's state; counters of seen batches are dropped, they serve only training."""
     state = {k: _stored(k, v) for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, str(path), metadata)
+    first: dict[tuple[torch.dtype, torch.Size, bytes], str] = {}
+    stored = {k: first.setdefault((v.dtype, v.shape, v.numpy().tobytes()), k) for k, v in state.items()}
+    same = {name: other for name, other in stored.items() if name != other}
+    kept = {name: tensor for name, tensor in state.items() if name not in same}
+    save_file(kept, str(path), metadata | ({SAME: json.dumps(same)} if same else {}))
 
 
 def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
@@ -44,6 +50,8 @@ def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
     with safe_open(str(path), framework="pt") as file:
         names = [name for name in file.keys() if not name.startswith(TABLES)]  # noqa: SIM118 (not a mapping)
         state = {name: file.get_tensor(name).float() for name in names}
+        same = json.loads((file.metadata() or {}).get(SAME, "{}"))
+    state |= {name: state[other] for name, other in same.items()}
     missing, unexpected = module.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     missing = [name for name in missing if not (may_lack and may_lack in name)]
@@ -56,10 +64,11 @@ def save_tables(path: Path, tables: Mapping[str, bytes]) -> None:
     """Put tables into a weights file in place of those it has. The file is replaced whole or not at all."""
     with safe_open(str(path), framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        metadata = file.metadata()
     state = {name: tensor for name, tensor in state.items() if not name.startswith(TABLES)}
     new = {TABLES + name: torch.tensor(list(data), dtype=torch.uint8) for name, data in tables.items()}
     part = path.with_name(path.name + ".part")
-    save_file(state | new, str(part), read_metadata(path))
+    save_file(state | new, str(part), metadata)
     shutil.copymode(path, part)
     part.replace(path)
 
@@ -74,7 +83,7 @@ def load_tables(path: Path) -> dict[str, bytes]:
 def read_metadata(path: Path) -> dict[str, str]:
     """What `save_weights` was told about the weights."""
     with safe_open(str(path), framework="pt") as file:
-        return dict(file.metadata() or {})
+        return {name: text for name, text in (file.metadata() or {}).items() if name != SAME}
 
 
 def sha256_of(path: Path) -> str:

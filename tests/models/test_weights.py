@@ -19,12 +19,26 @@ class Net(nn.Module):
 
 
 def test_halves_but_for_quantizer_and_bias(tmp_path):
-    save_weights(tmp_path / "w", Net(), {"name": "net"})
+    net = Net()
+    net.norm.running_var = torch.tensor([2.0, 3.0])
+    save_weights(tmp_path / "w", net, {"name": "net"})
     kinds = {name: tensor.dtype for name, tensor in load_file(tmp_path / "w").items()}
     assert kinds["conv"] == kinds["norm.running_var"] == kinds["norm.weight"] == torch.float16
     assert kinds["quantizer.low"] == kinds["classifier.bias"] == torch.float32
     assert not [name for name in kinds if "batches" in name]
     assert read_metadata(tmp_path / "w") == {"name": "net"}
+
+
+def test_equal_tensors_are_stored_once_and_filled_in_again(tmp_path):
+    net, other = Net(), Net()
+    net.norm.weight.data = net.norm.running_var = torch.tensor([2.0, 3.0])
+    net.conv.data = net.conv.data.half().float()
+    save_weights(tmp_path / "w", net, {"name": "net"})
+    assert len({"norm.weight", "norm.running_var"} & load_file(tmp_path / "w").keys()) == 1
+    load_weights(tmp_path / "w", other)
+    for name, tensor in net.state_dict().items():
+        if name.startswith(("norm", "conv")):
+            assert torch.equal(other.state_dict()[name], tensor), name
 
 
 def test_what_half_cannot_hold_is_refused(tmp_path):
