@@ -54,7 +54,7 @@ def test_the_first_cut_comes_early(net):
 
 def test_bundled_weights_are_small_and_right_about_most_test_pictures(shared):
     path = weights_path("cifar_resnet")
-    assert path.stat().st_size <= 620_000
+    assert path.stat().st_size <= 640_000
     data = shared / "data" / "cifar10" / "cifar10_jpeg_test_packed.npz"
     if not data.exists():
         pytest.skip("needs the packed CIFAR-10 pictures")
