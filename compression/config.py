@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from models.registry import MODELS
+
 __all__ = ["TrainConfig", "parse"]
 
 
@@ -71,7 +73,9 @@ def parse(arguments: list[str] | None = None) -> TrainConfig:
     for item in fields(TrainConfig):
         flag = "--" + item.name.replace("_", "-")
         text = f"{item.metadata['help']} (default: {item.default})"
-        if item.type in ("bool", bool):
+        if item.name == "model":
+            parser.add_argument(flag, choices=MODELS, default=item.default, help=text)
+        elif item.type in ("bool", bool):
             parser.add_argument(flag, action="store_true", help=text)
         else:
             parser.add_argument(flag, type=type(item.default), default=item.default, help=text)

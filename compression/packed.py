@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,14 +53,19 @@ def write_folder(pictures: Pictures, folder: Path, limit: int = 0) -> None:
         Image.fromarray(image).save(folder / pictures.classes[int(label)] / f"{i:05d}.png")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and write the folder."""
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and write the folder; 0 when done, 2 for a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m compression.packed", description="Packed pictures as PNG folders.")
     parser.add_argument("file", type=Path, help="packed pictures (.npz)")
     parser.add_argument("folder", type=Path, help="folder to write")
     chosen = parser.parse_args(arguments)
-    write_folder(load_packed(chosen.file), chosen.folder)
+    try:
+        write_folder(load_packed(chosen.file), chosen.folder)
+    except (KeyError, OSError, ValueError) as error:
+        print(f"compression.packed: error: {chosen.file}: packed pictures (.npz) expected: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

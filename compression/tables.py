@@ -119,6 +119,8 @@ def fit_tables(system: SplitNet, images: Bytes, say: Say = lambda _: None) -> di
 
 def _pictures(data: Path, px: int, count: int) -> Bytes:
     """`count` of the training pictures, if there are so many."""
+    if count < 1:
+        raise ValueError(f"{count} pictures received, at least 1 expected")
     rng = np.random.default_rng(0)
     if data.suffix == ".npz":
         images = load_packed(data).images

@@ -7,6 +7,7 @@ python -m compression.train ... --start-from models/efficientnet_lite0.safetenso
 from __future__ import annotations
 
 import json
+import sys
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -164,4 +165,8 @@ def main(config: TrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(parse())
+    try:
+        main(parse())
+    except (FileNotFoundError, NotADirectoryError) as mistake:
+        print(f"compression.train: error: {mistake}", file=sys.stderr)
+        sys.exit(2)

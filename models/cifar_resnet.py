@@ -111,11 +111,11 @@ class CifarResNet(SlimNet):
         return feature
 
     def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after `start` blocks to its mean, `[B, 96]`."""
+        """Feature after `start` blocks to its mean, `[B, 64]` at full width."""
         return self.middle(feature, width_set, start, len(self.blocks)).mean(dim=(2, 3))
 
     def classify(self, pooled: Tensor) -> Tensor:
-        """Mean `[B, 96]` to logits."""
+        """Mean `[B, 64]` to logits."""
         return F.linear(pooled, self.classifier.weight, self.classifier.bias)
 
     def build_head(self, builder: Builder, width_set: str, stop: int) -> str:

@@ -51,7 +51,7 @@ def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
         names = [name for name in file.keys() if not name.startswith(TABLES)]  # noqa: SIM118 (not a mapping)
         state = {name: file.get_tensor(name).float() for name in names}
         same = json.loads((file.metadata() or {}).get(SAME, "{}"))
-    state |= {name: state[other] for name, other in same.items()}
+    state |= {name: state[other] for name, other in same.items() if other in state}
     missing, unexpected = module.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     missing = [name for name in missing if not (may_lack and may_lack in name)]

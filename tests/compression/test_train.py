@@ -1,4 +1,7 @@
 import dataclasses
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,12 +9,13 @@ import torch
 from PIL import Image
 
 from compression import packed
-from compression.config import TrainConfig
+from compression.config import TrainConfig, parse
 from compression.packed import load_packed, write_folder
 from compression.pictures import Pictures, load_pictures
 from compression.system import SplitNet
 from compression.train import main
 from models.cifar_resnet import CifarResNet
+from models.registry import MODELS, weights_path
 from models.weights import load_weights, read_metadata, save_weights
 from profiling.latency import natural_picture
 
@@ -28,6 +32,38 @@ def config(tmp_path):
         px=32, start_px=32, batch=8, finetune_epochs=1, rank_steps=2, warmup_steps=2, sandwich_epochs=1.0,
         fullwidth_steps=2, refine_steps=2, threads=1,
     )  # fmt: skip
+
+
+def commands(text):
+    """Arguments of each `python -m compression.train` that begins a line of a card, without the comment behind it."""
+    lines = text.replace("\\\n", " ").splitlines()
+    found = [line.split("#")[0].split() for line in lines if line.startswith("    python -m compression.train")]
+    return [words[3:] for words in found]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_cards_commands_are_understood(name):
+    asked = commands(weights_path(name).with_suffix(".md").read_text(encoding="utf-8"))
+    assert asked
+    for words in asked:
+        assert parse(words).model == name
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["compression.train", "--data", "nowhere"], r"compression\.train: error: .*nowhere"),
+        (["compression.train", "--model", "resnet"], r"invalid choice: 'resnet'"),
+        (["compression.packed", "nowhere.npz", "out"], r"compression\.packed: error: .*nowhere\.npz"),
+        (["compression.tables", "--data", "nowhere", "--weights", "w"], r"compression\.tables: error: .*w"),
+    ],
+)
+def test_a_users_mistake_gets_a_sentence(words, told, tmp_path):
+    call = [sys.executable, "-m", *words, *(["--out", str(tmp_path)] if words[0] == "compression.train" else [])]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert re.search(told, done.stderr)
+    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture(autouse=True)

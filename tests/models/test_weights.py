@@ -1,6 +1,6 @@
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from compression.quantizer import Quantizer
@@ -39,6 +39,14 @@ def test_equal_tensors_are_stored_once_and_filled_in_again(tmp_path):
     for name, tensor in net.state_dict().items():
         if name.startswith(("norm", "conv")):
             assert torch.equal(other.state_dict()[name], tensor), name
+
+
+def test_a_tensor_said_to_equal_one_that_is_not_there_is_missing(tmp_path):
+    net = Net()
+    state = {name: t for name, t in net.state_dict().items() if name != "conv" and "batches" not in name}
+    save_file(state, tmp_path / "w", {"same": '{"conv": "nowhere"}'})
+    with pytest.raises(ValueError, match=r"missing \['conv'\]"):
+        load_weights(tmp_path / "w", Net())
 
 
 def test_what_half_cannot_hold_is_refused(tmp_path):
