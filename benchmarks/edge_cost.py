@@ -82,7 +82,7 @@ def main() -> None:
         if result.payload is not None:
             engine.finish(point, result.feature)
     memory = resident_mib()
-    cuts = [point for point in engine.points.values() if point.codec == "feature"]
+    cuts = [point for point in engine.points if point.codec == "feature"]
     values = {p.id: engine.values(p.id, picture.pixels) for p in cuts}
     estimator = Estimator(world.window)
     parts: dict[str, list[float]] = {"decision": [], "encoding": [], "framing": [], "together": []}

@@ -6,8 +6,8 @@ Both sides use these functions, as they do those of `runtime.messages`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from runtime.messages import MAX_PARAMETERS, MAX_TEXT_CHARACTERS, OUTPUT, PROBE,
 from runtime.protocol import MESSAGES
 
 __all__ = [
-    "Answer", "AnswerError", "NextTiming", "Timing", "build_answer", "build_probe_answer", "read_answer",
-    "read_probe_answer",
+    "Answer", "AnswerError", "Crossing", "NextTiming", "ProbeAnswer", "Timing", "build_answer", "build_probe_answer",
+    "read_answer", "read_probe_answer", "read_receipt", "receipt",
 ]  # fmt: skip
 
 Logits = NDArray[np.float32]
@@ -39,22 +39,54 @@ class Timing:
 
 @dataclass(frozen=True)
 class NextTiming:
-    """The tier behind, as the middle tier saw it: there and back, and what it said of itself."""
+    """The tier behind, as the middle tier saw it: there and back, what it said of itself, and the link between.
+
+    `uplink_s`: what the bytes took; `rtt_s`: the rest of the way there and back, without waiting and computing.
+    """
 
     total_s: float
     wait_s: float
     compute_s: float
+    uplink_s: float
+    rtt_s: float
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The newest message that the tier behind has answered, whoever's it was: `number` counts them from 1.
+
+    `payload`: its bytes, with overhead; `age_s`: how long ago it was answered; the rest as in `NextTiming`.
+    """
+
+    number: float
+    payload: float
+    uplink_s: float
+    rtt_s: float
+    age_s: float
+
+
+@dataclass(frozen=True)
+class ProbeAnswer:
+    """The server's clock when a probe came, the wait that it expects, and the newest crossing, if there was any."""
+
+    received_s: float
+    wait_s: float
+    newest: Crossing | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Logits `[classes]` and times. `fell_back`: why a middle tier answered by itself; empty if it did not have to."""
+    """Logits `[classes]` and times. `fell_back`: why a middle tier answered by itself; empty if it did not have to.
+
+    `newest`: what the middle tier knows of the link behind it.
+    """
 
     frame: str
     logits: Logits
     timing: Timing
     next_timing: NextTiming | None = None
     fell_back: str = ""
+    newest: Crossing | None = None
 
 
 def build_answer(request: Request, answer: Answer) -> Any:
@@ -67,16 +99,36 @@ def build_answer(request: Request, answer: Answer) -> Any:
     _put(message, "", vars(answer.timing))
     if answer.next_timing is not None:
         _put(message, "next_", vars(answer.next_timing))
+    if answer.newest is not None:
+        _put(message, "crossing_", vars(answer.newest))
     if answer.fell_back:
         message.parameters["fell_back"].string_param = answer.fell_back[:MAX_TEXT_CHARACTERS]
     return message
 
 
-def build_probe_answer(number: str, received_s: float, wait_s: float) -> Any:
-    """ModelInferResponse to a probe: when it came, and how long a frame would wait now."""
+def build_probe_answer(number: str, answer: ProbeAnswer) -> Any:
+    """ModelInferResponse to a probe."""
     message = MESSAGES["ModelInferResponse"](model_name=PROBE, id=number)
-    _put(message, "", {"received_s": received_s, "wait_s": wait_s})
+    _put(message, "", {"received_s": answer.received_s, "wait_s": answer.wait_s})
+    if answer.newest is not None:
+        _put(message, "crossing_", vars(answer.newest))
     return message
+
+
+def receipt(timing: Timing) -> tuple[tuple[str, str], ...]:
+    """Initial metadata by which a middle tier says that it has a frame and sends it on."""
+    return (("received-s", repr(timing.received_s)), ("wait-s", repr(timing.wait_s)))
+
+
+def read_receipt(metadata: Iterable[tuple[str, Any]]) -> Timing | None:
+    """What `receipt` says; None where it is not one, or not to be believed."""
+    told = {key: value for key, value in metadata if key in ("received-s", "wait-s")}
+    try:
+        received_s, wait_s = float(told["received-s"]), float(told["wait-s"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    believable = all(math.isfinite(value) and value >= 0.0 for value in (received_s, wait_s))
+    return Timing(received_s, wait_s, 0.0) if believable else None
 
 
 def _put(message: Any, prefix: str, times: Mapping[str, float]) -> None:
@@ -89,25 +141,36 @@ def read_answer(message: Any, request: Request, classes: int) -> Answer:
     _believe("model", message.model_name, model_name(request.cnn, request.partition))
     _believe("version", message.model_version, request.version)
     _believe("id", message.id, request.frame)
-    told = {key: message.parameters[key] for key in list(message.parameters)[:MAX_PARAMETERS]}
+    told = _told(message)
     behind = None
     if "next_total_s" in told:
-        behind = NextTiming(*(_seconds(told, f"next_{key}") for key in ("total_s", "wait_s", "compute_s")))
+        behind = NextTiming(*(_seconds(told, f"next_{field.name}") for field in fields(NextTiming)))
     return Answer(
         frame=request.frame,
         logits=_logits(message, classes),
         timing=Timing(*(_seconds(told, key) for key in ("received_s", "wait_s", "compute_s"))),
         next_timing=behind,
         fell_back=told["fell_back"].string_param[:MAX_TEXT_CHARACTERS] if "fell_back" in told else "",
+        newest=_crossing(told),
     )
 
 
-def read_probe_answer(message: Any, number: str) -> tuple[float, float]:
-    """The server's clock when the probe came, and the wait it expects, in seconds."""
+def read_probe_answer(message: Any, number: str) -> ProbeAnswer:
+    """The answer to that probe; AnswerError unless all of it is as it must be."""
     _believe("model", message.model_name, PROBE)
     _believe("id", message.id, number)
-    told = {key: message.parameters[key] for key in ("received_s", "wait_s") if key in message.parameters}
-    return _seconds(told, "received_s"), _seconds(told, "wait_s")
+    told = _told(message)
+    return ProbeAnswer(_seconds(told, "received_s"), _seconds(told, "wait_s"), _crossing(told))
+
+
+def _told(message: Any) -> dict[str, Any]:
+    return {key: message.parameters[key] for key in list(message.parameters)[:MAX_PARAMETERS]}
+
+
+def _crossing(told: Mapping[str, Any]) -> Crossing | None:
+    if "crossing_number" not in told:
+        return None
+    return Crossing(*(_seconds(told, f"crossing_{field.name}") for field in fields(Crossing)))
 
 
 def _logits(message: Any, classes: int) -> Logits:

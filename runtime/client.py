@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,14 +14,17 @@ from typing import Any
 
 import grpc
 
-from runtime.answers import AnswerError, Timing, read_answer, read_probe_answer
+from runtime.answers import AnswerError, Timing, read_answer, read_probe_answer, read_receipt
 from runtime.certificate import check_dates
 from runtime.cnn import Cnn
-from runtime.device import Done, Failure, Reply
-from runtime.messages import Request, build_probe, build_request
+from runtime.device import Done, Failure, Receipt, Reply
+from runtime.messages import RELAY, Request, build_probe, build_request, read_point
 from runtime.protocol import CLIENT_OPTIONS, METHODS
 
 __all__ = ["ClientError", "Credentials", "GrpcClient", "credentials"]
+
+
+RECEIPTS = 16  # twice as many messages as may be unanswered
 
 
 class ClientError(ValueError):
@@ -58,7 +62,7 @@ def credentials(options: argparse.Namespace) -> Credentials:
 
 
 class GrpcClient:
-    """Sends to one server. `next_point`: operating point at which a middle tier is to cut again; empty: it does not."""
+    """Sends to one server. `next_point`: operating point at which a middle tier is to cut again; empty: none."""
 
     def __init__(
         self, address: str, cnn: Cnn, safety: Credentials | None = None, insecure: bool = False, next_point: str = ""
@@ -66,6 +70,7 @@ class GrpcClient:
         safety = safety or Credentials()
         host = _host(address)
         self._cnn, self._next_point = cnn, next_point
+        self._next_partition = cnn.partitions if next_point == RELAY else _partition(next_point)
         self._metadata = () if safety.token is None else (("authorization", f"Bearer {safety.token}"),)
         if safety.ca is None and not insecure and not _loopback(host):
             raise ClientError(
@@ -78,10 +83,11 @@ class GrpcClient:
             secret = grpc.ssl_channel_credentials(safety.ca, safety.key, safety.certificate)
             self._channel = grpc.secure_channel(address, secret, options)
         method = METHODS["ModelInfer"]
-        self._call = self._channel.unary_unary(
-            method.path, request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )  # fmt: skip
+        coders: Any = (method.request.SerializeToString, method.response.FromString)
+        self._call = self._channel.unary_unary(method.path, *coders)
+        # The same method and the same bytes; but of a stream gRPC gives the initial metadata before the message.
+        self._call_with_receipt = self._channel.unary_stream(method.path, *coders)
+        self._receipts = ThreadPoolExecutor(RECEIPTS, thread_name_prefix="receipt")
         self._probes = 0
 
     def __enter__(self) -> GrpcClient:
@@ -91,37 +97,67 @@ class GrpcClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._channel.close()
+        self._receipts.shutdown()
 
-    def infer(self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done) -> None:
-        """Send a frame's payload."""
+    def infer(
+        self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
+        receipt: Receipt | None = None, probe_next: bool = False,
+    ) -> None:  # fmt: skip
+        """Send a frame's payload. What stands behind a ">" in the point's name is for a middle tier to do."""
         partition = int(point_id.split("-", 1)[0].removeprefix("p"))
-        behind = self._next_point if partition and partition < _partition(self._next_point) else ""
-        request = Request(self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, behind)
+        behind = point_id.partition(">")[2]
+        if not behind and partition < self._next_partition:
+            behind = self._next_point
+        request = Request(
+            self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, behind, probe_next
+        )
 
         def read(message: Any) -> Reply:
             answer = read_answer(message, request, len(self._cnn.classes))
-            return Reply(answer.logits, answer.timing)
+            return Reply(answer.logits, answer.timing, answer.next_timing, answer.newest)
 
-        self._send(build_request(request), limit_s, read, done)
+        self._send(build_request(request), limit_s, read, done, receipt)
 
-    def probe(self, size: int, limit_s: float, done: Done) -> None:
+    def probe(self, size: int, limit_s: float, done: Done, probe_next: bool = False) -> None:
         """Send `size` bytes that mean nothing."""
         self._probes += 1
         number = f"probe-{self._probes}"
 
         def read(message: Any) -> Reply:
-            received_s, wait_s = read_probe_answer(message, number)
-            return Reply(None, Timing(received_s, wait_s, 0.0))
+            answer = read_probe_answer(message, number)
+            return Reply(None, Timing(answer.received_s, answer.wait_s, 0.0), None, answer.newest)
 
-        self._send(build_probe(number, bytes(size)), limit_s, read, done)
+        self._send(build_probe(number, bytes(size), probe_next), limit_s, read, done)
 
-    def _send(self, message: Any, limit_s: float, read: Callable[[Any], Reply], done: Done) -> None:
+    def _send(
+        self, message: Any, limit_s: float, read: Callable[[Any], Reply], done: Done, receipt: Receipt | None = None
+    ) -> None:
         try:
-            future = self._call.future(message, timeout=limit_s, metadata=self._metadata)
-        except ValueError as error:  # the channel is closed
+            if receipt is None:
+                future = self._call.future(message, timeout=limit_s, metadata=self._metadata)
+                future.add_done_callback(partial(_ended, read=read, done=done))
+            else:
+                call = self._call_with_receipt(message, timeout=limit_s, metadata=self._metadata)
+                self._receipts.submit(_follow, call, receipt, read, done)
+        except (ValueError, RuntimeError) as error:  # the channel, or the pool, is closed
             done(Failure(str(error)))
-            return
-        future.add_done_callback(partial(_ended, read=read, done=done))
+
+
+def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Done) -> None:
+    """On a thread of the client's: wait for the receipt, if there is one, and for the answer."""
+    try:
+        told = read_receipt(call.initial_metadata())
+        if told is not None:
+            receipt(told)
+        message = next(call)
+    except StopIteration:
+        done(Failure("OK without an answer"))
+        return
+    except grpc.RpcError as error:
+        cancelled = error.code() is grpc.StatusCode.CANCELLED
+        done(Failure("the client was closed" if cancelled else _reason(error)))
+        return
+    _read(message, read, done)
 
 
 def _ended(future: Any, read: Callable[[Any], Reply], done: Done) -> None:
@@ -133,8 +169,12 @@ def _ended(future: Any, read: Callable[[Any], Reply], done: Done) -> None:
     if error is not None:
         done(Failure(_reason(error)))
         return
+    _read(future.result(), read, done)
+
+
+def _read(message: Any, read: Callable[[Any], Reply], done: Done) -> None:
     try:
-        reply = read(future.result())
+        reply = read(message)
     except AnswerError as wrong:
         done(Failure(f"an answer that cannot be believed: {wrong}"))
         return
@@ -147,8 +187,8 @@ def _reason(error: Any) -> str:
     return f"{code}: {details}"
 
 
-def _partition(point_id: str) -> int:
-    return int(point_id.split("-", 1)[0].removeprefix("p")) if point_id else 0
+def _partition(next_point: str) -> int:
+    return read_point(next_point).partition if next_point else 0
 
 
 def _host(address: str) -> str:

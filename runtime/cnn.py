@@ -2,7 +2,8 @@
 
 `head-p2-c0.75` turns an image into the feature, the values to send and the attention score; `finish-p2-c0.75` takes the
 feature to logits on the device; `tail-p2` the received values on the server (`tail-p0` an image); `middle-p2-p4` turns
-received values into those of a later cut; `device-c0.50` is the whole CNN. NumPy and ONNX Runtime alone.
+received values into those of a later cut (`middle-p0-p4` an image); `device-c0.50` is the whole CNN. NumPy and ONNX
+Runtime alone.
 """
 
 from __future__ import annotations

@@ -20,15 +20,16 @@ from envs.observation import Observation, Situation, observe
 from envs.vocabulary import Demand, Demands, Floats, Ints
 from envs.world import World
 from profiling.table import PointTable
-from runtime.answers import Timing
+from runtime.answers import Crossing, NextTiming, Timing
 from runtime.breaker import Breaker
 from runtime.engine import Engine, Pacer, wait
 from runtime.estimator import Estimator, Settled
 from runtime.record import Record, Settlement
 from runtime.schedule import AnsweredBy, Flight, Schedule, due_s, too_late
+from runtime.second_link import SecondLink
 from runtime.source import Picture
 
-__all__ = ["Client", "Controller", "Device", "Done", "Failure", "Reply"]
+__all__ = ["Client", "Controller", "Device", "Done", "Failure", "Receipt", "Reply"]
 
 ANSWER_LIMIT_S = 2.0  # an answer this late still tells how the link is; then it counts as lost
 PROBE_LIMIT_S = 1.0  # ten round trips of a good link
@@ -41,10 +42,15 @@ PING_BYTES = 64.0  # probes of a link that is gone pile up in front of it: they 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server answered: `logits` `[classes]`, None to a probe, and what it says of the time."""
+    """What a server answered: `logits` `[classes]`, None to a probe, and what it says of the time.
+
+    `onward`: the tier behind it, where the frame went on; `newest`: what the server knows of the link to it.
+    """
 
     logits: NDArray[np.float32] | None
     timing: Timing
+    onward: NextTiming | None = None
+    newest: Crossing | None = None
 
 
 @dataclass(frozen=True)
@@ -55,16 +61,20 @@ class Failure:
 
 
 Done = Callable[[Reply | Failure], None]
+Receipt = Callable[[Timing], None]
 
 
 class Client(Protocol):
     """Sends without waiting; `done` is called once for each, on a thread of the client's."""
 
-    def infer(self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done) -> None:
-        """Send a frame's payload."""
+    def infer(
+        self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
+        receipt: Receipt | None = None, probe_next: bool = False,
+    ) -> None:  # fmt: skip
+        """Send a frame's payload. `receipt` is called when a middle tier sends it on, `probe_next`: see `Request`."""
         ...
 
-    def probe(self, size: int, limit_s: float, done: Done) -> None:
+    def probe(self, size: int, limit_s: float, done: Done, probe_next: bool = False) -> None:
         """Send `size` bytes that mean nothing."""
         ...
 
@@ -108,6 +118,8 @@ class Device:
     def __post_init__(self) -> None:
         self._epoch = time.perf_counter()
         self._estimator = Estimator(self.world.window)
+        self._second = SecondLink(self.world) if self.table.tiers == 3 else None
+        self._goes_on: dict[int, bool] = {}  # frames that are to go on, and whether the edge server said it has them
         self.breaker = Breaker(np.random.default_rng(self.seed))
         self._schedule = Schedule()
         self._pacer = Pacer(self.now_s)
@@ -215,19 +227,21 @@ class Device:
 
         with self._lock:
             transfers, blocked = self._estimator.transfers(), self.breaker.blocked
+            onward = None if self._second is None else self._second.transfers()
         situation = Situation(
             one(now_s), one(now_s - arrival_s), transfers, one(self._slow_down), np.array([self._last_row]),
-            np.array([blocked]),
+            np.array([blocked]), onward,
         )  # fmt: skip
         world = self.world
         observation = observe(
-            situation, self.table, Demands.of(self.demand), world.usual_rtt_s, world.overhead_bytes, world.guard_s
-        )
+            situation, self.table, Demands.of(self.demand), world.usual_rtt_s, world.overhead_bytes, world.guard_s,
+            world.usual_onward_rtt_s,
+        )  # fmt: skip
         begin = time.perf_counter()
         row = int(self.controller.predict(observation)[0])
         record = Record.of(number, picture, self.demand, self.table, observation, row)
         record.arrival_s, record.waited_s, record.breaker = arrival_s, now_s - arrival_s, self.breaker.state
-        record.decided_s = time.perf_counter() - begin
+        record.decided_s, record.decided_at_s = time.perf_counter() - begin, now_s
         return record, row
 
     def _send(self, record: Record, row: int, payload: bytes, feature: NDArray[np.float32], end_s: float) -> None:
@@ -240,16 +254,39 @@ class Device:
             self.world.guard_s,
         )  # fmt: skip
         size = len(payload) + self.world.overhead_bytes
-        settled = Settled(size, due, finish_s if can else 0.0, float(table.server_s[row]))
+        answer = (due, finish_s if can else 0.0, float(table.server_s[row]))
+        onward = table.onward if table.onward is not None and table.onward.sends[row] else None
+        # Of what goes on, the first link has the edge server's receipt, the second the answer.
+        settled = Settled(size, *answer) if onward is None else Settled(size, tail_s=float(onward.middle_s[row]))
         record.sent_bytes = len(payload)
         with self._lock:
             self._open[record.frame] = _Open(record, feature, can)
             self._schedule.sent(Flight(record.frame, record.arrival_s + demand.deadline_s, due))
             self._estimator.sent(record.frame, end_s, settled)
+            if onward is not None and self._second is not None:
+                second = Settled(float(onward.bytes_mean[row]) + self.world.overhead_bytes, *answer)
+                self._goes_on[record.frame] = False
+                self._second.sent(record.frame, record.decided_at_s + record.foreseen["onward_at_s"], second)
+            probe_next = onward is None and self._asks_for_probe(end_s)
             self._lock.notify_all()
         self.client.infer(
-            record.frame, record.decision, payload, ANSWER_LIMIT_S, lambda got: self._answered(record.frame, got)
-        )
+            record.frame, record.decision, payload, ANSWER_LIMIT_S, lambda got: self._answered(record.frame, got),
+            None if onward is None else lambda timing: self._passed_on(record.frame, timing), probe_next,
+        )  # fmt: skip
+
+    def _asks_for_probe(self, now_s: float) -> bool:
+        """Whether the message about to be sent is to ask for a probe of the second link. Call with the lock held."""
+        if self._second is None or not self._second.wants_probe(now_s):
+            return False
+        self._second.asked_for_probe(now_s)
+        return True
+
+    def _passed_on(self, key: int, timing: Timing) -> None:
+        """On a thread of the client's: the edge server has a frame and sends it on."""
+        with self._lock:
+            if self._goes_on.get(key) is False:
+                self._goes_on[key] = True
+                self._estimator.answered(key, self.now_s(), timing.received_s, timing.wait_s)
 
     def _maybe_probe(self, now_s: float) -> None:
         """After a long silence, or to find out whether a link that failed is back."""
@@ -264,22 +301,33 @@ class Device:
                 return
             key = self._key()
             self._estimator.sent(key, now_s, Settled(size + self.world.overhead_bytes))
-        self.client.probe(int(size), PROBE_LIMIT_S, lambda got: self._answered(key, got))
+            probe_next = self._asks_for_probe(now_s)
+        self.client.probe(int(size), PROBE_LIMIT_S, lambda got: self._answered(key, got), probe_next)
 
     def _answered(self, key: int, got: Reply | Failure) -> None:
         """On a thread of the client's: a message was answered, or failed."""
         now_s = self.now_s()
         with self._lock:
             opened = self._open.get(key)
+            passed_on = self._goes_on.pop(key, None)
             if isinstance(got, Failure):
-                self.breaker.failed(now_s, got.reason)
+                if passed_on is not None and self._second is not None:
+                    self._second.answered(key, now_s, None)
+                if not passed_on:  # else the device's own link is well
+                    self.breaker.failed(now_s, got.reason)
                 if opened is not None:
                     opened.record.error = got.reason
                     self._schedule.lost(key, now_s, opened.can_finish)
                     self._lock.notify_all()
                 return
             took = got.timing
-            timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s)
+            timed = None
+            if not passed_on:  # else its receipt has told of the first link already
+                timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s)
+            if self._second is not None:
+                if passed_on is not None:
+                    self._second.answered(key, now_s, got.onward)
+                self._second.told(now_s, got.newest)
             if self.breaker.succeeded():
                 self._estimator.forget_unanswered()
             if opened is None or got.logits is None or not self._schedule.settle(key):
@@ -288,6 +336,7 @@ class Device:
             if timed is not None:
                 record.uplink_s, record.rtt_s = timed
             record.server_s = took.wait_s + took.compute_s
+            record.onward_s = None if got.onward is None else got.onward.total_s
             in_time = now_s <= record.arrival_s + self.demand.deadline_s
             record.conclude(got.logits, self.engine.cnn.classes)
             self._settle_open(key, "server" if in_time else "miss", now_s)

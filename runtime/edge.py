@@ -25,6 +25,7 @@ from agents import bundle as bundles
 from agents.bundle import Bundle
 from envs.vocabulary import Demand
 from profiling.table import PointTable, table_for
+from profiling.tiers import three_tiers
 from runtime import source
 from runtime.client import GrpcClient, credentials
 from runtime.cnn import CnnError
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--fps", type=float, help="frames a second (default: the bundle's)")
     made.add_argument("--deadline-ms", type=float, help="a frame answered later is lost (default: the bundle's)")
     made.add_argument("--min-accuracy", type=float, help="accuracy floor (default: the bundle's)")
-    made.add_argument("--next-point", default="", metavar="ID", help="where a middle tier cuts again (three tiers)")
+    made.add_argument("--next-point", default="", metavar="ID", help="where a middle tier cuts again, or cloud")
     made.add_argument("--threads", type=int, default=1, help="ONNX Runtime threads of heads and finishes (default: 1)")
     made.add_argument(
         "--pace",
@@ -95,8 +96,8 @@ def run(options: argparse.Namespace) -> None:
     if options.frames is not None and options.frames < 1:
         raise EdgeError(f"--frames {options.frames} received, 1 or more expected")
     bundle = bundles.load(options.bundle)
-    if bundle.table.tiers == 3:
-        raise EdgeError(f"{options.bundle}: a policy for three tiers received, the device's loop decides for two")
+    if bundle.table.tiers == 3 and options.next_point:
+        raise EdgeError(f"--next-point received, but the policy of {options.bundle} decides that: it has three tiers")
     demand = demanded(bundle.demand, options)
     table = paced(bundle, options.pace)
     cnn = for_bundle(options.bundle, lambda name, _: print(f"exporting {name} ...", file=sys.stderr, flush=True))
@@ -105,7 +106,8 @@ def run(options: argparse.Namespace) -> None:
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
             "delete the folder, and it is exported anew"
         )
-    engine = Engine(cnn, tuple(bundle.profile.point(i) for i in table.ids), options.threads)
+    own = dict.fromkeys(point.partition(">")[0] for point in table.ids)  # what goes on begins as what does not
+    engine = Engine(cnn, tuple(bundle.profile.point(point) for point in own), options.threads)
     tally = Tally()
     with contextlib.ExitStack() as stack:
         pictures = source.ahead(frames_of(options.images, cnn.input_px))
@@ -138,6 +140,9 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
     """The bundle's points, as the device that sets the pace runs them."""
     if label is None or label == bundle.manifest["device"]:
         return bundle.table
+    if bundle.table.tiers == 3:
+        machines = (label, bundle.manifest["server"], bundle.manifest["cloud"])
+        return three_tiers(bundle.profile, *machines, bundle.table.ids)
     whole = table_for(bundle.profile, label, bundle.manifest["server"])
     return whole.take([whole.row(point) for point in bundle.table.ids])
 

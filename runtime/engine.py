@@ -42,7 +42,8 @@ class Engine:
 
     def __init__(self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1) -> None:
         self.cnn = cnn
-        self.points = {point.id: point for point in points}
+        self.points = points
+        self._by_id = {point.id: point for point in points}
         names = {name for point in points for name in (_first(point), _finish(point)) if name is not None}
         self._sessions: dict[str, onnxruntime.InferenceSession] = {
             name: cnn.session(name, threads) for name in sorted(names)
@@ -50,7 +51,7 @@ class Engine:
 
     def head(self, point_id: str, pixels: Pixels) -> HeadResult:
         """Run what a point runs on the device, and encode. `pixels` uint8 `[px, px, 3]`."""
-        point = self.points[point_id]
+        point = self._point(point_id)
         if point.codec in ("jpeg", "webp"):
             payload = encode_image(pixels, point.codec, point.bits)
             return HeadResult(payload, None, to_input(pixels))
@@ -64,17 +65,21 @@ class Engine:
 
     def values(self, point_id: str, pixels: Pixels) -> tuple[Floats, Floats]:
         """What a cut's codec encodes: values `[k, h, w]` and attention score `[h, w]`."""
-        first = _first(self.points[point_id])
+        first = _first(self._point(point_id))
         assert first is not None
         _, values, score = self._run(first, to_input(pixels))
         return values[0], score[0, 0]
 
     def finish(self, point_id: str, feature: Floats) -> Floats:
         """Logits `[classes]` of the rest of the CNN on the device."""
-        name = _finish(self.points[point_id])
+        name = _finish(self._point(point_id))
         assert name is not None
         logits: Floats = self._run(name, feature)[0][0]
         return logits
+
+    def _point(self, point_id: str) -> OperatingPoint:
+        """What the device does of a point: in three tiers its name goes on behind a ">"."""
+        return self._by_id[point_id.partition(">")[0]]
 
     def _run(self, name: str, x: Floats) -> list[Any]:
         return list(self._sessions[name].run(None, {"x": x}))

@@ -107,9 +107,15 @@ class Estimator:
         usual = float(np.median(beyond[payload <= SMALL_BYTES])) if (payload <= SMALL_BYTES).any() else 0.0
         return float(offset[least] - slope * payload[least]) + min(max(usual, 0.0), UNEVEN_S)
 
-    def forget_unanswered(self) -> None:
-        """The link is back: what was lost with it says nothing of how it is now."""
-        kept = [m for m in self._messages if math.isfinite(m.answered_s)]
+    def told(self, key: int, now_s: float, uplink_s: float, rtt_s: float) -> None:
+        """Somebody else timed a message: a middle tier, of what it sent on."""
+        message = next((m for m in self._messages if m.key == key), None)
+        if message is not None:
+            message.uplink_s, message.rtt_s, message.answered_s = uplink_s, rtt_s, now_s
+
+    def forget_unanswered(self, before_s: float = math.inf) -> None:
+        """The link is back: what was lost with it, sent before that moment, says nothing of how it is now."""
+        kept = [m for m in self._messages if math.isfinite(m.answered_s) or m.sent_s >= before_s]
         self._messages = deque(kept, maxlen=self.window)
 
     def transfers(self) -> Transfers:

@@ -47,12 +47,14 @@ def trained(name: str) -> Trained:
 
 
 def for_server(source: Trained, middles: bool) -> Iterator[Made]:
-    """Tails of every partition; for the middle of three tiers also what lies between any two cuts."""
+    """Tails of every partition; for the middle of three tiers also what lies before and between the cuts."""
     from compression import deploy
 
     system, last = source.system, source.system.net.partitions
     for p in range(last):
         yield f"tail-p{p}", lambda p=p: deploy.tail_model(system, p)  # type: ignore[misc]
+    for second in range(1, last if middles else 0):
+        yield f"middle-p0-p{second}", lambda b=second: deploy.head_model(system, b, 1.0)  # type: ignore[misc]
     for first in range(1, last if middles else 0):
         for second in range(first + 1, last):
             yield f"middle-p{first}-p{second}", lambda a=first, b=second: deploy.middle_model(system, a, b)  # type: ignore[misc]

@@ -14,21 +14,24 @@ from typing import Any
 
 import grpc
 
+from compression.knobs import Knobs
 from runtime.protocol import MAX_MESSAGE_BYTES, MESSAGES
 
 __all__ = [
     "INPUT", "MAX_FEATURE_BYTES", "MAX_PARAMETERS", "MAX_PROBE_BYTES", "MAX_TEXT_CHARACTERS", "OUTPUT", "PROBE",
-    "RefusedError", "Request", "build_probe", "build_request", "check_version", "model_name", "partition_of",
-    "read_probe", "read_request", "short",
+    "RELAY", "RefusedError", "Request", "build_probe", "build_request", "check_version", "model_name", "partition_of",
+    "read_point", "read_probe", "read_request", "short",
 ]  # fmt: skip
 
 PROBE = "probe"
+RELAY = "cloud"  # in place of a next point, as `profiling.tiers` names it
 INPUT, OUTPUT = "payload", "logits"
 MAX_FEATURE_BYTES = 1 << 16  # the codec's own limit
 MAX_PROBE_BYTES = 1 << 16
 MAX_ID_CHARACTERS = 64  # frame numbers have fewer than 20; other clients like UUIDs
 MAX_PARAMETERS = 32
 MAX_TEXT_CHARACTERS = 128  # names, ids of points, reasons
+POINT = re.compile(r"p(\d{1,2})-c(\d\.\d{2})-r(\d\.\d{2})-b(\d)")
 MODEL = re.compile(r"(?P<cnn>[A-Za-z0-9_.-]{1,100})-p(?P<partition>[0-9]|1[0-5])")
 
 Code = grpc.StatusCode
@@ -44,7 +47,11 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """One frame on its way. `point`: its operating point, told for the log; `next_point`: where a middle tier cuts."""
+    """One frame on its way. `point`: its operating point, told for the log.
+
+    `next_point`: where a middle tier cuts again, or `RELAY` if it is to pass the payload on as it is. `probe_next`: it
+    is to find out how its link to the tier behind is, if nothing is under way there.
+    """
 
     cnn: str
     partition: int
@@ -53,6 +60,7 @@ class Request:
     payload: bytes
     point: str = ""
     next_point: str = ""
+    probe_next: bool = False
 
 
 def model_name(cnn: str, partition: int) -> str:
@@ -77,6 +85,17 @@ def check_version(received: str, expected: str) -> None:
         )
 
 
+def read_point(text: str) -> Knobs:
+    """The operating point that an identifier such as p4-c1.00-r1.00-b2 stands for."""
+    found = POINT.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError(f"expected an inner cut such as p4-c1.00-r1.00-b2, or {RELAY}")
+        return Knobs(int(found[1]), float(found[2]), float(found[3]), int(found[4]))
+    except ValueError as error:
+        raise RefusedError(Code.INVALID_ARGUMENT, f"next_point {short(text)}: {error}") from error
+
+
 def build_request(request: Request) -> Any:
     """ModelInferRequest of one frame."""
     message = _infer_request(model_name(request.cnn, request.partition), request.frame, request.payload)
@@ -84,12 +103,20 @@ def build_request(request: Request) -> Any:
     for key, value in (("point", request.point), ("next_point", request.next_point)):
         if value:
             message.parameters[key].string_param = value
+    _ask_for_probe(message, request.probe_next)
     return message
 
 
-def build_probe(number: str, payload: bytes) -> Any:
-    """ModelInferRequest that measures the link: answered at once, with nothing."""
-    return _infer_request(PROBE, number, payload)
+def build_probe(number: str, payload: bytes, probe_next: bool = False) -> Any:
+    """ModelInferRequest that measures the link: answered at once, with nothing. `probe_next`: see `Request`."""
+    message = _infer_request(PROBE, number, payload)
+    _ask_for_probe(message, probe_next)
+    return message
+
+
+def _ask_for_probe(message: Any, probe_next: bool) -> None:
+    if probe_next:
+        message.parameters["probe_next"].bool_param = True
 
 
 def _infer_request(name: str, number: str, payload: bytes) -> Any:
@@ -105,13 +132,15 @@ def read_request(message: Any, cnn: str, version: str) -> Request:
     payload = _payload(message, MAX_MESSAGE_BYTES if partition == 0 else MAX_FEATURE_BYTES)
     _check_outputs(message)
     told = _parameters(message)
-    return Request(cnn, partition, version, message.id, payload, _text(told, "point"), _text(told, "next_point"))
+    return Request(
+        cnn, partition, version, message.id, payload, _text(told, "point"), _text(told, "next_point"), _flag(told)
+    )
 
 
-def read_probe(message: Any) -> str:
-    """The number of a probe; RefusedError where it is malformed."""
+def read_probe(message: Any) -> tuple[str, bool]:
+    """The number of a probe, and whether the next link is to be probed; RefusedError where it is malformed."""
     _payload(message, MAX_PROBE_BYTES)
-    return str(message.id)
+    return str(message.id), _flag(_parameters(message))
 
 
 def _payload(message: Any, limit: int) -> bytes:
@@ -149,6 +178,13 @@ def _text(parameters: Mapping[str, Any], key: str) -> str:
     given = value.WhichOneof("parameter_choice") == "string_param" and len(value.string_param) <= MAX_TEXT_CHARACTERS
     _expect(given, f"parameter {key!r} is no text of at most {MAX_TEXT_CHARACTERS} characters")
     return str(value.string_param)
+
+
+def _flag(parameters: Mapping[str, Any], key: str = "probe_next") -> bool:
+    if key not in parameters:
+        return False
+    _expect(parameters[key].WhichOneof("parameter_choice") == "bool_param", f"parameter {key!r} is no truth value")
+    return bool(parameters[key].bool_param)
 
 
 def _expect(holds: bool, sentence: str) -> None:

@@ -1,47 +1,46 @@
-"""From the middle tier to the one behind it: a payload of a later cut out, logits back."""
+"""From the middle tier to the one behind it: a payload out, logits back, and what that tells of the link between."""
 
 from __future__ import annotations
 
-import re
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
-from compression.knobs import Knobs
-from runtime.answers import Answer, AnswerError, read_answer
+from envs.world import World
+from runtime.answers import Answer, AnswerError, Crossing, NextTiming, Timing, read_answer, read_probe_answer
 from runtime.certificate import check_dates
-from runtime.messages import RefusedError, Request, build_request, short
+from runtime.estimator import Estimator, Settled
+from runtime.messages import Request, build_probe, build_request
 from runtime.protocol import CLIENT_OPTIONS, METHODS
 from runtime.security import client_credentials, is_loopback
 
-__all__ = ["NextError", "NextTier", "next_tier", "read_point"]
+__all__ = ["NextError", "NextTier", "next_tier"]
 
-POINT = re.compile(r"p(\d{1,2})-c(\d\.\d{2})-r(\d\.\d{2})-b(\d)")
+WINDOW = 256  # messages kept until they are answered: several times what a server takes at once
+GREETINGS = 3
+GREETING_BYTES, PROBE_LIMIT_S = 64, 1.0
+
+
+Told = TypeVar("Told")
 
 
 class NextError(Exception):
     """The tier behind gave no answer: its status, or what was wrong with what it said."""
 
 
-def read_point(text: str) -> Knobs:
-    """The operating point that an identifier such as p4-c1.00-r1.00-b2 stands for."""
-    found = POINT.fullmatch(text)
-    try:
-        if found is None:
-            raise ValueError("expected an inner cut such as p4-c1.00-r1.00-b2")
-        return Knobs(int(found[1]), float(found[2]), float(found[3]), int(found[4]))
-    except ValueError as error:
-        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"next_point {short(text)}: {error}") from error
-
-
 class NextTier:
-    """A channel to the next server."""
+    """A channel to the next server. `newest`: what its last answer told of the link, see `Crossing`."""
 
     def __init__(self, address: str, classes: int, credentials: Any = None, token: str = "") -> None:
-        self._classes = classes
+        self._classes, self._world = classes, World()
+        self._estimator = Estimator(WINDOW)
+        self._asked = self._under_way = self._answered = 0
+        self._greeted = False
+        self._newest: tuple[float, float, float, float] | None = None  # moment, bytes, uplink, round trip
         options = list(CLIENT_OPTIONS)
         self._channel = (
             grpc.aio.insecure_channel(address, options)
@@ -55,17 +54,80 @@ class NextTier:
         self._parse = method.response.FromString
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
-    async def ask(self, request: Request, timeout_s: float) -> tuple[Answer, float]:
-        """The answer, and the seconds until it was here. NextError for whatever else happens."""
-        start_s = time.perf_counter()
+    @property
+    def newest(self) -> Crossing | None:
+        """The newest message that was answered; None if none was."""
+        if self._newest is None:
+            return None
+        at_s, payload, uplink_s, rtt_s = self._newest
+        return Crossing(float(self._answered), payload, uplink_s, rtt_s, time.perf_counter() - at_s)
+
+    async def ask(self, request: Request, timeout_s: float) -> tuple[Answer, NextTiming]:
+        """The answer and what it took. NextError for whatever else happens."""
+        start_s, size = time.perf_counter(), len(request.payload)
+        key = self._sent(size)
+        answer = await self._send(
+            build_request(request), timeout_s, lambda message: read_answer(message, request, self._classes)
+        )
+        theirs = answer.timing
+        uplink_s, rtt_s = self._told(key, size, theirs)
+        return answer, NextTiming(time.perf_counter() - start_s, theirs.wait_s, theirs.compute_s, uplink_s, rtt_s)
+
+    async def probe(self) -> None:
+        """Find out how the link is, unless something is under way there, which will tell as well."""
+        if self._under_way:
+            return
         try:
-            data = await self._call(build_request(request), timeout=timeout_s, metadata=self._metadata)
-            answer = read_answer(self._parse(data), request, self._classes)
+            await self.greet()
+            await self._ping(int(self._world.probe_bytes - self._world.overhead_bytes))
+        except NextError:
+            return  # whoever asks next will see that nothing came
+
+    async def greet(self) -> None:
+        """Connect, and learn one way of the empty link from messages of next to no bytes. NextError where it is gone.
+
+        What the first one took is not counted: it waits for the connection.
+        """
+        if self._greeted:
+            return
+        await self._ping(GREETING_BYTES, counts=False)
+        for _ in range(GREETINGS):
+            await self._ping(GREETING_BYTES)
+        self._greeted = True
+
+    async def _ping(self, size: int, counts: bool = True) -> None:
+        number = f"next-{self._asked}"
+        key = self._sent(size) if counts else 0
+        told = await self._send(
+            build_probe(number, bytes(size)), PROBE_LIMIT_S, lambda message: read_probe_answer(message, number)
+        )
+        if counts:
+            self._told(key, size, Timing(told.received_s, told.wait_s, 0.0))
+
+    async def _send(self, message: Any, timeout_s: float, read: Callable[[Any], Told]) -> Told:
+        self._under_way += 1
+        try:
+            return read(self._parse(await self._call(message, timeout=timeout_s, metadata=self._metadata)))
         except grpc.aio.AioRpcError as error:
             raise NextError(f"{error.code().name}: {error.details()}") from error
         except (AnswerError, ValueError) as error:  # ValueError: protobuf's DecodeError
             raise NextError(f"an answer that cannot be believed: {error}") from error
-        return answer, time.perf_counter() - start_s
+        finally:
+            self._under_way -= 1
+
+    def _sent(self, size: int) -> int:
+        self._asked += 1
+        self._estimator.sent(self._asked, time.perf_counter(), Settled(size + self._world.overhead_bytes))
+        return self._asked
+
+    def _told(self, key: int, size: int, theirs: Timing) -> tuple[float, float]:
+        """What the bytes took and the rest of the way there and back."""
+        now_s = time.perf_counter()
+        timed = self._estimator.answered(key, now_s, theirs.received_s, theirs.wait_s + theirs.compute_s)
+        uplink_s, rtt_s = timed or (0.0, 0.0)  # None: `WINDOW` others were sent since
+        self._answered += 1
+        self._newest = (now_s, size + self._world.overhead_bytes, uplink_s, rtt_s)
+        return uplink_s, rtt_s
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.observation import STATE_FIELDS, Observation
+from envs.observation import Observation, fields_of
 from envs.vocabulary import Demand, Demands
 from profiling.table import PointTable
 from runtime.schedule import AnsweredBy
@@ -41,11 +41,13 @@ class Record:
     foreseen: dict[str, float]
     arrival_s: float = 0.0
     waited_s: float = 0.0
+    decided_at_s: float = 0.0
     decided_s: float = 0.0
     head_s: float = 0.0
     uplink_s: float | None = None
     rtt_s: float | None = None
     server_s: float | None = None
+    onward_s: float | None = None
     finish_s: float | None = None
     sent_bytes: int = 0
     answered_by: AnsweredBy = "miss"
@@ -60,7 +62,9 @@ class Record:
         cls, number: int, picture: Picture, demand: Demand, table: PointTable, observation: Observation, row: int
     ) -> Record:
         """The record of a decision."""
-        names = ("latency_s", "head_s", "payload", "server_s", "finish_s")
+        names = ["latency_s", "head_s", "payload", "server_s", "finish_s"]
+        names += ["onward_at_s"] if observation.tiers == 3 else []
+        told = fields_of(observation.tiers).state
         return cls(
             frame=number,
             picture=picture.name,
@@ -68,7 +72,7 @@ class Record:
             demand=demand,
             decision=table.ids[row],
             row=row,
-            state={name: float(v) for name, v in zip(STATE_FIELDS, observation.state[0], strict=True)},
+            state={name: float(v) for name, v in zip(told, observation.state[0], strict=True)},
             mask=observation.mask[0],
             foreseen={name: float(observation.of_points(name)[0, row]) for name in names},
         )
@@ -98,7 +102,8 @@ class Record:
         }  # fmt: skip
         actual = {
             "total": self.latency_s, "waited": self.waited_s, "head": self.head_s, "uplink": self.uplink_s,
-            "round_trip": self.rtt_s, "server": self.server_s, "finish": self.finish_s, "decision": self.decided_s,
+            "round_trip": self.rtt_s, "server": self.server_s, "onward": self.onward_s, "finish": self.finish_s,
+            "decision": self.decided_s,
         }  # fmt: skip
         return {
             "frame": self.frame,

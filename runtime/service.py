@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import grpc.aio
 import numpy as np
 
-from runtime.answers import Answer, NextTiming, Timing, build_answer, build_probe_answer
+from runtime.answers import Answer, Crossing, ProbeAnswer, Timing, build_answer, build_probe_answer, receipt
 from runtime.batching import Batcher, Done
 from runtime.messages import (
     INPUT,
     OUTPUT,
     PROBE,
+    RELAY,
     RefusedError,
     Request,
     check_version,
     partition_of,
+    read_point,
     read_probe,
     read_request,
 )
 from runtime.metrics import Metrics, NoMetrics
-from runtime.next_tier import NextError, NextTier, read_point
+from runtime.next_tier import NextError, NextTier
 from runtime.protocol import MESSAGES, METHODS, SERVICE
 from runtime.tails import Item, Tails, middle, tail
 from runtime.wire_format import parse
@@ -33,6 +37,7 @@ from runtime.wire_format import parse
 __all__ = ["InferenceService"]
 
 Code = grpc.StatusCode
+Acknowledge = Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
 LONGEST_S = 10.0  # a request without a deadline of its own is not computed after this
 PLATFORM = "onnxruntime_onnx"
 
@@ -43,6 +48,7 @@ class InferenceService:
     def __init__(self, tails: Tails, batcher: Batcher, next_tier: NextTier | None, max_concurrent: int) -> None:
         self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_tier
         self._max_concurrent, self.under_way = max_concurrent, 0
+        self._probes: set[asyncio.Task[None]] = set()
         self.draining = False
         self.metrics: Metrics = NoMetrics()
 
@@ -132,25 +138,39 @@ class InferenceService:
         if self.under_way >= self._max_concurrent:
             raise RefusedError(Code.RESOURCE_EXHAUSTED, f"{self.under_way} requests are under way, the limit here")
         if message.model_name == PROBE:
-            return build_probe_answer(read_probe(message), received_s, self._batcher.expected_wait_s())
+            number, probe_next = read_probe(message)
+            self._probe_next(probe_next)
+            return build_probe_answer(number, ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest()))
         request = read_request(message, self._cnn.name, self._cnn.version)
         self._check_partition(request.partition)
+        self._probe_next(request.probe_next)
         self.under_way += 1
         try:
-            answer = await self._answer(request, received_s, received_s + _remaining_s(context))
+            answer = await self._answer(
+                request, received_s, received_s + _remaining_s(context), context.send_initial_metadata
+            )
         finally:
             self.under_way -= 1
         self.metrics.answered(request.partition, answer, time.perf_counter() - received_s)
         return build_answer(request, answer)
 
-    async def _answer(self, request: Request, received_s: float, deadline_s: float) -> Answer:
+    def _probe_next(self, asked: bool) -> None:
+        if asked and self._next is not None:
+            task = asyncio.create_task(self._next.probe())
+            self._probes.add(task)  # else it may be collected before it has run
+            task.add_done_callback(self._probes.discard)
+
+    def _newest(self) -> Crossing | None:
+        return None if self._next is None else self._next.newest
+
+    async def _answer(self, request: Request, received_s: float, deadline_s: float, acknowledge: Acknowledge) -> Answer:
         if not request.next_point:
             return await self._by_itself(request, received_s, deadline_s, "")
         onward = self._onward(request)
         if isinstance(onward, str):
             return await self._by_itself(request, received_s, deadline_s, onward)
         try:
-            return await self._with_next(request, onward, received_s, deadline_s)
+            return await self._with_next(request, onward, received_s, deadline_s, acknowledge)
         except NextError as error:
             if time.perf_counter() >= deadline_s:
                 raise RefusedError(
@@ -158,14 +178,16 @@ class InferenceService:
                 ) from error
             return await self._by_itself(request, received_s, deadline_s, str(error))
 
-    def _onward(self, request: Request) -> Item | str:
-        """The middle tier's own work, or why it has to do all. RefusedError for a point that cannot be next."""
+    def _onward(self, request: Request) -> Item | str | None:
+        """The middle tier's own work, None to pass on, or why it has to do all. RefusedError: it cannot be next."""
+        if request.next_point == RELAY:
+            return "no next server here" if self._next is None else None
         knobs = read_point(request.next_point)
-        if not (0 < request.partition < knobs.partition and knobs.partition in self._cnn.codec.cuts):
+        if not (request.partition < knobs.partition and knobs.partition in self._cnn.codec.cuts):
             raise RefusedError(
                 Code.INVALID_ARGUMENT,
                 f"next_point of partition {knobs.partition}: an inner cut after {request.partition} is expected, "
-                f"of {tuple(self._cnn.codec.cuts)}, and no picture before it",
+                f"of {tuple(self._cnn.codec.cuts)}",
             )
         if self._next is None:
             return "no next server here"
@@ -177,22 +199,24 @@ class InferenceService:
         item = Item(request.partition, request.payload)
         done = await self._batcher.submit(tail(request.partition), item, received_s, deadline_s)
         logits = np.asarray(done.value, dtype=np.float32)
-        return Answer(request.frame, logits, _timing(received_s, done), None, fell_back)
+        return Answer(request.frame, logits, _timing(received_s, done), None, fell_back, self._newest())
 
-    async def _with_next(self, request: Request, item: Item, received_s: float, deadline_s: float) -> Answer:
+    async def _with_next(
+        self, request: Request, item: Item | None, received_s: float, deadline_s: float, acknowledge: Acknowledge
+    ) -> Answer:
         assert self._next is not None
-        assert item.onward is not None
-        key = middle(request.partition, item.onward.partition)
-        done = await self._batcher.submit(key, item, received_s, deadline_s)
+        behind, own = request, Timing(received_s, 0.0, 0.0)
+        if item is not None and item.onward is not None:
+            key = middle(request.partition, item.onward.partition)
+            done = await self._batcher.submit(key, item, received_s, deadline_s)
+            behind = replace(request, partition=item.onward.partition, payload=done.value, point=request.next_point)
+            own = _timing(received_s, done)
         left_s = deadline_s - time.perf_counter()
         if left_s <= 0.0:
             raise RefusedError(Code.DEADLINE_EXCEEDED, "the deadline passed in the middle tier")
-        behind = Request(
-            request.cnn, item.onward.partition, request.version, request.frame, done.value, request.next_point
-        )
-        theirs, total_s = await self._next.ask(behind, left_s)
-        timing = NextTiming(total_s, theirs.timing.wait_s, theirs.timing.compute_s)
-        return Answer(request.frame, theirs.logits, _timing(received_s, done), timing, theirs.fell_back)
+        await acknowledge(receipt(own))
+        theirs, timing = await self._next.ask(replace(behind, next_point="", probe_next=False), left_s)
+        return Answer(request.frame, theirs.logits, own, timing, theirs.fell_back)
 
 
 def _timing(received_s: float, done: Done) -> Timing:

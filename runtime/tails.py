@@ -28,7 +28,7 @@ def tail(partition: int) -> str:
 
 
 def middle(first: int, second: int) -> str:
-    """Model from a partition to a later one."""
+    """Model from a partition (0: a picture) to a later one."""
     return f"middle-p{first}-p{second}"
 
 
@@ -51,7 +51,7 @@ class Tails:
             raise CnnError(f"{cnn.folder} holds no tails: it was exported for a device")
         self.partitions = tuple(int(name.removeprefix("tail-p")) for name in names)
         if middles:
-            pairs = [middle(a, b) for a in cnn.codec.cuts for b in cnn.codec.cuts if a < b]
+            pairs = [middle(a, b) for a in (0, *cnn.codec.cuts) for b in cnn.codec.cuts if a < b]
             names += [name for name in pairs if cnn.has(name)]
             if not any(name.startswith("middle") for name in names):
                 raise CnnError(f"{cnn.folder} holds no model between two cuts, which --next needs")

@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from profiling.flagship import Trained
 from profiling.profile import Codec as CodecName
 from profiling.profile import DeviceTable, OperatingPoint, Profile, Provenance, Timing
 from profiling.table import PointTable, table_for
+from profiling.tiers import three_tiers
 from runtime.cnn import Cnn
 from runtime.export import export, for_device, for_server
 
@@ -38,6 +40,20 @@ def small_cnn(folder: Path) -> Cnn:
     system = SplitNet(CifarResNet(len(CLASSES))).eval().requires_grad_(False)
     source = Trained(system, Codec(system, 0x5A5A), CLASSES, "5a5a" * 16)
     return export(source, folder, chain(for_server(source, True), for_device(source, None)))
+
+
+def points_of_three(partitions: int) -> tuple[Profile, PointTable]:
+    """The same points in three tiers, and some that go on: as they are, or cut again."""
+    profile, _ = points(partitions)
+    second, like = "p2-c1.00-r1.00-b2", profile.point("p1-c0.50-r1.00-b2")
+    devices = {
+        label: replace(device, timings={**device.timings, second: device.timings[like.id]})
+        for label, device in profile.devices.items()
+    }
+    later = replace(like, id=second, partition=2, channel_ratio=1.0)
+    profile = replace(profile, points=(*profile.points, later), devices=devices)
+    ids = [*ROWS, *(f"{first}>{onward}" for first in tuple(ROWS)[:2] for onward in ("cloud", second))]
+    return profile, three_tiers(profile, "device", "server", "server", ids)
 
 
 def points(partitions: int) -> tuple[Profile, PointTable]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from envs.vocabulary import Demand
-from runtime.answers import Answer, Timing, build_answer, build_probe_answer
+from runtime.answers import Answer, ProbeAnswer, Timing, build_answer, build_probe_answer
 from runtime.engine import Engine
 from runtime.messages import PROBE, read_request
 from runtime.protocol import METHODS, SERVICE
@@ -65,7 +65,7 @@ def served(cnn):
 
         def infer(message, _context):
             if message.model_name == PROBE:
-                return build_probe_answer(message.id, time.perf_counter(), 0.0)
+                return build_probe_answer(message.id, ProbeAnswer(time.perf_counter(), 0.0))
             request = read_request(message, cnn.name, cnn.version)
             answer = build_answer(request, Answer(request.frame, GOOD, Timing(time.perf_counter(), 0.0, 0.001)))
             spoil(answer)

@@ -22,10 +22,11 @@ from runtime.log import Log
 from runtime.proxy import Link
 from runtime.replay import agreement
 from runtime.source import drawn
-from tests.runtime.deployed import DEMAND, points, server_process
+from tests.runtime.deployed import DEMAND, points, points_of_three, server_process
 from tests.runtime.punctual import on_time
 
 OFFLOAD, CUT, LOCAL = 0, 1, 2
+ONWARD, SECOND = ("p0-jpeg-q50", "p1-c0.50-r1.00-b2"), "p2-c1.00-r1.00-b2"
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,10 @@ class Run:
     """A device that runs on a thread, and what it logged."""
 
     def __init__(
-        self, engine, address, row=CUT, frames=40, demand=DEMAND, paced=True, safety=None, started=None, sink=None
-    ):
-        _, table = points(engine.cnn.partitions)
+        self, engine, address, row=CUT, frames=40, demand=DEMAND, paced=True, safety=None, started=None, sink=None,
+        table=None,
+    ):  # fmt: skip
+        table = table or points(engine.cnn.partitions)[1]
         self.table, self.records, self.demand = table, [], demand
         self.client = GrpcClient(address, engine.cnn, safety or Credentials())
         self.log = Log([sink or self.records.append])
@@ -129,6 +131,56 @@ def test_a_wrong_token_is_refused_said_and_answered_locally(cnn, engine, tmp_pat
     assert run.answered()["device"] >= 38
     assert "UNAUTHENTICATED" in run.device.breaker.reason
     assert trusted.answered()["server"] >= 36
+
+
+@on_time
+@pytest.mark.parametrize("decision", [f"{first}>{onward}" for first in ONWARD for onward in ("cloud", SECOND)])
+def test_in_three_tiers_frames_go_on_and_both_links_are_seen(cnn, engine, decision):
+    _, table = points_of_three(cnn.partitions)
+    with (
+        server_process(cnn.folder) as (_, cloud),
+        Link(steady(5.0), ("127.0.0.1", cloud), rtt_s=0.03) as second,
+        server_process(cnn.folder, "--next", "{}:{}".format(*second.address)) as (_, port),
+        Link(steady(5.0), ("127.0.0.1", port), rtt_s=0.06) as first,
+        Run(engine, "{}:{}".format(*first.address), table.row(decision), table=table) as run,
+    ):
+        pass
+    assert run.answered()["server"] >= 36
+    last = next(r for r in run.records if r.frame == 39)
+    assert last.decision == decision
+    assert 0.025 < last.state["onward_rtt_s"] < 0.060
+    assert 0.055 < last.state["rtt_s"] < 0.090, "the receipt tells of the first link alone"
+    assert last.onward_s > 0.03
+
+
+@on_time
+def test_a_second_link_that_is_gone_is_told_from_the_first(cnn, engine):
+    """The edge server answers by itself, and what the device believes of its own link stays well."""
+    _, table = points_of_three(cnn.partitions)
+    with (
+        server_process(cnn.folder, "--next", "localhost:1") as (_, port),
+        Run(engine, f"localhost:{port}", table.row(f"{ONWARD[1]}>cloud"), table=table) as run,
+    ):
+        pass
+    last = max(run.records, key=lambda r: r.frame)
+    assert last.state["onward_stalled_s"] > 0.3
+    assert last.state["stalled_s"] == 0.0
+    assert last.breaker == "closed"
+
+
+@on_time
+def test_where_nothing_goes_on_probes_tell_of_the_second_link(cnn, engine):
+    _, table = points_of_three(cnn.partitions)
+    with (
+        server_process(cnn.folder) as (_, cloud),
+        Link(steady(5.0), ("127.0.0.1", cloud), rtt_s=0.03) as second,
+        server_process(cnn.folder, "--next", "{}:{}".format(*second.address)) as (_, port),
+        Run(engine, f"localhost:{port}", table.row("device-c0.25"), table=table, frames=60) as run,
+    ):
+        pass
+    last = max(run.records, key=lambda r: r.frame)
+    assert 0.025 < last.state["onward_rtt_s"] < 0.060
+    assert last.state["onward_since_sent_s"] < 1.2
 
 
 @on_time

@@ -20,12 +20,16 @@ from runtime import messages
 from runtime.answers import (
     Answer,
     AnswerError,
+    Crossing,
     NextTiming,
+    ProbeAnswer,
     Timing,
     build_answer,
     build_probe_answer,
     read_answer,
     read_probe_answer,
+    read_receipt,
+    receipt,
 )  # fmt: skip
 from runtime.messages import RefusedError, Request, build_probe, build_request, read_probe, read_request
 from runtime.protocol import MAX_MESSAGE_BYTES, MESSAGES
@@ -34,6 +38,7 @@ from runtime.wire_format import parse
 VERSION = "0123456789abcdef"
 REQUEST = Request("lite", 3, VERSION, "17", b"codes", "p3-c0.50-r1.00-b2", "p4-c1.00-r1.00-b2")
 ANSWER = Answer("17", np.array([1.5, -2.0, 0.0], dtype=np.float32), Timing(12.5, 0.25, 0.125))
+CROSSING = Crossing(7.0, 1350.0, 0.25, 0.0625, 0.5)
 KIND = MESSAGES["ModelInferRequest"]
 EXAMPLES = int(os.environ.get("TIDESPLIT_EXAMPLES", "300"))
 
@@ -47,6 +52,24 @@ def changed(change: Callable[[Any], Any]) -> Any:
 def test_request_there_and_back() -> None:
     message = KIND.FromString(build_request(REQUEST).SerializeToString())
     assert read_request(message, "lite", VERSION) == REQUEST
+
+
+def test_request_that_asks_for_a_probe_there_and_back() -> None:
+    asks = replace(REQUEST, probe_next=True)
+    assert read_request(KIND.FromString(build_request(asks).SerializeToString()), "lite", VERSION) == asks
+
+
+def test_receipt_there_and_back() -> None:
+    timing = Timing(12.5, 0.1 + 0.2, 0.0)
+    assert read_receipt((*receipt(timing), ("other", "x"))) == timing
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [(), (("received-s", "1"),), (("received-s", "x"), ("wait-s", "0")), (("received-s", "nan"), ("wait-s", "0"))],
+)
+def test_what_is_no_receipt_is_none(metadata: tuple[tuple[str, str], ...]) -> None:
+    assert read_receipt(metadata) is None
 
 
 def test_version_may_be_left_to_the_server() -> None:
@@ -108,7 +131,12 @@ def test_picture_may_be_larger_than_a_feature() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [ANSWER, replace(ANSWER, next_timing=NextTiming(0.5, 0.0, 0.25)), replace(ANSWER, fell_back="UNAVAILABLE: gone")],
+    [
+        ANSWER,
+        replace(ANSWER, next_timing=NextTiming(0.5, 0.0, 0.25, 0.125, 0.0625)),
+        replace(ANSWER, fell_back="UNAVAILABLE: gone"),
+        replace(ANSWER, newest=CROSSING),
+    ],
 )
 def test_answer_there_and_back(answer: Answer) -> None:
     message = MESSAGES["ModelInferResponse"].FromString(build_answer(REQUEST, answer).SerializeToString())
@@ -143,12 +171,14 @@ def test_unbelievable_answer(change: Callable[[Any], Any], sentence: str) -> Non
 
 
 def test_probe_there_and_back() -> None:
-    assert read_probe(build_probe("3", bytes(1000))) == "3"
-    assert read_probe_answer(build_probe_answer("3", 5.0, 0.25), "3") == (5.0, 0.25)
+    assert read_probe(build_probe("3", bytes(1000))) == ("3", False)
+    assert read_probe(build_probe("3", bytes(1000), probe_next=True)) == ("3", True)
+    for told in (ProbeAnswer(5.0, 0.25), ProbeAnswer(5.0, 0.25, CROSSING)):
+        assert read_probe_answer(build_probe_answer("3", told), "3") == told
     with pytest.raises(RefusedError, match="payload of 65537 bytes"):
         read_probe(build_probe("3", bytes((1 << 16) + 1)))
     with pytest.raises(AnswerError, match="id: '4' received, '3' expected"):
-        read_probe_answer(build_probe_answer("4", 5.0, 0.25), "3")
+        read_probe_answer(build_probe_answer("4", ProbeAnswer(5.0, 0.25)), "3")
 
 
 @pytest.mark.parametrize(

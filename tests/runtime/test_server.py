@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +24,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from compression.image_codec import decode_image
 from compression.knobs import Knobs
+from compression.pixels import to_input
 from runtime import server
-from runtime.answers import Answer, read_answer, read_probe_answer
+from runtime.answers import Answer, ProbeAnswer, read_answer, read_probe_answer, read_receipt
 from runtime.cnn import Cnn, load_cnn
-from runtime.messages import Request, build_probe, build_request, model_name
-from runtime.protocol import MAX_MESSAGE_BYTES, MESSAGES
+from runtime.messages import RELAY, Request, build_probe, build_request, model_name
+from runtime.protocol import MAX_MESSAGE_BYTES, MESSAGES, METHODS
 from runtime.serving import ServerOptions, ServerThread
 from runtime.tails import Item, Tails
 from tests.compression.test_image_codec import animation, jpeg, lossless, plain
@@ -99,7 +102,7 @@ def test_health(client: Client) -> None:
 
 
 def test_probe_is_answered_at_once(client: Client) -> None:
-    _, wait_s = read_probe_answer(client.call("ModelInfer", build_probe("5", bytes(1 << 16))), "5")
+    wait_s = read_probe_answer(client.call("ModelInfer", build_probe("5", bytes(1 << 16))), "5").wait_s
     assert wait_s == 0.0
 
 
@@ -236,6 +239,58 @@ def test_three_tiers(cnn: Cnn) -> None:
     again, _ = cnn.codec.decode(cnn.codec.encode(y[0], score[0, 0], ONWARD))
     expected = cnn.session("tail-p2").run(None, {"x": again[None]})[0][0]
     np.testing.assert_allclose(answer.logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", ["a picture", "a cut"])
+def test_the_middle_tier_passes_on_or_cuts_a_picture_too(cnn: Cnn, first: str) -> None:
+    """What it passes on is answered as the cloud alone would; either way it says at once that it has the frame."""
+    frame = picture_frame(cnn) if first == "a picture" else cut_frame(cnn, CUT)
+    with (
+        ServerThread(cnn, ServerOptions()) as cloud,
+        ServerThread(cnn, ServerOptions(next_address=cloud.address)) as edge,
+        Client(edge.address) as client,
+    ):
+        relayed = replace(frame.request, next_point=RELAY)
+        method = METHODS["ModelInfer"]
+        stream = client.channel.unary_stream(
+            method.path, method.request.SerializeToString, method.response.FromString
+        )  # of a stream gRPC gives the initial metadata before the message
+        call = stream(build_request(relayed), timeout=LIMIT_S)
+        took = read_receipt(call.initial_metadata())
+        answer = read_answer(next(call), relayed, len(cnn.classes))
+        assert took is not None
+        assert took.received_s == answer.timing.received_s
+        assert answer.next_timing is not None
+        assert answer.next_timing.total_s >= answer.next_timing.rtt_s > 0.0
+        np.testing.assert_allclose(answer.logits, frame.logits, rtol=1e-5, atol=1e-5)
+        if first == "a picture":
+            again = ask(client, replace(frame.request, next_point=ONWARD.id), cnn)
+            assert again.next_timing is not None
+            pixels = decode_image(frame.request.payload, cnn.input_px)
+            _, y, score = cnn.session("head-p2-c1.00").run(None, {"x": to_input(pixels)})
+            values, _ = cnn.codec.decode(cnn.codec.encode(y[0], score[0, 0], ONWARD))
+            expected = cnn.session("tail-p2").run(None, {"x": values[None]})[0][0]
+            np.testing.assert_allclose(again.logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_middle_tier_probes_its_link_when_asked(cnn: Cnn) -> None:
+    """It answers before it knows; what it found comes with a later answer."""
+    with (
+        ServerThread(cnn, ServerOptions()) as cloud,
+        ServerThread(cnn, ServerOptions(next_address=cloud.address)) as edge,
+        Client(edge.address) as client,
+    ):
+
+        def probed(number: str, asks: bool) -> ProbeAnswer:
+            return read_probe_answer(client.call("ModelInfer", build_probe(number, bytes(64), asks)), number)
+
+        first, end_s = probed("0", True), time.monotonic() + LIMIT_S
+        while (told := probed("1", False)).newest is None and time.monotonic() < end_s:
+            time.sleep(0.01)
+    assert first.newest is None or first.newest.number <= 1.0
+    assert told.newest is not None
+    assert told.newest.rtt_s < LIMIT_S
+    assert told.newest.payload > 0.0
 
 
 def test_without_its_next_tier_the_middle_answers_by_itself(cnn: Cnn, client: Client) -> None:

@@ -1,0 +1,73 @@
+"""What a device learns of the link behind the edge server, as tables of events."""
+
+import numpy as np
+import pytest
+
+from envs.belief import believe
+from envs.world import World
+from runtime.answers import Crossing, NextTiming
+from runtime.estimator import Settled
+from runtime.second_link import SecondLink
+
+WORLD = World()
+
+
+def belief(link, now_s):
+    return believe(link.transfers(), np.array([now_s]), WORLD.usual_onward_rtt_s)
+
+
+def onward(uplink_s, rtt_s):
+    return NextTiming(uplink_s + rtt_s + 0.005, 0.0, 0.005, uplink_s, rtt_s)
+
+
+def test_a_frame_that_went_on_tells_pace_and_round_trip():
+    link = SecondLink(WORLD)
+    link.sent(0, 1.0, Settled(2000.0))
+    assert belief(link, 1.01).in_flight[0] == 1
+    link.answered(0, 1.1, onward(0.02, 0.03))
+    told = belief(link, 1.2)
+    assert told.in_flight[0] == 0
+    assert told.goodput[0] == pytest.approx(100_000.0)
+    assert told.rtt_s[0] == pytest.approx(0.03)
+
+
+def test_a_probe_is_wanted_after_silence_alone():
+    link = SecondLink(WORLD)
+    assert link.wants_probe(0.0)
+    link.asked_for_probe(0.0)
+    assert not link.wants_probe(0.4)
+    assert link.wants_probe(0.6)
+
+
+def test_the_outcome_of_a_probe_comes_with_a_later_answer_and_counts_once():
+    link = SecondLink(WORLD)
+    link.asked_for_probe(0.0)
+    link.told(0.05, None)
+    assert belief(link, 0.1).in_flight[0] == 1
+    link.told(0.2, Crossing(1.0, WORLD.probe_bytes, 0.0135, 0.02, 0.1))
+    assert belief(link, 0.2).in_flight[0] == 0
+    assert belief(link, 0.2).goodput[0] == pytest.approx(100_000.0)
+    link.asked_for_probe(0.7)
+    link.told(0.8, Crossing(1.0, WORLD.probe_bytes, 0.0135, 0.02, 0.7))  # known already
+    assert belief(link, 0.8).in_flight[0] == 1
+
+
+def test_a_link_that_fails_stalls_until_something_crosses_again():
+    """A frame that the edge server had to answer by itself says nothing good of the link."""
+    link = SecondLink(WORLD)
+    link.sent(0, 1.0, Settled(2000.0))
+    link.answered(0, 1.3, None)
+    link.asked_for_probe(2.0)
+    link.asked_for_probe(3.0)
+    assert belief(link, 3.1).in_flight[0] == 3
+    assert belief(link, 3.1).stalled_s[0] > 1.0
+    link.told(3.2, Crossing(1.0, WORLD.probe_bytes, 0.01, 0.02, 0.05))
+    assert belief(link, 3.2).in_flight[0] == 0
+
+
+def test_an_answer_that_overtakes_does_not_make_later_ones_forgotten():
+    link = SecondLink(WORLD)
+    for key, ready_s in enumerate((1.0, 1.1, 1.2)):
+        link.sent(key, ready_s, Settled(1000.0))
+    link.answered(1, 1.3, onward(0.01, 0.02))
+    assert belief(link, 1.3).in_flight[0] == 1, "the first is lost or overtaken, the third is under way"
