@@ -18,7 +18,7 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Recipe of one CNN: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, entropy."""
+    """Recipe of one CNN: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, entropy."""
 
     model: str = _option("efficientnet_lite0", "which CNN: efficientnet_lite0 or cifar_resnet")
     data: str = _option("", "folder with train/<class>/*.jpg, or a packed .npz file of training pictures (CIFAR-10)")
@@ -26,7 +26,7 @@ class TrainConfig:
     weights: str = _option("", "weights file to write; empty: models/<model>.safetensors")
     resume: bool = _option(False, "go on from the checkpoints in --out")
     until: str = _option(
-        "export", "last phase to run: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, export"
+        "export", "last phase to run: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, export"
     )
     seed: int = _option(0, "seed of every generator")
     px: int = _option(160, "side of training crops; the net is deployed at its own input size (FixRes: larger)")
@@ -40,7 +40,7 @@ class TrainConfig:
     finetune_epochs: int = _option(7, "epochs of the full-width uncut net")
     finetune_lr: float = _option(5e-4, "AdamW rate of pretrained weights; the new classifier gets five times that")
     rank_steps: int = _option(160, "steps that train the channel gates")
-    warmup_steps: int = _option(300, "steps in which the bottlenecks learn to rebuild their features")
+    warmup_steps: int = _option(300, "steps in which new bottlenecks learn to rebuild their features")
     sandwich_epochs: float = _option(14.0, "epochs of joint training of all widths")
     sandwich_lr: float = _option(6e-4, "AdamW rate of the sandwich phase")
     weight_decay: float = _option(0.02, "AdamW weight decay")
@@ -51,15 +51,21 @@ class TrainConfig:
     start_from: str = _option("", "weights file whose net goes straight to the phase fullwidth")
     teacher: str = _option("", "teacher of the phase fullwidth: lite2; empty: the net of the phase before")
     teacher_epochs: int = _option(3, "epochs of the teacher's own fine-tuning")
-    teacher_share: float = _option(0.6, "weight of the teacher's answer (refine: the uncut net's) beside the label")
+    teacher_share: float = _option(0.6, "fullwidth: weight of the teacher's answer beside the label")
     fullwidth_steps: int = _option(800, "steps of what only the full width uses, with everything else frozen")
     fullwidth_lr: float = _option(4e-4, "AdamW rate of these convolutions; the BatchNorms get 2.5 times that")
     refine_steps: int = _option(2500, "steps that refine the partitions, side by side, with everything else frozen")
+    refine_reuse: int = _option(4, "steps that train on a batch of crops before it is replaced; features are kept")
+    refine_kept: int = _option(200, "batches of crops kept (a batch of 32 at 224 px takes 10 MB, or 5 without cut 1)")
     refine_minutes: float = _option(0.0, "refine for so many minutes instead; 0: by steps")
     refine_lr: float = _option(1e-3, "AdamW rate of refine")
-    partitions: str = _option("", "partitions to refine, comma separated; empty: all")
+    partitions: str = _option("", "partitions to begin anew and refine, comma separated; empty: all")
     threads: int = _option(2, "CPU threads")
     minutes: float = _option(0.0, "stop the sandwich phase after so many minutes, rate annealed to fit; 0: no limit")
+
+    def cuts(self, partitions: int) -> list[int]:
+        """Inner partitions to train, of a CNN with that many."""
+        return [int(p) for p in self.partitions.split(",") if p] or list(range(1, partitions))
 
     @property
     def folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Phase 6: the full width again, after all widths were trained together. Only what no slimmer net uses is trained.
+"""Phase 5: the full width again, after all widths were trained together. Only what no slimmer net uses is trained.
 
 That is the last quarter of every block's inner channels, and one set of BatchNorms, which then serves both the uncut
 net and image offload. Slim nets do not change at all. Statistics stay as calibrated: what is trained is what is

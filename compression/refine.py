@@ -6,12 +6,14 @@ not change at all.
 
 A cut learns to do as the uncut net does with the very same crop: its answer, mixed with the label, and the vector that
 its classifier sees, which tells much more of a crop that is known by heart than an answer close to the label. No crop
-is seen twice, and half of every batch is blended from two: with kept crops, cuts learned these and not the function.
+is drawn twice, and half of every batch is blended from two. Heads and uncut net cost more than a late cut's tail does,
+so a batch's features are kept for a few steps, each with other bits and regions.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +34,9 @@ from models.slim import set_of_partition, set_of_ratio
 __all__ = ["Lesson", "blend", "refine", "trained_of"]
 
 RATIO_SHARES = (0.1, 0.15, 0.3, 0.45)
-BIT_SHARES = (0.2, 0.4, 0.3, 0.1)
-REGION_SHARE = 0.3
+BIT_SHARES = (0.25, 0.4, 0.25, 0.1)
+REGION_SHARE = 0.2
+TEACHER_SHARE = 0.8  # weight of the uncut net's answer beside the label
 POOLED = 1.0  # weight of the pooled vector's relative squared error
 WARMUP = 20  # steps
 SAVE_S = 120.0
@@ -44,7 +47,7 @@ class Lesson:
     """One batch: the head's ratio, its features at the cuts, and the uncut net's target and pooled vector."""
 
     ratio: float
-    features: list[Tensor]  # `[B, C, H, W]`, by partition from 1
+    features: dict[int, Tensor]  # `[B, C, H, W]`, by partition
     target: Tensor  # `[B, classes]`
     pooled: Tensor  # `[B, C]`
 
@@ -68,18 +71,18 @@ def blend(image: Tensor, hard: Tensor, rng: np.random.Generator) -> tuple[Tensor
 
 @torch.no_grad()
 def _lesson(
-    system: SplitNet, partitions: int, image: Tensor, label: Tensor, rng: np.random.Generator, config: TrainConfig
+    system: SplitNet, partitions: Sequence[int], image: Tensor, label: Tensor, rng: np.random.Generator
 ) -> Lesson:
-    """Features at the first `partitions` cuts of a head of random width, and what the uncut net makes of the crops."""
+    """Features at these cuts of a head of random width, and what the uncut net makes of the crops."""
     net, ratio = system.net, float(rng.choice(RATIOS, p=RATIO_SHARES))
     image, hard = blend(image, F.one_hot(label, net.classes).float(), rng)
     with autocast(image.device):
         full = net.heads(image, set_of_ratio(1.0), len(net.cuts))
         pooled = net.pooled(full[-1], set_of_ratio(1.0), net.cuts[-1])
         soft = net.classify(pooled).float().softmax(1)
-        features = full if ratio == 1.0 else net.heads(image, set_of_ratio(ratio), partitions)
-    target = config.teacher_share * soft + (1 - config.teacher_share) * hard
-    return Lesson(ratio, [feature.float() for feature in features[:partitions]], target, pooled.float())
+        features = full if ratio == 1.0 else net.heads(image, set_of_ratio(ratio), max(partitions))
+    target = TEACHER_SHARE * soft + (1 - TEACHER_SHARE) * hard
+    return Lesson(ratio, {p: features[p - 1] for p in partitions}, target, pooled.float())
 
 
 def _loss(system: SplitNet, partition: int, lesson: Lesson, rng: np.random.Generator) -> Tensor:
@@ -88,7 +91,9 @@ def _loss(system: SplitNet, partition: int, lesson: Lesson, rng: np.random.Gener
     rows = torch.from_numpy(rng.choice(len(BITS), size=size, p=BIT_SHARES)).to(device)
     share = torch.from_numpy(np.where(rng.random(size) < REGION_SHARE, 0.5, 1.0)).to(device)
     with autocast(device):
-        rebuilt = system.bottleneck(partition)(lesson.features[partition - 1], set_of_ratio(lesson.ratio), rows, share)
+        rebuilt = system.bottleneck(partition)(
+            lesson.features[partition].float(), set_of_ratio(lesson.ratio), rows, share
+        )
         pooled = net.pooled(rebuilt, set_of_partition(partition), net.cuts[partition - 1])
         answer = net.classify(pooled)
     off = (pooled.float() - lesson.pooled).square().sum(1) / lesson.pooled.square().sum(1)
@@ -137,13 +142,14 @@ class _Run:
 def refine(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> None:
     """Train in place, for `refine_steps` or, if given, `refine_minutes`; the averaged weights are in on return."""
     system.eval()
-    partitions = [int(p) for p in config.partitions.split(",") if p] or list(range(1, system.net.partitions))
+    partitions = config.cuts(system.net.partitions)
     run, path = _Run.of(system, partitions, config.refine_lr), config.folder / "refine.pt"
     if config.resume and path.exists():
         run.load(path)
     chooser = ThreadChooser(config.threads if device.type == "cpu" else 1)
     progress = Progress("refine", config.refine_steps, run.average.steps)
     losses: dict[int, float] = {}
+    kept: deque[Lesson] = deque(maxlen=max(1, config.refine_kept))
     start = last_save = time.perf_counter()
     before_s, fraction, epoch = run.spent_s, 0.0, run.average.steps
     while fraction < 1.0:
@@ -156,17 +162,20 @@ def refine(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfi
                 break
             rng = np.random.default_rng((config.seed, 7, progress.done))
             set_rate(run.optimizer, min(1.0, (progress.done + 1) / WARMUP) * cosine(round(fraction * 10000), 10000, 0))
-            run.optimizer.zero_grad()
-            lesson = _lesson(system, max(partitions), image.to(device), label.to(device), rng, config)
-            for partition, own in run.trained.items():
-                loss = _loss(system, partition, lesson, rng)
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(own.parameters(), 5.0)
-                losses[partition] = 0.95 * losses.get(partition, loss.item()) + 0.05 * loss.item()
-            run.optimizer.step()
-            run.average.update(run.every)
-            chooser.step()
-            progress.step([("used", fraction), *((f"p{p}", losses[p]) for p in partitions)])
+            kept.append(_lesson(system, partitions, image.to(device), label.to(device), rng))
+            left = config.refine_reuse if limit_s else min(config.refine_reuse, config.refine_steps - progress.done)
+            for turn in range(max(1, left)):
+                lesson = kept[-1] if turn == 0 else kept[int(rng.integers(len(kept)))]
+                run.optimizer.zero_grad()
+                for partition, own in run.trained.items():
+                    loss = _loss(system, partition, lesson, rng)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    torch.nn.utils.clip_grad_norm_(own.parameters(), 5.0)
+                    losses[partition] = 0.95 * losses.get(partition, loss.item()) + 0.05 * loss.item()
+                run.optimizer.step()
+                run.average.update(run.every)
+                chooser.step()
+                progress.step([("used", fraction), *((f"p{p}", losses[p]) for p in partitions)])
             if time.perf_counter() - last_save > SAVE_S:
                 last_save = time.perf_counter()
                 run.save(path)

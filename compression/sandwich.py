@@ -21,7 +21,7 @@ from compression.loop import Average, Progress, ThreadChooser, cosine, load_chec
 from compression.measure import autocast
 from compression.pictures import CropStyle, Ints, Pictures, batches, recoded
 from compression.system import SplitNet
-from models.slim import SlimNet, seed_tails, set_of_ratio
+from models.slim import SlimNet, set_of_ratio
 
 __all__ = ["sandwich"]
 
@@ -140,7 +140,6 @@ def sandwich(
                 )  # fmt: skip
         epoch += 1
     average.copy_to(net)
-    seed_tails(net)
     log.close()
 
 

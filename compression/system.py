@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from compression.bottleneck import Bottleneck, BottleneckSpec
 from compression.knobs import BITS, Knobs
-from models.slim import RATIOS, SlimNet, set_of_partition, set_of_ratio
+from models.slim import SlimNet, seed_tail, set_of_partition, set_of_ratio
 
 __all__ = ["SplitNet", "split_net_specs"]
 
 SPECS: dict[str, tuple[BottleneckSpec, ...]] = {
-    # At 224 px: 32x14x14, 24x14x14, 48x7x7, 40x7x7, 32x7x7 values at full ratio.
+    # At 224 px: 32x14x14, 48x14x14, 48x7x7, 40x7x7, 48x7x7 values at full ratio.
     "efficientnet_lite0": (
         BottleneckSpec(wire=32, stride=4, kernel=3, inner=48),
-        BottleneckSpec(wire=24, stride=2, kernel=3),
+        BottleneckSpec(wire=48, stride=2, kernel=3, hidden=192),
         BottleneckSpec(wire=48, stride=2, kernel=3, hidden=240),
         BottleneckSpec(wire=40, stride=2, kernel=3, hidden=240),
-        BottleneckSpec(wire=32, stride=1, kernel=1, hidden=240),
+        BottleneckSpec(wire=48, stride=1, kernel=1, hidden=240),
     ),
     # At 32 px: 16x8x8 and 16x4x4 values.
     "cifar_resnet": (
@@ -41,13 +39,20 @@ class SplitNet(nn.Module):
     def __init__(self, net: SlimNet, specs: tuple[BottleneckSpec, ...] | None = None) -> None:
         super().__init__()
         self.net = net
-        chosen = specs or split_net_specs(net.name)
-        if len(chosen) != len(net.cuts):
-            raise ValueError(f"{len(net.cuts)} cuts need as many bottlenecks, got {len(chosen)}")
-        self.bottlenecks = nn.ModuleList(
-            Bottleneck(p, net.feature_shape(cut, net.input_px), spec)
-            for p, (cut, spec) in enumerate(zip(net.cuts, chosen, strict=True), start=1)
-        )
+        self.specs = specs or split_net_specs(net.name)
+        if len(self.specs) != len(net.cuts):
+            raise ValueError(f"{len(net.cuts)} cuts need as many bottlenecks, got {len(self.specs)}")
+        self.bottlenecks = nn.ModuleList(self._new(p) for p in range(1, len(net.cuts) + 1))
+
+    def _new(self, partition: int) -> Bottleneck:
+        shape = self.net.feature_shape(self.net.cuts[partition - 1], self.net.input_px)
+        return Bottleneck(partition, shape, self.specs[partition - 1])
+
+    def renew(self, partition: int, device: torch.device) -> None:
+        """Begin a cut anew: an untrained bottleneck, and the uncut net's tail behind it."""
+        made = self._new(partition).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.bottlenecks[partition - 1] = made
+        seed_tail(self.net, partition)
 
     def bottleneck(self, partition: int) -> Bottleneck:
         """Bottleneck of an inner partition (from 1)."""
@@ -83,20 +88,6 @@ class SplitNet(nn.Module):
         """Logits through a cut, differentiable. `rows` `[B]` index into BITS, `share` `[B]` region ratio."""
         _, y, score = self.head(image, partition, ratio)
         return self.tail(self.bottleneck(partition).squeeze(y, score, rows, share), partition)
-
-    def mixed_cut(self, image: Tensor, partition: int, sizes: Sequence[int], rows: Tensor, share: Tensor) -> Tensor:
-        """Logits through a cut with a different ratio for each part of the batch.
-
-        One tail serves every ratio, so its BatchNorms must see all of them in each batch: what it sees then is what
-        its running statistics describe. `sizes[i]` pictures run at `RATIOS[i]`.
-        """
-        bottleneck, values = self.bottleneck(partition), []
-        parts = zip(*(torch.split(t, list(sizes)) for t in (image, rows, share)), strict=True)
-        for ratio, (pictures, row, part) in zip(RATIOS, parts, strict=True):
-            _, y, score = self.head(pictures, partition, ratio)
-            values.append(bottleneck.squeeze(y, score, row, part))
-        wire = torch.cat(values).contiguous(memory_format=torch.channels_last)
-        return self.tail(wire, partition)
 
     def forward(self, image: Tensor, knobs: Knobs) -> Tensor:
         """Logits at one operating point."""

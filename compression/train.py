@@ -1,7 +1,7 @@
-"""Train a CNN with all its operating points: finetune, rank, sandwich, warmup, calibrate, fullwidth, refine, entropy.
+"""Train a CNN with all its operating points: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, entropy.
 
 python -m compression.train --model efficientnet_lite0 --data DIR --out runs/lite0 --teacher lite2 [--resume]
-python -m compression.train ... --start-from models/efficientnet_lite0.safetensors     # the last three phases alone
+python -m compression.train ... --start-from models/efficientnet_lite0.safetensors     # the last four phases alone
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from compression.warmup import warm_bottlenecks
 from models.efficientnet_lite0 import EfficientNetLite0
 from models.imagenet import load_imagenet
 from models.registry import build, weights_path
-from models.slim import SlimNet
+from models.slim import SlimNet, fold_tails
 from models.weights import load_weights, save_tables, save_weights
 
 CACHE_PX = 256  # crops of 35 % of the area are still 151 px wide, close to the 160 px trained on
@@ -93,7 +93,7 @@ def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> t
 
 
 def _train_widths(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> None:
-    """Phases 1 to 4."""
+    """Phases 1 to 3."""
     net = system.net
     if isinstance(net, EfficientNetLite0):
         load_imagenet(net)
@@ -101,9 +101,6 @@ def _train_widths(system: SplitNet, pictures: Pictures, index: Ints, config: Tra
     if not _phase(config, "sandwich", system):
         sandwich(system, deepcopy(net), pictures, index, config, device)
         _finish(config, "sandwich", system)
-    if not _phase(config, "warmup", system):
-        warm_bottlenecks(system, pictures, index, config, device)
-        _finish(config, "warmup", system)
 
 
 def _teacher(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> Teacher:
@@ -122,10 +119,13 @@ def _teacher(system: SplitNet, pictures: Pictures, index: Ints, config: TrainCon
 def _train_points(
     system: SplitNet, teacher: Teacher, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device
 ) -> None:
-    """Phases 6 and 7."""
+    """Phases 5 to 7."""
     if not _phase(config, "fullwidth", system):
         train_full_width(system, teacher, pictures, index, config, device)
         _finish(config, "fullwidth", system)
+    if not _phase(config, "warmup", system):
+        warm_bottlenecks(system, pictures, index, config, device)
+        _finish(config, "warmup", system)
     if not _phase(config, "refine", system):
         refine(system, pictures, index, config, device)
         _finish(config, "refine", system)
@@ -159,6 +159,7 @@ def main(config: TrainConfig) -> None:
     options = {name: value for name, value in asdict(config).items() if name not in paths}
     recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}
     path = Path(config.weights) if config.weights else weights_path(config.model)
+    fold_tails(system.net)
     save_weights(path, system, recipe)
     images = np.concatenate([seen.images, unseen.images])  # no label is read, and features of pictures not trained on
     save_tables(path, named(fit_tables(system, images, lambda text: print(text, flush=True))))  # differ a little

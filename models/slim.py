@@ -22,11 +22,12 @@ __all__ = [
     "LowRank",
     "SlimNet",
     "WidthNorm",
+    "fold_tails",
     "inner_channels",
     "permute_norm",
     "pointwise",
     "ranking",
-    "seed_tails",
+    "seed_tail",
     "set_of_partition",
     "set_of_ratio",
     "sets_from",
@@ -201,14 +202,33 @@ def sets_from(block: int, cuts: Sequence[int]) -> list[str]:
 
 
 @torch.no_grad()
-def seed_tails(module: nn.Module) -> None:
-    """Give every inner partition's tail the BatchNorms of the full-width net, whose features its decoder rebuilds."""
-    for child in module.modules():
-        if isinstance(child, WidthNorm) and "r100" in child.norms:
-            full = child.norms["r100"].state_dict()
-            for name, norm in child.norms.items():
-                if name[0] == "p" and name != set_of_partition(0):
-                    norm.load_state_dict(full)
+def seed_tail(net: nn.Module, partition: int) -> None:
+    """Let the tail behind a cut be the uncut net's: its BatchNorms, and no addition of its own."""
+    name = set_of_partition(partition)
+    for module in net.modules():
+        if isinstance(module, WidthNorm) and name in module.norms:
+            module.norms[name].load_state_dict(module.norms[set_of_ratio(1.0)].state_dict())
+        elif isinstance(module, LowRank) and name in module.up:
+            module.up[name].zero_()
+
+
+@torch.no_grad()
+def fold_tails(net: nn.Module) -> None:
+    """Put the statistics of the inner cuts' tails into their scales and shifts: all then have mean 0 and deviation 1.
+
+    The function stays the same, and tensors that are equal are stored once.
+    """
+    for module in net.modules():
+        for name, norm in module.norms.items() if isinstance(module, WidthNorm) else ():
+            if name[0] == "p" and name != set_of_partition(0):
+                assert isinstance(norm, nn.BatchNorm2d)
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+                norm.bias.sub_(norm.running_mean * scale)
+                norm.weight.copy_(scale)
+                norm.running_mean.zero_()
+                norm.running_var.fill_(1.0 - norm.eps)
 
 
 def ranking(gate: Tensor) -> Tensor:

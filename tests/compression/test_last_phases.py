@@ -10,11 +10,13 @@ from compression.knobs import RATIOS
 from compression.loop import load_checkpoint
 from compression.pictures import CropStyle, Pictures, split
 from compression.pixels import natural_picture
-from compression.refine import blend, refine, trained_of
+from compression.refine import _lesson, blend, refine, trained_of
 from compression.system import SplitNet
 from compression.teacher import answer
+from compression.warmup import warm_bottlenecks
 from models.cifar_resnet import CifarResNet
 from models.efficientnet_lite0 import EfficientNetLite0
+from models.slim import fold_tails
 
 CPU = torch.device("cpu")
 
@@ -123,3 +125,44 @@ def test_a_stopped_refinement_goes_on(system, pictures, config, monkeypatch):
 
 def test_refining_by_the_clock_ends(system, pictures, config):
     refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_minutes=0.01), CPU)
+
+
+def test_cuts_begun_anew_are_the_uncut_net_behind_a_perfect_bottleneck(system, pictures, config):
+    """Whatever the tail had learned before; nothing else changes."""
+    own = trained_of(system, 2)
+    with torch.no_grad():
+        for parameter in own:
+            parameter.add_(0.1)
+    before, image = snapshot(system), torch.rand(2, 3, 32, 32) * 2 - 1
+    warm_bottlenecks(
+        system, pictures, np.arange(8), dataclasses.replace(config, partitions="2", warmup_steps=2, start_px=32), CPU
+    )
+    system.eval()
+    with torch.no_grad():
+        feature = system.net.heads(image, "r100", 2)[1]
+        torch.testing.assert_close(system.net.tail(feature, "p2", system.net.cuts[1]), system.device(image, 1.0))
+    assert all(name.startswith("bottlenecks.1.") or ".p2" in name for name in changed(before, system))
+    assert changed(before, system)
+
+
+def test_folded_statistics_leave_the_function_as_it_is(system):
+    with torch.no_grad():
+        for buffer in system.net.buffers():
+            if buffer.is_floating_point():
+                buffer.uniform_(0.5, 2.0)
+        feature = torch.rand(2, *system.net.feature_shape(system.net.cuts[0], 32))
+        expected = system.net.tail(feature, "p1", system.net.cuts[0])
+        whole = system.device(torch.zeros(1, 3, 32, 32), 1.0)
+        fold_tails(system.net)
+        torch.testing.assert_close(system.net.tail(feature, "p1", system.net.cuts[0]), expected)
+        assert torch.equal(system.device(torch.zeros(1, 3, 32, 32), 1.0), whole)
+    statistics = [b for name, b in system.net.named_buffers() if ".p1.running_mean" in name]
+    assert statistics
+    assert not any(bool(b.any()) for b in statistics)
+
+
+def test_features_are_used_several_times(system, pictures, config, monkeypatch):
+    made = []
+    monkeypatch.setattr("compression.refine._lesson", lambda *a, of=_lesson: made.append(1) or of(*a))
+    refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_steps=8, refine_reuse=4), CPU)
+    assert len(made) == 2

@@ -18,7 +18,7 @@ from envs.scenario import scenario_from
 from runtime import edge
 from runtime.cnn import Cnn
 from tests.agents.small import BUMPY
-from tests.runtime.deployed import CLASSES, DEMAND, points, server_process
+from tests.runtime.deployed import CLASSES, DEMAND, points, points_of_three, server_process
 
 ROOT = Path(edge.__file__).parents[1]
 KEYS = {
@@ -68,6 +68,32 @@ def test_a_line_a_frame_whoever_answers(bundle: Path, pictures: Path, cnn: Cnn, 
     assert {line["label"] for line in lines} == set(CLASSES[:2])
     assert all(len(line["mask"]) == 3 for line in lines)
     assert list(board.iterdir())
+
+
+def test_a_policy_of_three_tiers_decides_for_both_links(pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
+    profile, _ = points_of_three(cnn.partitions)
+    scenario = scenario_from(
+        trace=[BUMPY], profile=profile, device="device", server="server", cloud="server", tiers=3, demands=[DEMAND]
+    )
+    torch.manual_seed(0)
+    model = new_model(scenario, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))
+    bundle, log = tmp_path / "bundle", tmp_path / "log.jsonl"
+    write_bundle(
+        bundle, policy_of(model), profile=profile, table=scenario.table, device="device", server="server",
+        cloud="server", demand=DEMAND, config={"trace": "lte"},
+    )  # fmt: skip
+    (bundle / "cnn").symlink_to(cnn.folder)
+    with (
+        server_process(cnn.folder) as (_, cloud),
+        server_process(cnn.folder, "--next", f"localhost:{cloud}") as (_, port),
+    ):
+        options = ["--bundle", str(bundle), "--server", f"localhost:{port}", "--images", str(pictures)]
+        assert edge.main([*options, "--frames", "30", "--json", str(log), "--pace", "device"]) == 0
+        assert edge.main([*options, "--next-point", "cloud"]) == 2
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sorted(line["frame"] for line in lines) == list(range(30))
+    assert all(set(line) == KEYS for line in lines)
+    assert all("onward_goodput" in line["observation"] for line in lines)
 
 
 def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -> None:
