@@ -162,15 +162,16 @@ class Device:
         for number in range(1 + GREETINGS):
             answered = threading.Event()
             key = self._key()
-            if number:
-                with self._lock:
+            with self._lock:
+                probe_next = self._asks_for_probe(self.now_s())  # in three tiers the edge server greets the cloud
+                if number:
                     self._estimator.sent(key, self.now_s(), Settled(PING_BYTES + self.world.overhead_bytes))
 
             def done(got: Reply | Failure, key: int = key, answered: threading.Event = answered) -> None:
                 self._answered(key, got)
                 answered.set()
 
-            self.client.probe(int(PING_BYTES), PROBE_LIMIT_S, done)
+            self.client.probe(int(PING_BYTES), PROBE_LIMIT_S, done, probe_next)
             answered.wait(PROBE_LIMIT_S)
 
     def _key(self) -> int:
