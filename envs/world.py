@@ -19,13 +19,12 @@ class World:
 
     rtt_s: float = 0.060
     """Round trip of an empty message where the trace gives none: LTE in the United States, assumed."""
-    request_s: float = 0.004
+    request_s: float = 0.0066
     """What a request usually takes beyond the link's round trip, its bytes, and the profile's decode and tail: gRPC,
-    hand-overs between threads, a tail that does not run in a hot loop. benchmarks/request_overhead.py found 3.8 ms in
-    the median (n = 1,080) against an earlier profile, whose tails were slower; against the present one it finds 6.7:
-    hopeful by the difference."""
-    request_spread: float = 0.5
-    """Its log-normal spread: quartiles of 3.1 and 5.5 ms and a 95th percentile of 8.5 were found beside the 3.8."""
+    hand-overs between threads, a tail that does not run in a hot loop. benchmarks/request_overhead.py: 6.6 ms in the
+    median (n = 1,080), more behind pictures (10.1) than behind late cuts (4.5), whose tails are shorter."""
+    request_spread: float = 0.4
+    """Its log-normal spread: quartiles of 4.9 and 8.8 ms and a 95th percentile of 11.8 were found."""
     rtt_jitter: float = 0.05
     """Relative (log-normal) spread of the round trip from frame to frame: an LTE uplink grant is asked for every 10 ms
     (3GPP TS 36.213), which spreads it by 10 / sqrt(12) = 3 of 60 ms."""

@@ -21,6 +21,8 @@ __all__ = [
     "read_answer", "read_probe_answer", "read_receipt", "receipt",
 ]  # fmt: skip
 
+LONGEST_S, LONGEST_CLOCK_S = 3600.0, 1e10
+CLOCKS = ("received_s", "crossing_age_s", "crossing_payload")
 Logits = NDArray[np.float32]
 
 
@@ -53,12 +55,11 @@ class NextTiming:
 
 @dataclass(frozen=True)
 class Crossing:
-    """The newest message that the tier behind has answered, whoever's it was: `number` counts them from 1.
+    """The newest message that the tier behind has answered, whoever's it was.
 
     `payload`: its bytes, with overhead; `age_s`: how long ago it was answered; the rest as in `NextTiming`.
     """
 
-    number: float
     payload: float
     uplink_s: float
     rtt_s: float
@@ -117,18 +118,18 @@ def build_probe_answer(number: str, answer: ProbeAnswer) -> Any:
 
 def receipt(timing: Timing) -> tuple[tuple[str, str], ...]:
     """Initial metadata by which a middle tier says that it has a frame and sends it on."""
-    return (("received-s", repr(timing.received_s)), ("wait-s", repr(timing.wait_s)))
+    return tuple((f"{name.removesuffix('_s')}-s", repr(value)) for name, value in vars(timing).items())
 
 
 def read_receipt(metadata: Iterable[tuple[str, Any]]) -> Timing | None:
     """What `receipt` says; None where it is not one, or not to be believed."""
-    told = {key: value for key, value in metadata if key in ("received-s", "wait-s")}
+    told = dict(metadata)
     try:
-        received_s, wait_s = float(told["received-s"]), float(told["wait-s"])
+        received_s, wait_s, compute_s = (float(told[f"{name}-s"]) for name in ("received", "wait", "compute"))
     except (KeyError, TypeError, ValueError):
         return None
-    believable = all(math.isfinite(value) and value >= 0.0 for value in (received_s, wait_s))
-    return Timing(received_s, wait_s, 0.0) if believable else None
+    believable = 0.0 <= received_s <= LONGEST_CLOCK_S and all(0.0 <= s <= LONGEST_S for s in (wait_s, compute_s))
+    return Timing(received_s, wait_s, compute_s) if believable else None
 
 
 def _put(message: Any, prefix: str, times: Mapping[str, float]) -> None:
@@ -168,7 +169,7 @@ def _told(message: Any) -> dict[str, Any]:
 
 
 def _crossing(told: Mapping[str, Any]) -> Crossing | None:
-    if "crossing_number" not in told:
+    if "crossing_payload" not in told:
         return None
     return Crossing(*(_seconds(told, f"crossing_{field.name}") for field in fields(Crossing)))
 
@@ -188,10 +189,13 @@ def _logits(message: Any, classes: int) -> Logits:
 
 
 def _seconds(told: Mapping[str, Any], key: str) -> float:
-    value = told[key].double_param if key in told else math.nan
-    if not (math.isfinite(value) and value >= 0.0):
-        raise AnswerError(f"{key}: {value} received, seconds expected")
-    return float(value)
+    """A number of seconds (or bytes) that may be: what is absurd would make every belief absurd."""
+    given = key in told and told[key].WhichOneof("parameter_choice") == "double_param"
+    value = float(told[key].double_param) if given else math.nan
+    most = LONGEST_CLOCK_S if key in CLOCKS else LONGEST_S
+    if not 0.0 <= value <= most:
+        raise AnswerError(f"{key}: {value} received, a number from 0 to {most:g} expected")
+    return value
 
 
 def _believe(what: str, received: object, expected: object) -> None:

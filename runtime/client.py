@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from runtime.protocol import CLIENT_OPTIONS, METHODS
 __all__ = ["ClientError", "Credentials", "GrpcClient", "credentials"]
 
 
-RECEIPTS = 16  # twice as many messages as may be unanswered
+RECEIPTS = 128  # threads, made as they are needed: more frames than a camera takes while an answer may be awaited
 
 
 class ClientError(ValueError):
@@ -154,10 +155,11 @@ def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Don
         done(Failure("OK without an answer"))
         return
     except grpc.RpcError as error:
-        cancelled = error.code() is grpc.StatusCode.CANCELLED
-        done(Failure("the client was closed" if cancelled else _reason(error)))
+        done(Failure(_reason(error)))
         return
     _read(message, read, done)
+    with contextlib.suppress(grpc.RpcError):
+        next(call, None)  # the status behind it, or the call would be cancelled as nobody's
 
 
 def _ended(future: Any, read: Callable[[Any], Reply], done: Done) -> None:

@@ -120,6 +120,7 @@ class Device:
         self._estimator = Estimator(self.world.window)
         self._second = SecondLink(self.world) if self.table.tiers == 3 else None
         self._goes_on: dict[int, bool] = {}  # frames that are to go on, and whether the edge server said it has them
+        self._probes_next: dict[int, int] = {}  # messages that asked for a probe of the second link, and its key
         self.breaker = Breaker(np.random.default_rng(self.seed))
         self._schedule = Schedule()
         self._pacer = Pacer(self.now_s)
@@ -163,7 +164,7 @@ class Device:
             answered = threading.Event()
             key = self._key()
             with self._lock:
-                probe_next = self._asks_for_probe(self.now_s())  # in three tiers the edge server greets the cloud
+                probe_next = self._asks_for_probe(key, self.now_s())  # in three tiers the edge server greets the cloud
                 if number:
                     self._estimator.sent(key, self.now_s(), Settled(PING_BYTES + self.world.overhead_bytes))
 
@@ -265,21 +266,24 @@ class Device:
             self._schedule.sent(Flight(record.frame, record.arrival_s + demand.deadline_s, due))
             self._estimator.sent(record.frame, end_s, settled)
             if onward is not None and self._second is not None:
-                second = Settled(float(onward.bytes_mean[row]) + self.world.overhead_bytes, *answer)
+                body = len(payload) if onward.relays[row] else float(onward.bytes_mean[row])
+                back_s = 0.5 * record.state["rtt_s"]  # from the edge server, which has the answer first
+                second = Settled(body + self.world.overhead_bytes, due, answer[1], answer[2] + back_s)
                 self._goes_on[record.frame] = False
-                self._second.sent(record.frame, record.decided_at_s + record.foreseen["onward_at_s"], second)
-            probe_next = onward is None and self._asks_for_probe(end_s)
+                ready_s = record.decided_at_s + record.foreseen["onward_at_s"]
+                self._second.sent(record.frame, end_s, ready_s, second)
+            probe_next = onward is None and self._asks_for_probe(record.frame, end_s)
             self._lock.notify_all()
         self.client.infer(
             record.frame, record.decision, payload, ANSWER_LIMIT_S, lambda got: self._answered(record.frame, got),
             None if onward is None else lambda timing: self._passed_on(record.frame, timing), probe_next,
         )  # fmt: skip
 
-    def _asks_for_probe(self, now_s: float) -> bool:
+    def _asks_for_probe(self, key: int, now_s: float) -> bool:
         """Whether the message about to be sent is to ask for a probe of the second link. Call with the lock held."""
         if self._second is None or not self._second.wants_probe(now_s):
             return False
-        self._second.asked_for_probe(now_s)
+        self._probes_next[key] = self._second.asked_for_probe(now_s)
         return True
 
     def _passed_on(self, key: int, timing: Timing) -> None:
@@ -287,7 +291,11 @@ class Device:
         with self._lock:
             if self._goes_on.get(key) is False:
                 self._goes_on[key] = True
-                self._estimator.answered(key, self.now_s(), timing.received_s, timing.wait_s)
+                opened, now_s = self._open.get(key), self.now_s()
+                waited = timing.compute_s > 0.0  # what is passed on as it is does not wait
+                timed = self._estimator.answered(key, now_s, timing.received_s, timing.wait_s, waited)
+                if opened is not None and timed is not None:
+                    opened.record.uplink_s, opened.record.rtt_s = timed
 
     def _maybe_probe(self, now_s: float) -> None:
         """After a long silence, or to find out whether a link that failed is back."""
@@ -302,7 +310,7 @@ class Device:
                 return
             key = self._key()
             self._estimator.sent(key, now_s, Settled(size + self.world.overhead_bytes))
-            probe_next = self._asks_for_probe(now_s)
+            probe_next = self._asks_for_probe(key, now_s)
         self.client.probe(int(size), PROBE_LIMIT_S, lambda got: self._answered(key, got), probe_next)
 
     def _answered(self, key: int, got: Reply | Failure) -> None:
@@ -310,10 +318,14 @@ class Device:
         now_s = self.now_s()
         with self._lock:
             opened = self._open.get(key)
-            passed_on = self._goes_on.pop(key, None)
+            passed_on, probe = self._goes_on.pop(key, None), self._probes_next.pop(key, None)
             if isinstance(got, Failure):
-                if passed_on is not None and self._second is not None:
-                    self._second.answered(key, now_s, None)
+                if self._second is not None:
+                    if passed_on:
+                        self._second.answered(key, now_s, None)
+                    for lost in (key if passed_on is False else None, probe):
+                        if lost is not None:
+                            self._second.never_came(lost)
                 if not passed_on:  # else the device's own link is well
                     self.breaker.failed(now_s, got.reason)
                 if opened is not None:
@@ -324,7 +336,8 @@ class Device:
             took = got.timing
             timed = None
             if not passed_on:  # else its receipt has told of the first link already
-                timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s)
+                waited = got.logits is not None  # a probe's answer tells what frames wait
+                timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s, waited)
             if self._second is not None:
                 if passed_on is not None:
                     self._second.answered(key, now_s, got.onward)

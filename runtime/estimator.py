@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,19 +70,22 @@ class Estimator:
         """A message was given to the link."""
         self._messages.appendleft(_Message(key, now_s, settled))
 
-    def answered(self, key: int, now_s: float, received_s: float, wait_s: float) -> tuple[float, float] | None:
+    def answered(
+        self, key: int, now_s: float, received_s: float, wait_s: float, waited: bool = True
+    ) -> tuple[float, float] | None:
         """An answer came; returns what its message's uplink and its round trip took, None if it is known no more.
 
         `received_s`: the server's stamp of the message's arrival, on the server's own clock. The round trip is all that
         the profile's server time does not explain, as in the world: a server slower than its profile shows in it.
+        Without `waited` the message did not wait itself: `wait_s` is what the server says of others.
         """
         message = next((m for m in self._messages if m.key == key), None)
         if message is None:
             return None  # so late that `window` others were sent since
         base_s = self._base_s(message, received_s)
-        left_s = message.sent_s + (received_s - message.sent_s - base_s)
+        left_s = min(message.sent_s + (received_s - message.sent_s - base_s), now_s)  # whatever the clock there says
         message.uplink_s = max(left_s - max(message.sent_s, self._left_s), 0.0)
-        message.rtt_s = max(now_s - left_s - wait_s - message.settled.tail_s, 0.0)
+        message.rtt_s = max(now_s - left_s - waited * wait_s - message.settled.tail_s, 0.0)
         message.wait_s = wait_s
         message.answered_s = now_s
         self._left_s = max(self._left_s, left_s)
@@ -107,11 +110,17 @@ class Estimator:
         usual = float(np.median(beyond[payload <= SMALL_BYTES])) if (payload <= SMALL_BYTES).any() else 0.0
         return float(offset[least] - slope * payload[least]) + min(max(usual, 0.0), UNEVEN_S)
 
-    def told(self, key: int, now_s: float, uplink_s: float, rtt_s: float) -> None:
-        """Somebody else timed a message: a middle tier, of what it sent on."""
+    def told(self, key: int, now_s: float, uplink_s: float, rtt_s: float, payload: float | None = None) -> None:
+        """Somebody else timed a message, and knows its bytes if they differ: a middle tier, of what it sent on."""
         message = next((m for m in self._messages if m.key == key), None)
         if message is not None:
             message.uplink_s, message.rtt_s, message.answered_s = uplink_s, rtt_s, now_s
+            if payload is not None:
+                message.settled = replace(message.settled, payload=payload)
+
+    def drop(self, key: int) -> None:
+        """A message never came to the link."""
+        self._messages = deque((m for m in self._messages if m.key != key), maxlen=self.window)
 
     def forget_unanswered(self, before_s: float = math.inf) -> None:
         """The link is back: what was lost with it, sent before that moment, says nothing of how it is now."""

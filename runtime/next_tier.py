@@ -14,9 +14,10 @@ from envs.world import World
 from runtime.answers import Answer, AnswerError, Crossing, NextTiming, Timing, read_answer, read_probe_answer
 from runtime.certificate import check_dates
 from runtime.estimator import Estimator, Settled
-from runtime.messages import Request, build_probe, build_request
+from runtime.messages import RefusedError, Request, build_probe, build_request
 from runtime.protocol import CLIENT_OPTIONS, METHODS
 from runtime.security import client_credentials, is_loopback
+from runtime.wire_format import parse
 
 __all__ = ["NextError", "NextTier", "next_tier"]
 
@@ -38,7 +39,7 @@ class NextTier:
     def __init__(self, address: str, classes: int, credentials: Any = None, token: str = "") -> None:
         self._classes, self._world = classes, World()
         self._estimator = Estimator(WINDOW)
-        self._asked = self._under_way = self._answered = 0
+        self._asked = self._under_way = 0
         self._greeted = False
         self._newest: tuple[float, float, float, float] | None = None  # moment, bytes, uplink, round trip
         options = list(CLIENT_OPTIONS)
@@ -51,7 +52,7 @@ class NextTier:
         self._call = self._channel.unary_unary(
             method.path, request_serializer=method.request.SerializeToString, response_deserializer=None
         )
-        self._parse = method.response.FromString
+        self._response = method.response
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
     @property
@@ -60,7 +61,7 @@ class NextTier:
         if self._newest is None:
             return None
         at_s, payload, uplink_s, rtt_s = self._newest
-        return Crossing(float(self._answered), payload, uplink_s, rtt_s, time.perf_counter() - at_s)
+        return Crossing(payload, uplink_s, rtt_s, time.perf_counter() - at_s)
 
     async def ask(self, request: Request, timeout_s: float) -> tuple[Answer, NextTiming]:
         """The answer and what it took. NextError for whatever else happens."""
@@ -90,27 +91,29 @@ class NextTier:
         """
         if self._greeted:
             return
-        await self._ping(GREETING_BYTES, counts=False)
+        await self._ping(GREETING_BYTES, counts=False, tells=False)
         for _ in range(GREETINGS):
-            await self._ping(GREETING_BYTES)
+            await self._ping(GREETING_BYTES, tells=False)
         self._greeted = True
 
-    async def _ping(self, size: int, counts: bool = True) -> None:
+    async def _ping(self, size: int, counts: bool = True, tells: bool = True) -> None:
+        """Without `counts` it is not timed, without `tells` it is nobody's outcome."""
         number = f"next-{self._asked}"
         key = self._sent(size) if counts else 0
         told = await self._send(
             build_probe(number, bytes(size)), PROBE_LIMIT_S, lambda message: read_probe_answer(message, number)
         )
         if counts:
-            self._told(key, size, Timing(told.received_s, told.wait_s, 0.0))
+            self._told(key, size, Timing(told.received_s, 0.0, 0.0), tells)  # a probe waits for nobody
 
     async def _send(self, message: Any, timeout_s: float, read: Callable[[Any], Told]) -> Told:
         self._under_way += 1
         try:
-            return read(self._parse(await self._call(message, timeout=timeout_s, metadata=self._metadata)))
+            data = await self._call(message, timeout=timeout_s, metadata=self._metadata)
+            return read(parse(self._response, data))
         except grpc.aio.AioRpcError as error:
             raise NextError(f"{error.code().name}: {error.details()}") from error
-        except (AnswerError, ValueError) as error:  # ValueError: protobuf's DecodeError
+        except (AnswerError, RefusedError) as error:
             raise NextError(f"an answer that cannot be believed: {error}") from error
         finally:
             self._under_way -= 1
@@ -120,14 +123,15 @@ class NextTier:
         self._estimator.sent(self._asked, time.perf_counter(), Settled(size + self._world.overhead_bytes))
         return self._asked
 
-    def _told(self, key: int, size: int, theirs: Timing) -> tuple[float, float]:
+    def _told(self, key: int, size: int, theirs: Timing, tells: bool = True) -> tuple[float, float]:
         """What the bytes took and the rest of the way there and back."""
         now_s = time.perf_counter()
         timed = self._estimator.answered(key, now_s, theirs.received_s, theirs.wait_s + theirs.compute_s)
-        uplink_s, rtt_s = timed or (0.0, 0.0)  # None: `WINDOW` others were sent since
-        self._answered += 1
-        self._newest = (now_s, size + self._world.overhead_bytes, uplink_s, rtt_s)
-        return uplink_s, rtt_s
+        if timed is None:  # `WINDOW` others were sent since
+            return 0.0, 0.0
+        if tells:
+            self._newest = (now_s, size + self._world.overhead_bytes, *timed)
+        return timed
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""

@@ -47,7 +47,7 @@ class InferenceService:
 
     def __init__(self, tails: Tails, batcher: Batcher, next_tier: NextTier | None, max_concurrent: int) -> None:
         self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_tier
-        self._max_concurrent, self.under_way = max_concurrent, 0
+        self._max_concurrent, self.under_way, self._passed_on = max_concurrent, 0, 0
         self._probes: set[asyncio.Task[None]] = set()
         self.draining = False
         self.metrics: Metrics = NoMetrics()
@@ -135,12 +135,12 @@ class InferenceService:
         received_s = time.perf_counter()
         if self.draining:
             raise RefusedError(Code.UNAVAILABLE, "the server is shutting down: ask another, or again later")
-        if self.under_way >= self._max_concurrent:
-            raise RefusedError(Code.RESOURCE_EXHAUSTED, f"{self.under_way} requests are under way, the limit here")
         if message.model_name == PROBE:
             number, probe_next = read_probe(message)
             self._probe_next(probe_next)
             return build_probe_answer(number, ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest()))
+        if self.under_way >= self._max_concurrent:
+            raise RefusedError(Code.RESOURCE_EXHAUSTED, f"{self.under_way} requests are under way, the limit here")
         request = read_request(message, self._cnn.name, self._cnn.version)
         self._check_partition(request.partition)
         self._probe_next(request.probe_next)
@@ -196,31 +196,38 @@ class InferenceService:
         return Item(request.partition, request.payload, knobs)
 
     async def _by_itself(self, request: Request, received_s: float, deadline_s: float, fell_back: str) -> Answer:
-        item = Item(request.partition, request.payload)
-        done = await self._batcher.submit(tail(request.partition), item, received_s, deadline_s)
+        item, asked_s = Item(request.partition, request.payload), time.perf_counter()
+        done = await self._batcher.submit(tail(request.partition), item, asked_s, deadline_s)
         logits = np.asarray(done.value, dtype=np.float32)
-        return Answer(request.frame, logits, _timing(received_s, done), None, fell_back, self._newest())
+        return Answer(request.frame, logits, _timing(received_s, asked_s, done), None, fell_back, self._newest())
 
     async def _with_next(
         self, request: Request, item: Item | None, received_s: float, deadline_s: float, acknowledge: Acknowledge
     ) -> Answer:
         assert self._next is not None
+        if self._passed_on >= max(1, self._max_concurrent // 2):  # else a link that stalls would take all places
+            raise NextError(f"{self._passed_on} frames wait for the next server, the limit here")
         behind, own = request, Timing(received_s, 0.0, 0.0)
+        told = Timing(received_s, self._batcher.expected_wait_s(), 0.0)  # what is passed on does not wait itself
         if item is not None and item.onward is not None:
             key = middle(request.partition, item.onward.partition)
             done = await self._batcher.submit(key, item, received_s, deadline_s)
             behind = replace(request, partition=item.onward.partition, payload=done.value, point=request.next_point)
-            own = _timing(received_s, done)
+            own = told = _timing(received_s, received_s, done)
         left_s = deadline_s - time.perf_counter()
         if left_s <= 0.0:
             raise RefusedError(Code.DEADLINE_EXCEEDED, "the deadline passed in the middle tier")
-        await acknowledge(receipt(own))
-        theirs, timing = await self._next.ask(replace(behind, next_point="", probe_next=False), left_s)
+        self._passed_on += 1
+        try:
+            await acknowledge(receipt(told))
+            theirs, timing = await self._next.ask(replace(behind, next_point="", probe_next=False), left_s)
+        finally:
+            self._passed_on -= 1
         return Answer(request.frame, theirs.logits, own, timing, theirs.fell_back)
 
 
-def _timing(received_s: float, done: Done) -> Timing:
-    return Timing(received_s, max(0.0, done.began_s - received_s), done.compute_s)
+def _timing(received_s: float, asked_s: float, done: Done) -> Timing:
+    return Timing(received_s, max(0.0, done.began_s - asked_s), done.compute_s)
 
 
 def _remaining_s(context: Any) -> float:

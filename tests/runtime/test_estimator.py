@@ -49,6 +49,27 @@ def test_a_server_slower_than_its_profile_makes_the_round_trip_longer():
     assert believe(estimator.transfers(), np.array([1.0]), 0.06).rtt_s[0] == pytest.approx(0.068, abs=0.001)
 
 
+@pytest.mark.parametrize("jump_s", [1e6, -1e6])
+def test_a_server_whose_clock_jumps_is_believed_again(jump_s):
+    """Another machine took over, say, whose clock began at another time."""
+    estimator, left_s = Estimator(8), -np.inf
+    for k in range(1200):
+        now_s = 0.1 * k
+        estimator.sent(k, now_s, Settled(5000.0 if k % 2 else 500.0))
+        received_s, left_s = server(now_s, 0.03, 5000.0 if k % 2 else 500.0, 100_000.0, jump_s * (k > 100), left_s)
+        timed = estimator.answered(k, left_s + 0.06, received_s, 0.0)
+    assert timed[0] == pytest.approx(0.05, abs=0.01)
+
+
+def test_a_message_that_did_not_wait_is_not_relieved_of_what_others_wait():
+    estimator = Estimator(8)
+    estimator.sent(0, 0.0, Settled(100.0))
+    estimator.answered(0, 0.060, 0.030, 0.020, waited=False)
+    told = believe(estimator.transfers(), np.array([1.0]), 0.06)
+    assert told.rtt_s[0] == pytest.approx(0.060, abs=0.001)
+    assert told.server_wait_s[0] == pytest.approx(0.020)
+
+
 def test_unanswered_messages_are_in_flight_until_forgotten():
     estimator = Estimator(8)
     for k in range(3):
