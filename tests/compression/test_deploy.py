@@ -21,7 +21,8 @@ def test_models_in_onnx_runtime_equal_torch(system):
         expected = system.head(image, 2, 0.25)
         for ours, theirs in zip((feature, y, score), expected, strict=True):
             torch.testing.assert_close(torch.from_numpy(ours), theirs, rtol=1e-3, atol=1e-3)
-        wire = torch.zeros(1, 24, 14, 14)
+        cut = system.bottleneck(2).cut
+        wire = torch.zeros(1, cut.channels, cut.height, cut.width)
         wire[:, : y.shape[1]] = torch.from_numpy(y)
         logits = session(tail_model(system, 2), 1).run(None, {"x": wire.numpy()})[0]
         torch.testing.assert_close(torch.from_numpy(logits), system.tail(wire, 2), rtol=1e-3, atol=1e-3)
