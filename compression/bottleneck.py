@@ -62,7 +62,7 @@ class Bottleneck(nn.Module):
         ratios = [set_of_ratio(ratio) for ratio in RATIOS]
         inputs = spec.inner or channels
         if spec.inner:
-            self.pre = nn.Parameter(torch.empty(spec.inner, channels, self.inner_kernel, self.inner_kernel))
+            self.pre = nn.Parameter(torch.empty(spec.inner, channels, 3, 3))
             self.pre_norm = WidthNorm(spec.inner, ratios, slim=False, eps=EPS)
         self.encoder = nn.Parameter(torch.empty(spec.wire, inputs, spec.kernel, spec.kernel))
         self.encoder_norm = WidthNorm(spec.wire, ratios, slim=True, eps=EPS)
@@ -81,28 +81,14 @@ class Bottleneck(nn.Module):
     @property
     def outer_stride(self) -> int:
         """Stride of the encoder's last convolution; the layer before it, if any, takes a factor of two."""
-        return self.spec.stride // self.inner_stride if self.spec.inner else self.spec.stride
-
-    @property
-    def inner_stride(self) -> int:
-        """Stride of the layer before it."""
-        return min(2, self.spec.stride)
-
-    @property
-    def inner_kernel(self) -> int:
-        """Kernel of that layer: a pointwise one where the grid stays."""
-        return 3 if self.inner_stride > 1 else 1
+        return self.spec.stride // 2 if self.spec.inner else self.spec.stride
 
     def encode(self, feature: Tensor, width_set: str) -> tuple[Tensor, Tensor]:
         """Values `[B, k, h, w]` and attention score `[B, 1, h, w]`, both float32."""
         wire = inner_channels(self.spec.wire, width_of(width_set))
         y = feature
         if self.spec.inner:
-            y = F.relu6(
-                self.pre_norm(
-                    F.conv2d(y, self.pre, stride=self.inner_stride, padding=self.inner_kernel // 2), width_set
-                )
-            )
+            y = F.relu6(self.pre_norm(F.conv2d(y, self.pre, stride=2, padding=1), width_set))
         y = F.conv2d(y, self.encoder[:wire], stride=self.outer_stride, padding=self.spec.kernel // 2)
         y = self.encoder_norm(y, width_set).float()
         with torch.autocast(y.device.type, enabled=False):
@@ -127,9 +113,7 @@ class Bottleneck(nn.Module):
         wire, pad = inner_channels(self.spec.wire, width_of(width_set)), self.spec.kernel // 2
         y = feature
         if self.spec.inner:
-            edge = self.inner_kernel // 2
-            norm = self.pre_norm.norms[width_set]
-            y = builder.conv(y, self.pre, norm, self.inner_stride, (edge, edge, edge, edge), relu6=True)
+            y = builder.conv(y, self.pre, self.pre_norm.norms[width_set], 2, (1, 1, 1, 1), relu6=True)
         norm = self.encoder_norm.norms[width_set]
         y = builder.conv(y, self.encoder[:wire], norm, self.outer_stride, (pad, pad, pad, pad))
         return y, builder.bare(y, self.score[:, :wire])

@@ -9,7 +9,11 @@ from typing import Any
 
 from models.registry import MODELS
 
-__all__ = ["TrainConfig", "parse"]
+__all__ = ["ConfigError", "TrainConfig", "parse"]
+
+
+class ConfigError(ValueError):
+    """An option that cannot be followed, in one sentence."""
 
 
 def _option(default: Any, text: str) -> Any:
@@ -64,8 +68,12 @@ class TrainConfig:
     minutes: float = _option(0.0, "stop the sandwich phase after so many minutes, rate annealed to fit; 0: no limit")
 
     def cuts(self, partitions: int) -> list[int]:
-        """Inner partitions to train, of a CNN with that many."""
-        return [int(p) for p in self.partitions.split(",") if p] or list(range(1, partitions))
+        """Inner partitions to train, of a CNN with that many. Raises ConfigError for others."""
+        inner = [str(p) for p in range(1, partitions)]
+        asked = [p.strip() for p in self.partitions.split(",") if p.strip()] or inner
+        if not set(asked) <= set(inner):
+            raise ConfigError(f"--partitions {self.partitions} received, of {', '.join(inner)} expected")
+        return sorted({int(p) for p in asked})
 
     @property
     def folder(self) -> Path:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from compression.calibrate import calibrate
-from compression.config import TrainConfig, parse
+from compression.config import ConfigError, TrainConfig, parse
 from compression.finetune import finetune
 from compression.fullwidth import train_full_width
 from compression.heap import keep_heap
@@ -105,8 +105,6 @@ def _train_widths(system: SplitNet, pictures: Pictures, index: Ints, config: Tra
 
 def _teacher(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> Teacher:
     """Image to probabilities, as `--teacher` says."""
-    if config.teacher not in {"", "lite2"}:
-        raise ValueError(f"no teacher called {config.teacher!r}: have 'lite2'")
     if not config.teacher:
         net: nn.Module = deepcopy(system.net)
     elif not _phase(config, "teacher", net := untrained_lite2(len(pictures.classes))):
@@ -132,7 +130,9 @@ def _train_points(
 
 
 def main(config: TrainConfig) -> None:
-    """Run the phases in order; with `--resume`, those not yet finished."""
+    """Run the phases in order; with `--resume`, those not yet finished. Raises ConfigError before any of them."""
+    if config.teacher not in {"", "lite2"}:
+        raise ConfigError(f"no teacher called {config.teacher!r}: have 'lite2'")
     keep_heap()
     torch.set_flush_denormal(True)
     torch.set_num_threads(config.threads)
@@ -142,6 +142,7 @@ def main(config: TrainConfig) -> None:
     index, held = split(pictures.labels, config.holdout, config.seed)
     system = SplitNet(build(config.model, len(pictures.classes)))
     system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    config.cuts(system.net.partitions)
     seen, unseen = _device_pictures(config, system.net.input_px, index, held)
     if config.start_from:
         load_weights(Path(config.start_from), system, may_lack="_low.")
@@ -168,6 +169,6 @@ def main(config: TrainConfig) -> None:
 if __name__ == "__main__":
     try:
         main(parse())
-    except (FileNotFoundError, NotADirectoryError) as mistake:
+    except (ConfigError, FileNotFoundError, NotADirectoryError) as mistake:
         print(f"compression.train: error: {mistake}", file=sys.stderr)
         sys.exit(2)

@@ -21,8 +21,8 @@ __all__ = [
     "read_answer", "read_probe_answer", "read_receipt", "receipt",
 ]  # fmt: skip
 
-LONGEST_S, LONGEST_CLOCK_S = 3600.0, 1e10
-CLOCKS = ("received_s", "crossing_age_s", "crossing_payload")
+MOST_S, MOST_CLOCK_S = 3600.0, 1e10
+MOST = {"received_s": MOST_CLOCK_S, "crossing_age_s": MOST_CLOCK_S, "crossing_payload": 1e9}  # others: MOST_S
 Logits = NDArray[np.float32]
 
 
@@ -128,7 +128,7 @@ def read_receipt(metadata: Iterable[tuple[str, Any]]) -> Timing | None:
         received_s, wait_s, compute_s = (float(told[f"{name}-s"]) for name in ("received", "wait", "compute"))
     except (KeyError, TypeError, ValueError):
         return None
-    believable = 0.0 <= received_s <= LONGEST_CLOCK_S and all(0.0 <= s <= LONGEST_S for s in (wait_s, compute_s))
+    believable = 0.0 <= received_s <= MOST_CLOCK_S and all(0.0 <= s <= MOST_S for s in (wait_s, compute_s))
     return Timing(received_s, wait_s, compute_s) if believable else None
 
 
@@ -145,11 +145,11 @@ def read_answer(message: Any, request: Request, classes: int) -> Answer:
     told = _told(message)
     behind = None
     if "next_total_s" in told:
-        behind = NextTiming(*(_seconds(told, f"next_{field.name}") for field in fields(NextTiming)))
+        behind = NextTiming(*(_number(told, f"next_{field.name}") for field in fields(NextTiming)))
     return Answer(
         frame=request.frame,
         logits=_logits(message, classes),
-        timing=Timing(*(_seconds(told, key) for key in ("received_s", "wait_s", "compute_s"))),
+        timing=Timing(*(_number(told, key) for key in ("received_s", "wait_s", "compute_s"))),
         next_timing=behind,
         fell_back=told["fell_back"].string_param[:MAX_TEXT_CHARACTERS] if "fell_back" in told else "",
         newest=_crossing(told),
@@ -161,7 +161,7 @@ def read_probe_answer(message: Any, number: str) -> ProbeAnswer:
     _believe("model", message.model_name, PROBE)
     _believe("id", message.id, number)
     told = _told(message)
-    return ProbeAnswer(_seconds(told, "received_s"), _seconds(told, "wait_s"), _crossing(told))
+    return ProbeAnswer(_number(told, "received_s"), _number(told, "wait_s"), _crossing(told))
 
 
 def _told(message: Any) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _told(message: Any) -> dict[str, Any]:
 def _crossing(told: Mapping[str, Any]) -> Crossing | None:
     if "crossing_payload" not in told:
         return None
-    return Crossing(*(_seconds(told, f"crossing_{field.name}") for field in fields(Crossing)))
+    return Crossing(*(_number(told, f"crossing_{field.name}") for field in fields(Crossing)))
 
 
 def _logits(message: Any, classes: int) -> Logits:
@@ -188,11 +188,11 @@ def _logits(message: Any, classes: int) -> Logits:
     return logits
 
 
-def _seconds(told: Mapping[str, Any], key: str) -> float:
-    """A number of seconds (or bytes) that may be: what is absurd would make every belief absurd."""
+def _number(told: Mapping[str, Any], key: str) -> float:
+    """Seconds, or bytes, that may be: what is absurd would make every belief absurd."""
     given = key in told and told[key].WhichOneof("parameter_choice") == "double_param"
     value = float(told[key].double_param) if given else math.nan
-    most = LONGEST_CLOCK_S if key in CLOCKS else LONGEST_S
+    most = MOST.get(key, MOST_S)
     if not 0.0 <= value <= most:
         raise AnswerError(f"{key}: {value} received, a number from 0 to {most:g} expected")
     return value

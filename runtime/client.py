@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
+import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,9 +140,15 @@ class GrpcClient:
                 future.add_done_callback(partial(_ended, read=read, done=done))
             else:
                 call = self._call_with_receipt(message, timeout=limit_s, metadata=self._metadata)
-                self._receipts.submit(_follow, call, receipt, read, done)
+                self._receipts.submit(_follow, call, receipt, read, done).add_done_callback(_say)
         except (ValueError, RuntimeError) as error:  # the channel, or the pool, is closed
             done(Failure(str(error)))
+
+
+def _say(followed: Future[None]) -> None:
+    """As gRPC does where a callback fails: a log that cannot be written, say."""
+    if (error := followed.exception()) is not None:
+        logging.getLogger(__name__).error("an answer could not be taken", exc_info=error)
 
 
 def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Done) -> None:

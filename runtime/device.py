@@ -119,8 +119,6 @@ class Device:
         self._epoch = time.perf_counter()
         self._estimator = Estimator(self.world.window)
         self._second = SecondLink(self.world) if self.table.tiers == 3 else None
-        self._goes_on: dict[int, bool] = {}  # frames that are to go on, and whether the edge server said it has them
-        self._probes_next: dict[int, int] = {}  # messages that asked for a probe of the second link, and its key
         self.breaker = Breaker(np.random.default_rng(self.seed))
         self._schedule = Schedule()
         self._pacer = Pacer(self.now_s)
@@ -269,7 +267,6 @@ class Device:
                 body = len(payload) if onward.relays[row] else float(onward.bytes_mean[row])
                 back_s = 0.5 * record.state["rtt_s"]  # from the edge server, which has the answer first
                 second = Settled(body + self.world.overhead_bytes, due, answer[1], answer[2] + back_s)
-                self._goes_on[record.frame] = False
                 ready_s = record.decided_at_s + record.foreseen["onward_at_s"]
                 self._second.sent(record.frame, end_s, ready_s, second)
             probe_next = onward is None and self._asks_for_probe(record.frame, end_s)
@@ -281,16 +278,12 @@ class Device:
 
     def _asks_for_probe(self, key: int, now_s: float) -> bool:
         """Whether the message about to be sent is to ask for a probe of the second link. Call with the lock held."""
-        if self._second is None or not self._second.wants_probe(now_s):
-            return False
-        self._probes_next[key] = self._second.asked_for_probe(now_s)
-        return True
+        return self._second is not None and self._second.asks_for_probe(key, now_s)
 
     def _passed_on(self, key: int, timing: Timing) -> None:
         """On a thread of the client's: the edge server has a frame and sends it on."""
         with self._lock:
-            if self._goes_on.get(key) is False:
-                self._goes_on[key] = True
+            if self._second is not None and self._second.passed_on(key):
                 opened, now_s = self._open.get(key), self.now_s()
                 waited = timing.compute_s > 0.0  # what is passed on as it is does not wait
                 timed = self._estimator.answered(key, now_s, timing.received_s, timing.wait_s, waited)
@@ -318,15 +311,8 @@ class Device:
         now_s = self.now_s()
         with self._lock:
             opened = self._open.get(key)
-            passed_on, probe = self._goes_on.pop(key, None), self._probes_next.pop(key, None)
             if isinstance(got, Failure):
-                if self._second is not None:
-                    if passed_on:
-                        self._second.answered(key, now_s, None)
-                    for lost in (key if passed_on is False else None, probe):
-                        if lost is not None:
-                            self._second.never_came(lost)
-                if not passed_on:  # else the device's own link is well
+                if self._second is None or not self._second.failed(key):  # else the device's own link is well
                     self.breaker.failed(now_s, got.reason)
                 if opened is not None:
                     opened.record.error = got.reason
@@ -335,13 +321,10 @@ class Device:
                 return
             took = got.timing
             timed = None
-            if not passed_on:  # else its receipt has told of the first link already
+            # What was sent on had its receipt, which has told of the first link already.
+            if self._second is None or not self._second.answered(key, now_s, got.onward, got.newest):
                 waited = got.logits is not None  # a probe's answer tells what frames wait
                 timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s, waited)
-            if self._second is not None:
-                if passed_on is not None:
-                    self._second.answered(key, now_s, got.onward)
-                self._second.told(now_s, got.newest)
             if self.breaker.succeeded():
                 self._estimator.forget_unanswered()
             if opened is None or got.logits is None or not self._schedule.settle(key):

@@ -113,7 +113,7 @@ def cached_server(name: str, middles: bool = False, report: Callable[[str, int],
         raise CnnError(f"no trained CNN called {name!r}: {weights} does not exist")
     version = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "tidesplit" / f"{name}-{version}{'-middle' if middles else ''}"
+    folder = root / "tidesplit" / f"{name}-{version}{'-middles' if middles else ''}"
     if (folder / MANIFEST).is_file():
         return load_cnn(folder)
     source = trained(name)

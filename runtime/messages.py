@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 
 from compression.knobs import Knobs
+from profiling.tiers import RELAY
 from runtime.protocol import MAX_MESSAGE_BYTES, MESSAGES
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
 ]  # fmt: skip
 
 PROBE = "probe"
-RELAY = "cloud"  # in place of a next point, as `profiling.tiers` names it
 INPUT, OUTPUT = "payload", "logits"
 MAX_FEATURE_BYTES = 1 << 16  # the codec's own limit
 MAX_PROBE_BYTES = 1 << 16

@@ -54,6 +54,7 @@ def test_the_cards_commands_are_understood(name):
     [
         (["compression.train", "--data", "nowhere"], r"compression\.train: error: .*nowhere"),
         (["compression.train", "--model", "resnet"], r"invalid choice: 'resnet'"),
+        (["compression.train", "--teacher", "lite9"], r"compression\.train: error: no teacher called 'lite9'"),
         (["compression.packed", "nowhere.npz", "out"], r"compression\.packed: error: .*nowhere\.npz"),
         (["compression.tables", "--data", "nowhere", "--weights", "w"], r"compression\.tables: error: .*w"),
     ],
@@ -98,6 +99,12 @@ def test_the_last_phases_start_from_weights_and_leave_slim_nets_alone(config, tm
     with torch.no_grad():
         assert torch.equal(after.device(image, 0.5), start.device(image, 0.5))
         assert not torch.equal(after.device(image, 1.0), start.device(image, 1.0))
+
+
+def test_an_unknown_partition_is_an_error_before_any_phase(config, tmp_path):
+    with pytest.raises(ValueError, match="--partitions 2,7 received, of 1, 2 expected"):
+        main(dataclasses.replace(config, partitions="2,7"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_teacher_is_an_error(config, tmp_path):

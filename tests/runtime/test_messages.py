@@ -161,6 +161,11 @@ UNBELIEVABLE: list[tuple[Callable[[Any], Any], str]] = [
     (lambda m: m.ClearField("raw_output_contents"), r"bytes of logits: '\[\]' received"),
     (lambda m: m.raw_output_contents.__setitem__(0, NAN), "logits that are not finite"),
     (lambda m: m.parameters.clear(), "received_s: nan received, a number from 0 to"),
+    (
+        lambda m: setattr(m.parameters["wait_s"], "double_param", 1e300),
+        "wait_s: 1e\\+300 received, a number from 0 to 3600",
+    ),
+    (lambda m: setattr(m.parameters["wait_s"], "string_param", "0"), "wait_s: nan received, a number from 0 to"),
     (lambda m: setattr(m.parameters["wait_s"], "double_param", -1.0), "wait_s: -1.0 received"),
 ]
 

@@ -306,6 +306,25 @@ def test_without_its_next_tier_the_middle_answers_by_itself(cnn: Cnn, client: Cl
     assert ask(client, frame.request, cnn).fell_back == "no next server here"
 
 
+def test_a_next_server_that_stays_silent_takes_half_of_the_places(cnn: Cnn) -> None:
+    """The rest is answered by the middle tier itself, which says why, and probes are answered all the while."""
+    frame = cut_frame(cnn, CUT)
+    onward = replace(frame.request, next_point=RELAY)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = ServerOptions(next_address=f"127.0.0.1:{silent.getsockname()[1]}", max_concurrent=2)
+        with ServerThread(cnn, options) as edge, Client(edge.address) as client:
+            waiting = client.stub("ModelInfer").future(build_request(onward), timeout=LIMIT_S)
+            end_s, answer = time.monotonic() + LIMIT_S, None
+            while (answer is None or not answer.fell_back) and time.monotonic() < end_s:
+                answer = ask(client, onward, cnn)
+            assert answer is not None
+            assert answer.fell_back == "1 frames wait for the next server, the limit here"
+            np.testing.assert_allclose(answer.logits, frame.logits, rtol=1e-5, atol=1e-5)
+            assert read_probe_answer(client.call("ModelInfer", build_probe("0", bytes(64))), "0").newest is None
+            assert not waiting.done()
+            waiting.cancel()
+
+
 def test_too_many_requests_are_refused(cnn: Cnn) -> None:
     frame = cut_frame(cnn, CUT)
     codes: list[str] = []
