@@ -1,9 +1,9 @@
 """Phase 6: begin the cuts anew from the uncut net as it is now, and teach each bottleneck to rebuild its feature.
 
 Every tail starts as the uncut net's own, so a feature that is rebuilt well is answered as that net would. Tails that
-were kept while the full width was trained further had lost touch with it: with the very feature of the uncut net they
-were off by 15 to 22 % of the classifier's input (squared), as much as their bottlenecks lost. One frozen pass of the
-network serves all cuts, nothing is propagated through the tails.
+were kept while the full width was trained further had lost touch with it: even with the very feature of the uncut net
+they were off by about as much as with what their bottlenecks made of it. One frozen pass of the network serves all
+cuts, nothing is propagated through the tails.
 """
 
 from __future__ import annotations
