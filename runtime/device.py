@@ -184,7 +184,7 @@ class Device:
         if (early := arrival_s - self.now_s()) > 0.0:
             wait(early)
         self._wait_for_finishes()
-        now_s = self._turn_s(arrival_s)
+        now_s, taken_s = self._turn_s(arrival_s), self._pacer.taken_s()
         record, row = self._decide(number, picture, arrival_s, now_s)
         work_s = float(self.table.head_s[row])
         dropped = too_late(self.demand, now_s - arrival_s, work_s * self._slow_down)
@@ -195,7 +195,7 @@ class Device:
             return
         result = self.engine.head(record.decision, picture.pixels)
         if self.paced:
-            self._free_s = self._pacer.work(now_s, work_s)
+            self._free_s = self._pacer.work(now_s, work_s, taken_s)
         end_s = self.now_s()
         record.head_s = end_s - now_s
         if not self.paced:

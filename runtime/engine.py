@@ -124,11 +124,14 @@ class Pacer:
             under_way = 0.0 if self._finish_from_s is None else self._clock() - self._finish_from_s
             return self._finished_s + under_way
 
-    def work(self, begun_s: float, duration_s: float) -> float:
-        """Wait until work begun then has had `duration_s` of the processor; returns when that was to be."""
-        before = self.taken_s()
+    def work(self, begun_s: float, duration_s: float, taken_s: float) -> float:
+        """Wait until work begun then has had `duration_s` of the processor; returns when that was to be.
+
+        `taken_s`: what `taken_s` said as it began. What finishes take from then on comes on top, also while the work is
+        really done, which is sooner than here it may end.
+        """
         while True:
-            end_s = begun_s + duration_s + (self.taken_s() - before)
+            end_s = begun_s + duration_s + (self.taken_s() - taken_s)
             left = end_s - self._clock()
             if left <= 0.0:
                 return end_s
