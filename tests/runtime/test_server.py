@@ -58,6 +58,12 @@ def client(served: ServerThread) -> Iterator[Client]:
         yield opened
 
 
+def stream(client: Client) -> Any:
+    """Asks as for a stream of one message: of such gRPC gives the initial metadata before the message."""
+    method = METHODS["ModelInfer"]
+    return client.channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+
+
 def ask(client: Client, request: Request, cnn: Cnn) -> Answer:
     return read_answer(client.call("ModelInfer", build_request(request)), request, len(cnn.classes))
 
@@ -252,11 +258,7 @@ def test_the_middle_tier_passes_on_or_cuts_a_picture_too(cnn: Cnn, first: str) -
         Client(edge.address) as client,
     ):
         relayed = replace(frame.request, next_point=RELAY)
-        method = METHODS["ModelInfer"]
-        stream = client.channel.unary_stream(
-            method.path, method.request.SerializeToString, method.response.FromString
-        )  # of a stream gRPC gives the initial metadata before the message
-        call = stream(build_request(relayed), timeout=LIMIT_S)
+        call = stream(client)(build_request(relayed), timeout=LIMIT_S)
         took = read_receipt(call.initial_metadata())
         answer = read_answer(next(call), relayed, len(cnn.classes))
         assert took is not None
@@ -313,15 +315,12 @@ def test_a_next_server_that_stays_silent_takes_half_of_the_places(cnn: Cnn) -> N
     with socket.create_server(("127.0.0.1", 0)) as silent:
         options = ServerOptions(next_address=f"127.0.0.1:{silent.getsockname()[1]}", max_concurrent=2)
         with ServerThread(cnn, options) as edge, Client(edge.address) as client:
-            waiting = client.stub("ModelInfer").future(build_request(onward), timeout=LIMIT_S)
-            end_s, answer = time.monotonic() + LIMIT_S, None
-            while (answer is None or not answer.fell_back) and time.monotonic() < end_s:
-                answer = ask(client, onward, cnn)
-            assert answer is not None
+            waiting = stream(client)(build_request(onward), timeout=LIMIT_S)
+            assert read_receipt(waiting.initial_metadata()) is not None, "it waits for the next server from here on"
+            answer = ask(client, onward, cnn)
             assert answer.fell_back == "1 frames wait for the next server, the limit here"
             np.testing.assert_allclose(answer.logits, frame.logits, rtol=1e-5, atol=1e-5)
             assert read_probe_answer(client.call("ModelInfer", build_probe("0", bytes(64))), "0").newest is None
-            assert not waiting.done()
             waiting.cancel()
 
 
