@@ -12,13 +12,13 @@ from models.slim import SlimNet, seed_tail, set_of_partition, set_of_ratio
 __all__ = ["SplitNet", "split_net_specs"]
 
 SPECS: dict[str, tuple[BottleneckSpec, ...]] = {
-    # At 224 px: 32x14x14, 48x14x14, 48x7x7, 40x7x7, 48x7x7 values at full ratio.
+    # At 224 px: 32x14x14, 48x14x14, 72x7x7, 40x7x7, 40x7x7 values at full ratio.
     "efficientnet_lite0": (
         BottleneckSpec(wire=32, stride=4, kernel=3, inner=48),
         BottleneckSpec(wire=48, stride=2, kernel=3, hidden=192),
-        BottleneckSpec(wire=48, stride=2, kernel=3, hidden=240),
+        BottleneckSpec(wire=72, stride=2, kernel=3, hidden=224),
         BottleneckSpec(wire=40, stride=2, kernel=3, hidden=240),
-        BottleneckSpec(wire=48, stride=1, kernel=1, hidden=240),
+        BottleneckSpec(wire=40, stride=1, kernel=1, hidden=240),
     ),
     # At 32 px: 16x8x8 and 16x4x4 values.
     "cifar_resnet": (

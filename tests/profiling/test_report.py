@@ -4,7 +4,15 @@ from dataclasses import replace
 import pytest
 
 from profiling.profile import OperatingPoint, Profile, Provenance
-from profiling.report import cheapest_within, frontier, image_bytes_at, plain_feature_bytes, plot, report
+from profiling.report import (
+    cheapest_within,
+    frontier,
+    image_bytes_at,
+    most_ahead,
+    plain_feature_bytes,
+    plot,
+    report,
+)
 
 
 def point(name, partition, codec, accuracy, size, macs=1.0, ratio=1.0):
@@ -49,6 +57,16 @@ def test_image_bytes_follow_the_better_codec(profile, accuracy, expected):
 def test_cheapest_point_that_reaches_an_accuracy(profile):
     assert cheapest_within(profile.points[3:5], 0.84).id == "p1-a"
     assert cheapest_within(profile.points[3:5], 0.99) is None
+
+
+@pytest.mark.parametrize(("partition", "expected"), [(1, "p1-a"), (2, "p2-a")])
+def test_the_point_most_ahead_of_pictures(profile, partition, expected):
+    assert most_ahead(profile, partition).id == expected
+
+
+def test_beyond_the_accuracy_of_pictures_no_point_is_ahead(profile):
+    beyond = [point("p3-a", 3, "feature", 0.55, 1.0), point("p3-b", 3, "feature", 0.95, 1.0)]
+    assert most_ahead(replace(profile, points=(*profile.points[:3], *beyond)), 3) is None
 
 
 def test_plain_feature_is_float32(profile):
