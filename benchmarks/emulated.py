@@ -159,13 +159,19 @@ class Order(NamedTuple):
     swapped: tuple[tuple[str, str, float, float], ...]
 
 
-def order(utilities: Mapping[str, tuple[float, float]]) -> Order:
-    """Compare the orders of `controller: (emulated, simulated)` utilities. Equal in one of the two is no swap."""
+def order(utilities: Mapping[str, tuple[float, float]], frames: int) -> Order:
+    """Compare the orders of `controller: (emulated, simulated)` utilities. Equal in one of the two is no swap.
+
+    What a single one of the `frames` can make, an answer more or less, is no difference.
+    """
     real, model = (sorted(utilities, key=lambda name: -utilities[name][side]) for side in (0, 1))
     pairs = [
         (a, b, utilities[a][0] - utilities[b][0], utilities[a][1] - utilities[b][1]) for a, b in combinations(real, 2)
     ]
-    signs = [np.sign(emulated) * np.sign(simulated) for _, _, emulated, simulated in pairs]
+    signs = [
+        0.0 if min(abs(emulated), abs(simulated)) < 1 / frames else np.sign(emulated * simulated)
+        for _, _, emulated, simulated in pairs
+    ]
     swapped = tuple(pair for pair, sign in zip(pairs, signs, strict=True) if sign < 0)
     return Order(tuple(real), tuple(model), float(np.mean(signs)) if signs else 1.0, swapped)
 
@@ -218,7 +224,8 @@ def main() -> None:
     }
     for name in dict.fromkeys(row["trace"] for row in rows):
         here = {r["controller"]: r for r in rows if r["trace"] == name}
-        tell(name, found := order({c: (r["emulated"]["utility"], r["simulated"]["utility"]) for c, r in here.items()}))
+        both = {c: (r["emulated"]["utility"], r["simulated"]["utility"]) for c, r in here.items()}
+        tell(name, found := order(both, options.frames))
         facts["orders"][name] = found._asdict()
     options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
