@@ -19,15 +19,16 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from agents import bundle as bundles
-from agents import contest, intervals, ladder, report
-from agents.evaluation import Entrant
-from agents.ladder import Blind
-from envs.simulation import Scenario
-from envs.traces import Trace, load_traces
-from envs.vocabulary import Demand
-from profiling.table import above_floor
-from train import MISTAKES, UsageError, bars, ticker
+from tidesplit.agents import bundle as bundles
+from tidesplit.agents.judging import contest, intervals, ladder
+from tidesplit.agents.judging import figures as report
+from tidesplit.agents.judging.evaluation import Entrant
+from tidesplit.agents.judging.ladder import Blind
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points.table import above_floor
+from tidesplit.train import MISTAKES, UsageError, bars, ticker
 
 LADDER_SEEDS = 5
 RIVAL = "MPC, tuned"  # the best of the rules that see what the policy sees

@@ -25,18 +25,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
 
-from agents import bundle, contest, ladder, report, training
-from agents.evaluation import Entrant, mean_row
-from agents.export import write_bundle
-from agents.ladder import POLICY
-from agents.monitor import CHECK_SEED, Learner, Monitor
-from envs.scenario import scenario_from, server_of
-from envs.simulation import Scenario
-from envs.traces import Trace, TraceError, load_traces
-from envs.vocabulary import Demand, DemandError
-from profiling import profile as profiles
-from profiling.profile import Profile, ProfileError
-from profiling.tiers import estimated
+from tidesplit.agents import bundle
+from tidesplit.agents.judging import contest, ladder
+from tidesplit.agents.judging import figures as report
+from tidesplit.agents.judging.evaluation import Entrant, mean_row
+from tidesplit.agents.judging.ladder import POLICY
+from tidesplit.agents.learning import training
+from tidesplit.agents.learning.bundle_writer import write_bundle
+from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
+from tidesplit.envs.simulation.scenario import scenario_from, server_of
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
+from tidesplit.envs.world.vocabulary import Demand, DemandError
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.profiling.points.profile import Profile, ProfileError
+from tidesplit.profiling.points.tiers import estimated
 
 SHORTEST_HOLDOUT_S = 5.0
 MANY_TRACES = 5
@@ -153,7 +156,7 @@ def run(config: Config, console: Console) -> None:
     if guessed := estimated(profile, train_on.table.ids):
         console.print(
             f"[yellow]The accuracy of {len(guessed)} points is estimated: cut twice, and that pair was not measured "
-            "(python -m profiling chain).[/yellow]"
+            "(tidesplit profile chain).[/yellow]"
         )
     if not unseen:
         console.print(

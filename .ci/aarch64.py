@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-import runtime.client  # noqa: F401  # gRPC and protobuf load here
-from compression.knobs import Knobs
-from compression.pixels import natural_picture, to_input
-from runtime.cnn import load_cnn
+import tidesplit.runtime.device.client  # noqa: F401  # gRPC and protobuf load here
+from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.pixels import natural_picture, to_input
+from tidesplit.runtime.cnn import load_cnn
 
 cnn = load_cnn(Path(sys.argv[1]))
 print(f"{cnn.name} {cnn.version}", flush=True)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from envs.observation import Observation, fields_of
-from envs.vocabulary import Demand, DemandError, Ints
-from profiling import profile as profiles
-from profiling.profile import Profile
-from profiling.table import PointTable, table_for
-from profiling.tiers import three_tiers
+from tidesplit.envs.world.observation import Observation, fields_of
+from tidesplit.envs.world.vocabulary import Demand, DemandError, Ints
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.profiling.points.profile import Profile
+from tidesplit.profiling.points.table import PointTable, table_for
+from tidesplit.profiling.points.tiers import three_tiers
 
 FORMAT = "tidesplit-bundle"
 VERSION = 1

@@ -29,16 +29,18 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
 
-from agents import bundle, contest, ladder, training
-from agents.evaluation import Entrant, captured, interval
-from agents.export import write_bundle
-from agents.ladder import KNOWS_BANDWIDTH, POLICY, Blind, Tuning
-from envs.scenario import DEVICE, ONWARD_TRACE, scenario_from, server_of
-from envs.simulation import Scenario
-from envs.traces import load_traces
-from envs.vocabulary import Demand
-from profiling import profile as profiles
-from profiling.tiers import CLOUD
+from tidesplit.agents import bundle
+from tidesplit.agents.judging import contest, ladder
+from tidesplit.agents.judging.evaluation import Entrant, captured, interval
+from tidesplit.agents.judging.ladder import KNOWS_BANDWIDTH, POLICY, Blind, Tuning
+from tidesplit.agents.learning import training
+from tidesplit.agents.learning.bundle_writer import write_bundle
+from tidesplit.envs.simulation.scenario import DEVICE, ONWARD_TRACE, scenario_from, server_of
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import load_traces
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.profiling.points.tiers import CLOUD
 
 FPS = (5.0, 10.0, 15.0, 20.0, 30.0)
 DEADLINES_S = (0.075, 0.100, 0.150, 0.200)

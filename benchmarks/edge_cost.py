@@ -20,18 +20,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
 
-from agents import bundle as bundles
-from compression.pixels import natural_picture
-from envs.observation import Situation, observe
-from envs.vocabulary import Demands
-from envs.world import World
-from profiling.clock import machine_facts
-from runtime.engine import Engine, knobs_of
-from runtime.estimator import Estimator, Settled
-from runtime.export import for_bundle
-from runtime.messages import Request, build_request
-from runtime.record import Record
-from runtime.source import Picture
+from tidesplit.agents import bundle as bundles
+from tidesplit.compression.codec.pixels import natural_picture
+from tidesplit.envs.world.observation import Situation, observe
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demands
+from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.runtime.device.engine import Engine, knobs_of
+from tidesplit.runtime.device.record import Record
+from tidesplit.runtime.device.source import Picture
+from tidesplit.runtime.export import for_bundle
+from tidesplit.runtime.wire.estimator import Estimator, Settled
+from tidesplit.runtime.wire.messages import Request, build_request
 
 STARTS = 5
 
@@ -53,7 +53,9 @@ def installed() -> dict[str, float]:
         took = []
         for _ in range(STARTS):
             begun = time.perf_counter()
-            subprocess.run([python, "-m", "runtime.edge", "--help"], check=True, capture_output=True, cwd=folder)
+            subprocess.run(
+                [python, "-m", "tidesplit.runtime.edge", "--help"], check=True, capture_output=True, cwd=folder
+            )
             took.append(time.perf_counter() - begun)
     return {
         "installed_mb": size / 1e6,

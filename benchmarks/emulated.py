@@ -29,25 +29,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
 
-from agents import bundle as bundles
-from agents import ladder
-from agents.controllers import Controller
-from agents.evaluation import Record as Played
-from agents.evaluation import play
-from agents.ladder import Blind
-from envs.simulation import Scenario, Simulation
-from envs.traces import Trace, load_traces
-from envs.vocabulary import MISS
-from profiling.clock import machine_facts
-from runtime import source
-from runtime.client import GrpcClient
-from runtime.device import Device
-from runtime.engine import Engine
-from runtime.export import for_bundle
-from runtime.log import Log
-from runtime.proxy import Link
-from runtime.record import Record
-from runtime.replay import EMULATED, agreement
+from tidesplit.agents import bundle as bundles
+from tidesplit.agents.judging import ladder
+from tidesplit.agents.judging.evaluation import Record as Played
+from tidesplit.agents.judging.evaluation import play
+from tidesplit.agents.judging.ladder import Blind
+from tidesplit.agents.judging.replay import EMULATED, agreement
+from tidesplit.agents.rules.controllers import Controller
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.world.vocabulary import MISS
+from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.runtime.device import source
+from tidesplit.runtime.device.client import GrpcClient
+from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.log import Log
+from tidesplit.runtime.device.loop import Device
+from tidesplit.runtime.device.record import Record
+from tidesplit.runtime.emulator.proxy import Link
+from tidesplit.runtime.export import for_bundle
 
 CONTROLLERS = ("PPO", "device only", "image offload", "partition only", "look-up, tuned", "MPC, tuned")
 COLUMNS = ("mean_ms", "p95_ms", "misses", "utility")
@@ -56,7 +56,7 @@ COLUMNS = ("mean_ms", "p95_ms", "misses", "utility")
 @contextmanager
 def served() -> Iterator[tuple[str, int]]:
     """A server process; its address."""
-    command = [sys.executable, "-m", "runtime.server", "--port", "0"]
+    command = [sys.executable, "-m", "tidesplit.runtime.server", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

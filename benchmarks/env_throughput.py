@@ -30,13 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents import training
-from envs.sb3 import SplitInferenceVecEnv
-from envs.scenario import scenario_from
-from envs.simulation import Scenario
-from envs.split_inference import SplitInference
-from envs.traces import TraceError
-from profiling.profile import ProfileError
+from tidesplit.agents.learning import training
+from tidesplit.envs.adapters.sb3 import SplitInferenceVecEnv
+from tidesplit.envs.adapters.split_inference import SplitInference
+from tidesplit.envs.simulation.scenario import scenario_from
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import TraceError
+from tidesplit.profiling.points.profile import ProfileError
 
 EPISODE_S = 60.0
 PRESENT = 64  # rows of points drawn beforehand and played in turn

@@ -33,19 +33,20 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
 
-from agents import contest, ladder, training
-from agents.controllers import Lookup, Static
-from agents.evaluation import Entrant, interval, play, simulation_of
-from agents.ladder import Blind
-from agents.monitor import Learner
-from envs.scenario import DEVICE, SERVER, points_of
-from envs.simulation import Scenario
-from envs.traces import Trace, load_traces
-from envs.vocabulary import MISS, Demand
-from models.registry import build
-from profiling import profile as profiles
-from profiling.profile import Profile
-from profiling.table import PointTable, table_for
+from tidesplit.agents.judging import contest, ladder
+from tidesplit.agents.judging.evaluation import Entrant, interval, play, simulation_of
+from tidesplit.agents.judging.ladder import Blind
+from tidesplit.agents.learning import training
+from tidesplit.agents.learning.monitor import Learner
+from tidesplit.agents.rules.controllers import Lookup, Static
+from tidesplit.envs.simulation.scenario import DEVICE, SERVER, points_of
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.world.vocabulary import MISS, Demand
+from tidesplit.models.registry import build
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.profiling.points.profile import Profile
+from tidesplit.profiling.points.table import PointTable, table_for
 
 LOST = 0.01  # of accuracy at most
 FPS = 5.0

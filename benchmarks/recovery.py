@@ -20,19 +20,19 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
 
-from agents import bundle as bundles
-from agents.controllers import Static
 from benchmarks.emulated import served
-from envs.traces import Trace
-from profiling.clock import machine_facts
-from runtime import source
-from runtime.client import GrpcClient
-from runtime.device import Device
-from runtime.engine import Engine
-from runtime.export import for_bundle
-from runtime.log import Log
-from runtime.proxy import Link
-from runtime.record import Record
+from tidesplit.agents import bundle as bundles
+from tidesplit.agents.rules.controllers import Static
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.runtime.device import source
+from tidesplit.runtime.device.client import GrpcClient
+from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.log import Log
+from tidesplit.runtime.device.loop import Device
+from tidesplit.runtime.device.record import Record
+from tidesplit.runtime.emulator.proxy import Link
+from tidesplit.runtime.export import for_bundle
 
 
 def main() -> None:

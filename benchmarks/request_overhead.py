@@ -5,7 +5,7 @@ partition after the other, paced as the profile's device. From the time between 
 are taken off: the link's round trip, its bytes over its bandwidth, and the profile's decode and tail. What is left is
 hand-overs between threads and processes, gRPC, the systems' sleeps, and a tail that runs 30 times a second with cold
 caches where the profile timed it in a hot loop. Prints median, quartiles and 95th percentile by partition;
-`envs.world.World.request_s` holds what is found. FOLDER: `python -m runtime.export --profile NAME --out FOLDER`.
+`envs.world.physics.World.request_s` holds what is found. FOLDER: `tidesplit export --profile NAME --out FOLDER`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
 
-from agents.controllers import Static
 from benchmarks.emulated import linked, served
-from envs.traces import Trace
-from envs.vocabulary import Demand
-from envs.world import World
-from profiling import profile as profiles
-from profiling.clock import machine_facts
-from profiling.table import PointTable, table_for
-from runtime import source
-from runtime.client import GrpcClient
-from runtime.cnn import Cnn, load_cnn
-from runtime.device import Device
-from runtime.engine import Engine
-from runtime.log import Log
-from runtime.record import Record
+from tidesplit.agents.rules.controllers import Static
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.profiling.points.table import PointTable, table_for
+from tidesplit.runtime.cnn import Cnn, load_cnn
+from tidesplit.runtime.device import source
+from tidesplit.runtime.device.client import GrpcClient
+from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.log import Log
+from tidesplit.runtime.device.loop import Device
+from tidesplit.runtime.device.record import Record
 
 POINTS = ("p0-jpeg-q30", "p1-c0.50-r1.00-b2", "p2-c0.25-r1.00-b2", "p5-c0.25-r1.00-b2")
 LINK_BPS, RTT_S = 20e6, 0.060
@@ -79,7 +79,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cnn", type=Path, required=True, help="folder of python -m runtime.export")
+    parser.add_argument("--cnn", type=Path, required=True, help="folder of tidesplit export")
     parser.add_argument("--device", default="raspberry-pi-4", help="device of the profile that sets the pace")
     parser.add_argument("--server", default="x86-2core", help="machine of the profile that this one is")
     parser.add_argument("--points", nargs="+", default=list(POINTS), help="operating points, one after the other")

@@ -17,12 +17,12 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from compression.image_codec import encode_image
-from compression.knobs import Knobs
-from compression.pixels import natural_picture, to_input
-from runtime.cnn import Cnn, load_cnn
-from runtime.messages import PROBE, Request, build_probe, build_request
-from runtime.protocol import METHODS
+from tidesplit.compression.codec.image_codec import encode_image
+from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.pixels import natural_picture, to_input
+from tidesplit.runtime.cnn import Cnn, load_cnn
+from tidesplit.runtime.wire.messages import PROBE, Request, build_probe, build_request
+from tidesplit.runtime.wire.protocol import METHODS
 
 AT_ONCE = 4  # requests kept under way: enough that the worker never waits for the client
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, nargs="+", help="cores that the server may use")
     options = parser.parse_args()
     cnn = load_cnn(options.cnn)
-    command = [sys.executable, "-m", "runtime.server", "--cnn", str(options.cnn), "--port", "0"]
+    command = [sys.executable, "-m", "tidesplit.runtime.server", "--cnn", str(options.cnn), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         if options.cores:

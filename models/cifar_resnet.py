@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.graph import Builder
-from models.slim import SlimNet, WidthNorm, inner_channels, permute_norm, ranking, sets_from, width_of
+from tidesplit.models.graph import Builder
+from tidesplit.models.slim import SlimNet, WidthNorm, inner_channels, permute_norm, ranking, sets_from, width_of
 
 __all__ = ["CifarResNet"]
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.depthwise import depthwise, same_padding
-from models.graph import Builder
-from models.slim import (
+from tidesplit.models.depthwise import depthwise, same_padding
+from tidesplit.models.graph import Builder
+from tidesplit.models.slim import (
     LowRank,
     SlimNet,
     WidthNorm,

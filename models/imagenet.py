@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0, MBConv
-from models.slim import WidthNorm
+from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0, MBConv
+from tidesplit.models.slim import WidthNorm
 
 __all__ = ["load_imagenet"]
 

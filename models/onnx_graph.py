@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from models.graph import Graph, Node
+from tidesplit.models.graph import Graph, Node
 
 __all__ = ["to_onnx"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from models.cifar_resnet import CifarResNet
-from models.efficientnet_lite0 import EfficientNetLite0
-from models.slim import SlimNet
+from tidesplit.data.files import WEIGHTS
+from tidesplit.models.cifar_resnet import CifarResNet
+from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
+from tidesplit.models.slim import SlimNet
 
 __all__ = ["MODELS", "build", "weights_path"]
 
@@ -23,4 +24,4 @@ def build(name: str, classes: int) -> SlimNet:
 
 def weights_path(name: str) -> Path:
     """Where the trained weights of a CNN lie."""
-    return Path(__file__).parent / f"{name}.safetensors"
+    return WEIGHTS / f"{name}.safetensors"

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.graph import Builder
+from tidesplit.models.graph import Builder
 
 __all__ = [
     "RATIOS",

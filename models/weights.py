@@ -16,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tidesplit.data.files import whole
+
 __all__ = ["load_tables", "load_weights", "read_metadata", "save_tables", "save_weights", "sha256_of"]
 
 TABLES = "tables."  # before the names of tensors that are tables, not weights
@@ -67,10 +69,9 @@ def save_tables(path: Path, tables: Mapping[str, bytes]) -> None:
         metadata = file.metadata()
     state = {name: tensor for name, tensor in state.items() if not name.startswith(TABLES)}
     new = {TABLES + name: torch.tensor(list(data), dtype=torch.uint8) for name, data in tables.items()}
-    part = path.with_name(path.name + ".part")
-    save_file(state | new, str(part), metadata)
-    shutil.copymode(path, part)
-    part.replace(path)
+    with whole(path) as part:
+        save_file(state | new, str(part), metadata)
+        shutil.copymode(path, part)
 
 
 def load_tables(path: Path) -> dict[str, bytes]:

@@ -1,10 +1,10 @@
 """Measure what the operating points of a CNN cost.
 
-python -m profiling accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
-python -m profiling latency --profile NAME --device LABEL              timings of this machine, added to the profile
-python -m profiling chain --profile NAME --images DIR --json OUT       accuracy of two cuts in a row, for three tiers
-python -m profiling report --profile NAME [--plot FILE]                what the profile shows
-python -m profiling switching --profile NAME                           cost of changing the operating point
+tidesplit profile accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
+tidesplit profile latency --profile NAME --device LABEL              timings of this machine, added to the profile
+tidesplit profile chain --profile NAME --images DIR --json OUT       accuracy of two cuts in a row, for three tiers
+tidesplit profile report --profile NAME [--plot FILE]                what the profile shows
+tidesplit profile switching --profile NAME                           cost of changing the operating point
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from profiling import profile as profiles
-from profiling.accuracy import measure_accuracy
-from profiling.assemble import assemble, profile_path
-from profiling.chain import assumption, chain_table, measure_chains
-from profiling.clock import machine_facts
-from profiling.flagship import load_trained
-from profiling.latency import measure_latency
-from profiling.report import plot, report
-from profiling.switching import time_switching
-from profiling.tiers import worth_measuring
+from tidesplit.profiling.measuring.accuracy import measure_accuracy
+from tidesplit.profiling.measuring.assemble import assemble, profile_path
+from tidesplit.profiling.measuring.chain import assumption, chain_table, measure_chains
+from tidesplit.profiling.measuring.claims import plot, report
+from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.profiling.measuring.latency import measure_latency
+from tidesplit.profiling.measuring.switching import time_switching
+from tidesplit.profiling.measuring.trained import load_trained
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.profiling.points.tiers import worth_measuring
 
 
 def _accuracy(options: argparse.Namespace) -> None:
@@ -100,7 +100,7 @@ def _switching(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m profiling", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="tidesplit profile", description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True)
     accuracy = verbs.add_parser("accuracy", help="accuracy and bytes of operating points on a folder of pictures")
     accuracy.add_argument("--profile", required=True, help="name of the CNN, e.g. efficientnet_lite0")
@@ -151,10 +151,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         chosen.run(chosen)
     except (ValueError, OSError) as error:
-        print(f"python -m profiling: error: {error}", file=sys.stderr)
+        print(f"tidesplit profile: error: {error}", file=sys.stderr)
         return 2
     except KeyError as error:  # its text is the quoted sentence
-        print(f"python -m profiling: error: {error.args[0]}", file=sys.stderr)
+        print(f"tidesplit profile: error: {error.args[0]}", file=sys.stderr)
         return 2
     return 0
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from compression.knobs import BITS, CutSpec
-from compression.ranks import parse
-from compression.wire import WireCodec
+from tidesplit.compression.codec.knobs import BITS, CutSpec
+from tidesplit.compression.codec.learned_entropy import parse
+from tidesplit.compression.codec.wire import WireCodec
 
 __all__ = ["FORMAT", "MANIFEST", "Cnn", "CnnError", "load_cnn"]
 
@@ -87,7 +87,7 @@ def load_cnn(folder: Path) -> Cnn:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CnnError(f"{folder} holds no CNN: it has no {MANIFEST}; python -m runtime.export writes one") from None
+        raise CnnError(f"{folder} holds no CNN: it has no {MANIFEST}; tidesplit export writes one") from None
     except (OSError, ValueError) as error:
         raise CnnError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:

@@ -1,10 +1,10 @@
-"""Classify a camera's frames with a trained policy: python -m runtime.edge --bundle OUT --server HOST:PORT --images DIR
+"""Classify a camera's frames with a trained policy: tidesplit edge --bundle OUT --server HOST:PORT --images DIR
 
 Per frame the policy chooses an operating point from what the device knows of link, queue and server; the head runs, its
 payload is sent, the answer is taken, or the device finishes the frame by itself. Every frame has exactly one answer:
 the server's, the device's own, or a miss. --images takes a folder, or - for MJPEG on the standard input:
 
-    rpicam-vid -t 0 --codec mjpeg --width 640 --height 480 --framerate 30 -o - | python -m runtime.edge --images - ...
+    rpicam-vid -t 0 --codec mjpeg --width 640 --height 480 --framerate 30 -o - | tidesplit edge --images - ...
 
 Needs NumPy, ONNX Runtime, grpcio, zstandard and Pillow; no torch, where the bundle holds its exported CNN.
 """
@@ -21,20 +21,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from agents import bundle as bundles
-from agents.bundle import Bundle
-from envs.vocabulary import Demand
-from profiling.table import PointTable, table_for
-from profiling.tiers import three_tiers
-from runtime import source
-from runtime.client import GrpcClient, credentials
-from runtime.cnn import CnnError
-from runtime.device import Device
-from runtime.engine import Engine
-from runtime.export import for_bundle
-from runtime.log import Board, Live, Log, Sink, json_lines
-from runtime.notify import Notifier
-from runtime.record import Record
+from tidesplit.agents import bundle as bundles
+from tidesplit.agents.bundle import Bundle
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points.table import PointTable, table_for
+from tidesplit.profiling.points.tiers import three_tiers
+from tidesplit.runtime.cnn import CnnError
+from tidesplit.runtime.device import source
+from tidesplit.runtime.device.client import GrpcClient, credentials
+from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.log import Board, Live, Log, Sink, json_lines
+from tidesplit.runtime.device.loop import Device
+from tidesplit.runtime.device.notify import Notifier
+from tidesplit.runtime.device.record import Record
+from tidesplit.runtime.export import for_bundle
 
 __all__ = ["main"]
 
@@ -46,7 +46,9 @@ class EdgeError(ValueError):
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
-        prog="python -m runtime.edge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="tidesplit edge",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--bundle", type=Path, required=True, help="folder that train.py wrote")
     made.add_argument("--server", required=True, metavar="HOST:PORT", help="where runtime.server listens")
@@ -82,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError) as error:  # CnnError, BundleError, SourceError, DemandError and ProfileError are such
-        print(f"runtime.edge: error: {error}", file=sys.stderr)
+        print(f"tidesplit edge: error: {error}", file=sys.stderr)
         return 2
     return 0
 

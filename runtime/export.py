@@ -1,4 +1,4 @@
-"""Write the CNN's ONNX models for device and server: python -m runtime.export --profile NAME --out FOLDER
+"""Write the CNN's ONNX models for device and server: tidesplit export --profile NAME --out FOLDER
 
 Needs the `train` extra (torch, onnx); what it writes needs neither. With --bundle only the models that a device with
 this trained policy uses are written, into the bundle's folder `cnn`.
@@ -17,14 +17,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import models
-from compression.knobs import RATIOS
-from compression.ranks import named
-from runtime.cnn import FORMAT, MANIFEST, Cnn, CnnError, load_cnn
+from tidesplit.compression.codec.knobs import RATIOS
+from tidesplit.compression.codec.learned_entropy import named
+from tidesplit.data.files import WEIGHTS, whole
+from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, CnnError, load_cnn
 
 if TYPE_CHECKING:
-    from profiling.flagship import Trained
-    from profiling.table import PointTable
+    from tidesplit.profiling.measuring.trained import Trained
+    from tidesplit.profiling.points.table import PointTable
 
 __all__ = ["cached_server", "export", "for_bundle", "for_device", "for_server"]
 
@@ -35,7 +35,7 @@ Made = tuple[str, Callable[[], Any]]
 def trained(name: str) -> Trained:
     """The network with its weights; CnnError where torch is not installed or there are no such weights."""
     try:
-        from profiling.flagship import load_trained
+        from tidesplit.profiling.measuring.trained import load_trained
     except ImportError as error:
         raise CnnError(
             f"exporting needs torch and onnx, and {error.name} is not installed: run it where 'tidesplit[train]' is"
@@ -48,7 +48,7 @@ def trained(name: str) -> Trained:
 
 def for_server(source: Trained, middles: bool) -> Iterator[Made]:
     """Tails of every partition; for the middle of three tiers also what lies before and between the cuts."""
-    from compression import deploy
+    from tidesplit.compression.net import deploy
 
     system, last = source.system, source.system.net.partitions
     for p in range(last):
@@ -62,7 +62,7 @@ def for_server(source: Trained, middles: bool) -> Iterator[Made]:
 
 def for_device(source: Trained, table: PointTable | None) -> Iterator[Made]:
     """Heads, finishes and whole nets: of the points in a table, or all. The narrowest net finishes image offload."""
-    from compression import deploy
+    from tidesplit.compression.net import deploy
 
     system, last = source.system, source.system.net.partitions
     rows = None if table is None else set(zip(table.partition.tolist(), table.channel_ratio.tolist(), strict=True))
@@ -100,15 +100,14 @@ def export(
         "tables": {name: base64.b64encode(data).decode() for name, data in named(wire.tables).items()},
         "files": files,
     }
-    part = folder / (MANIFEST + ".part")
-    part.write_text(json.dumps(told) + "\n", encoding="utf-8")
-    part.replace(folder / MANIFEST)
+    with whole(folder / MANIFEST) as part:
+        part.write_text(json.dumps(told) + "\n", encoding="utf-8")
     return load_cnn(folder)
 
 
 def cached_server(name: str, middles: bool = False, report: Callable[[str, int], None] = lambda *_: None) -> Cnn:
     """The server's models of a bundled CNN, from the user's cache folder; exported at the first start."""
-    weights = Path(models.__file__).parent / f"{name}.safetensors"
+    weights = WEIGHTS / f"{name}.safetensors"
     if not weights.is_file():
         raise CnnError(f"no trained CNN called {name!r}: {weights} does not exist")
     version = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
@@ -122,7 +121,7 @@ def cached_server(name: str, middles: bool = False, report: Callable[[str, int],
 
 def for_bundle(bundle: Path, report: Callable[[str, int], None] = lambda *_: None) -> Cnn:
     """The models that a bundle's points need, in its folder `cnn`; exported where they are not there yet."""
-    from agents.bundle import load
+    from tidesplit.agents.bundle import load
 
     folder = bundle / SUBFOLDER
     if (folder / MANIFEST).is_file():
@@ -138,7 +137,7 @@ def _say(name: str, size: int) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run; 0 when done, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m runtime.export", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="tidesplit export", description=__doc__.splitlines()[0])
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--profile", help="name of a trained CNN: every model, of device and server")
     which.add_argument("--bundle", type=Path, help="folder of train.py: what its policy's points need on the device")
@@ -153,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
             source = trained(options.profile)
             cnn = export(source, options.out, chain(for_server(source, True), for_device(source, None)), _say)
     except ValueError as error:
-        print(f"runtime.export: error: {error}", file=sys.stderr)
+        print(f"tidesplit export: error: {error}", file=sys.stderr)
         return 2
     print(f"{len(cnn.files)} models of {cnn.name}, weights {cnn.version}, in {cnn.folder}")
     return 0

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from profiling.profile import Chain, ChainTable, Codec, DeviceTable, OperatingPoint, Profile, Provenance, Timing
+from tidesplit.profiling.points.profile import (
+    Chain,
+    ChainTable,
+    Codec,
+    DeviceTable,
+    OperatingPoint,
+    Profile,
+    Provenance,
+    Timing,
+)
 
 DEVICE, SERVER, CLOUD = "raspberry-pi-4", "x86-2core", "cloud"
 INVENTED = Provenance(kind="estimated", source="invented for tests")

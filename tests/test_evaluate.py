@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-import evaluate
-from agents import bundle, ladder
-from agents.evaluation import COLUMNS
-from agents.export import write_bundle
-from agents.training import PpoConfig, Recipe, new_model, policy_of
-from envs.scenario import scenario_from
-from envs.traces import load_traces
-from envs.vocabulary import Demand
-from profiling.profile import Profile
 from tests.profiles import CLOUD, DEVICE, SERVER, synthetic_profile, three_tier_profile
+from tidesplit import evaluate
+from tidesplit.agents import bundle
+from tidesplit.agents.judging import ladder
+from tidesplit.agents.judging.evaluation import COLUMNS
+from tidesplit.agents.learning.bundle_writer import write_bundle
+from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
+from tidesplit.envs.simulation.scenario import scenario_from
+from tidesplit.envs.traces.trace import load_traces
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points.profile import Profile
 
 ROOT = Path(evaluate.__file__).parent
 FEW = ("jpeg50", "cut1-w50-b4", "device-w50", "device-w25")

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train
-from agents import bundle, ladder
-from envs.traces import Trace
-from profiling import profile as profiles
 from tests.profiles import synthetic_profile
+from tidesplit import train
+from tidesplit.agents import bundle
+from tidesplit.agents.judging import ladder
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.profiling.points import profile as profiles
 
 ROOT = Path(train.__file__).parent
 COLUMNS = [

@@ -1,6 +1,6 @@
 """The best of CNNPC's strategies (Yang et al., TPDS 2022) for a demand, exactly, on its tables or on your own.
 
-    python -m agents.cnnpc --tables ../shared/cnnpc/mobilenet --device MI8 --bandwidth 10 \\
+    tidesplit cnnpc --tables ../shared/cnnpc/mobilenet --device MI8 --bandwidth 10 \\
         --accuracy ../shared/cnnpc/mobilenet/accuracy_top5.csv --A0 0.885
 
 A strategy cuts the CNN once or twice and removes a share of the channels (its rate, k / channels) at each cut.
@@ -29,10 +29,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agents.cnnpc import accuracy, tables
-from agents.cnnpc.solve import Answer, Infeasible, fastest, most_accurate
-from agents.cnnpc.strategies import enumerate_strategies
-from agents.cnnpc.tables import TableError
+from tidesplit.agents.cnnpc import pruning, published_tables
+from tidesplit.agents.cnnpc.published_tables import TableError
+from tidesplit.agents.cnnpc.solve import Answer, Infeasible, fastest, most_accurate
+from tidesplit.agents.cnnpc.strategies import enumerate_strategies
 
 INFEASIBLE = 3
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         tell(answer(options)._asdict(), options.json)
     except TableError as error:
-        print(f"agents.cnnpc: error: {error}", file=sys.stderr)
+        print(f"tidesplit cnnpc: error: {error}", file=sys.stderr)
         return 2
     except Infeasible as told:
         print(f"agents.cnnpc: {told}", file=sys.stderr)
@@ -64,8 +64,8 @@ def answer(options: argparse.Namespace) -> Answer:
         raise TableError(f"--A0 {options.A0:g} received, an accuracy from 0 to 1 expected")
     if options.T0 is not None and not 0.0 < options.T0 < math.inf:
         raise TableError(f"--T0 {options.T0:g} received, more than 0 ms expected")
-    timed = tables.load(options.tables, options.device, options.bandwidth)
-    strategies = enumerate_strategies(timed, accuracy.load(options.accuracy, timed))
+    timed = published_tables.load(options.tables, options.device, options.bandwidth)
+    strategies = enumerate_strategies(timed, pruning.load(options.accuracy, timed))
     if options.A0 is not None:
         return fastest(strategies, timed, options.A0)
     return most_accurate(strategies, timed, options.T0)
@@ -86,7 +86,7 @@ def tell(found: dict[str, Any], as_json: bool) -> None:
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m agents.cnnpc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="tidesplit cnnpc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of the tables")
     parser.add_argument("--device", metavar="NAME", help="end device, for example MI8: reads TR-NAME/T_R.npy")

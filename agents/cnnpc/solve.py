@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.cnnpc.strategies import NONE, PLACEMENTS, Strategies
-from agents.cnnpc.tables import Tables
-from envs.vocabulary import Bools, Floats
+from tidesplit.agents.cnnpc.published_tables import Tables
+from tidesplit.agents.cnnpc.strategies import NONE, PLACEMENTS, Strategies
+from tidesplit.envs.world.vocabulary import Bools, Floats
 
 DECIMALS = 9
 SAME = 10.0**-DECIMALS  # sums that are nearer are one number: a tie on paper is a tie, a bound met is met

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.cnnpc.accuracy import Drops
-from agents.cnnpc.tables import TIERS, Tables
-from envs.vocabulary import Bools, Floats, Ints
+from tidesplit.agents.cnnpc.pruning import Drops
+from tidesplit.agents.cnnpc.published_tables import TIERS, Tables
+from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
 
 CONSTANT_MS = 1.66
 """What CNNPC adds to every strategy: 0.53 and 1.13 ms, which it gives no reason for."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.observation import POINT_FIELDS, STATE_FIELDS, Observation
-from envs.scenario import scenario_from
-from envs.simulation import Scenario
-from envs.traces import Trace
 from tests.profiles import synthetic_profile
+from tidesplit.envs.simulation.scenario import scenario_from
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.observation import POINT_FIELDS, STATE_FIELDS, Observation
 
 STATE = {"deadline_s": 0.1, "period_s": 1 / 30, "goodput": 125_000.0, "slow_down": 1.0}
 

@@ -14,22 +14,22 @@ import pytest
 import torch
 from sb3_contrib import MaskablePPO
 
-import agents.bundle
-from agents.bundle import MANIFEST, POLICY, PROFILE, Bundle, BundleError, load, sha256
-from agents.evaluation import play, simulation_of
-from agents.export import normaliser, write_bundle
-from agents.hindsight import COLUMNS
-from agents.ladder import Blind
-from agents.monitor import Learner
-from agents.training import PpoConfig, Recipe, new_model, policy_of
-from envs.observation import POINT_FIELDS, STATE_FIELDS, Observation
-from envs.simulation import Simulation
-from envs.vocabulary import Demand
-from profiling import profile as profiles
+import tidesplit.agents.bundle
 from tests.agents.small import BUMPY, scenario, steps
 from tests.profiles import DEVICE, SERVER, synthetic_profile
+from tidesplit.agents.bundle import MANIFEST, POLICY, PROFILE, Bundle, BundleError, load, sha256
+from tidesplit.agents.judging.evaluation import play, simulation_of
+from tidesplit.agents.judging.ladder import Blind
+from tidesplit.agents.learning.bundle_writer import normaliser, write_bundle
+from tidesplit.agents.learning.monitor import Learner
+from tidesplit.agents.learning.privileged import COLUMNS
+from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
+from tidesplit.envs.simulation.simulation import Simulation
+from tidesplit.envs.world.observation import POINT_FIELDS, STATE_FIELDS, Observation
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points import profile as profiles
 
-ROOT = Path(agents.bundle.__file__).parents[1]
+ROOT = Path(tidesplit.agents.bundle.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -148,15 +148,15 @@ def test_it_runs_without_torch_and_its_company(written: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
-import agents.bundle, agents.controllers, envs.observation
-bundle = agents.bundle.load(Path({str(written)!r}))
+import tidesplit.agents.bundle, tidesplit.agents.rules.controllers, tidesplit.envs.world.observation
+bundle = tidesplit.agents.bundle.load(Path({str(written)!r}))
 size = bundle.table.size
 rng = np.random.default_rng(0)
-state = rng.random((3, len(envs.observation.STATE_FIELDS)), dtype=np.float32)
-points = rng.random((3, len(envs.observation.POINT_FIELDS), size), dtype=np.float32)
-observation = envs.observation.Observation(state, points, np.ones((3, size), dtype=bool))
+state = rng.random((3, len(tidesplit.envs.world.observation.STATE_FIELDS)), dtype=np.float32)
+points = rng.random((3, len(tidesplit.envs.world.observation.POINT_FIELDS), size), dtype=np.float32)
+observation = tidesplit.envs.world.observation.Observation(state, points, np.ones((3, size), dtype=bool))
 assert bundle.policy.predict(observation).shape == (3,)
-assert agents.controllers.Lookup(name="").predict(observation).shape == (3,)
+assert tidesplit.agents.rules.controllers.Lookup(name="").predict(observation).shape == (3,)
 heavy = ("torch", "gymnasium", "stable_baselines3", "sb3_contrib", "pandas", "matplotlib", "rich", "scipy", "onnx")
 print(sorted(set(heavy) & set(sys.modules)))
 """
@@ -234,7 +234,7 @@ def test_a_spoiled_bundle_is_refused_in_one_sentence(how: str, folder: Path) -> 
 
 
 def test_a_file_too_large_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents.bundle, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(tidesplit.agents.bundle, "LARGEST_BYTES", 1000)
     with pytest.raises(BundleError, match=r"policy\.onnx: \d+ bytes received, at most 1000 expected"):
         load(folder)
 

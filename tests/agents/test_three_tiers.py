@@ -9,25 +9,35 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import bundle, training
-from agents.bandit import LinUcb, beyond_s
-from agents.controllers import Controller, Lookup, Mpc, Static, uncompressed
-from agents.evaluation import play, simulation_of
-from agents.export import write_bundle
-from agents.imitation import ImitationConfig
-from agents.ladder import BLIND, KNOWS_BANDWIDTH, Blind, Informed, Tuning, mean_utility, tuned_rules, whole_images
-from agents.oracle import clairvoyant
-from agents.policy import greedy
-from agents.seeds import Jmdc, cnnpc, mean_rate, static_latency
-from envs.observation import THREE_TIERS
-from envs.simulation import Scenario, Simulation
-from envs.traces import Trace
-from envs.vocabulary import Demand
-from envs.world import World
+from tests.agents.judging.test_clairvoyant import CALM, RESTLESS, ROUNDING, AtRandom, Hindsight, best_plan, lte
 from tests.agents.small import BUMPY, DEAD, steps
-from tests.agents.test_oracle import CALM, RESTLESS, ROUNDING, AtRandom, Hindsight, best_plan, lte
 from tests.envs.three import TABLE, three_tiers
 from tests.profiles import CLOUD, DEVICE, SERVER, three_tier_profile
+from tidesplit.agents import bundle
+from tidesplit.agents.judging.clairvoyant import clairvoyant
+from tidesplit.agents.judging.evaluation import play, simulation_of
+from tidesplit.agents.judging.ladder import (
+    BLIND,
+    KNOWS_BANDWIDTH,
+    Blind,
+    Informed,
+    Tuning,
+    mean_utility,
+    tuned_rules,
+    whole_images,
+)
+from tidesplit.agents.learning import training
+from tidesplit.agents.learning.bundle_writer import write_bundle
+from tidesplit.agents.learning.imitation import ImitationConfig
+from tidesplit.agents.learning.policy import greedy
+from tidesplit.agents.rules.controllers import Controller, Lookup, Mpc, Static, uncompressed
+from tidesplit.agents.rules.linucb import LinUcb, beyond_s
+from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate, static_latency
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.observation import THREE_TIERS
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demand
 
 WIDE, SLOW = steps("wide", [50.0] * 5), steps("slow", [0.4, 0.1, 1.0, 0.0, 0.7])
 
@@ -96,7 +106,7 @@ def test_no_plan_beats_the_clairvoyant(seed: int) -> None:
 
 def test_the_bound_is_tight_where_nothing_is_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the round points of `tests.envs.three`, without finishes, over links that change under way."""
-    monkeypatch.setattr("agents.oracle._merge", lambda labels, *_: labels)
+    monkeypatch.setattr("tidesplit.agents.judging.clairvoyant._merge", lambda labels, *_: labels)
     links = {"trace": steps("f", [4.0, 1.0, 8.0], 0.04), "onward_trace": steps("s", [0.3, 4.0, 0.0], 0.05)}
     asked = three_tiers(fps=25.0, deadline_ms=130.0, world=CALM, **links)
     asked = replace(asked, table=replace(TABLE, finish_s=np.full(TABLE.size, np.inf)).take([1, 2, 4, 5, 6]))

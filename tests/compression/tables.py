@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from compression.knobs import CutSpec
-from compression.ranks import HUFFMANS, UNIT, CodeTables, context_count
+from tidesplit.compression.codec.knobs import CutSpec
+from tidesplit.compression.codec.learned_entropy import HUFFMANS, UNIT, CodeTables, context_count
 
 EVEN = [8] * 256
 SKEWED = [1, 8] + [9] * 254

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from envs.link import ConstantUplink
-from envs.pipeline import Frame, Message, Queues, advance
-from envs.vocabulary import Demand, Demands, Floats, Outcome
-from envs.world import World
-from profiling.table import PointTable
+from tidesplit.envs.world.link import ConstantUplink
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.pipeline import Frame, Message, Queues, advance
+from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, Outcome
+from tidesplit.profiling.points.table import PointTable
 
 IMAGE, CUT, LOCAL = 0, 1, 2
 TABLE = PointTable(

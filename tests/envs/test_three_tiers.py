@@ -7,18 +7,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs.observation import THREE_TIERS, TWO_TIERS, Observation, Situation, fields_of, observe, unflatten
-from envs.scenario import scenario_from
-from envs.simulation import Scenario, Simulation
-from envs.split_inference import SplitInference
-from envs.traces import Trace
-from envs.vocabulary import Demand, Demands, Transfers
-from envs.world import World
-from profiling.profile import ProfileError
 from tests.envs.small import stacked
-from tests.envs.test_observation import FORESEEN, FULL, KNOWN, NOW, QUEUED, USUAL_RTT, Sent, situation, transfers
 from tests.envs.three import CUT, CUT_CUT, CUT_ON, FROM, IMAGE, IMAGE_CUT, IMAGE_ON, LOCAL, TABLE, three_tiers
+from tests.envs.world.test_observation import FORESEEN, FULL, KNOWN, NOW, QUEUED, USUAL_RTT, Sent, situation, transfers
 from tests.profiles import CLOUD, SERVER, synthetic_profile, three_tier_profile
+from tidesplit.envs.adapters.split_inference import SplitInference
+from tidesplit.envs.simulation.scenario import scenario_from
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.observation import (
+    THREE_TIERS,
+    TWO_TIERS,
+    Observation,
+    Situation,
+    fields_of,
+    observe,
+    unflatten,
+)
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
+from tidesplit.profiling.points.profile import ProfileError
 
 USUAL_ONWARD_RTT = 0.015
 QUIET = World(

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from envs.link import ConstantUplink
-from envs.pipeline import Frame, Message, Queues, advance
-from envs.scenario import ScenarioOptions, scenario_from
-from envs.simulation import Scenario
-from envs.traces import Trace
-from envs.vocabulary import Demand, Demands, Outcome
-from envs.world import World
-from profiling.table import Onward, PointTable
 from tests.envs import small
 from tests.profiles import CLOUD, SERVER, three_tier_profile
+from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.link import ConstantUplink
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.pipeline import Frame, Message, Queues, advance
+from tidesplit.envs.world.vocabulary import Demand, Demands, Outcome
+from tidesplit.profiling.points.table import Onward, PointTable
 
 IMAGE, IMAGE_ON, IMAGE_CUT, CUT, CUT_ON, CUT_CUT, LOCAL = range(7)
 AGAIN = [False, False, True, False, False, True, False]

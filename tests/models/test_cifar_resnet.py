@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from compression.graphs import device_graph, head_graph
-from compression.measure import top1
-from compression.packed import load_packed
-from compression.system import SplitNet
-from models.cifar_resnet import CUTS, CifarResNet
-from models.graph import Builder
-from models.registry import weights_path
-from models.slim import RATIOS, set_of_ratio
-from profiling.flagship import load_trained
+from tidesplit.compression.net.deployed_graphs import device_graph, head_graph
+from tidesplit.compression.net.measure import top1
+from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.models.cifar_resnet import CUTS, CifarResNet
+from tidesplit.models.graph import Builder
+from tidesplit.models.registry import weights_path
+from tidesplit.models.slim import RATIOS, set_of_ratio
+from tidesplit.profiling.measuring.trained import load_trained
 
 
 @pytest.fixture(scope="module")

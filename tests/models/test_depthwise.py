@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.depthwise import _Depthwise, depthwise, same_padding
+from tidesplit.models.depthwise import _Depthwise, depthwise, same_padding
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@ import warnings
 import pytest
 import torch
 
-from models.efficientnet_lite0 import CUTS, LITE2_BLOCKS, EfficientNetLite0
-from models.graph import Builder
-from models.imagenet import load_imagenet
-from models.slim import RATIOS, set_of_ratio
+from tidesplit.models.efficientnet_lite0 import CUTS, LITE2_BLOCKS, EfficientNetLite0
+from tidesplit.models.graph import Builder
+from tidesplit.models.imagenet import load_imagenet
+from tidesplit.models.slim import RATIOS, set_of_ratio
 
 
 @pytest.fixture(scope="module")

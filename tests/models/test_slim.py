@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.slim import LowRank
+from tidesplit.models.slim import LowRank
 
 
 def test_an_addition_starts_at_zero_and_serves_its_own_set_alone():

@@ -3,8 +3,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from compression.quantizer import Quantizer
-from models.weights import load_tables, load_weights, read_metadata, save_tables, save_weights
+from tidesplit.compression.net.quantizer import Quantizer
+from tidesplit.models.weights import load_tables, load_weights, read_metadata, save_tables, save_weights
 
 
 class Net(nn.Module):

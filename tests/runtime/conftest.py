@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cnn import Cnn
 from tests.runtime.deployed import small_cnn
+from tidesplit.runtime.cnn import Cnn
 
 
 @pytest.fixture(scope="session")

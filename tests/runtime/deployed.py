@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from compression.codec import Codec
-from compression.system import SplitNet
-from envs.vocabulary import Demand
-from models.cifar_resnet import CifarResNet
-from profiling.flagship import Trained
-from profiling.profile import Codec as CodecName
-from profiling.profile import DeviceTable, OperatingPoint, Profile, Provenance, Timing
-from profiling.table import PointTable, table_for
-from profiling.tiers import three_tiers
-from runtime.cnn import Cnn
-from runtime.export import export, for_device, for_server
+from tidesplit.compression.net.cut_codec import Codec
+from tidesplit.compression.net.system import SplitNet
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.models.cifar_resnet import CifarResNet
+from tidesplit.profiling.measuring.trained import Trained
+from tidesplit.profiling.points.profile import Codec as CodecName
+from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance, Timing
+from tidesplit.profiling.points.table import PointTable, table_for
+from tidesplit.profiling.points.tiers import three_tiers
+from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.export import export, for_device, for_server
 
 CLASSES = ("cat", "dog", "eel", "fox")
 INVENTED = Provenance(kind="estimated", source="invented for tests")
@@ -92,7 +92,7 @@ def points(partitions: int) -> tuple[Profile, PointTable]:
 @contextlib.contextmanager
 def server_process(folder: Path, *options: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A real server in a process of its own, and its port."""
-    command = [sys.executable, "-m", "runtime.server", "--cnn", str(folder), "--port", str(port), *options]
+    command = [sys.executable, "-m", "tidesplit.runtime.server", "--cnn", str(folder), "--port", str(port), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -10,12 +10,12 @@ import grpc
 import numpy as np
 import onnx
 
-from compression.image_codec import decode_image, encode_image
-from compression.knobs import Knobs
-from compression.pixels import natural_picture, to_input
-from runtime.cnn import Cnn
-from runtime.messages import Request
-from runtime.protocol import CLIENT_OPTIONS, METHODS
+from tidesplit.compression.codec.image_codec import decode_image, encode_image
+from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.pixels import natural_picture, to_input
+from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.wire.messages import Request
+from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS, METHODS
 
 LIMIT_S = 20.0  # for a call that should succeed: this machine may be busy
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from agents.export import write_bundle
-from agents.training import PpoConfig, Recipe, new_model, policy_of
-from compression.pixels import natural_picture
-from envs.scenario import scenario_from
-from runtime import edge
-from runtime.cnn import Cnn
 from tests.agents.small import BUMPY
 from tests.runtime.deployed import CLASSES, DEMAND, points, points_of_three, server_process
+from tidesplit.agents.learning.bundle_writer import write_bundle
+from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
+from tidesplit.compression.codec.pixels import natural_picture
+from tidesplit.envs.simulation.scenario import scenario_from
+from tidesplit.runtime import edge
+from tidesplit.runtime.cnn import Cnn
 
 ROOT = Path(edge.__file__).parents[1]
 KEYS = {
@@ -100,7 +100,7 @@ def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -
     data = b"".join(p.read_bytes() for p in sorted(pictures.rglob("*.jpg")) * 5)
     with server_process(cnn.folder) as (_, port):
         done = subprocess.run(
-            [sys.executable, "-m", "runtime.edge", "--bundle", str(bundle), "--server", f"localhost:{port}",
+            [sys.executable, "-m", "tidesplit.runtime.edge", "--bundle", str(bundle), "--server", f"localhost:{port}",
              "--images", "-"],
             input=data, capture_output=True, cwd=ROOT, timeout=60, check=False,
         )  # fmt: skip
@@ -110,8 +110,8 @@ def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -
 
 def test_the_device_needs_no_torch(bundle: Path) -> None:
     script = (
-        "import sys, runtime.edge, runtime.export;"
-        "code = runtime.edge.main(sys.argv[1:]);"
+        "import sys, tidesplit.runtime.edge, tidesplit.runtime.export;"
+        "code = tidesplit.runtime.edge.main(sys.argv[1:]);"
         "assert not {'torch', 'gymnasium', 'pandas', 'scipy', 'stable_baselines3'} & set(sys.modules), 'too much';"
         "sys.exit(code)"
     )
@@ -144,7 +144,7 @@ def test_mistakes_get_one_sentence(
     given = usual | dict(zip(options[::2], options[1::2], strict=True))
     assert edge.main([word for pair in given.items() for word in pair]) == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("runtime.edge: error: ")
+    assert told.startswith("tidesplit edge: error: ")
     assert sentence in told
 
 

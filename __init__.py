@@ -1,0 +1,1 @@
+"""Tidesplit: reinforcement-learning control of split CNN inference over a mobile uplink."""

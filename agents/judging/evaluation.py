@@ -1,0 +1,150 @@
+"""Play a controller through whole episodes and say how it did. The metrics are pure functions of the record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidesplit.agents.rules.controllers import Controller
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.world.vocabulary import MISS, Floats, Ints
+
+# Given the simulation, because a controller may be privileged to know its true state; the others ignore it.
+Entrant = Callable[[Simulation], Controller]
+
+
+class Record(NamedTuple):
+    """What happened to the frames of one episode, shapes ``[N]``; seconds and bytes."""
+
+    points: Ints
+    answered_by: Ints
+    utility: Floats
+    latency_s: Floats
+    accuracy: Floats
+    sent_bytes: Floats
+    goodput_bps: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One controller on one trace. Latencies are of all frames, a miss counted as the deadline."""
+
+    controller: str
+    trace: str
+    utility: float
+    latency_ms_mean: float
+    latency_ms_p50: float
+    latency_ms_p95: float
+    latency_ms_p99: float
+    miss_rate: float
+    accuracy: float
+    bytes_mean: float
+    switches_per_min: float
+    decision_us: float
+    regret_pct: float
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+
+
+def simulation_of(scenario: Scenario, seed: int | Sequence[int], trace_of: Sequence[int] | None = None) -> Simulation:
+    """One lane a trace (or as ``trace_of`` says) and seed, with random courses that depend on these two alone.
+
+    Lanes of several seeds follow one another, all traces of the first seed first.
+    """
+    chosen = list(range(len(scenario.traces))) if trace_of is None else list(trace_of)
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    rngs = [np.random.default_rng([number, lane]) for number in seeds for lane in range(len(chosen))]
+    return Simulation(scenario, rngs, trace_of=np.array(chosen * len(seeds)))
+
+
+def play(
+    entrant: Entrant, simulation: Simulation, report: Callable[[int, int], None] = lambda *_: None
+) -> list[Record]:
+    """Let the controller decide every frame of every lane's episode; one record a lane."""
+    controller = entrant(simulation)
+    longest = int(simulation.frames.max())
+    lanes = np.arange(simulation.lanes)
+    kept: list[Record] = []
+    for frame in range(longest):
+        rate_bps = 8.0 * simulation.uplink.rate_at(lanes, simulation.situation().now_s)
+        points = controller.predict(simulation.observation())
+        outcome, _ = simulation.step(points)
+        kept.append(
+            Record(
+                points,
+                outcome.answered_by,
+                outcome.utility,
+                outcome.latency_s,
+                outcome.accuracy,
+                outcome.sent_bytes,
+                rate_bps,
+            )
+        )
+        if frame % 50 == 49:
+            report(frame + 1, longest)
+    report(longest, longest)
+    columns = [np.stack(column, axis=1) for column in zip(*kept, strict=True)]
+    return [Record(*(c[lane, : simulation.frames[lane]] for c in columns)) for lane in range(simulation.lanes)]
+
+
+def summarise(record: Record, *, controller: str, trace: str, period_s: float, decision_us: float, bound: float) -> Row:
+    """The row of one episode; ``bound`` is the clairvoyant's mean utility."""
+    latency_ms = record.latency_s * 1e3
+    p50, p95, p99 = np.percentile(latency_ms, [50, 95, 99])
+    utility = float(record.utility.mean())
+    switches = int(np.count_nonzero(np.diff(record.points)))
+    return Row(
+        controller=controller,
+        trace=trace,
+        utility=utility,
+        latency_ms_mean=float(latency_ms.mean()),
+        latency_ms_p50=float(p50),
+        latency_ms_p95=float(p95),
+        latency_ms_p99=float(p99),
+        miss_rate=float(np.mean(record.answered_by == MISS)),
+        accuracy=float(record.accuracy.mean()),
+        bytes_mean=float(record.sent_bytes.mean()),
+        switches_per_min=switches / (len(record.points) * period_s) * 60.0,
+        decision_us=decision_us,
+        regret_pct=100.0 * (bound - utility) / bound if bound > 0.0 else 0.0,
+    )
+
+
+def decision_time_us(entrant: Entrant, scenario: Scenario, calls: int = 30) -> float:
+    """Median time of one decision for one frame, microseconds, on this machine."""
+    simulation = simulation_of(scenario, seed=0, trace_of=[0])
+    controller = entrant(simulation)
+    times: list[float] = []
+    for _ in range(calls):
+        observation = simulation.observation()
+        begin = time.perf_counter()
+        points = controller.predict(observation)
+        times.append(time.perf_counter() - begin)
+        _, ended = simulation.step(points)
+        if ended.any():
+            simulation.reset(np.array([0]))
+    return float(np.median(times)) * 1e6
+
+
+def mean_row(rows: Sequence[Row]) -> dict[str, float]:
+    """Each number's mean over rows of one controller."""
+    numbers = [{k: v for k, v in asdict(row).items() if isinstance(v, float)} for row in rows]
+    return {key: float(np.mean([n[key] for n in numbers])) for key in numbers[0]}
+
+
+def captured(utility: float, static: float, bound: float) -> float:
+    """Share of the headroom (clairvoyant less best static point) that a controller captures."""
+    return (utility - static) / (bound - static) if bound > static else float("nan")
+
+
+def interval(values: NDArray[np.float64], rng: np.random.Generator, draws: int = 10_000) -> tuple[float, float]:
+    """Bootstrap 95 % interval of the mean."""
+    means = rng.choice(values, size=(draws, len(values)), replace=True).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

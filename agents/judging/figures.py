@@ -1,0 +1,144 @@
+"""What people read: the ladder as a terminal table, decisions over bandwidth and time as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from tidesplit.agents.judging.evaluation import Record, Row, captured, mean_row
+from tidesplit.agents.judging.intervals import Standing
+from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
+from tidesplit.profiling.points.table import PointTable
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt  # the backend is chosen first: there may be no display
+from matplotlib.figure import Figure
+
+PARTITION_COLOURS = "viridis"
+ANSWER_COLOURS = {SERVER: "#2a9d55", DEVICE: "#e0a030", MISS: "#c03030"}
+
+
+def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -> Table:
+    """One line a controller, means over the traces, and the share of the headroom that each captures.
+
+    ``bounds``: the clairvoyant's mean utility by trace.
+    """
+    by_name: dict[str, list[Row]] = {}
+    for row in rows:
+        by_name.setdefault(row.controller, []).append(row)
+    means = {name: mean_row(of) for name, of in by_name.items()}
+    bound = float(np.mean(list(bounds.values())))
+    static = means["best static point"]["utility"] if "best static point" in means else float("nan")
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # fits 80 columns
+    table.add_column("controller", no_wrap=True)
+    # What 80 columns hold; the rest of each row is in the JSON.
+    headings = ("utility", "head- room %", "miss %", "right %", "mean ms", "p95 ms", "bytes", "µs")
+    for heading in headings:
+        table.add_column(heading, justify="right", min_width=7 if heading == "utility" else 5)
+    best = max(m["utility"] for m in means.values())
+    for name, m in means.items():
+        table.add_row(
+            name,
+            f"{m['utility']:.4f}",
+            f"{100 * captured(m['utility'], static, bound):.0f}",
+            f"{100 * m['miss_rate']:.2f}",
+            f"{100 * m['accuracy']:.2f}",
+            f"{m['latency_ms_mean']:.1f}",
+            f"{m['latency_ms_p95']:.1f}",
+            f"{m['bytes_mean']:.0f}",
+            f"{m['decision_us']:.0f}",
+            style="bold" if m["utility"] == best else "",
+        )
+    table.add_section()
+    table.add_row("clairvoyant bound", f"{bound:.4f}", "100", *[""] * (len(headings) - 2))
+    return table
+
+
+def standings_table(found: Mapping[str, Standing], rival: str, title: str) -> Table:
+    """One line a controller: interquartile mean of the utility, and the paired difference to the rival."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # fits 80 columns
+    table.add_column("controller", no_wrap=True)
+    for heading in ("utility, IQM [95 %]", f"less {rival} [95 %]", "better"):
+        table.add_column(heading, justify="right")
+    for name, one in found.items():
+        utility, ahead = one.utility, one.difference
+        beside = f"{ahead.value:+.4f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"
+        wins = f"{one.better_on} of {len(one.by_trace)}"
+        shown = ("", "") if name == rival else (beside, wins)
+        table.add_row(name, f"{utility.value:.4f} [{utility.low:.3f}, {utility.high:.3f}]", *shown)
+    return table
+
+
+def decisions_figure(record: Record, table: PointTable, period_s: float, title: str) -> Figure:
+    """Three panels over time: the link, the partition chosen (colour: device time), the latency and who answered."""
+    time_s = np.arange(len(record.points)) * period_s
+    figure, (link, choice, latency) = plt.subplots(3, 1, figsize=(11, 7), sharex=True, layout="constrained")
+    link.plot(time_s, record.goodput_bps / 1e6, lw=0.7, color="#3060a0")
+    link.set_yscale("symlog", linthresh=0.1)
+    link.set_ylabel("uplink, Mbit/s")
+    link.set_title(title)
+    chosen = record.points
+    dots = choice.scatter(
+        time_s,
+        table.partition[chosen],
+        c=table.channel_ratio[chosen],
+        cmap=PARTITION_COLOURS,
+        vmin=0.0,
+        vmax=1.0,
+        s=6,
+    )
+    choice.set_ylabel("partition")
+    choice.set_yticks(np.unique(table.partition))
+    figure.colorbar(dots, ax=choice, label="channel ratio")
+    for who, label in ((SERVER, "server"), (DEVICE, "device"), (MISS, "miss")):
+        rows = record.answered_by == who
+        latency.scatter(time_s[rows], record.latency_s[rows] * 1e3, s=4, color=ANSWER_COLOURS[who], label=label)
+    latency.set_ylabel("latency, ms")
+    latency.set_xlabel("time, s")
+    latency.legend(loc="lower right", ncols=3, markerscale=3)
+    return figure
+
+
+def rows_figure(rows: Sequence[Row], bounds: Mapping[str, float]) -> Figure:
+    """Utility and misses of every controller, a bar a controller, a group a trace; dashes: the clairvoyant bound."""
+    names = list(dict.fromkeys(row.controller for row in rows))
+    traces = list(dict.fromkeys(row.trace for row in rows))
+    if len(traces) > 12:
+        return _many_traces_figure(rows, bounds, names)
+    figure, (top, below) = plt.subplots(2, 1, figsize=(11, 7), sharex=True, layout="constrained")
+    width = 0.8 / len(names)
+    for place, name in enumerate(names):
+        of = {row.trace: row for row in rows if row.controller == name}
+        at = np.arange(len(traces)) + (place - len(names) / 2 + 0.5) * width
+        top.bar(at, [of[t].utility for t in traces], width, label=name)
+        below.bar(at, [100 * of[t].miss_rate for t in traces], width)
+    for group, trace in enumerate(traces):
+        top.hlines(bounds[trace], group - 0.42, group + 0.42, color="black", ls="--", lw=1)
+    lowest = min(row.utility for row in rows)
+    top.set_ylim(max(0.0, lowest - 0.1), 1.0)
+    top.set_ylabel("utility")
+    below.set_ylabel("deadline misses, %")
+    below.set_xticks(np.arange(len(traces)), traces, rotation=15)
+    top.legend(ncols=3, fontsize=8)
+    return figure
+
+
+def _many_traces_figure(rows: Sequence[Row], bounds: Mapping[str, float], names: Sequence[str]) -> Figure:
+    """Regret to the clairvoyant over all traces, one box a controller: bars would be too many."""
+    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
+    losses = [[bounds[r.trace] - r.utility for r in rows if r.controller == name] for name in names]
+    axes.boxplot(losses, tick_labels=list(names), showmeans=True)
+    axes.set_ylabel("utility lost to the clairvoyant bound")
+    axes.tick_params(axis="x", rotation=20)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG and forget it."""
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

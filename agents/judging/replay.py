@@ -1,0 +1,116 @@
+"""The simulator's account of frames that the runtime really ran: same link, same decisions, same payload sizes.
+
+What differs between the two is then the world model alone. Latencies are compared as they are told everywhere: capped
+at the deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.pipeline import Frame
+from tidesplit.envs.world.vocabulary import Demand, Floats
+from tidesplit.profiling.points.table import PointTable
+
+__all__ = ["EMULATED", "STEADY", "Agreement", "agreement", "replayed_ms"]
+
+EMULATED = World(rtt_jitter=0.0, throttled_slowdown=1.0, compute_jitter=0.0, calm_wait_s=0.0, busy_wait_s=0.0)
+"""The world of the link emulator and a paced device on an idle machine: only trace and request overhead vary."""
+STEADY = replace(EMULATED, request_spread=0.0)
+"""The same without chance: what cannot be replayed is left at its usual value."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Errors of simulated against real latency, relative to the real one: median and 95th percentile of `n` frames."""
+
+    median: float
+    p95: float
+    n: int
+    simulated_ms: float
+    real_ms: float
+    simulated_misses: float
+    real_misses: float
+
+
+class _Replay(Simulation):
+    """A simulation whose payloads have the sizes that were really sent, and whose device expects what the real one did.
+
+    By the latency that it expects of a frame a device settles when to finish it by itself: that is part of a decision.
+    """
+
+    noise: Floats
+    expected: Floats
+
+    def expected_s(self, points: NDArray[np.int64]) -> Floats:  # noqa: ARG002  # the log says it of those chosen
+        """As logged, `[1]`."""
+        return self.expected[self.frame]
+
+    def frame_at(self, ahead: int = 0, lanes: NDArray[np.int64] | None = None) -> Frame:
+        """The frame, with the noise that makes its payload the recorded one."""
+        frame = super().frame_at(ahead, lanes)
+        k = min(int(self.frame[0]) + ahead, len(self.noise) - 1)
+        return frame._replace(byte_noise=np.full_like(frame.byte_noise, self.noise[k]))
+
+
+def replayed_ms(
+    lines: Sequence[dict[str, Any]],
+    trace: Trace,
+    table: PointTable,
+    demand: Demand,
+    offset_s: float = 0.0,
+    world: World = STEADY,
+) -> NDArray[np.float64]:
+    """Simulated latency of each logged frame, capped at the deadline, milliseconds `[N]`.
+
+    `lines` are in order of frames; the first one arrived `offset_s` into the trace.
+    """
+    rows = np.array([table.row(line["decision"]) for line in lines])
+    scenario = Scenario(traces=(trace,), demands=(demand,), table=table, world=world)
+    simulation = _Replay(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
+    simulation.offset_s[:] = offset_s
+    sizes = np.array([float(line["bytes"]) for line in lines])
+    mean, sigma = table.bytes_mean[rows], table.bytes_sigma[rows]
+    known = (sizes > 0.0) & (sigma > 0.0)
+    ratio = np.where(known, sizes, 1.0) / np.where(known, mean, 1.0)
+    simulation.noise = np.where(known, np.log(ratio) / np.where(known, sigma, 1.0), 0.0)
+    simulation.expected = np.array([1e-3 * line["predicted_ms"]["total"] for line in lines])
+    latencies = []
+    for row in rows:
+        outcome, _ = simulation.step(np.array([row]))
+        latencies.append(1e3 * float(outcome.latency_s[0]))
+    return np.array(latencies)
+
+
+def agreement(
+    lines: Sequence[dict[str, Any]],
+    trace: Trace,
+    table: PointTable,
+    demand: Demand,
+    offset_s: float = 0.0,
+    world: World = STEADY,
+) -> Agreement:
+    """Compare a log with the simulator's account of it."""
+    lines = sorted(lines, key=lambda line: line["frame"])
+    limit = 1e3 * demand.deadline_s
+    simulated = replayed_ms(lines, trace, table, demand, offset_s, world)
+    missed = np.array([line["answered_by"] == "miss" for line in lines])
+    real = np.where(missed, limit, [min(line["actual_ms"]["total"] or limit, limit) for line in lines])
+    error = np.abs(simulated - real) / real
+    return Agreement(
+        median=float(np.median(error)),
+        p95=float(np.percentile(error, 95)),
+        n=len(lines),
+        simulated_ms=float(simulated.mean()),
+        real_ms=float(real.mean()),
+        simulated_misses=float(np.mean(simulated >= limit)),
+        real_misses=float(missed.mean()),
+    )

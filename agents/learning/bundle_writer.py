@@ -1,0 +1,120 @@
+"""Write a trained policy as a bundle: ONNX, the profile, the manifest with every file's hash."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tidesplit.agents.bundle import FORMAT, MANIFEST, POLICY, PROFILE, VERSION, sha256
+from tidesplit.agents.learning.policy import PointPolicy
+from tidesplit.data.files import whole
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.profiling.points.profile import Profile
+from tidesplit.profiling.points.table import PointTable
+
+OPSET = 17
+PACKAGES = ("numpy", "onnxruntime", "torch", "stable-baselines3", "sb3-contrib", "gymnasium")
+
+
+class _Actor(nn.Module):
+    """Raw observation to logits: normaliser and actor, without the critic."""
+
+    def __init__(self, policy: PointPolicy) -> None:
+        super().__init__()
+        self.features, self.actor = policy.features, policy.actor
+
+    def forward(self, state: Tensor, points: Tensor) -> Tensor:
+        logits: Tensor = self.actor(*self.features(state, points))
+        return logits
+
+
+def write_onnx(policy: PointPolicy, path: Path) -> None:
+    """The actor as ONNX: ``state`` ``[B, S]`` and ``points`` ``[B, F, A]`` in SI units to ``logits`` ``[B, A]``."""
+    axes = {"state": {0: "B"}, "points": {0: "B", 2: "A"}, "logits": {0: "B", 1: "A"}}
+    example = (torch.ones(2, len(policy.fields.state)), torch.ones(2, len(policy.fields.points), 3))
+    with warnings.catch_warnings():
+        # The exporter that is to replace this one needs a further package and is no better for a net of two layers.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            _Actor(policy).eval(),
+            example,
+            str(path),
+            input_names=["state", "points"],
+            output_names=["logits"],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def write_bundle(
+    folder: Path,
+    policy: PointPolicy,
+    *,
+    profile: Profile,
+    table: PointTable,
+    device: str,
+    server: str,
+    demand: Demand,
+    cloud: str | None = None,
+    config: Mapping[str, Any],
+    also: Sequence[str] = (),
+) -> None:
+    """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``; ``also`` lists files in ``folder`` already.
+
+    ``cloud``: in three tiers, the machine behind the edge server ``server``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_onnx(policy, folder / POLICY)
+    profiles.save(profile, folder / PROFILE)
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": dict(config),
+        "demand": asdict(demand),
+        "device": device,
+        "server": server,
+        **({} if cloud is None else {"cloud": cloud}),
+        "points": list(table.ids),
+        "state_fields": list(policy.fields.state),
+        "point_fields": list(policy.fields.points),
+        "normaliser": normaliser(policy),
+        "profile": {"name": profile.name, "sha256": profile.sha256()},
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+        "git_commit": git_commit(),
+        "files": {name: sha256(folder / name) for name in (POLICY, PROFILE, *also)},
+    }
+    with whole(folder / MANIFEST) as part:
+        part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def normaliser(policy: PointPolicy) -> dict[str, dict[str, list[float]]]:
+    """Mean and spread of each column on its common scale, for the record: the ONNX file holds them too."""
+    groups = {"state": policy.features.state, "points": policy.features.points}
+    return {name: {"mean": group.mean.tolist(), "std": group.std.tolist()} for name, group in groups.items()}
+
+
+def git_commit() -> str:
+    """Commit of the code that trained the policy, with a + where it was changed since; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+    except OSError:
+        return ""

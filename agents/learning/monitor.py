@@ -1,0 +1,109 @@
+"""What TensorBoard shows of a training: how frames fare as the policy explores, and its regret when it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure as LoggedFigure
+
+from tidesplit.agents.judging.evaluation import Record, play, simulation_of
+from tidesplit.agents.judging.figures import decisions_figure
+from tidesplit.agents.learning.policy import PointPolicy, greedy
+from tidesplit.envs.adapters.sb3 import SplitInferenceVecEnv
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.world.observation import Observation
+from tidesplit.envs.world.vocabulary import MISS, Ints, Outcome, each
+
+CHECK_SEED = 77
+
+
+class Learner:
+    """The policy in training, greedy, as a controller."""
+
+    name = "PPO"
+
+    def __init__(self, policy: PointPolicy) -> None:
+        self._policy = policy
+
+    def predict(self, observation: Observation) -> Ints:
+        """Most likely allowed point, ``[B]``."""
+        return np.asarray(greedy(self._policy, observation.flat(), observation.mask), dtype=np.int64)
+
+    def __call__(self, simulation: Simulation) -> Learner:  # noqa: ARG002  # it knows nothing beyond its observation
+        """The entrant that a contest asks for."""
+        return self
+
+
+class Monitor(BaseCallback):
+    """Logs each rollout's frames, and every ``every`` rollouts the greedy policy on check episodes.
+
+    ``check``: the scenario of the check episodes, whole traces; ``bound``: the clairvoyant's mean utility there, asked
+    for once it is there. ``on_check`` is called after each check, to save a checkpoint.
+    """
+
+    def __init__(
+        self,
+        check: Scenario,
+        bound: Callable[[], float | None],
+        every: int = 8,
+        on_check: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self._check, self._bound, self._every, self._on_check = check, bound, every, on_check
+        self._outcomes: list[Outcome] = []
+        self._points: list[Ints] = []
+        self._rollouts = 0
+
+    def _on_step(self) -> bool:
+        env = self.training_env
+        assert isinstance(env, SplitInferenceVecEnv)
+        assert env.stepped is not None
+        self._outcomes.append(env.stepped.outcome)
+        self._points.append(env.points)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        outcome = each(lambda *columns: np.concatenate(columns), *self._outcomes)
+        self._log_frames(outcome, np.concatenate(self._points))
+        self._outcomes, self._points = [], []
+        self._rollouts += 1
+        if self._rollouts % self._every == 0:
+            self.check_now()
+
+    def _log_frames(self, outcome: Outcome, points: Ints) -> None:
+        record = self.logger.record
+        record("frames/utility", float(outcome.utility.mean()))
+        record("frames/accuracy", float(outcome.accuracy.mean()))
+        record("frames/latency_ms_mean", float(outcome.latency_s.mean()) * 1e3)
+        record("frames/latency_ms_p95", float(np.percentile(outcome.latency_s, 95)) * 1e3)
+        record("frames/bytes_mean", float(outcome.sent_bytes.mean()))
+        record("frames/miss_rate", float(np.mean(outcome.answered_by == MISS)))
+        record("frames/fallback_rate", float(np.mean(outcome.fell_back)))
+        partition = self._check.table.partition
+        for cut in np.unique(partition):
+            record(f"partition_share/{cut}", float(np.mean(partition[points] == cut)))
+
+    def check_now(self) -> None:
+        """Play the check episodes without exploring; log utility, misses, regret and the figure of decisions."""
+        policy = self.model.policy
+        assert isinstance(policy, PointPolicy)
+        records = play(Learner(policy), simulation_of(self._check, CHECK_SEED))
+        utility = float(np.mean([r.utility.mean() for r in records]))
+        self.logger.record("check/utility", utility)
+        self.logger.record("check/miss_rate", float(np.mean([np.mean(r.answered_by == MISS) for r in records])))
+        bound = self._bound()
+        if bound is not None:
+            self.logger.record("check/regret_to_clairvoyant", bound - utility)
+        self._log_figure(records[0])
+        self.logger.dump(self.num_timesteps)
+        self._on_check()
+
+    def _log_figure(self, record: Record) -> None:
+        period_s = self._check.demands[0].period_s
+        title = f"decisions after {self.num_timesteps} steps, {self._check.traces[0].name}"
+        figure = decisions_figure(record, self._check.table, period_s, title)
+        self.logger.record(
+            "check/decisions", LoggedFigure(figure, close=True), exclude=("stdout", "log", "json", "csv")
+        )

@@ -1,0 +1,177 @@
+"""Train the policy: imitation of hindsight, then the critic alone, then PPO with small steps.
+
+From scratch PPO falls for "always on the device"; after imitation it starts from a good actor, and first lets the
+critic catch up with it, because an untrained critic's advantages would ruin the actor again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+
+from tidesplit.agents.learning.imitation import ImitationConfig, imitate
+from tidesplit.agents.learning.policy import PointPolicy
+from tidesplit.agents.learning.privileged import TrainingVecEnv
+from tidesplit.data.files import whole
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+
+EPISODE_S = 20.0
+BACKLOG_S = 0.1  # a device that once fell behind can stay so for minutes, unless its policy has learned to drop a frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoConfig:
+    """PPO's own numbers. One step is one frame."""
+
+    steps: int = 500_000
+    critic_steps: int = 50_000
+    lanes: int = 256
+    rollout: int = 64
+    batch: int = 1024
+    epochs: int = 3
+    rate: float = 1.5e-3
+    gamma: float = 0.95
+    gae_lambda: float = 0.98
+    clip: float = 0.2
+    entropy: float = 0.001
+    critic_weight: float = 0.02
+    max_gradient: float = 5.0
+    hidden: int = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The whole training."""
+
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    seed: int = 0
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def stretches(scenario: Scenario) -> Scenario:
+    """The scenario in training: from any moment of a trace on, with a device that may be behind already."""
+    return replace(scenario, episode_s=EPISODE_S, backlog_s=BACKLOG_S)
+
+
+def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
+    """An untrained PPO model on the scenario's batched environment."""
+    ppo = recipe.ppo
+    env = TrainingVecEnv(ppo.lanes, scenario=stretches(scenario))
+    env.seed(recipe.seed)
+    return MaskablePPO(
+        PointPolicy,
+        env,
+        learning_rate=lambda left: ppo.rate * max(left, 0.05),
+        n_steps=ppo.rollout,
+        batch_size=ppo.batch,
+        n_epochs=ppo.epochs,
+        gamma=ppo.gamma,
+        gae_lambda=ppo.gae_lambda,
+        clip_range=ppo.clip,
+        ent_coef=ppo.entropy,
+        vf_coef=ppo.critic_weight,
+        max_grad_norm=ppo.max_gradient,
+        policy_kwargs={"hidden": ppo.hidden, "tiers": scenario.tiers},
+        seed=recipe.seed,
+        device="cpu",
+    )
+
+
+def learn_by_imitation(model: MaskablePPO, scenario: Scenario, recipe: Recipe, progress: Progress) -> list[float]:
+    """First phase; returns the expected regret after each round."""
+    rng = np.random.default_rng([recipe.seed, 1])
+    rngs = [np.random.default_rng([recipe.seed, 2, lane]) for lane in range(64)]
+    simulation = Simulation(stretches(scenario), rngs)
+    losses: list[float] = []
+
+    def report(done: int, total: int, loss: float) -> None:
+        losses.append(loss)
+        progress("imitation", done, total)
+
+    imitate(policy_of(model), simulation, recipe.imitation, rng, report)
+    return losses
+
+
+def learn_by_ppo(
+    model: MaskablePPO, recipe: Recipe, callback: BaseCallback | None, progress: Progress, logger: Logger | None = None
+) -> None:
+    """Second and third phase: the critic alone, then both. Goes on from where ``model.num_timesteps`` stands."""
+    if logger is not None:
+        model.set_logger(logger)
+    ppo, policy = recipe.ppo, policy_of(model)
+    rollout = ppo.lanes * ppo.rollout  # steps come in whole rollouts: those of the critic's last one are not PPO's
+    critic = -(-ppo.critic_steps // rollout) * rollout
+    phases = ((critic, True, "critic"), (critic + ppo.steps, False, "PPO"))
+    for until, frozen, name in phases:
+        steps = until - model.num_timesteps
+        if steps <= 0:
+            continue
+        policy.freeze_actor(frozen)
+        ticker = Ticker(progress, name, model.num_timesteps, until)
+        callbacks: list[BaseCallback] = [ticker] if callback is None else [ticker, callback]
+        model.learn(steps, callback=callbacks, reset_num_timesteps=False, log_interval=4)
+    policy.freeze_actor(False)
+
+
+def policy_of(model: MaskablePPO) -> PointPolicy:
+    """The model's policy, by its own type."""
+    policy = model.policy
+    assert isinstance(policy, PointPolicy)
+    return policy
+
+
+class Ticker(BaseCallback):
+    """Tells how many steps of a phase are done."""
+
+    def __init__(self, progress: Progress, name: str, begin: int, until: int) -> None:
+        super().__init__()
+        self._progress, self._name, self._begin, self._until = progress, name, begin, until
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._progress(self._name, min(self.num_timesteps, self._until) - self._begin, self._until - self._begin)
+
+
+def save_checkpoint(model: MaskablePPO, path: Path) -> None:
+    """Weights, optimiser state and step count as safetensors: nothing in it can run code when it is read."""
+    from safetensors.torch import save_file
+
+    tensors = {f"policy.{k}": v.contiguous() for k, v in model.policy.state_dict().items()}
+    for index, state in model.policy.optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": v.clone().contiguous() for k, v in state.items()}
+    tensors["steps"] = torch.tensor(model.num_timesteps)
+    with whole(path) as part:
+        save_file(tensors, str(part))
+
+
+def load_checkpoint(model: MaskablePPO, path: Path) -> None:
+    """Go on from a checkpoint. Raises ValueError where it is of another net."""
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(str(path))
+        weights = {k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")}
+        model.policy.load_state_dict(weights)
+    except Exception as error:
+        raise ValueError(f"{path}: no checkpoint of this policy ({error})") from error
+    states: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam."):
+            _, index, name = key.split(".")
+            states.setdefault(int(index), {})[name] = value
+    optimizer = model.policy.optimizer
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    model.num_timesteps = int(tensors["steps"])

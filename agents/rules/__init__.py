@@ -1,0 +1,1 @@
+"""Controllers that need no training run: static points, look-up, MPC, LinUCB, JMDC and CNNPC."""

@@ -1,1 +1,0 @@
-"""What crosses the link: slimmable CNN parts, bottleneck, regions, quantizer, entropy stage, image codec."""

@@ -1,0 +1,46 @@
+"""Entropy stage without tables: zstd where it helps, the plain bytes where it does not.
+
+Decoding never allocates before it checks.
+"""
+
+from __future__ import annotations
+
+import zstandard
+
+from tidesplit.compression.codec.errors import PayloadError
+
+__all__ = ["RAW", "TABLES", "ZSTD", "deflate", "inflate"]
+
+RAW, ZSTD, TABLES = 0, 1, 2  # the last: compression.codec.learned_entropy
+LEVEL = 19  # payloads are below 10 KB: the highest ordinary level still takes well under a millisecond
+_PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
+    LEVEL, write_content_size=True, write_checksum=False, write_dict_id=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+)
+
+
+def deflate(body: bytes) -> tuple[int, bytes]:
+    """Method and bytes: whichever is shorter."""
+    packed = zstandard.ZstdCompressor(compression_params=_PARAMETERS).compress(body)
+    return (ZSTD, packed) if len(packed) < len(body) else (RAW, body)
+
+
+def inflate(method: int, data: bytes, size: int) -> bytes:
+    """The `size` bytes that were deflated. The size in the frame is checked before anything is allocated."""
+    if method == RAW:
+        if len(data) != size:
+            raise PayloadError(f"expected {size} plain bytes, got {len(data)}")
+        return data
+    if method != ZSTD:
+        raise PayloadError(f"unknown entropy method {method}")
+    try:
+        parameters = zstandard.get_frame_parameters(data, format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+        if parameters.content_size != size:
+            raise PayloadError(f"expected a zstd frame of {size} bytes, its header says {parameters.content_size}")
+        result = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS).decompress(
+            data, max_output_size=size, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        raise PayloadError(f"not a zstd frame: {error}") from error
+    if len(result) != size:
+        raise PayloadError(f"zstd frame held {len(result)} bytes, its header said {size}")
+    return result

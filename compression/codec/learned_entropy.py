@@ -1,0 +1,231 @@
+"""Entropy stage with tables learned from training pictures: what the neighbours of a code say is in its table.
+
+A code's context is its left and its upper neighbour in its channel. A table per channel and context orders the possible
+codes, most likely first, and says how uncertain they are. At each position the channels are sorted by that uncertainty
+and each code is replaced by its rank in its order; so many ranks as fill a byte are one symbol, and the sum of their
+uncertainties picks the Huffman table that codes it. The decoder goes along the antidiagonals of the grid, on which
+every context is known: 27 vectorised steps at 14x14, whatever the number of channels. Integers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from tidesplit.compression.codec.huffman import Huffman, Reader
+from tidesplit.compression.codec.knobs import CutSpec
+from tidesplit.compression.codec.packing import pack, packed_size, unpack
+
+__all__ = ["CODED_BITS", "UNIT", "CodeTables", "context_count", "named", "parse"]
+
+CODED_BITS = (1, 2, 4)  # codes of 8 bits would need tables larger than the weights they save bytes for
+HUFFMANS = 16  # tables: the k-th codes bytes whose codes are expected to take k/2 to (k + 1)/2 bits
+UNIT = 32  # an uncertainty of 1 is 1/32 bit
+_MOST = np.uint8(4 * UNIT)
+_TABLE = (np.arange(8 * UNIT + 1) * 2 // UNIT).clip(max=HUFFMANS - 1)  # by the sum of uncertainties in a byte
+
+Codes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@lru_cache
+def _contexts(bits: int) -> Ints:
+    """Context by left * (n + 1) + upper, n = 2**bits, where neighbour n is one that was not sent.
+
+    Up to 2 bits the pair itself; at 4 bits, where pairs are too many, the sum, a missing one counting as the other.
+    """
+    n = 2**bits
+    pair: Ints = np.arange((n + 1) ** 2)
+    if bits <= 2:
+        return pair
+    left, upper = np.divmod(pair, n + 1)
+    total: Ints = np.where(left == n, upper, left) + np.where(upper == n, left, upper)
+    return total.clip(max=2 * n - 1)
+
+
+def context_count(bits: int) -> int:
+    """Number of contexts of codes of `bits` bits."""
+    return int(_contexts(bits).max()) + 1
+
+
+@lru_cache
+def _diagonals(height: int, width: int) -> tuple[Ints, Ints, Ints]:
+    """Positions in the order of their antidiagonals, and where each of these ends.
+
+    Positions as index in the grid, and in the grid with a margin up and left.
+    """
+    y, x = np.divmod(np.arange(height * width), width)
+    order = np.argsort(y + x, kind="stable")
+    return order, ((y + 1) * (width + 1) + x + 1)[order], np.cumsum(np.bincount(y + x))
+
+
+@dataclass(frozen=True, eq=False)
+class CodeTables:
+    """Tables of one cut and bit width. `order` `[Kmax, contexts, 2**bits]`: codes, most likely first.
+
+    `uncertainty` `[Kmax, contexts]` in units of 1/32 bit, `lengths` `[HUFFMANS, 256]` of the Huffman codes, all uint8.
+    """
+
+    cut: CutSpec
+    bits: int
+    order: Codes
+    uncertainty: Codes
+    lengths: Codes
+
+    def __post_init__(self) -> None:
+        shape = (self.cut.channels, context_count(self.bits))
+        for name, found, expected in (
+            ("order", self.order.shape, (*shape, 2**self.bits)),
+            ("uncertainty", self.uncertainty.shape, shape),
+            ("lengths", self.lengths.shape, (HUFFMANS, 256)),
+        ):
+            if found != expected:
+                raise ValueError(f"{name} of shape {found} received, {expected} expected")
+        if not np.array_equal(np.sort(self.order, axis=2), np.broadcast_to(np.arange(2**self.bits), self.order.shape)):
+            raise ValueError("an order does not have every code once")
+        if int(self.uncertainty.max()) > UNIT * self.bits:
+            raise ValueError(f"uncertainty {int(self.uncertainty.max())}/{UNIT} bit of a code of {self.bits} bits")
+        self.huffman  # noqa: B018 (raises where the lengths are not those of codes)
+
+    @cached_property
+    def huffman(self) -> Huffman:
+        """Coder of the bytes."""
+        return Huffman(self.lengths)
+
+    @cached_property
+    def _rank(self) -> Codes:
+        """Rank by (channel * contexts + context) * 2**bits + code."""
+        return np.argsort(self.order, axis=2, kind="stable").astype(np.uint8).ravel()
+
+    @cached_property
+    def _first(self) -> Ints:
+        """Row of a channel's first context."""
+        return np.arange(self.cut.channels) * context_count(self.bits)
+
+    @cached_property
+    def _by_row(self) -> tuple[Codes, Codes]:
+        """Code by row * 2**bits + rank, and by row what the uncertainty lacks to the largest there is."""
+        return self.order.ravel(), _MOST - self.uncertainty.ravel()
+
+    def rows(self, grid: Ints, at: Ints) -> Ints:
+        """Row of the tables, channel * contexts + context, `[n, k]`.
+
+        `at` `[n]` are positions in `grid` `[cells, k]`, the codes with a margin up and left, 2**bits where none is.
+        """
+        rows = grid.take(at - 1, axis=0)
+        rows *= 2**self.bits + 1
+        rows += grid.take(at - self.cut.width - 1, axis=0)
+        rows = _contexts(self.bits).take(rows)
+        rows += self._first[: grid.shape[1]]
+        return rows
+
+    def _sorted(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Flat indices into `rows` `[n, k]`, at each position the most uncertain channel first, and the Huffman table
+        `[n, bytes]` of each byte."""
+        certain = self._by_row[1].take(rows)
+        # All positions are sorted at once by a flat index: take_along_axis would take several times as long
+        order = certain.argsort(axis=1, kind="stable")
+        order += np.arange(0, rows.size, rows.shape[1])[:, None]
+        levels = _filled(_MOST - certain.take(order), 8 // self.bits)
+        return order, _TABLE.take(np.add.reduce(levels, axis=2, dtype=np.intp))
+
+    def symbols(self, grid: Ints, at: Ints) -> tuple[Codes, Ints]:
+        """Bytes `[n, bytes]` and their Huffman tables. `grid`, `at` as in `rows`; all codes are in the grid."""
+        rows = self.rows(grid, at)
+        order, tables = self._sorted(rows)
+        ranks = self._rank.take((rows << self.bits) + grid[at])
+        per = 8 // self.bits
+        parts = _filled(ranks.take(order), per)
+        shifts = np.arange(per, dtype=np.uint8) * np.uint8(self.bits)
+        return np.bitwise_or.reduce(parts << shifts, axis=2), tables
+
+    def _grid(self, channels: int) -> Ints:
+        cells = (self.cut.height + 1) * (self.cut.width + 1)
+        return np.full((cells, channels), 2**self.bits, dtype=np.int64)
+
+    def encode(self, codes: Codes, mask: Mask) -> bytes:
+        """Bits of codes `[k, h, w]` at the positions in `mask` `[h, w]`."""
+        positions, cells, _ = _diagonals(self.cut.height, self.cut.width)
+        sent = mask.ravel()[positions]
+        grid, at = self._grid(len(codes)), cells[sent]
+        grid[at] = codes.reshape(len(codes), -1)[:, positions[sent]].T
+        symbols, tables = self.symbols(grid, at)
+        return self.huffman.encode(symbols.ravel(), tables.ravel())
+
+    def decode(self, data: bytes, mask: Mask, channels: int) -> Codes:
+        """Codes `[channels, h, w]`, zero where not sent. PayloadError where `data` is not what `encode` made.
+
+        Takes memory and time for `channels` codes at each position, whatever the data.
+        """
+        positions, cells, ends = _diagonals(self.cut.height, self.cut.width)
+        sent = mask.ravel()[positions]
+        grid, code_of = self._grid(channels), self._by_row[0]
+        reader, per = Reader(self.huffman, data), 8 // self.bits
+        shifts = np.arange(per, dtype=np.uint8) * np.uint8(self.bits)
+        inside, start = cells[sent], 0
+        for end in np.cumsum(sent)[ends - 1].tolist():
+            at, start = inside[start:end], end
+            if not len(at):
+                continue
+            rows = self.rows(grid, at)
+            order, tables = self._sorted(rows)
+            found = np.frombuffer(reader.read(tables.ravel()), dtype=np.uint8)
+            ranks = (found[:, None] >> shifts & np.uint8(2**self.bits - 1)).reshape(len(at), -1)[:, :channels]
+            codes = np.empty(rows.shape, dtype=np.int64)
+            codes.put(order, code_of.take((rows.take(order) << self.bits) + ranks))
+            grid[at] = codes
+        reader.finish()
+        result = np.zeros((channels, self.cut.positions), dtype=np.uint8)
+        result[:, positions[sent]] = grid[inside].T
+        return result.reshape(channels, self.cut.height, self.cut.width)
+
+    def to_bytes(self) -> bytes:
+        """As stored: orders packed, uncertainties, lengths packed to four bits."""
+        return pack(self.order.ravel(), self.bits) + self.uncertainty.tobytes() + pack(self.lengths.ravel(), 4)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, cut: CutSpec, bits: int) -> CodeTables:
+        """The tables that were stored; ValueError where they are none."""
+        shape = (cut.channels, context_count(bits))
+        cells = shape[0] * shape[1]
+        first = packed_size(cells * 2**bits, bits)
+        if len(data) != first + cells + HUFFMANS * 128:
+            raise ValueError(f"tables of {first + cells + HUFFMANS * 128} bytes expected, {len(data)} received")
+        return cls(
+            cut,
+            bits,
+            order=unpack(data[:first], cells * 2**bits, bits).reshape(*shape, 2**bits),
+            uncertainty=np.frombuffer(data, dtype=np.uint8, count=cells, offset=first).reshape(shape),
+            lengths=unpack(data[first + cells :], HUFFMANS * 256, 4).reshape(HUFFMANS, 256),
+        )
+
+
+def _filled(values: Codes, per: int) -> Codes:
+    """`[n, k]` as `[n, bytes, per]`, filled with zeros."""
+    n, k = values.shape
+    if k % per:
+        values, given = np.zeros((n, k + -k % per), dtype=np.uint8), values
+        values[:, :k] = given
+    return values.reshape(n, -(-k // per), per)
+
+
+def named(tables: Mapping[tuple[int, int], CodeTables]) -> dict[str, bytes]:
+    """Tables by partition and bits, as stored: `p2-b4` is those of cut 2 at 4 bits."""
+    return {f"p{partition}-b{bits}": found.to_bytes() for (partition, bits), found in tables.items()}
+
+
+def parse(stored: Mapping[str, bytes], cuts: Mapping[int, CutSpec]) -> dict[tuple[int, int], CodeTables]:
+    """What `named` gave; ValueError where a table is of no cut here or is not sound."""
+    known = {f"p{partition}-b{bits}": (partition, bits) for partition in cuts for bits in CODED_BITS}
+    if not stored.keys() <= known.keys():
+        raise ValueError(f"tables {sorted(stored.keys() - known.keys())} received, only {sorted(known)} expected")
+    tables = {}
+    for name, data in stored.items():
+        partition, bits = known[name]
+        tables[partition, bits] = CodeTables.from_bytes(data, cuts[partition], bits)
+    return tables

@@ -1,0 +1,67 @@
+"""Encoder and decoder between network values and payloads, in NumPy: what runs on the device and on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tidesplit.compression.codec.knobs import BITS, CutSpec, Knobs
+from tidesplit.compression.codec.learned_entropy import CodeTables
+from tidesplit.compression.codec.payload import pack_payload, unpack_payload
+
+__all__ = ["WireCodec", "best_positions"]
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+def best_positions(score: Floats, count: int) -> Mask:
+    """Mask of the `count` positions with the highest score `[h, w]`; of equals, the first in reading order."""
+    order = np.argsort(-score.ravel(), kind="stable")[:count]
+    mask = np.zeros(score.size, dtype=np.bool_)
+    mask[order] = True
+    return mask.reshape(score.shape)
+
+
+@dataclass(frozen=True)
+class WireCodec:
+    """Geometry and quantizer ranges of every cut. `low`, `step`: by partition, `[len(BITS), Kmax]` float32.
+
+    `tables` of the entropy stage by partition and bits; a codec without works as well and takes more bytes.
+    """
+
+    cuts: Mapping[int, CutSpec]
+    low: Mapping[int, Floats]
+    step: Mapping[int, Floats]
+    tag: int
+    tables: Mapping[tuple[int, int], CodeTables] = field(default_factory=dict)
+
+    def codes(self, y: Floats, knobs: Knobs) -> npt.NDArray[np.uint8]:
+        """Codes of values `[..., k, h, w]`: round half to even, as torch does."""
+        row, k = BITS.index(knobs.bits), y.shape[-3]
+        low = self.low[knobs.partition][row, :k, None, None]
+        step = self.step[knobs.partition][row, :k, None, None]
+        codes: npt.NDArray[np.uint8] = np.clip(np.rint((y - low) / step), 0, 2**knobs.bits - 1).astype(np.uint8)
+        return codes
+
+    def encode(self, y: Floats, score: Floats, knobs: Knobs) -> bytes:
+        """Payload of the head's values `[k, h, w]` and attention score `[h, w]`."""
+        if not np.isfinite(y).all():
+            raise ValueError("the head's values are not finite: its input or weights are broken")
+        cut = self.cuts[knobs.partition]
+        mask = best_positions(score, cut.kept_positions(knobs.region))
+        return pack_payload(self.codes(y, knobs), mask, knobs, cut, self.tag, self.tables)
+
+    def decode(self, payload: bytes) -> tuple[Floats, Knobs]:
+        """Input of the tail `[Kmax, h, w]`: zero where nothing was sent. PayloadError if the bytes are not ours."""
+        codes, mask, knobs = unpack_payload(payload, self.cuts, self.tag, self.tables)
+        cut, k = self.cuts[knobs.partition], codes.shape[0]
+        row = BITS.index(knobs.bits)
+        values = np.zeros((cut.channels, cut.height, cut.width), dtype=np.float32)
+        values[:k] = codes * self.step[knobs.partition][row, :k, None, None]
+        values[:k] += self.low[knobs.partition][row, :k, None, None]
+        values[:k] *= mask
+        return values, knobs

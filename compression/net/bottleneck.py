@@ -1,0 +1,141 @@
+"""The learned bottleneck at a cut: encoder, attention over positions, quantizer, decoder.
+
+Channels are ordered: at channel ratio r the first r * Kmax cross, so training over the ratios is nested dropout
+(Rippel, Gelbart, Adams, 2014). The decoder always takes all Kmax channels and all positions; what did not cross is
+zero, so that one tail per partition serves every ratio, region and bit width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tidesplit.compression.codec.knobs import CutSpec
+from tidesplit.compression.net.quantizer import Quantizer
+from tidesplit.models.depthwise import depthwise
+from tidesplit.models.graph import Builder
+from tidesplit.models.slim import RATIOS, WidthNorm, inner_channels, set_of_ratio, width_of
+
+__all__ = ["Bottleneck", "BottleneckSpec", "keep_positions"]
+
+EPS = 1e-3
+
+
+@dataclass(frozen=True)
+class BottleneckSpec:
+    """`wire` channels at a grid `stride` times coarser than the feature; `inner` > 0 adds a strided layer before."""
+
+    wire: int
+    stride: int
+    kernel: int
+    inner: int = 0
+    hidden: int = 160
+
+
+def keep_positions(score: Tensor, share: Tensor, region: float) -> Tensor:
+    """Mask of the positions that cross, 0 or 1, with the gradient of the score's sigmoid.
+
+    `score` `[B, 1, h, w]`; `share` `[B]` tells which pictures send only `region` of their positions.
+    """
+    flat = score.flatten(1)
+    order = flat.argsort(
+        dim=1, descending=True, stable=True
+    )  # of equals the first, as `compression.codec.wire` takes them
+    best = order[:, : math.ceil(flat.shape[1] * region)]
+    hard = torch.zeros_like(flat).scatter_(1, best, 1.0)
+    soft = torch.sigmoid(flat)
+    mask = hard + (soft - soft.detach())  # exactly `hard` in value
+    mask = torch.where(share[:, None] < 1.0, mask, torch.ones_like(mask))
+    return mask.view_as(score)
+
+
+class Bottleneck(nn.Module):
+    """One cut's bottleneck. Feature `[B, C, H, W]`, wire `[B, k, h, w]`."""
+
+    def __init__(self, partition: int, feature: tuple[int, int, int], spec: BottleneckSpec) -> None:
+        super().__init__()
+        channels, height, width = feature
+        self.spec, self.channels = spec, channels
+        self.cut = CutSpec(partition, spec.wire, height // spec.stride, width // spec.stride)
+        ratios = [set_of_ratio(ratio) for ratio in RATIOS]
+        inputs = spec.inner or channels
+        if spec.inner:
+            self.pre = nn.Parameter(torch.empty(spec.inner, channels, 3, 3))
+            self.pre_norm = WidthNorm(spec.inner, ratios, slim=False, eps=EPS)
+        self.encoder = nn.Parameter(torch.empty(spec.wire, inputs, spec.kernel, spec.kernel))
+        self.encoder_norm = WidthNorm(spec.wire, ratios, slim=True, eps=EPS)
+        self.score = nn.Parameter(torch.empty(1, spec.wire, 1, 1))
+        self.quantizer = Quantizer(spec.wire)
+        self.mix = nn.Parameter(torch.empty(spec.hidden, spec.wire, 3, 3))
+        self.mix_norm = nn.BatchNorm2d(spec.hidden, EPS)
+        self.spread = nn.Parameter(torch.empty(spec.hidden, 1, 3, 3))
+        self.spread_norm = nn.BatchNorm2d(spec.hidden, EPS)
+        self.expand = nn.Parameter(torch.empty(channels * spec.stride**2, spec.hidden, 1, 1))
+        self.expand_norm = nn.BatchNorm2d(channels, EPS)
+        for parameter in (self.encoder, self.mix, self.spread, self.expand, *([self.pre] if spec.inner else [])):
+            nn.init.kaiming_normal_(parameter, mode="fan_in")
+        nn.init.normal_(self.score, std=0.1)
+
+    @property
+    def outer_stride(self) -> int:
+        """Stride of the encoder's last convolution; the layer before it, if any, takes a factor of two."""
+        return self.spec.stride // 2 if self.spec.inner else self.spec.stride
+
+    def encode(self, feature: Tensor, width_set: str) -> tuple[Tensor, Tensor]:
+        """Values `[B, k, h, w]` and attention score `[B, 1, h, w]`, both float32."""
+        wire = inner_channels(self.spec.wire, width_of(width_set))
+        y = feature
+        if self.spec.inner:
+            y = F.relu6(self.pre_norm(F.conv2d(y, self.pre, stride=2, padding=1), width_set))
+        y = F.conv2d(y, self.encoder[:wire], stride=self.outer_stride, padding=self.spec.kernel // 2)
+        y = self.encoder_norm(y, width_set).float()
+        with torch.autocast(y.device.type, enabled=False):
+            score = F.conv2d(y, self.score[:, :wire])
+        return y, score
+
+    def decode(self, values: Tensor) -> Tensor:
+        """Feature from what crossed. `values` `[B, Kmax, h, w]`, zeros where nothing was sent."""
+        y = F.relu6(self.mix_norm(F.conv2d(values, self.mix, padding=1)))
+        y = F.relu6(self.spread_norm(depthwise(y, self.spread, 1)))
+        y = F.conv2d(y, self.expand)
+        if self.spec.stride > 1:
+            y = F.pixel_shuffle(y, self.spec.stride)
+            if y.device.type == "cpu":  # pixel_shuffle drops the memory format, and the tail would be 3x slower
+                y = y.contiguous(memory_format=torch.channels_last)
+        result = self.expand_norm(y)
+        assert isinstance(result, Tensor)
+        return result
+
+    def build_encoder(self, builder: Builder, feature: str, width_set: str) -> tuple[str, str]:
+        """Append the folded encoder; names of the values and of the attention score."""
+        wire, pad = inner_channels(self.spec.wire, width_of(width_set)), self.spec.kernel // 2
+        y = feature
+        if self.spec.inner:
+            y = builder.conv(y, self.pre, self.pre_norm.norms[width_set], 2, (1, 1, 1, 1), relu6=True)
+        norm = self.encoder_norm.norms[width_set]
+        y = builder.conv(y, self.encoder[:wire], norm, self.outer_stride, (pad, pad, pad, pad))
+        return y, builder.bare(y, self.score[:, :wire])
+
+    def build_decoder(self, builder: Builder, values: str) -> str:
+        """Append the folded decoder; name of the feature."""
+        y = builder.conv(values, self.mix, self.mix_norm, 1, (1, 1, 1, 1), relu6=True)
+        y = builder.conv(y, self.spread, self.spread_norm, 1, (1, 1, 1, 1), self.spec.hidden, relu6=True)
+        y = builder.conv(y, self.expand, self.expand_norm, repeat=self.spec.stride**2)
+        return builder.shuffle(y, self.spec.stride) if self.spec.stride > 1 else y
+
+    def squeeze(self, y: Tensor, score: Tensor, rows: Tensor, share: Tensor, region: float = 0.5) -> Tensor:
+        """What the server sees, differentiable: quantized, masked, zero-padded to Kmax. Shape `[B, Kmax, h, w]`."""
+        with torch.autocast(y.device.type, enabled=False):
+            values = self.quantizer(y, rows)
+            if bool((share < 1.0).any()):
+                values = values * keep_positions(score, share, region)
+        return F.pad(values, [0, 0, 0, 0, 0, self.spec.wire - y.shape[1]])
+
+    def forward(self, feature: Tensor, width_set: str, rows: Tensor, share: Tensor) -> Tensor:
+        """Feature to reconstructed feature. `rows` `[B]` index into BITS, `share` `[B]` region ratio."""
+        y, score = self.encode(feature, width_set)
+        return self.decode(self.squeeze(y, score, rows, share))

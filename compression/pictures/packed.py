@@ -1,0 +1,74 @@
+"""CIFAR-10 as packed JPEG files: arrays `jpeg` (all bytes), `offsets` `[N + 1]`, `labels` `[N]`, `label_names`.
+
+A file with the arrays `x_test` `[N, 32, 32, 3]` and `y_test` `[N]` instead holds test pictures as they were published.
+
+tidesplit unpack FILE.npz FOLDER      writes PNG class folders, which `tidesplit profile accuracy` reads
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tidesplit.compression.pictures.labelled import Bytes, Ints, Pictures
+
+__all__ = ["load_packed", "write_folder"]
+
+
+def load_packed(path: Path) -> Pictures:
+    """Every picture `[N, 32, 32, 3]`, in the file's order; classes sorted by name, as those of a folder are."""
+    with np.load(path, allow_pickle=False) as data:
+        images: Bytes
+        if "x_test" in data:
+            images, labels = data["x_test"], data["y_test"].astype(np.int64)
+        else:
+            images, labels = _decode(data["jpeg"].tobytes(), data["offsets"]), data["labels"].astype(np.int64)
+        names = tuple(str(name) for name in data["label_names"])
+    order = np.argsort(names)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    return Pictures(images, rank[labels], tuple(names[i] for i in order))
+
+
+def _decode(blob: bytes, offsets: Ints) -> Bytes:
+    images = np.empty((len(offsets) - 1, 32, 32, 3), dtype=np.uint8)
+    for i in range(len(images)):
+        with Image.open(io.BytesIO(blob[offsets[i] : offsets[i + 1]])) as image:
+            images[i] = np.asarray(image.convert("RGB"))
+    return images
+
+
+def write_folder(pictures: Pictures, folder: Path, limit: int = 0) -> None:
+    """Write pictures as PNG class folders; only the first `limit` unless that is 0."""
+    for name in pictures.classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for i, (image, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
+        if limit and i >= limit:
+            return
+        Image.fromarray(image).save(folder / pictures.classes[int(label)] / f"{i:05d}.png")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and write the folder; 0 when done, 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="tidesplit unpack", description="Packed pictures as PNG folders.")
+    parser.add_argument("file", type=Path, help="packed pictures (.npz)")
+    parser.add_argument("folder", type=Path, help="folder to write")
+    chosen = parser.parse_args(arguments)
+    try:
+        write_folder(load_packed(chosen.file), chosen.folder)
+    except (KeyError, OSError, ValueError) as error:
+        print(
+            f"tidesplit unpack: error: {chosen.file}: packed pictures (.npz) expected: {error}",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

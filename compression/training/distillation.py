@@ -1,0 +1,48 @@
+"""Who tells what a picture shows: EfficientNet-Lite2, fine-tuned as the flagship is, or the flagship itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tidesplit.compression.net.measure import autocast
+from tidesplit.compression.pictures.labelled import Ints, Pictures
+from tidesplit.compression.training.config import TrainConfig
+from tidesplit.compression.training.finetune import finetune
+from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0
+from tidesplit.models.imagenet import load_imagenet
+
+__all__ = ["Teacher", "answer", "train_lite2", "untrained_lite2"]
+
+Teacher = Callable[[Tensor], Tensor]
+
+
+def untrained_lite2(classes: int) -> EfficientNetLite0:
+    """EfficientNet-Lite2 without cuts."""
+    return EfficientNetLite0(classes, cuts=(), blocks=LITE2_BLOCKS)
+
+
+def train_lite2(pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> EfficientNetLite0:
+    """Fine-tune from ImageNet weights; checkpoints go to a folder of their own."""
+    net = untrained_lite2(len(pictures.classes))
+    load_imagenet(net)
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shorter = replace(
+        config, out=str(config.folder / "teacher"), finetune_epochs=config.teacher_epochs, codec_share=0.0,
+        average=0.995,
+    )  # fmt: skip
+    finetune(net, pictures, index, shorter, device)
+    return net
+
+
+def answer(network: Callable[[Tensor], Tensor]) -> Teacher:
+    """Probabilities `[B, classes]` of a network that gives logits; without gradients."""
+
+    def probabilities(image: Tensor) -> Tensor:
+        with torch.no_grad(), autocast(image.device):
+            return network(image).float().softmax(1)
+
+    return probabilities

@@ -1,0 +1,157 @@
+"""Fit the entropy stage's tables to training pictures, and store them in the weights file: a minute on two free cores.
+
+tidesplit fit-entropy --model efficientnet_lite0 --data DIR [--weights FILE]
+
+DIR holds train/<class>/*.jpg, or is a packed .npz file. No label is read. The file's hash, and so the tag of its
+payloads, changes: weights and tables belong together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tidesplit.compression.codec.huffman import code_lengths
+from tidesplit.compression.codec.knobs import RATIOS, Knobs
+from tidesplit.compression.codec.learned_entropy import CODED_BITS, HUFFMANS, UNIT, CodeTables, context_count, named
+from tidesplit.compression.codec.pixels import load_square
+from tidesplit.compression.codec.wire import best_positions
+from tidesplit.compression.net.cut_codec import Codec
+from tidesplit.compression.net.measure import autocast
+from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.pictures.labelled import Bytes, list_pictures, scale
+from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.models.registry import build, weights_path
+from tidesplit.models.slim import set_of_ratio
+from tidesplit.models.weights import load_weights, read_metadata, save_tables
+
+__all__ = ["fit_tables", "main"]
+
+BATCH = 50
+# Counts added to each row in proportion to its channel's codes, so that a context never met is coded like the channel
+PRIOR = {1: 2.0, 2: 2.0, 4: 8.0}
+RARE = 0.1  # added to the count of every byte: each must have a code word
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Say = Callable[[str], None]
+Values = tuple[float, Floats, Floats]  # channel ratio, head's values [B, k, h, w], attention score [B, h, w]
+
+
+@torch.inference_mode()
+def _values(system: SplitNet, images: Bytes, say: Say) -> dict[int, list[Values]]:
+    """What heads would send, by partition: every picture at full ratio and at one of the others, batches in turn."""
+    found: dict[int, list[Values]] = {p: [] for p in range(1, system.net.partitions)}
+    device = next(system.parameters()).device
+    for i, start in enumerate(range(0, len(images), BATCH)):
+        x = scale(images[start : start + BATCH]).to(device)
+        for ratio in (RATIOS[-1], RATIOS[i % (len(RATIOS) - 1)]):
+            with autocast(device):
+                features = system.net.features(x, set_of_ratio(ratio))[0]
+                encoded = [system.bottleneck(p).encode(f, set_of_ratio(ratio)) for p, f in enumerate(features, start=1)]
+            for p, (y, score) in enumerate(encoded, start=1):
+                found[p].append((ratio, y.float().cpu().numpy(), score[:, 0].float().cpu().numpy()))
+        if i % 4 == 3:
+            say(f"entropy: heads of {start + len(x)} of {len(images)} pictures")
+    return found
+
+
+def _grids(codec: Codec, p: int, bits: int, values: list[Values]) -> Iterator[tuple[Ints, Ints]]:
+    """Codes of whole batches as `CodeTables.rows` takes them: all positions, then half of them."""
+    cut = codec.wire.cuts[p]
+    for ratio, y, scores in values:
+        codes = codec.wire.codes(y, Knobs(p, ratio, 1.0, bits)).transpose(0, 2, 3, 1)
+        halves = np.stack([best_positions(score, cut.kept_positions(0.5)) for score in scores])
+        for sent in (np.ones_like(halves), halves):
+            grid = np.full((len(y), cut.height + 1, cut.width + 1, codes.shape[3]), 2**bits, dtype=np.int64)
+            grid[:, 1:, 1:][sent] = codes[sent]
+            inside = np.pad(sent, ((0, 0), (1, 0), (1, 0)))
+            yield grid.reshape(-1, codes.shape[3]), np.flatnonzero(inside)
+
+
+def _fit(codec: Codec, p: int, bits: int, values: list[Values]) -> CodeTables:
+    """Tables of one cut and bit width."""
+    cut, n = codec.wire.cuts[p], 2**bits
+    shape = (cut.channels, context_count(bits))
+    plain = CodeTables(
+        cut,
+        bits,
+        order=np.broadcast_to(np.arange(n, dtype=np.uint8), (*shape, n)),
+        uncertainty=np.zeros(shape, dtype=np.uint8),
+        lengths=np.full((HUFFMANS, 256), 8, dtype=np.uint8),
+    )
+    counts = np.zeros(shape[0] * shape[1] * n)
+    for grid, at in _grids(codec, p, bits, values):
+        found = (plain.rows(grid, at) << bits) + grid[at]
+        counts += np.bincount(found.ravel(), minlength=len(counts))
+    seen = counts.reshape(*shape, n)
+    overall = seen.sum(axis=1, keepdims=True) + 0.5
+    chances = seen + PRIOR[bits] * overall / overall.sum(axis=2, keepdims=True)
+    chances /= chances.sum(axis=2, keepdims=True)
+    uncertain = np.rint(-UNIT * (chances * np.log2(chances)).sum(axis=2))
+    order = np.argsort(-chances, axis=2, kind="stable")
+    ranked = CodeTables(cut, bits, order.astype(np.uint8), uncertain.astype(np.uint8), plain.lengths)
+    met = np.zeros(HUFFMANS * 256)
+    for grid, at in _grids(codec, p, bits, values):
+        symbols, tables = ranked.symbols(grid, at)
+        met += np.bincount((tables << 8 | symbols).ravel(), minlength=len(met))
+    lengths = [code_lengths(row) for row in met.reshape(HUFFMANS, 256) + RARE]
+    return CodeTables(cut, bits, ranked.order, ranked.uncertainty, np.array(lengths, dtype=np.uint8))
+
+
+def fit_tables(system: SplitNet, images: Bytes, say: Say = lambda _: None) -> dict[tuple[int, int], CodeTables]:
+    """Tables by partition and bits, from pictures uint8 `[N, px, px, 3]` at the deployed size, in eval mode."""
+    codec, values = Codec(system), _values(system, images, say)
+    tables = {}
+    for p, some in values.items():
+        for bits in CODED_BITS:
+            tables[p, bits] = _fit(codec, p, bits, some)
+        say(f"entropy: tables of cut {p}")
+    return tables
+
+
+def _pictures(data: Path, px: int, count: int) -> Bytes:
+    """`count` of the training pictures, if there are so many."""
+    if count < 1:
+        raise ValueError(f"{count} pictures received, at least 1 expected")
+    rng = np.random.default_rng(0)
+    if data.suffix == ".npz":
+        images = load_packed(data).images
+        return images[rng.permutation(len(images))[:count]]
+    files = list_pictures(data / "train")[0]
+    return np.stack([load_square(files[i], px) for i in rng.permutation(len(files))[:count]])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; 0 when done, 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="tidesplit fit-entropy", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="efficientnet_lite0", help="which CNN (default: efficientnet_lite0)")
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/*.jpg, or a packed .npz")
+    parser.add_argument("--weights", type=Path, help="weights file to complete (default: models/<model>.safetensors)")
+    parser.add_argument("--pictures", type=int, default=500, help="how many to look at (default: 500)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    path = options.weights or weights_path(options.model)
+    try:
+        system = SplitNet(build(options.model, len(json.loads(read_metadata(path)["classes"]))))
+        load_weights(path, system)
+        images = _pictures(options.data, system.net.input_px, options.pictures)
+    except (KeyError, OSError, ValueError) as error:
+        print(f"tidesplit fit-entropy: error: {error}", file=sys.stderr)
+        return 2
+    stored = named(fit_tables(system, images, lambda text: print(text, flush=True)))
+    save_tables(path, stored)
+    print(f"{path}: {len(stored)} tables, {sum(map(len, stored.values())):,} bytes, from {len(images)} pictures")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What the training phases share: schedule, averaged weights, progress, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tidesplit.data.files import whole
+
+__all__ = [
+    "Average",
+    "Progress",
+    "ThreadChooser",
+    "cosine",
+    "load_checkpoint",
+    "mixup",
+    "save_checkpoint",
+    "seed_everything",
+    "set_rate",
+]
+
+
+def seed_everything(seed: int) -> None:
+    """Fix Python's and torch's global generators (dropout and initialisation use torch's)."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def cosine(step: int, steps: int, warmup: int) -> float:
+    """Factor on the learning rate: linear up over `warmup` steps, then half a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Scale every group's `base_lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+class Average:
+    """Exponential moving average of a module's parameters, used for evaluation and export."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.weights = [p.detach().clone() for p in module.parameters()]
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Blend in the current weights; early steps count more so that the start is forgotten."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.weights, [p.detach() for p in module.parameters()], 1.0 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Overwrite the module's parameters with the average."""
+        for parameter, weight in zip(module.parameters(), self.weights, strict=True):
+            parameter.copy_(weight)
+
+
+def mixup(image: Tensor, label: Tensor, classes: int, alpha: float, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Blend each picture with another. Image `[B, 3, H, W]`, target `[B, classes]` (smoothed, sums to 1)."""
+    target = torch.full((len(label), classes), smoothing / classes, device=label.device)
+    target.scatter_(1, label[:, None], 1.0 - smoothing + smoothing / classes)
+    if alpha <= 0.0:
+        return image, target
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    share = max(share, 1.0 - share)
+    return image * share + image.flip(0) * (1.0 - share), target * share + target.flip(0) * (1.0 - share)
+
+
+def save_checkpoint(path: Path, **state: Any) -> None:
+    """Write atomically: a run that dies while saving leaves the previous checkpoint whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as part:
+        torch.save(state, part)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of tensors and plain values only (never code)."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def busy_cores() -> float | None:
+    """Processor seconds used since the machine started, but for niced processes, which give way; None where unknown."""
+    try:
+        ticks = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    except OSError:
+        return None
+    user, _, system = (int(t) for t in ticks[:3])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
+class ThreadChooser:
+    """Takes as many threads as others leave cores free, judged every few seconds.
+
+    Every parallel loop waits for its slowest thread: with one of two cores taken by other work, a training step on two
+    threads took three to six times as long as on one.
+    """
+
+    def __init__(
+        self, threads: int, every_s: float = 4.0, clock: Callable[[], float] = time.perf_counter,
+        everyone: Callable[[], float | None] = busy_cores, own: Callable[[], float] = time.process_time,
+    ) -> None:  # fmt: skip
+        self.threads, self.every_s, self.clock, self.everyone, self.own = threads, every_s, clock, everyone, own
+        self.last = (clock(), everyone(), own())
+
+    def step(self) -> None:
+        """Call after every step."""
+        now = (self.clock(), self.everyone(), self.own())
+        (start, before, mine), (end, after, ours) = self.last, now
+        if self.threads == 1 or before is None or after is None or end - start < self.every_s:
+            return
+        others = ((after - before) - (ours - mine)) / (end - start)
+        torch.set_num_threads(max(1, self.threads - round(others + 0.2)))
+        self.last = now
+
+
+@dataclass
+class Progress:
+    """One line now and then: where, how good, how fast, how long still."""
+
+    name: str
+    steps: int
+    done: int = 0
+    every_s: float = 20.0
+    start: float = field(default_factory=time.perf_counter)
+    last: float = 0.0
+    first: int | None = None
+
+    def step(self, values: Iterable[tuple[str, float]]) -> bool:
+        """Count a step; print and return True when a line is due."""
+        self.first = self.done if self.first is None else self.first
+        self.done += 1
+        now = time.perf_counter()
+        if now - self.last < self.every_s and self.done != self.steps:  # a phase by time may pass its steps
+            return False
+        self.last = now
+        pace = (now - self.start) / max(1, self.done - self.first)
+        left = pace * (self.steps - self.done)
+        text = " ".join(f"{key} {value:.4f}" for key, value in values)
+        print(
+            f"{self.name} {self.done}/{self.steps} {text} {pace:.2f} s/step {left / 60:.1f} min left "
+            f"({time.strftime('%H:%M:%S')})",
+            flush=True,
+        )
+        return True

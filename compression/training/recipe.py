@@ -1,0 +1,180 @@
+"""Train a CNN with all its operating points: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, entropy.
+
+tidesplit train-cnn --model efficientnet_lite0 --data DIR --out runs/lite0 --teacher lite2 [--resume]
+tidesplit train-cnn ... --start-from models/efficientnet_lite0.safetensors     # the last four phases alone
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tidesplit.compression.codec.learned_entropy import named
+from tidesplit.compression.codec.pixels import load_square
+from tidesplit.compression.heap import keep_heap
+from tidesplit.compression.net.measure import top1
+from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.pictures.labelled import Ints, Pictures, list_pictures, load_pictures, split
+from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.compression.training.calibrate import calibrate
+from tidesplit.compression.training.channel_ranking import learn_gates
+from tidesplit.compression.training.config import ConfigError, TrainConfig, parse
+from tidesplit.compression.training.distillation import Teacher, answer, train_lite2, untrained_lite2
+from tidesplit.compression.training.finetune import finetune
+from tidesplit.compression.training.fit_entropy import fit_tables
+from tidesplit.compression.training.fullwidth import train_full_width
+from tidesplit.compression.training.loop import load_checkpoint, save_checkpoint, seed_everything
+from tidesplit.compression.training.refine import refine
+from tidesplit.compression.training.sandwich import sandwich
+from tidesplit.compression.training.warmup import warm_bottlenecks
+from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
+from tidesplit.models.imagenet import load_imagenet
+from tidesplit.models.registry import build, weights_path
+from tidesplit.models.slim import SlimNet, fold_tails
+from tidesplit.models.weights import load_weights, save_tables, save_weights
+
+CACHE_PX = 256  # crops of 35 % of the area are still 151 px wide, close to the 160 px trained on
+CALIBRATION = 512  # pictures: at the coarsest grid, 7x7, still 25,000 samples a channel
+
+
+def _training_pictures(config: TrainConfig, px: int) -> Pictures:
+    """Training pictures squashed to `px`; those of a packed file at the size they have."""
+    data = Path(config.data)
+    return load_packed(data) if data.suffix == ".npz" else load_pictures(data / "train", px)
+
+
+def _phase(config: TrainConfig, name: str, module: nn.Module) -> bool:
+    """Load the outcome of a finished phase; False when it has yet to run."""
+    path = config.folder / f"{name}.done.pt"
+    if not (config.resume and path.exists()):
+        return False
+    module.load_state_dict(load_checkpoint(path)["module"])
+    return True
+
+
+def _finish(config: TrainConfig, name: str, module: nn.Module) -> None:
+    save_checkpoint(config.folder / f"{name}.done.pt", module=module.state_dict())
+    if config.until == name:
+        raise SystemExit(f"stopped after phase {name}, as asked")
+
+
+def _train_cnn(net: SlimNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> None:
+    """Phases 1 and 2."""
+    if not _phase(config, "finetune", net):
+        finetune(net, pictures, index, config, device)
+        _finish(config, "finetune", net)
+    if not _phase(config, "rank", net):
+        net.rank(learn_gates(net, pictures, index, config, device))
+        _finish(config, "rank", net)
+
+
+def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> tuple[Pictures, Pictures]:
+    """Pictures at the deployed size: some of those trained on, and those held out."""
+    some = np.random.default_rng(config.seed).permutation(index)[:CALIBRATION]
+    data = Path(config.data)
+    if data.suffix == ".npz":
+        full = load_packed(data)
+        chosen = [(full.images[i], full.labels[i], full.classes) for i in (some, held)]
+    else:
+        files, labels, classes = list_pictures(data / "train")
+        empty = np.empty((0, px, px, 3), dtype=np.uint8)
+        chosen = [
+            (np.stack([load_square(files[j], px) for j in i]) if len(i) else empty, labels[i], classes)
+            for i in (some, held)
+        ]
+    return Pictures(*chosen[0]), Pictures(*chosen[1])
+
+
+def _train_widths(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> None:
+    """Phases 1 to 3."""
+    net = system.net
+    if isinstance(net, EfficientNetLite0):
+        load_imagenet(net)
+    _train_cnn(net, pictures, index, config, device)
+    if not _phase(config, "sandwich", system):
+        sandwich(system, deepcopy(net), pictures, index, config, device)
+        _finish(config, "sandwich", system)
+
+
+def _teacher(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> Teacher:
+    """Image to probabilities, as `--teacher` says."""
+    if not config.teacher:
+        net: nn.Module = deepcopy(system.net)
+    elif not _phase(config, "teacher", net := untrained_lite2(len(pictures.classes))):
+        net = train_lite2(pictures, index, config, device)
+        _finish(config, "teacher", net)
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return answer(net.eval())
+
+
+def _train_points(
+    system: SplitNet, teacher: Teacher, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device
+) -> None:
+    """Phases 5 to 7."""
+    if not _phase(config, "fullwidth", system):
+        train_full_width(system, teacher, pictures, index, config, device)
+        _finish(config, "fullwidth", system)
+    if not _phase(config, "warmup", system):
+        warm_bottlenecks(system, pictures, index, config, device)
+        _finish(config, "warmup", system)
+    if not _phase(config, "refine", system):
+        refine(system, pictures, index, config, device)
+        _finish(config, "refine", system)
+
+
+def train(config: TrainConfig) -> None:
+    """Run the phases in order; with `--resume`, those not yet finished. Raises ConfigError before any of them."""
+    if config.teacher not in {"", "lite2"}:
+        raise ConfigError(f"no teacher called {config.teacher!r}: have 'lite2'")
+    keep_heap()
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(config.threads)
+    seed_everything(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pictures = _training_pictures(config, CACHE_PX)
+    index, held = split(pictures.labels, config.holdout, config.seed)
+    system = SplitNet(build(config.model, len(pictures.classes)))
+    system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    config.cuts(system.net.partitions)
+    seen, unseen = _device_pictures(config, system.net.input_px, index, held)
+    if config.start_from:
+        load_weights(Path(config.start_from), system, may_lack="_low.")
+    else:
+        _train_widths(system, pictures, index, config, device)
+        if not _phase(config, "calibrate", system):
+            calibrate(system, seen.images, config.seed)
+            _finish(config, "calibrate", system)
+    _train_points(system, _teacher(system, pictures, index, config, device), pictures, index, config, device)
+    system.eval()
+    if len(held):
+        accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
+        print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
+    paths = {"data", "out", "weights", "start_from"}  # where it was trained says nothing of how
+    options = {name: value for name, value in asdict(config).items() if name not in paths}
+    recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}
+    path = Path(config.weights) if config.weights else weights_path(config.model)
+    fold_tails(system.net)
+    save_weights(path, system, recipe)
+    images = np.concatenate([seen.images, unseen.images])  # no label is read, and features of pictures not trained on
+    save_tables(path, named(fit_tables(system, images, lambda text: print(text, flush=True))))  # differ a little
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: 0 when trained, 2 for a user's mistake."""
+    try:
+        train(parse(arguments))
+    except (ConfigError, FileNotFoundError, NotADirectoryError) as mistake:
+        print(f"tidesplit train-cnn: error: {mistake}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Phase 6: begin the cuts anew from the uncut net as it is now, and teach each bottleneck to rebuild its feature.
+
+Every tail starts as the uncut net's own, so a feature that is rebuilt well is answered as that net would. Tails that
+were kept while the full width was trained further had lost touch with it: even with the very feature of the uncut net
+they were off by about as much as with what their bottlenecks made of it. One frozen pass of the network serves all
+cuts, nothing is propagated through the tails.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tidesplit.compression.codec.knobs import BITS, RATIOS
+from tidesplit.compression.net.measure import autocast
+from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.pictures.labelled import CropStyle, Ints, Pictures, batches
+from tidesplit.compression.training.config import TrainConfig
+from tidesplit.compression.training.loop import Progress, ThreadChooser, cosine, set_rate
+from tidesplit.models.slim import set_of_ratio
+
+__all__ = ["warm_bottlenecks"]
+
+RATE = 3e-3
+
+
+@torch.no_grad()
+def _match_scale(system: SplitNet, partition: int, feature: Tensor) -> None:
+    """Let a decoder start at the mean and deviation of the feature it is to rebuild."""
+    norm = system.bottleneck(partition).expand_norm
+    norm.weight.copy_(feature.float().std(dim=(0, 2, 3)))
+    norm.bias.copy_(feature.float().mean(dim=(0, 2, 3)))
+
+
+def _loss(system: SplitNet, partition: int, ratio: float, feature: Tensor, rng: np.random.Generator) -> Tensor:
+    """Squared error in units of each channel's variance; bits and region drawn at random."""
+    rows = torch.from_numpy(rng.integers(len(BITS), size=len(feature))).to(feature.device)
+    share = torch.from_numpy(np.where(rng.random(len(feature)) < 0.25, 0.5, 1.0)).to(feature.device)
+    with autocast(feature.device):
+        rebuilt = system.bottleneck(partition)(feature, set_of_ratio(ratio), rows, share)
+    variance = feature.float().var(dim=(0, 2, 3), keepdim=True) + 1e-3
+    error: Tensor = ((rebuilt.float() - feature.float()).square() / variance).mean()
+    return error
+
+
+def warm_bottlenecks(
+    system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device
+) -> None:
+    """Renew the cuts asked for and train their bottlenecks in place; of the CNN only their tails are set back."""
+    partitions = config.cuts(system.net.partitions)
+    for partition in partitions:
+        system.renew(partition, device)
+    system.eval()
+    trained = nn.ModuleList(system.bottleneck(p) for p in partitions).train()
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=RATE, weight_decay=0.0)
+    optimizer.param_groups[0]["base_lr"] = RATE
+    progress = Progress("warm-up", config.warmup_steps)
+    chooser = ThreadChooser(config.threads if device.type == "cpu" else 1)
+    errors = dict.fromkeys(partitions, 0.0)
+    epoch = 0
+    while progress.done < config.warmup_steps:
+        style = CropStyle(config.start_px, (config.crop_area, 1.0))
+        for image, _ in batches(pictures, index, config.batch, style, config.seed + 4, epoch):
+            rng = np.random.default_rng((config.seed, 4, progress.done))
+            set_rate(optimizer, cosine(progress.done, config.warmup_steps, 20))
+            with torch.no_grad(), autocast(device):
+                ratio = float(rng.choice(RATIOS))
+                features = system.net.heads(image.to(device), set_of_ratio(ratio), max(partitions))
+            optimizer.zero_grad()
+            for partition in partitions:
+                feature = features[partition - 1]
+                if progress.done == 0:
+                    _match_scale(system, partition, feature)
+                loss = _loss(system, partition, ratio, feature, rng)
+                loss.backward()  # type: ignore[no-untyped-call]
+                errors[partition] += 0.05 * (loss.item() - errors[partition])
+            torch.nn.utils.clip_grad_norm_(trained.parameters(), 5.0)
+            optimizer.step()
+            chooser.step()
+            progress.step([(f"error-{i}", e) for i, e in errors.items()])
+            if progress.done >= config.warmup_steps:
+                break
+        epoch += 1

@@ -1,0 +1,21 @@
+"""Where the bundled files lie, and how a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILES = ROOT / "data" / "profiles"
+TRACES = ROOT / "data" / "traces"
+WEIGHTS = ROOT / "models"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to. It takes the place of ``path`` at the end, so that a crash leaves the old file whole."""
+    part = path.with_name(path.name + ".part")
+    yield part
+    os.replace(part, path)

@@ -1,1 +1,0 @@
-"""The world: traces, link arithmetic, the frame pipeline, and the Gymnasium environments over them."""

@@ -1,0 +1,1 @@
+"""The simulation as Gymnasium and Stable-Baselines3 environments."""

@@ -1,0 +1,63 @@
+"""The MultiDiscrete view of the actions, for those who bring their own agent: partition, channels, regions, bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from tidesplit.envs.adapters.split_inference import SplitInference
+from tidesplit.envs.world.vocabulary import Bools, Ints
+from tidesplit.profiling.points.table import PointTable
+
+KNOBS = ("partition", "channel_ratio", "region_ratio", "bits")
+ELSEWHERE = 10_000  # more levels than all knobs have together
+
+
+class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64]):
+    """Actions are indices into the sorted distinct values of partition, channel ratio, region ratio and bits.
+
+    In three tiers the same four of the second link follow; the last partition there means that nothing crosses it.
+
+    ``levels`` holds those values. At partition 0 bits are the image codec's quality, on the device 0. A combination
+    that is no point stands for the nearest point of its partition, and if possible of its second one: the fewest levels
+    away in all, ties to the earlier. Two points that share all values (JPEG and WebP of one quality) have one name
+    here, the earlier point's.
+    """
+
+    def __init__(self, env: gymnasium.Env[NDArray[Any], np.int64]) -> None:
+        super().__init__(env)
+        inner = env.unwrapped
+        if not isinstance(inner, SplitInference):
+            raise TypeError(f"got an environment of type {type(inner).__name__}, expected SplitInference")
+        self.levels, self._combination = _lay_out(inner.scenario.table)
+        self.action_space = spaces.MultiDiscrete([len(values) for values in self.levels])
+
+    def action(self, action: Ints) -> np.int64:
+        """Row of the operating point that the indices ``[K]`` stand for."""
+        away = np.abs(self._combination - action)  # [A, K]
+        far = away.sum(axis=1) + ELSEWHERE**2 * (away[:, 0] > 0)
+        if away.shape[1] > len(KNOBS):  # another second partition is farther than all else, another first one farthest
+            far += ELSEWHERE * (away[:, len(KNOBS)] > 0)
+        return np.int64(far.argmin())
+
+    def combination(self, row: int) -> Ints:
+        """The indices ``[K]`` that name the operating point in ``row``."""
+        indices: Ints = self._combination[row]
+        return indices
+
+    def action_masks(self) -> Bools:
+        """Which value of each knob some allowed point has, the masks end to end (as sb3-contrib wants them)."""
+        allowed: Bools = self.env.get_wrapper_attr("action_masks")()
+        chosen = self._combination[allowed]
+        return np.concatenate([np.isin(np.arange(len(v)), chosen[:, k]) for k, v in enumerate(self.levels)])
+
+
+def _lay_out(table: PointTable) -> tuple[tuple[NDArray[Any], ...], Ints]:
+    """Distinct values of each knob, and the indices of every point ``[A, K]``."""
+    columns = [getattr(part, knob) for part in (table, table.onward) if part is not None for knob in KNOBS]
+    levels = tuple(np.unique(column) for column in columns)
+    return levels, np.stack([np.searchsorted(v, c) for v, c in zip(levels, columns, strict=True)], axis=1)

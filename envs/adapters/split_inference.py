@@ -1,0 +1,122 @@
+"""The Gymnasium environment `tidesplit/SplitInference-v0`: one frame a step, one operating point an action.
+
+    import tidesplit.envs.adapters.split_inference  # registers it
+    env = gymnasium.make("tidesplit/SplitInference-v0", trace="lte", fps=30, deadline_ms=100)
+
+The part before the colon is imported first, and importing this module registers the environment; once it is imported
+the part behind the colon is enough. (Gymnasium 1.0 and later read no entry points of installed packages.)
+
+Observation: the flat row of `Observation`, SI units, shape `[S + F * A]`. Action: a row of the table
+of A operating points. Reward: the frame's utility, 0 to 1. An episode is truncated at its end, never terminated.
+`action_masks()` says which points are allowed. It is advice: a point outside of it is carried out all the same, yet a
+frame answered below the accuracy floor is worth nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import registry
+from numpy.typing import NDArray
+
+from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.world.observation import fields_of
+from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Outcome
+from tidesplit.profiling.points.table import PointTable
+
+ENV_ID = "tidesplit/SplitInference-v0"
+LARGEST = 1e9  # SI values stay below: a byte rate is at most a window of messages a millisecond, a time some seconds
+SIGNED = ("slack_s", "slack_low_s", "finish_slack_s")  # the fields that may be negative
+ANSWERED_BY = {SERVER: "server", DEVICE: "device", MISS: "miss"}
+
+
+class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
+    """One device, one uplink, one server. Takes a ready ``scenario``, or the arguments of `scenario_from`.
+
+    ``info`` holds the frame's `Outcome` in SI units, ``point`` (id of the operating point) and ``action_mask`` for the
+    next frame; after a reset the mask alone.
+
+    Raises:
+        TraceError, ProfileError, DemandError: see `scenario_from`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 30}  # noqa: RUF012  # Gymnasium declares it so
+
+    def __init__(
+        self, *, scenario: Scenario | None = None, render_mode: str | None = None, **options: Unpack[ScenarioOptions]
+    ) -> None:
+        self.scenario = scenario or scenario_from(**options)
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": round(self.scenario.demands[0].fps)}
+        self.simulation = Simulation(self.scenario, [self.np_random])
+        self.observation_space = observation_space(self.scenario.table)
+        self.action_space = action_space(self.scenario.table)
+        self._line = ""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode; ``options`` has no meaning here."""
+        super().reset(seed=seed, options=options)
+        self.simulation.rngs = [self.np_random]
+        self.simulation.reset(np.zeros(1, dtype=np.int64))
+        self._line = ""
+        return self._observation(), {"action_mask": self.action_masks()}
+
+    def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Answer one frame by the operating point in row ``action``."""
+        outcome, done = self.simulation.step(np.array([action], dtype=np.int64))
+        point = self.scenario.table.ids[int(action)]
+        info = {name: values[0].item() for name, values in outcome._asdict().items() if values is not None}
+        self._line = _line(int(self.simulation.frame[0]), point, outcome)
+        info |= {"point": point, "action_mask": self.action_masks()}
+        return self._observation(), float(outcome.utility[0]), False, bool(done[0]), info
+
+    def action_masks(self) -> Bools:
+        """Which points the next frame may use, shape ``[A]``."""
+        mask: Bools = self.simulation.observation().mask[0]
+        return mask
+
+    def render(self) -> str | None:
+        """The last frame as one line of text (mode "ansi")."""
+        return self._line if self.render_mode == "ansi" else None
+
+    def _observation(self) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self.simulation.observation().flat()[0]
+        return row
+
+
+def observation_space(table: PointTable) -> spaces.Box:
+    """SI values of one flat observation, shape ``[S + F * A]``."""
+    state, points = fields_of(table.tiers)
+    low = [0.0] * len(state) + [-LARGEST if f in SIGNED else 0.0 for f in points for _ in table.ids]
+    bounds = np.array(low, dtype=np.float32)
+    return spaces.Box(bounds, np.full_like(bounds, LARGEST), dtype=np.float32)
+
+
+def action_space(table: PointTable) -> spaces.Discrete:
+    """One operating point, by its row in the table."""
+    return spaces.Discrete(table.size)
+
+
+def register() -> None:
+    """Make the environment known to Gymnasium; a second call changes nothing."""
+    if ENV_ID not in registry:
+        gymnasium.register(
+            ENV_ID,
+            entry_point="tidesplit.envs.adapters.split_inference:SplitInference",
+            vector_entry_point="tidesplit.envs.adapters.vector:SplitInferenceVector",
+        )
+
+
+def _line(frame: int, point: str, outcome: Outcome) -> str:
+    by = ANSWERED_BY[int(outcome.answered_by[0])]
+    times = f"{outcome.latency_s[0] * 1e3:6.1f} ms (waited {outcome.waited_s[0] * 1e3:.1f})"
+    return f"{frame:6d} {point:<28} {by:<6} {times} {outcome.sent_bytes[0]:7.0f} B  utility {outcome.utility[0]:.3f}"
+
+
+register()

@@ -1,0 +1,88 @@
+"""The batched twin as a Gymnasium vector environment: `gymnasium.make_vec("tidesplit/SplitInference-v0", num_envs=N)`.
+
+Lane i with seed s gives the numbers of the single environment with seed s + i. Episodes begin again within the step
+that ends them (`AutoresetMode.SAME_STEP`); the last observation is then in `info["final_obs"]`, its info in
+`final_info`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from tidesplit.envs.adapters.split_inference import action_space, observation_space
+from tidesplit.envs.simulation.lanes import Lanes, Stepped
+from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
+
+Rows = NDArray[np.float32]
+
+
+class SplitInferenceVector(VectorEnv[Rows, Ints, Any]):
+    """``num_envs`` lanes. Takes a ready ``scenario``, or the arguments of `scenario_from`."""
+
+    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        scenario: Scenario | None = None,
+        render_mode: str | None = None,
+        **options: Unpack[ScenarioOptions],
+    ) -> None:
+        self.scenario = scenario or scenario_from(**options)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.lanes = Lanes(self.scenario, num_envs)
+        self.single_observation_space = observation_space(self.scenario.table)
+        self.single_action_space = action_space(self.scenario.table)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._ids = np.array(self.scenario.table.ids, dtype=object)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> tuple[Rows, dict[str, Any]]:
+        """Begin an episode in every lane; ``options`` has no meaning here."""
+        if seed is None or isinstance(seed, int):
+            seed = [None if seed is None else seed + lane for lane in range(self.num_envs)]
+        observation = self.lanes.reset(seed)
+        return observation.flat(), _told({"action_mask": observation.mask}, np.ones(self.num_envs, dtype=bool))
+
+    def step(self, actions: Ints) -> tuple[Rows, Floats, Bools, Bools, dict[str, Any]]:
+        """Answer one frame a lane, by rows of the table ``[B]``."""
+        stepped = self.lanes.step(actions)
+        never = np.zeros(self.num_envs, dtype=bool)
+        return stepped.observation.flat(), stepped.outcome.utility, never, stepped.done, self._infos(stepped, actions)
+
+    def action_masks(self) -> Bools:
+        """Which points the lanes' next frames may use, shape ``[B, A]``."""
+        return self.lanes.simulation.observation().mask
+
+    def _infos(self, stepped: Stepped, actions: Ints) -> dict[str, Any]:
+        happened = {name: values for name, values in stepped.outcome._asdict().items() if values is not None}
+        frame = {**happened, "point": self._ids[actions]}
+        infos = _told(frame, ~stepped.done)
+        infos |= _told({"action_mask": stepped.observation.mask}, np.ones(self.num_envs, dtype=bool))
+        if stepped.ended.size:
+            rows = np.zeros((self.num_envs, stepped.final.shape[1]), dtype=np.float32)
+            mask = np.zeros_like(stepped.observation.mask)
+            rows[stepped.ended], mask[stepped.ended] = stepped.final, stepped.final_mask
+            last = _told({**frame, "action_mask": mask}, stepped.done)
+            infos |= _told({"final_obs": rows, "final_info": last}, stepped.done)
+        return infos
+
+
+def _told(values: dict[str, Any], where: Bools) -> dict[str, Any]:
+    """Gymnasium's form of vector infos: beside each name, under ``_name``, the lanes that it was told in."""
+    return {**values, **{f"_{name}": where for name in values}}

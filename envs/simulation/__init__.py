@@ -1,0 +1,1 @@
+"""Episodes of the world: scenarios, random courses, many lanes side by side."""

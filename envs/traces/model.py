@@ -1,0 +1,122 @@
+"""A Markov-modulated uplink with outages: the parameters, and `generate`, which draws a trace from them.
+
+Hidden Markov chains with different memories and a memoryless part add up to one Gaussian latent value a step. A chain
+keeps its value with probability exp(-step / memory), else draws a new one: its autocorrelation is exactly
+exp(-lag / memory). The quantile function of the link turns the latent value into a bandwidth; its lower end, of width
+`empty_share`, is zero (short gaps, which therefore cluster in bad spells). Long outages are an on-off process on top.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidesplit.envs.traces.trace import Trace
+
+Array = NDArray[np.float64]
+
+KNOTS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # where the quantile function of the non-empty bins is stored
+
+
+@dataclass(frozen=True)
+class LinkModel:
+    """Parameters of one family of uplinks; every number a generated trace depends on, beside seed and length.
+
+    `quantiles_bps`: bandwidth of the non-empty bins at `KNOTS`, rising. `empty_share`: share of bins with none, outages
+    aside. `memory_s`: memory of each chain; `weights`: share of the latent variance each carries, one more than there
+    are memories, the last memoryless; they sum to 1. `outages_per_hour`, `outage_mean_s`: long outages, lengths
+    exponential above `outage_min_s`. `source`: how the numbers were had.
+    """
+
+    name: str
+    source: str
+    step_s: float
+    quantiles_bps: tuple[float, ...]
+    empty_share: float
+    memory_s: tuple[float, ...]
+    weights: tuple[float, ...]
+    outages_per_hour: float
+    outage_mean_s: float
+    outage_min_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if len(self.quantiles_bps) != len(KNOTS) or (np.diff(self.quantiles_bps, prepend=0.0) < 0).any():
+            raise ValueError(f"got quantiles_bps {self.quantiles_bps}, expected {len(KNOTS)} rising values, 0 or more")
+        if len(self.weights) != len(self.memory_s) + 1 or not math.isclose(sum(self.weights), 1.0, abs_tol=1e-6):
+            raise ValueError(f"got weights {self.weights}, expected {len(self.memory_s) + 1} that sum to 1")
+        if min(self.weights) < 0 or not 0 <= self.empty_share < 1 or min(self.memory_s) <= 0 or self.step_s <= 0:
+            raise ValueError("got a negative weight, memory or step, or an empty_share outside [0, 1)")
+        if self.outages_per_hour < 0 or self.outage_mean_s < self.outage_min_s:
+            raise ValueError(f"got outage_mean_s {self.outage_mean_s}, expected at least {self.outage_min_s}")
+
+    def bandwidth(self, uniform: Array) -> Array:
+        """Quantile function: bandwidth in bits per second at ranks `uniform` in [0, 1], any shape, outages aside."""
+        rank = (uniform - self.empty_share) / (1 - self.empty_share)
+        return np.where(rank < 0, 0.0, np.interp(rank, KNOTS, self.quantiles_bps))
+
+
+def generate(model: LinkModel, duration_s: float, rng: np.random.Generator) -> Trace:
+    """A trace of `duration_s` drawn from `model`; the same `rng` state gives the same trace."""
+    steps = max(1, round(duration_s / model.step_s))
+    latent = math.sqrt(model.weights[-1]) * rng.standard_normal(steps)
+    for memory_s, weight in zip(model.memory_s, model.weights, strict=False):
+        latent += math.sqrt(weight) * chain(steps, math.exp(-model.step_s / memory_s), rng)
+    bandwidth_bps = model.bandwidth(normal_cdf(latent))
+    bandwidth_bps[outages(model, steps, rng)] = 0.0
+    time_s = np.round(np.arange(steps) * model.step_s, 9)
+    return Trace(model.name, time_s, float(steps * model.step_s), bandwidth_bps)
+
+
+def chain(steps: int, keep: float, rng: np.random.Generator) -> Array:
+    """Standard normal values, shape `[steps]`; each stays with probability `keep`, else is drawn anew."""
+    renewed = rng.random(steps) >= keep
+    values = rng.standard_normal(int(renewed.sum()) + 1)
+    return np.asarray(values[np.cumsum(renewed)])
+
+
+def outages(model: LinkModel, steps: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """True during long outages, shape `[steps]`; the gaps between them are exponential, so the past does not matter."""
+    inside = np.zeros(steps, dtype=bool)
+    if model.outages_per_hour == 0:
+        return inside
+    end_s, mean_gap_s = steps * model.step_s, 3600.0 / model.outages_per_hour
+    moment_s = rng.exponential(mean_gap_s)
+    while moment_s < end_s:
+        length_s = model.outage_min_s + rng.exponential(model.outage_mean_s - model.outage_min_s)
+        inside[round(moment_s / model.step_s) : round((moment_s + length_s) / model.step_s)] = True
+        moment_s += length_s + rng.exponential(mean_gap_s)
+    return inside
+
+
+def randomised(model: LinkModel, rng: np.random.Generator) -> LinkModel:
+    """A relative of `model`: another place, hour or carrier; the same `rng` state gives the same one.
+
+    Spreads are chosen, not measured: rates up to 4 times up or down (the three measured LTE uplinks span 16 times),
+    memories, gaps and outages up to 2 times.
+    """
+    rate = math.exp(rng.uniform(-math.log(4), math.log(4)))
+    memory, gaps, often, long = np.exp(rng.uniform(-math.log(2), math.log(2), size=4)).tolist()
+    spread = np.asarray(model.weights) * rng.exponential(1.0, size=len(model.weights)) + 1e-9
+    weights = 0.5 * np.asarray(model.weights) + 0.5 * spread / spread.sum()
+    return replace(
+        model,
+        source=f"{model.source}; randomised",
+        quantiles_bps=tuple(rate * value for value in model.quantiles_bps),
+        empty_share=min(gaps * model.empty_share, 0.9),
+        memory_s=tuple(memory * value for value in model.memory_s),
+        weights=tuple((weights / weights.sum()).tolist()),
+        outages_per_hour=often * model.outages_per_hour,
+        outage_mean_s=model.outage_min_s + long * (model.outage_mean_s - model.outage_min_s),
+    )
+
+
+def normal_cdf(values: Array) -> Array:
+    """Share of the standard normal below `values`, any shape; interpolated, off by less than 1e-6."""
+    return np.asarray(np.interp(values, _CDF_AT, _CDF))
+
+
+_CDF_AT = np.linspace(-7.0, 7.0, 14_001)
+_CDF = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in _CDF_AT])

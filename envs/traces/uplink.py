@@ -1,0 +1,106 @@
+"""Link arithmetic: how many bytes a varying uplink carries between two moments, and when it has carried so many.
+
+Traces are piecewise constant and loop at their end, so the cumulative bytes are piecewise linear and both directions
+are exact up to rounding: ``finish_s(t0, bytes_between(t0, t1))`` is the earliest moment by which those bytes are over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.link import NEVER_S
+from tidesplit.envs.world.vocabulary import Floats, Ints
+
+SLIVER_BYTES = 1e-4  # a payload is over when so little is left: a rounding error must not wait for an outage to pass
+
+
+@dataclass(frozen=True)
+class TraceUplink:
+    """The uplinks of several traces, laid end to end so that one binary search serves every lane.
+
+    Edges of trace m are rows ``first[m] .. last[m]`` of ``edge_s`` and ``edge_bytes`` (time and bytes since the first
+    trace's start), and ``rate`` is in bytes a second from one edge to the next. Lane b plays trace ``trace_of[b]`` from
+    ``offset_s[b]`` into it, with ``scale[b]`` times its bandwidth.
+    """
+
+    edge_s: Floats
+    edge_bytes: Floats
+    rate: Floats
+    first: Ints
+    last: Ints
+    trace_of: Ints
+    offset_s: Floats
+    scale: Floats | None = None
+
+    @classmethod
+    def of(cls, traces: Sequence[Trace], trace_of: Ints | None = None, offset_s: Floats | None = None) -> TraceUplink:
+        """Lay the traces end to end; by default lane m plays trace m from its start."""
+        steps = [np.diff(np.append(t.time_s, t.duration_s)) for t in traces]
+        rates = [t.bandwidth_bps / 8.0 for t in traces]
+        count = np.array([len(s) for s in steps])
+        last = np.cumsum(count)
+        rate = np.concatenate(rates)
+        step = np.concatenate(steps)
+        return cls(
+            edge_s=np.concatenate([[0.0], np.cumsum(step)]),
+            edge_bytes=np.concatenate([[0.0], np.cumsum(step * rate)]),
+            rate=np.append(rate, 0.0),
+            first=last - count,
+            last=last,
+            trace_of=np.arange(len(traces)) if trace_of is None else trace_of,
+            offset_s=np.zeros(len(traces)) if offset_s is None else offset_s,
+        )
+
+    def starting(self, trace_of: Ints, offset_s: Floats, scale: Floats | None = None) -> TraceUplink:
+        """The same traces, played by other lanes from other offsets, at other scales."""
+        return replace(self, trace_of=trace_of, offset_s=offset_s, scale=scale)
+
+    def bytes_until(self, lane: Ints, time_s: Floats) -> Floats:
+        """Bytes that the lane's link could carry from its trace's start to ``time_s`` on the lane's own clock."""
+        first, span_s, span_bytes = self._span(lane)
+        loops, into_s = np.divmod(time_s + self.offset_s[lane], span_s)
+        at = self.edge_s[first] + into_s
+        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, self.last[self.trace_of[lane]] - 1)
+        into_bytes = self.edge_bytes[row] + (at - self.edge_s[row]) * self.rate[row] - self.edge_bytes[first]
+        return self._scaled(loops * span_bytes + into_bytes, lane)
+
+    def _scaled(self, values: Floats, lane: Ints) -> Floats:
+        return values if self.scale is None else values * self.scale[lane]
+
+    def bytes_between(self, lane: Ints, start_s: Floats, end_s: Floats) -> Floats:
+        """Bytes that the lane's link carries from ``start_s`` to ``end_s``."""
+        return self.bytes_until(lane, end_s) - self.bytes_until(lane, start_s)
+
+    def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
+        """Earliest moment by which ``payload`` bytes have left; NEVER_S on a link that never carries any."""
+        first, span_s, span_bytes = self._span(lane)
+        target = self.bytes_until(lane, start_s) + (payload - SLIVER_BYTES)
+        if self.scale is not None:
+            target = target / self.scale[lane]
+        alive = span_bytes > 0.0
+        per_loop = np.where(alive, span_bytes, 1.0)
+        loops = np.maximum(np.ceil(target / per_loop) - 1.0, 0.0)
+        goal = self.edge_bytes[first] + (target - loops * span_bytes)
+        # side="left" finds the earliest edge that reaches the goal, so the bin before it carries bytes.
+        last = self.last[self.trace_of[lane]]
+        row = np.clip(np.searchsorted(self.edge_bytes, goal, side="left"), first + 1, last) - 1
+        rate = self.rate[row]
+        within = np.divide(goal - self.edge_bytes[row], rate, out=np.zeros_like(rate), where=rate > 0.0)
+        finish = self.edge_s[row] - self.edge_s[first] + within + loops * span_s - self.offset_s[lane]
+        return np.where(payload <= 0.0, start_s, np.maximum(np.where(alive, finish, NEVER_S), start_s))
+
+    def rate_at(self, lane: Ints, time_s: Floats) -> Floats:
+        """Bytes a second of the lane's link at that moment."""
+        first, span_s, _ = self._span(lane)
+        at = self.edge_s[first] + np.mod(time_s + self.offset_s[lane], span_s)
+        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, self.last[self.trace_of[lane]] - 1)
+        return self._scaled(self.rate[row], lane)
+
+    def _span(self, lane: Ints) -> tuple[Ints, Floats, Floats]:
+        trace = self.trace_of[lane]
+        first, last = self.first[trace], self.last[trace]
+        return first, self.edge_s[last] - self.edge_s[first], self.edge_bytes[last] - self.edge_bytes[first]

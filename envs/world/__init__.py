@@ -1,0 +1,1 @@
+"""The world as pure functions, shared by simulator and device: demand, pipeline, observation. NumPy alone."""

@@ -1,0 +1,116 @@
+"""What the device believes of the link, from what its messages' answers have told so far."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tidesplit.envs.world.vocabulary import Bools, Floats, Transfers
+
+UNKNOWN_AGE_S = 10.0  # ages are capped here, and never-seen counts as this old
+UNKNOWN_GOODPUT = 125_000.0  # bytes/s believed before anything was sent: 1 Mbit/s
+MEMORY_S = 1.0  # an answer counts e times less each such time: about how long an LTE link resembles itself
+SHORTEST_UPLINK_S = 0.001  # answers are timed in ms; below that a throughput would be noise
+
+
+class LinkBelief(NamedTuple):
+    """What the transfers say about the link at a moment, shapes ``[B]``; bytes a second, seconds."""
+
+    goodput: Floats
+    goodput_last: Floats
+    goodput_low: Floats
+    goodput_age_s: Floats
+    goodput_spread: Floats
+    rtt_s: Floats
+    server_wait_s: Floats
+    in_flight: Floats
+    in_flight_bytes: Floats
+    stalled_s: Floats
+    free_s: Floats
+    since_sent_s: Floats
+    finish_pending_s: Floats
+    finish_due_s: Floats
+
+
+def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBelief:
+    """Goodput of the answered transfers, its age and spread, and what is still under way.
+
+    ``goodput`` is the harmonic mean weighted by bytes and recency (all bytes over all seconds; Yin et al., SIGCOMM
+    2015, without the weights): a small message's uplink time is mostly jitter, which cancels in the sum and would not
+    message by message. ``finish_pending_s`` and ``finish_due_s``: work and beginning of the finishes that will fall due
+    if answers come as believed.
+    """
+    at = Transfers(*(column.T for column in transfers))  # [R, B]: lanes side by side, slots one after the other
+    flying = at.answered_s > now_s
+    known = ~flying & (at.sent_s > -np.inf)
+    some, lane, newest = known.any(axis=0), np.arange(len(now_s)), known.argmax(axis=0)
+    under_way = np.where(flying, at.payload, 0.0)
+    # Recent answers count more: in a silence broken by probes alone it would take many to outvote what was before.
+    recent = np.where(known, np.exp(-np.clip(now_s - at.answered_s, 0.0, UNKNOWN_AGE_S) / MEMORY_S), 0.0)
+    answered = [np.where(known, column, 0.0) * recent for column in (at.uplink_s, at.payload, at.rtt_s, at.wait_s)]
+    totals = _total(np.stack([recent, *answered, flying, under_way], axis=1))
+    weights, seconds, carried, rtts_s, waits_s, in_flight, in_flight_bytes = totals
+    weight = np.where(some, weights, 1.0)
+    pace = np.where(known, np.maximum(at.uplink_s, SHORTEST_UPLINK_S) / np.maximum(at.payload, 1.0), 0.0)  # s a byte
+    mean_pace = np.maximum(seconds, SHORTEST_UPLINK_S * recent.max(axis=0)) / np.where(some, carried, 1.0)
+    mean_pace = np.where(some, mean_pace, 1.0 / UNKNOWN_GOODPUT)
+    spread = np.sqrt(_total(np.where(known, pace - mean_pace, 0.0) ** 2 * recent) / weight) / mean_pace
+    age_s = now_s - np.where(known, at.answered_s, -np.inf).max(axis=0)
+    rtt_s = np.where(some, rtts_s / weight, usual_rtt_s)
+    wait_s = waits_s / weight  # a single wait says little of the next: they are as good as exponential
+    overdue_s = now_s - np.where(flying, at.sent_s, np.inf).min(axis=0) - rtt_s - in_flight_bytes * mean_pace
+    left_s = _leaves(at, flying, under_way * mean_pace)
+    pending_s, due_s = _finishes(at, flying, left_s + (rtt_s + wait_s), now_s)
+    return LinkBelief(
+        goodput=1.0 / mean_pace,
+        goodput_last=1.0 / np.where(some, pace[newest, lane], mean_pace),
+        goodput_low=1.0 / np.where(some, pace.max(axis=0), mean_pace),
+        goodput_age_s=np.where(some, np.minimum(age_s, UNKNOWN_AGE_S), UNKNOWN_AGE_S),
+        goodput_spread=spread,
+        rtt_s=rtt_s,
+        server_wait_s=wait_s,
+        in_flight=in_flight,
+        in_flight_bytes=in_flight_bytes,
+        stalled_s=np.clip(overdue_s, 0.0, UNKNOWN_AGE_S),
+        free_s=left_s[0],
+        since_sent_s=np.minimum(now_s - at.sent_s[0], UNKNOWN_AGE_S),
+        finish_pending_s=pending_s,
+        finish_due_s=due_s,
+    )
+
+
+def _leaves(at: Transfers, flying: Bools, takes_s: Floats) -> Floats:
+    """When the messages in flight have left, first in, first out, ``[R, B]``; others hold what went before them."""
+    left_s = np.empty_like(takes_s)
+    free_s = np.full(takes_s.shape[1], -np.inf)
+    for slot in range(len(takes_s) - 1, -1, -1):  # oldest first
+        through = np.maximum(free_s, at.sent_s[slot]) + takes_s[slot]
+        left_s[slot] = free_s = np.where(flying[slot], through, free_s)
+    return left_s
+
+
+def with_finishes_of(link: LinkBelief, other: LinkBelief) -> LinkBelief:
+    """The belief about a link, with the finishes of messages on another one counted too."""
+    both = (link.finish_pending_s > 0.0) & (other.finish_pending_s > 0.0)
+    ours, theirs = link.finish_due_s, other.finish_due_s
+    first_s = np.where(both, np.minimum(ours, theirs), np.maximum(ours, theirs))  # 0 where none falls due
+    return link._replace(finish_pending_s=link.finish_pending_s + other.finish_pending_s, finish_due_s=first_s)
+
+
+def _finishes(at: Transfers, flying: Bools, back_s: Floats, now_s: Floats) -> tuple[Floats, Floats]:
+    """Work of the finishes that will fall due if answers come ``back_s`` (less the tail), and when the first does."""
+    answer_s = back_s + at.tail_s
+    # One that fell due before now is done, since the frame's turn came after it; an overdue answer is not counted on.
+    falls = flying & (at.due_s > now_s) & (at.due_s < np.inf) & ((answer_s > at.due_s) | (answer_s < now_s))
+    pending_s = _total(np.where(falls, at.finish_s, 0.0))
+    first_s = np.where(falls, at.due_s, np.inf).min(axis=0)
+    return pending_s, np.where(falls.any(axis=0), first_s - now_s, 0.0)
+
+
+def _total(rows: Floats) -> Floats:
+    """Sum over axis 0, one row after the other: NumPy's own order, and so the last bit, depends on the batch's size."""
+    total: Floats = rows[0].copy()
+    for row in rows[1:]:
+        total += row
+    return total

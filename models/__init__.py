@@ -1,1 +1,0 @@
-"""CNN definitions in plain torch, and their trained weights."""

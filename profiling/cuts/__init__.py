@@ -1,0 +1,1 @@
+"""Legal cuts of any `torch.nn.Module`."""

@@ -1,0 +1,1 @@
+"""Accuracy, bytes and times of operating points, measured on pictures and on this machine."""

@@ -1,0 +1,64 @@
+"""A profile file from measured rows: adds what follows from the network (compute, fallbacks), keeps timed machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tidesplit.compression.codec.knobs import RATIOS, device_id
+from tidesplit.compression.net.deployed_graphs import device_graph, head_graph, tail_graph
+from tidesplit.data.files import PROFILES
+from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
+from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
+
+__all__ = ["assemble", "profile_path"]
+
+
+def profile_path(name: str) -> Path:
+    """Where the bundled profile of a CNN lies."""
+    return PROFILES / f"{name}.json"
+
+
+def _extras(trained: Trained) -> dict[str, dict[str, Any]]:
+    """Codec, fallback and multiply-accumulates by point id."""
+    system = trained.system
+    heads = {(k.partition, k.ratio): 0 for k in trained.knobs}
+    heads = {(p, r): head_graph(system, p, r).macs() for p, r in heads}
+    tails = {p: tail_graph(system, p).macs() for p in range(system.net.partitions)}
+    found: dict[str, dict[str, Any]] = {}
+    for k in trained.knobs:
+        macs = {"head_macs": heads[k.partition, k.ratio], "tail_macs": tails[k.partition]}
+        found[k.id] = {"codec": "feature", "fallback": device_id(k.ratio), **macs}
+    for point in IMAGE_POINTS:
+        macs = {"head_macs": 0, "tail_macs": tails[0]}
+        found[point.id] = {"codec": point.codec, "fallback": device_id(RATIOS[0]), **macs}
+    for ratio in RATIOS:
+        macs = {"head_macs": device_graph(system, ratio).macs(), "tail_macs": 0}
+        found[device_id(ratio)] = {"codec": "none", "fallback": None, **macs}
+    return found
+
+
+def assemble(
+    name: str, trained: Trained, rows: Sequence[Mapping[str, Any]], devices: Mapping[str, DeviceTable],
+    machine: str, dataset: str,
+) -> Profile:  # fmt: skip
+    """The profile of measured rows."""
+    extras = _extras(trained)
+    points = [
+        OperatingPoint(**{**row, "accuracy_ci95": tuple(row["accuracy_ci95"]), **extras[row["id"]]}) for row in rows
+    ]
+    provenance = Provenance(
+        kind="measured", source=f"tidesplit profile accuracy --profile {name}", machine=machine,
+        n=min(p.n for p in points), spread="wilson 95 %",
+    )  # fmt: skip
+    cnn = {
+        "input_px": trained.system.net.input_px, "classes": len(trained.classes), "dataset": dataset,
+        "weights_sha256": trained.sha256,
+    }  # fmt: skip
+    ids = {p.id for p in points}
+    kept = {label: table for label, table in devices.items() if ids <= set(table.timings)}
+    return Profile(
+        name=name, partitions=trained.system.net.partitions, points=tuple(points), accuracy_provenance=provenance,
+        devices=kept, cnn=cnn,
+    )  # fmt: skip

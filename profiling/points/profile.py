@@ -1,0 +1,265 @@
+"""The Profile: a CNN's operating points and the time they take on each machine, as one validated, versioned JSON file.
+
+JSON rather than Parquet: a profile is a few hundred short rows that people read, diff and correct by hand, every row
+carries nested facts of origin, and the device reads it with the standard library alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tidesplit.data.files import PROFILES, whole
+
+FORMAT = "tidesplit-profile"
+VERSION = 1
+
+Codec = Literal["feature", "jpeg", "webp", "none"]
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; the sentence says where, what was received and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How a group of numbers was had: ``measured`` on a machine, or ``estimated`` from a source."""
+
+    kind: Literal["measured", "estimated"]
+    source: str
+    machine: Mapping[str, Any] | str = ""
+    n: int = 0
+    spread: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """One (partition, channel ratio, region ratio, bits) with its measured accuracy and bytes.
+
+    ``bits`` is per value on the wire; at partition 0 the image codec's quality takes its place; 0 on the device.
+    ``fallback`` names the device-only point with which the device can finish a frame of this one by itself.
+    """
+
+    id: str
+    partition: int
+    channel_ratio: float
+    region_ratio: float
+    bits: int
+    codec: Codec
+    accuracy: float
+    accuracy_ci95: tuple[float, float]
+    bytes_mean: float
+    bytes_std: float = 0.0
+    n: int
+    head_macs: float = 0.0
+    tail_macs: float = 0.0
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds that one operating point takes on one machine, whichever half of the work that machine is given.
+
+    ``finish_s``: from the head's own feature to the fallback's answer, without the link.
+    """
+
+    head_s: float
+    encode_s: float
+    decode_s: float
+    tail_s: float
+    finish_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceTable:
+    """Timings of every operating point on one machine, by point id."""
+
+    provenance: Provenance
+    timings: Mapping[str, Timing]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Two cuts in a row, ids of their points: what the server behind the second is right about, and what it is sent.
+
+    ``lost``: how much less that is than behind the first cut alone, on the same pictures.
+    """
+
+    first: str
+    second: str
+    accuracy: float
+    accuracy_ci95: tuple[float, float]
+    lost: float
+    bytes_mean: float
+    bytes_std: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainTable:
+    """Pairs of cuts that were measured, for three tiers."""
+
+    provenance: Provenance
+    chains: tuple[Chain, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A CNN's operating points with measured accuracy and bytes, and timings of the machines it was timed on."""
+
+    name: str
+    partitions: int
+    points: tuple[OperatingPoint, ...]
+    accuracy_provenance: Provenance
+    devices: Mapping[str, DeviceTable]
+    cnn: Mapping[str, Any] = field(default_factory=dict)
+    chains: ChainTable | None = None
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+    def point(self, point_id: str) -> OperatingPoint:
+        """The operating point of that id."""
+        for point in self.points:
+            if point.id == point_id:
+                return point
+        raise ProfileError(f"profile {self.name}: no operating point {point_id!r}")
+
+    def with_device(self, label: str, table: DeviceTable) -> Profile:
+        """The same profile with one more machine, or with that machine's table replaced."""
+        return replace(self, devices={**self.devices, label: table})
+
+    def sha256(self) -> str:
+        """Hash of the canonical JSON text, for manifests."""
+        return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
+
+
+def load(name_or_path: str | Path) -> Profile:
+    """Read a profile file, or a bundled profile by its bare name. Raises ProfileError with one clear sentence."""
+    path = Path(name_or_path)
+    if not path.exists():
+        path = PROFILES / f"{Path(name_or_path).stem}.json"
+    if not path.is_file():
+        bundled = ", ".join(sorted(p.stem for p in PROFILES.glob("*.json"))) or "none"
+        raise ProfileError(f"profile {str(name_or_path)!r} is neither a file nor bundled (bundled: {bundled})")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: not a JSON file ({error})") from error
+    return from_json(document, where=str(path))
+
+
+def save(profile: Profile, path: Path) -> None:
+    """Write the profile so that a crash in between leaves the old file whole."""
+    with whole(path) as part:
+        part.write_text(json.dumps(to_json(profile), indent=1) + "\n", encoding="utf-8")
+
+
+def to_json(profile: Profile) -> dict[str, Any]:
+    """The profile as plain JSON values."""
+    document = {"format": FORMAT, "version": VERSION, **asdict(profile)}
+    return document if profile.chains is not None else {k: v for k, v in document.items() if k != "chains"}
+
+
+def from_json(document: Any, where: str = "profile") -> Profile:
+    """The profile in a JSON document; ``where`` begins every error sentence."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ProfileError(f'{where}: expected a JSON object with "format": "{FORMAT}"')
+    if document.get("version") != VERSION:
+        raise ProfileError(f"{where}: version {document.get('version')!r} received, {VERSION} expected")
+    try:
+        return Profile(
+            name=document["name"],
+            partitions=int(document["partitions"]),
+            points=tuple(_point(row) for row in document["points"]),
+            accuracy_provenance=Provenance(**document["accuracy_provenance"]),
+            devices={label: _device(table) for label, table in document["devices"].items()},
+            cnn=document.get("cnn", {}),
+            chains=None if document.get("chains") is None else _chains(document["chains"]),
+        )
+    except KeyError as error:
+        raise ProfileError(f"{where}: the key {error} is missing") from error
+    except (TypeError, AttributeError) as error:
+        raise ProfileError(f"{where}: {error}") from error
+    except ProfileError as error:
+        raise ProfileError(f"{where}: {error}") from error
+
+
+def _point(row: Mapping[str, Any]) -> OperatingPoint:
+    low, high = row["accuracy_ci95"]
+    return OperatingPoint(**{**row, "accuracy_ci95": (low, high)})
+
+
+def _device(table: Mapping[str, Any]) -> DeviceTable:
+    timings = {point_id: Timing(**row) for point_id, row in table["timings"].items()}
+    return DeviceTable(provenance=Provenance(**table["provenance"]), timings=timings)
+
+
+def _chains(table: Mapping[str, Any]) -> ChainTable:
+    chains = tuple(Chain(**{**row, "accuracy_ci95": tuple(row["accuracy_ci95"])}) for row in table["chains"])
+    return ChainTable(provenance=Provenance(**table["provenance"]), chains=chains)
+
+
+def _validate(profile: Profile) -> None:
+    ids = [p.id for p in profile.points]
+    if not ids:
+        raise ProfileError(f"profile {profile.name}: it has no operating points")
+    if len(set(ids)) != len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise ProfileError(f"profile {profile.name}: operating point {twice!r} appears twice")
+    for point in profile.points:
+        _validate_point(point, profile.partitions, set(ids))
+    chains = () if profile.chains is None else profile.chains.chains
+    for chain in chains:
+        _validate_chain(chain, set(ids))
+    provenances = [profile.accuracy_provenance, *(t.provenance for t in profile.devices.values())]
+    provenances += [] if profile.chains is None else [profile.chains.provenance]
+    for kind in (p.kind for p in provenances):
+        if kind not in ("measured", "estimated"):
+            raise ProfileError(f"provenance {kind!r} received, 'measured' or 'estimated' expected")
+    for label, table in profile.devices.items():
+        _validate_timings(label, table.timings, ids)
+
+
+def _validate_point(p: OperatingPoint, partitions: int, ids: set[str]) -> None:
+    def require(fine: bool, what: str) -> None:
+        if not fine:
+            raise ProfileError(f"operating point {p.id!r}: {what}")
+
+    require(p.codec in get_args(Codec), f"codec {p.codec!r} received, one of {get_args(Codec)} expected")
+    require(0 <= p.partition <= partitions, f"partition {p.partition} received, 0 to {partitions} expected")
+    require((p.codec == "none") == (p.partition == partitions), "codec 'none' belongs to the last partition alone")
+    require((p.codec in ("jpeg", "webp")) == (p.partition == 0), "image codecs belong to partition 0 alone")
+    for name in ("channel_ratio", "region_ratio"):
+        require(0.0 < getattr(p, name) <= 1.0, f"{name} {getattr(p, name)} received, in (0, 1] expected")
+    require(0.0 <= p.accuracy <= 1.0, f"accuracy {p.accuracy} received, 0 to 1 expected")
+    sizes = (p.bytes_mean, p.bytes_std, p.head_macs, p.tail_macs)
+    require(
+        all(math.isfinite(v) and v >= 0.0 for v in sizes), "bytes and multiply-accumulates must be finite, not negative"
+    )
+    require((p.bytes_mean > 0) == (p.codec != "none"), f"{p.bytes_mean} bytes do not fit codec {p.codec!r}")
+    require(p.fallback is None or p.fallback in ids, f"its fallback {p.fallback!r} is no operating point")
+
+
+def _validate_chain(chain: Chain, ids: set[str]) -> None:
+    name = f"chain {chain.first!r}, {chain.second!r}"
+    if not {chain.first, chain.second} <= ids:
+        raise ProfileError(f"{name}: it names a point that there is not")
+    if not (0.0 <= chain.accuracy <= 1.0 and -1.0 <= chain.lost <= 1.0):
+        raise ProfileError(f"{name}: accuracy {chain.accuracy} and {chain.lost} of it lost received, 0 to 1 expected")
+    if not (math.isfinite(chain.bytes_mean) and chain.bytes_mean > 0.0 and chain.bytes_std >= 0.0):
+        raise ProfileError(f"{name}: {chain.bytes_mean} bytes received, more than 0 expected")
+
+
+def _validate_timings(label: str, timings: Mapping[str, Timing], ids: Iterable[str]) -> None:
+    for point_id in ids:
+        if point_id not in timings:
+            raise ProfileError(f"device {label!r}: no timing of operating point {point_id!r}")
+        for name, value in asdict(timings[point_id]).items():
+            if not (math.isfinite(value) and value >= 0.0):
+                raise ProfileError(f"device {label!r}, {point_id!r}: {name} {value} received, seconds expected")

@@ -1,0 +1,1 @@
+"""The device: the loop over a camera's frames, its engine, its link. No torch."""

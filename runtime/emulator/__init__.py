@@ -1,0 +1,1 @@
+"""An emulated mobile link between a client and a server."""

@@ -1,0 +1,1 @@
+"""The server, and the middle tier that passes frames on."""

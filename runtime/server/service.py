@@ -1,0 +1,243 @@
+"""The Open Inference Protocol's calls, answered: checks, the queue, the tier behind; every refusal a typed status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from tidesplit.runtime.server.batching import Batcher, Done
+from tidesplit.runtime.server.metrics import Metrics, NoMetrics
+from tidesplit.runtime.server.next_tier import NextError, NextTier
+from tidesplit.runtime.server.tails import Item, Tails, middle, tail
+from tidesplit.runtime.wire.answers import (
+    Answer,
+    Crossing,
+    ProbeAnswer,
+    Timing,
+    build_answer,
+    build_probe_answer,
+    receipt,
+)
+from tidesplit.runtime.wire.messages import (
+    INPUT,
+    OUTPUT,
+    PROBE,
+    RELAY,
+    RefusedError,
+    Request,
+    check_version,
+    partition_of,
+    read_point,
+    read_probe,
+    read_request,
+)
+from tidesplit.runtime.wire.protocol import MESSAGES, METHODS, SERVICE
+from tidesplit.runtime.wire.wire_format import parse
+
+__all__ = ["InferenceService"]
+
+Code = grpc.StatusCode
+Acknowledge = Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
+LONGEST_S = 10.0  # a request without a deadline of its own is not computed after this
+PLATFORM = "onnxruntime_onnx"
+
+
+class InferenceService:
+    """Answers for one CNN. `draining`: what is under way is finished, nothing new is taken."""
+
+    def __init__(self, tails: Tails, batcher: Batcher, next_tier: NextTier | None, max_concurrent: int) -> None:
+        self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_tier
+        self._max_concurrent, self.under_way, self._passed_on = max_concurrent, 0, 0
+        self._probes: set[asyncio.Task[None]] = set()
+        self.draining = False
+        self.metrics: Metrics = NoMetrics()
+
+    def handler(self) -> Any:
+        """What gRPC routes calls to."""
+        calls: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._model_infer,
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {name: grpc.unary_unary_rpc_method_handler(self._typed(name, call)) for name, call in calls.items()},
+        )
+
+    def _typed(self, name: str, call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        """Bytes in and out, and a status with a sentence for every way it can fail."""
+        kind = METHODS[name].request
+
+        async def handle(data: bytes, context: Any) -> bytes:
+            partition = ""
+            try:
+                message = parse(kind, data)
+                partition = self._label(message) if name == "ModelInfer" else ""
+                answer: bytes = (await call(message, context)).SerializeToString()
+                return answer
+            except RefusedError as error:
+                code, sentence = error.code, str(error)
+            except Exception:
+                logging.getLogger(__name__).exception("%s failed", name)
+                code, sentence = Code.INTERNAL, "the server made a mistake; its log has more"
+            self.metrics.refused(partition, code.name)
+            await context.abort(code, sentence)
+            raise AssertionError("abort returns never")
+
+        return handle
+
+    def _label(self, message: Any) -> str:
+        """Partition for the metrics: never a text that a client makes up."""
+        try:
+            partition = partition_of(message.model_name, self._cnn.name)
+        except RefusedError:
+            return ""
+        return str(partition) if partition in self._tails.partitions else ""
+
+    async def _live(self, _message: Any, _context: Any) -> Any:
+        return MESSAGES["ServerLiveResponse"](live=True)
+
+    async def _ready(self, _message: Any, _context: Any) -> Any:
+        return MESSAGES["ServerReadyResponse"](ready=not self.draining)
+
+    async def _model_ready(self, message: Any, _context: Any) -> Any:
+        self._check_model(message)
+        return MESSAGES["ModelReadyResponse"](ready=not self.draining)
+
+    async def _server_metadata(self, _message: Any, _context: Any) -> Any:
+        return MESSAGES["ServerMetadataResponse"](name="tidesplit", version=self._cnn.version, extensions=[])
+
+    async def _model_metadata(self, message: Any, _context: Any) -> Any:
+        self._check_model(message)
+        known = message.name != PROBE
+        answer = MESSAGES["ModelMetadataResponse"](name=message.name, platform=PLATFORM if known else "tidesplit_probe")
+        answer.inputs.add(name=INPUT, datatype="UINT8", shape=[-1])
+        if known:
+            answer.versions.append(self._cnn.version)
+            answer.outputs.add(name=OUTPUT, datatype="FP32", shape=[1, len(self._cnn.classes)])
+        return answer
+
+    def _check_model(self, message: Any) -> None:
+        if message.name != PROBE:
+            self._check_partition(partition_of(message.name, self._cnn.name))
+            check_version(message.version, self._cnn.version)
+
+    def _check_partition(self, partition: int) -> None:
+        if partition not in self._tails.partitions:
+            raise RefusedError(
+                Code.NOT_FOUND, f"no partition {partition} here, expected one of {self._tails.partitions}"
+            )
+
+    async def _model_infer(self, message: Any, context: Any) -> Any:
+        received_s = time.perf_counter()
+        if self.draining:
+            raise RefusedError(Code.UNAVAILABLE, "the server is shutting down: ask another, or again later")
+        if message.model_name == PROBE:
+            number, probe_next = read_probe(message)
+            self._probe_next(probe_next)
+            return build_probe_answer(number, ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest()))
+        if self.under_way >= self._max_concurrent:
+            raise RefusedError(Code.RESOURCE_EXHAUSTED, f"{self.under_way} requests are under way, the limit here")
+        request = read_request(message, self._cnn.name, self._cnn.version)
+        self._check_partition(request.partition)
+        self._probe_next(request.probe_next)
+        self.under_way += 1
+        try:
+            answer = await self._answer(
+                request, received_s, received_s + _remaining_s(context), context.send_initial_metadata
+            )
+        finally:
+            self.under_way -= 1
+        self.metrics.answered(request.partition, answer, time.perf_counter() - received_s)
+        return build_answer(request, answer)
+
+    def _probe_next(self, asked: bool) -> None:
+        if asked and self._next is not None:
+            task = asyncio.create_task(self._next.probe())
+            self._probes.add(task)  # else it may be collected before it has run
+            task.add_done_callback(self._probes.discard)
+
+    def _newest(self) -> Crossing | None:
+        return None if self._next is None else self._next.newest
+
+    async def _answer(self, request: Request, received_s: float, deadline_s: float, acknowledge: Acknowledge) -> Answer:
+        if not request.next_point:
+            return await self._by_itself(request, received_s, deadline_s, "")
+        onward = self._onward(request)
+        if isinstance(onward, str):
+            return await self._by_itself(request, received_s, deadline_s, onward)
+        try:
+            return await self._with_next(request, onward, received_s, deadline_s, acknowledge)
+        except NextError as error:
+            if time.perf_counter() >= deadline_s:
+                raise RefusedError(
+                    Code.DEADLINE_EXCEEDED, f"the next server gave no answer in time: {error}"
+                ) from error
+            return await self._by_itself(request, received_s, deadline_s, str(error))
+
+    def _onward(self, request: Request) -> Item | str | None:
+        """The middle tier's own work, None to pass on, or why it has to do all. RefusedError: it cannot be next."""
+        if request.next_point == RELAY:
+            return "no next server here" if self._next is None else None
+        knobs = read_point(request.next_point)
+        if not (request.partition < knobs.partition and knobs.partition in self._cnn.codec.cuts):
+            raise RefusedError(
+                Code.INVALID_ARGUMENT,
+                f"next_point of partition {knobs.partition}: an inner cut after {request.partition} is expected, "
+                f"of {tuple(self._cnn.codec.cuts)}",
+            )
+        if self._next is None:
+            return "no next server here"
+        if not self._tails.has(middle(request.partition, knobs.partition)):
+            return f"no model from partition {request.partition} to {knobs.partition} here"
+        return Item(request.partition, request.payload, knobs)
+
+    async def _by_itself(self, request: Request, received_s: float, deadline_s: float, fell_back: str) -> Answer:
+        item, asked_s = Item(request.partition, request.payload), time.perf_counter()
+        done = await self._batcher.submit(tail(request.partition), item, asked_s, deadline_s)
+        logits = np.asarray(done.value, dtype=np.float32)
+        return Answer(request.frame, logits, _timing(received_s, asked_s, done), None, fell_back, self._newest())
+
+    async def _with_next(
+        self, request: Request, item: Item | None, received_s: float, deadline_s: float, acknowledge: Acknowledge
+    ) -> Answer:
+        assert self._next is not None
+        if self._passed_on >= max(1, self._max_concurrent // 2):  # else a link that stalls would take all places
+            raise NextError(f"{self._passed_on} frames wait for the next server, the limit here")
+        behind, own = request, Timing(received_s, 0.0, 0.0)
+        told = Timing(received_s, self._batcher.expected_wait_s(), 0.0)  # what is passed on does not wait itself
+        if item is not None and item.onward is not None:
+            key = middle(request.partition, item.onward.partition)
+            done = await self._batcher.submit(key, item, received_s, deadline_s)
+            behind = replace(request, partition=item.onward.partition, payload=done.value, point=request.next_point)
+            own = told = _timing(received_s, received_s, done)
+        left_s = deadline_s - time.perf_counter()
+        if left_s <= 0.0:
+            raise RefusedError(Code.DEADLINE_EXCEEDED, "the deadline passed in the middle tier")
+        self._passed_on += 1
+        try:
+            await acknowledge(receipt(told))
+            theirs, timing = await self._next.ask(replace(behind, next_point="", probe_next=False), left_s)
+        finally:
+            self._passed_on -= 1
+        return Answer(request.frame, theirs.logits, own, timing, theirs.fell_back)
+
+
+def _timing(received_s: float, asked_s: float, done: Done) -> Timing:
+    return Timing(received_s, max(0.0, done.began_s - asked_s), done.compute_s)
+
+
+def _remaining_s(context: Any) -> float:
+    left_s = context.time_remaining()
+    return LONGEST_S if left_s is None else min(LONGEST_S, float(left_s))

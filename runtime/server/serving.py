@@ -1,0 +1,210 @@
+"""A server as an object: started on a port, stopped without losing what it had taken. The command line is one user."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc.aio
+
+from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.server.batching import Batcher
+from tidesplit.runtime.server.metrics import Metrics, NoMetrics, start_metrics
+from tidesplit.runtime.server.next_tier import NextTier, next_tier
+from tidesplit.runtime.server.service import InferenceService
+from tidesplit.runtime.server.tails import Tails
+from tidesplit.runtime.wire.protocol import SERVER_OPTIONS, SERVICE
+from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, server_credentials
+
+__all__ = ["Server", "ServerOptions", "ServerThread"]
+
+DRAIN_S = 5.0  # a hundred times what a frame takes; systemd kills after 90 s, Kubernetes after 30 s
+# gRPC ends what reaches it while it shuts down with CANCELLED, as if the client had wished it (grpc/grpc#41785). So new
+# requests are refused first, for fifteen frames of a device: whoever asks meanwhile is told UNAVAILABLE.
+REFUSE_S = 0.5
+SPARE_CALLS = 32  # beside inference: health, metadata, and refusals being written
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What a server may be told. Port 0: a free one. `next_address`: HOST:PORT of the tier behind."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    threads: int = 1
+    max_concurrent: int = 64
+    max_batch: int = 8
+    metrics_port: int | None = None
+    next_address: str = ""
+    next_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None
+    token: str = ""
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        """ValueError says which option cannot be."""
+        check_plaintext(self.host, self.tls_cert is not None, self.insecure)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key belong together, only one was given")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("--client-ca needs --tls-cert and --tls-key")
+
+
+class Server:
+    """One server in the running event loop."""
+
+    def __init__(self, cnn: Cnn, options: ServerOptions) -> None:
+        """Loads the models: seconds."""
+        # Here, so that the command line can say what to install.
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+        self._health, self._serving = health.aio.HealthServicer(), health_pb2.HealthCheckResponse.SERVING
+        self._add_health = health_pb2_grpc.add_HealthServicer_to_server
+        self._cnn, self._options = cnn, options
+        self._tails = Tails(cnn, middles=bool(options.next_address))
+        self._metrics: Metrics = NoMetrics()
+        self._next: NextTier | None = None
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return f"{_bracketed(self._options.host)}:{self.port}"
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """Partitions served."""
+        return self._tails.partitions
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Where Prometheus asks, if it may."""
+        return getattr(self._metrics, "port", None)
+
+    async def start(self) -> None:
+        """Listen. ValueError where that cannot be."""
+        options = self._options
+        if options.next_address:
+            self._next = next_tier(
+                options.next_address, len(self._cnn.classes), options.next_ca, options.tls_cert, options.tls_key,
+                options.token, options.insecure,
+            )  # fmt: skip
+        self._batcher = Batcher(
+            self._tails, options.threads, options.max_batch, options.max_concurrent,
+            observe=lambda key, size: self._metrics.batch(key, size),
+        )  # fmt: skip
+        self._service = InferenceService(self._tails, self._batcher, self._next, options.max_concurrent)
+        try:
+            self._metrics = self._service.metrics = self._start_metrics()
+            self._server = self._build()
+            self.port = self._listen()
+            await self._server.start()
+            for service in ("", SERVICE):
+                await self._health.set(service, self._serving)
+        except BaseException:
+            await self._release()
+            raise
+
+    def _start_metrics(self) -> Metrics:
+        if self._options.metrics_port is None:
+            return NoMetrics()
+        return start_metrics(
+            self._options.host, self._options.metrics_port,
+            lambda: self._batcher.waiting, lambda: self._service.under_way,
+        )  # fmt: skip
+
+    def _build(self) -> Any:
+        options = self._options
+        checks = [TokenCheck(options.token, lambda: self._metrics.refused("", "UNAUTHENTICATED"))]
+        server = grpc.aio.server(
+            interceptors=checks if options.token else [],
+            options=list(SERVER_OPTIONS),
+            maximum_concurrent_rpcs=options.max_concurrent + SPARE_CALLS,
+        )
+        server.add_generic_rpc_handlers((self._service.handler(),))
+        self._add_health(self._health, server)
+        return server
+
+    def _listen(self) -> int:
+        options = self._options
+        where = f"{_bracketed(options.host)}:{options.port}"
+        try:
+            if options.tls_cert is None or options.tls_key is None:
+                return int(self._server.add_insecure_port(where))
+            secret = server_credentials(options.tls_cert, options.tls_key, options.client_ca)
+            return int(self._server.add_secure_port(where, secret))
+        except RuntimeError as error:
+            raise ValueError(
+                f"cannot listen on {where}: the port is taken, or the host is not this machine's"
+            ) from error
+
+    async def stop(self, grace_s: float = DRAIN_S, refuse_s: float = REFUSE_S) -> None:
+        """Refuse what is new for `refuse_s`, finish what is under way within another `grace_s`, close."""
+        self._service.draining = True
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(refuse_s)
+        await self._server.stop(grace_s)
+        await self._release()
+
+    async def _release(self) -> None:
+        await self._batcher.close()
+        if self._next is not None:
+            await self._next.close()
+        self._metrics.close()
+
+
+def _bracketed(host: str) -> str:
+    """An IPv6 address as it stands before a port."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+class ServerThread:
+    """A server in a thread with its own event loop: `with ServerThread(cnn, options) as server: server.address`."""
+
+    def __init__(self, cnn: Cnn, options: ServerOptions) -> None:
+        self._server = Server(cnn, options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return self._server.address
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Where Prometheus asks, if it may."""
+        return self._server.metrics_port
+
+    def __enter__(self) -> ServerThread:
+        self._thread.start()
+        try:
+            self._wait(self._server.start())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wait(self._server.stop(refuse_s=0.0))  # those who ask are in this process, and know
+        self._end()
+
+    def _wait(self, what: Any) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(timeout=60.0)
+
+    def _end(self) -> None:
+        async def close_executor() -> None:
+            await self._loop.shutdown_default_executor()
+
+        self._wait(close_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,100 @@
+"""The server's computing, in worker threads: decode, run a tail or a middle, encode for the next tier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from tidesplit.compression.codec.errors import PayloadError
+from tidesplit.compression.codec.image_codec import decode_image
+from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.pixels import to_input
+from tidesplit.runtime.cnn import Cnn, CnnError
+from tidesplit.runtime.wire.messages import RefusedError
+
+__all__ = ["Item", "Tails", "middle", "tail"]
+
+Floats = NDArray[np.float32]
+
+
+def tail(partition: int) -> str:
+    """Model from a partition to the logits."""
+    return f"tail-p{partition}"
+
+
+def middle(first: int, second: int) -> str:
+    """Model from a partition (0: a picture) to a later one."""
+    return f"middle-p{first}-p{second}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One payload of a partition. With `onward`, what is wanted is the payload at that later point, else the logits."""
+
+    partition: int
+    payload: bytes
+    onward: Knobs | None = None
+
+
+class Tails:
+    """Every tail in the folder, and with `middles` what lies between any two cuts; loaded at once."""
+
+    def __init__(self, cnn: Cnn, middles: bool = False) -> None:
+        self.cnn = cnn
+        names = [tail(p) for p in range(cnn.partitions) if cnn.has(tail(p))]
+        if not names:
+            raise CnnError(f"{cnn.folder} holds no tails: it was exported for a device")
+        self.partitions = tuple(int(name.removeprefix("tail-p")) for name in names)
+        if middles:
+            pairs = [middle(a, b) for a in (0, *cnn.codec.cuts) for b in cnn.codec.cuts if a < b]
+            names += [name for name in pairs if cnn.has(name)]
+            if not any(name.startswith("middle") for name in names):
+                raise CnnError(f"{cnn.folder} holds no model between two cuts, which --next needs")
+        # One thread a run: frames of several devices run beside each other, each with the least work in all.
+        self._sessions = {name: cnn.session(name, threads=1) for name in names}
+        for session in self._sessions.values():  # the first run takes twice as long: not a frame's
+            session.run(None, {"x": np.zeros([1, *session.get_inputs()[0].shape[1:]], np.float32)})
+
+    def has(self, key: str) -> bool:
+        """Whether that model is loaded."""
+        return key in self._sessions
+
+    def limit(self, key: str) -> int:
+        """How many frames the model takes at once: any number, unless it was exported for one."""
+        first = self._sessions[key].get_inputs()[0].shape[0]
+        return first if isinstance(first, int) else np.iinfo(np.int32).max
+
+    def run(self, key: str, items: Sequence[Item]) -> list[Any]:
+        """Logits `[classes]`, or the payload for the next tier, of each item; in its place what was wrong with it."""
+        inputs = [self._input(item) for item in items]
+        sound = [i for i, x in enumerate(inputs) if not isinstance(x, Exception)]
+        results: list[Any] = list(inputs)
+        if sound:
+            outputs = self._sessions[key].run(None, {"x": np.stack([inputs[i] for i in sound])})
+            for row, i in enumerate(sound):
+                results[i] = self._result(items[i], [output[row] for output in outputs])
+        return results
+
+    def _input(self, item: Item) -> Any:
+        """The model's input without the batch, `[C, h, w]`, or the error."""
+        try:
+            if item.partition == 0:
+                return to_input(decode_image(item.payload, self.cnn.input_px))[0]
+            values, knobs = self.cnn.codec.decode(item.payload)
+            if knobs.partition != item.partition:
+                raise PayloadError(f"payload of partition {knobs.partition} sent to the model of {item.partition}")
+            return values
+        except PayloadError as error:
+            return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    def _result(self, item: Item, outputs: list[Floats]) -> Any:
+        if item.onward is None:
+            return outputs[0]
+        _, values, score = outputs
+        cut = self.cnn.codec.cuts[item.onward.partition]
+        return self.cnn.codec.encode(values[: cut.kept_channels(item.onward.ratio)], score[0], item.onward)

@@ -1,0 +1,197 @@
+"""What crosses between tiers, as values: requests, built and read by the same functions on both sides.
+
+A request carries one payload (the codec's bytes, or a JPEG or WebP picture at partition 0) to a model named
+`CNN-pPARTITION` of a version (16 digits of the weights' hash). A probe carries bytes that mean nothing. Sizes are
+looked at before anything is made of them. `runtime.wire.answers` has the way back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.profiling.points.tiers import RELAY
+from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
+
+__all__ = [
+    "INPUT", "MAX_FEATURE_BYTES", "MAX_PARAMETERS", "MAX_PROBE_BYTES", "MAX_TEXT_CHARACTERS", "OUTPUT", "PROBE",
+    "RELAY", "RefusedError", "Request", "build_probe", "build_request", "check_version", "model_name", "partition_of",
+    "read_point", "read_probe", "read_request", "short",
+]  # fmt: skip
+
+PROBE = "probe"
+INPUT, OUTPUT = "payload", "logits"
+MAX_FEATURE_BYTES = 1 << 16  # the codec's own limit
+MAX_PROBE_BYTES = 1 << 16
+MAX_ID_CHARACTERS = 64  # frame numbers have fewer than 20; other clients like UUIDs
+MAX_PARAMETERS = 32
+MAX_TEXT_CHARACTERS = 128  # names, ids of points, reasons
+POINT = re.compile(r"p(\d{1,2})-c(\d\.\d{2})-r(\d\.\d{2})-b(\d)")
+MODEL = re.compile(r"(?P<cnn>[A-Za-z0-9_.-]{1,100})-p(?P<partition>[0-9]|1[0-5])")
+
+Code = grpc.StatusCode
+
+
+class RefusedError(ValueError):
+    """A request that is not served: the status that says so, and a sentence for whoever sent it."""
+
+    def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Request:
+    """One frame on its way. `point`: its operating point, told for the log.
+
+    `next_point`: where a middle tier cuts again, or `RELAY` if it is to pass the payload on as it is. `probe_next`: it
+    is to find out how its link to the tier behind is, if nothing is under way there.
+    """
+
+    cnn: str
+    partition: int
+    version: str
+    frame: str
+    payload: bytes
+    point: str = ""
+    next_point: str = ""
+    probe_next: bool = False
+
+
+def model_name(cnn: str, partition: int) -> str:
+    """Name of the model that continues from a partition."""
+    return f"{cnn}-p{partition}"
+
+
+def partition_of(name: str, cnn: str) -> int:
+    """Partition that a model's name stands for. RefusedError (NOT_FOUND) if it is none of this CNN's."""
+    found = MODEL.fullmatch(name)
+    if found is None or found["cnn"] != cnn:
+        raise RefusedError(Code.NOT_FOUND, f"no model {short(name)} here, expected {cnn}-pPARTITION or {PROBE!r}")
+    return int(found["partition"])
+
+
+def check_version(received: str, expected: str) -> None:
+    """RefusedError (FAILED_PRECONDITION) where the weights differ. Empty leaves the choice to the server."""
+    if received not in ("", expected):
+        raise RefusedError(
+            Code.FAILED_PRECONDITION,
+            f"weights {short(received)} received, this server has {expected}: device and server need the same release",
+        )
+
+
+def read_point(text: str) -> Knobs:
+    """The operating point that an identifier such as p4-c1.00-r1.00-b2 stands for."""
+    found = POINT.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError(f"expected an inner cut such as p4-c1.00-r1.00-b2, or {RELAY}")
+        return Knobs(int(found[1]), float(found[2]), float(found[3]), int(found[4]))
+    except ValueError as error:
+        raise RefusedError(Code.INVALID_ARGUMENT, f"next_point {short(text)}: {error}") from error
+
+
+def build_request(request: Request) -> Any:
+    """ModelInferRequest of one frame."""
+    message = _infer_request(model_name(request.cnn, request.partition), request.frame, request.payload)
+    message.model_version = request.version
+    for key, value in (("point", request.point), ("next_point", request.next_point)):
+        if value:
+            message.parameters[key].string_param = value
+    _ask_for_probe(message, request.probe_next)
+    return message
+
+
+def build_probe(number: str, payload: bytes, probe_next: bool = False) -> Any:
+    """ModelInferRequest that measures the link: answered at once, with nothing. `probe_next`: see `Request`."""
+    message = _infer_request(PROBE, number, payload)
+    _ask_for_probe(message, probe_next)
+    return message
+
+
+def _ask_for_probe(message: Any, probe_next: bool) -> None:
+    if probe_next:
+        message.parameters["probe_next"].bool_param = True
+
+
+def _infer_request(name: str, number: str, payload: bytes) -> Any:
+    message = MESSAGES["ModelInferRequest"](model_name=name, id=number, raw_input_contents=[payload])
+    message.inputs.add(name=INPUT, datatype="UINT8", shape=[len(payload)])
+    return message
+
+
+def read_request(message: Any, cnn: str, version: str) -> Request:
+    """The frame in a ModelInferRequest for this CNN; RefusedError says what is wrong with it."""
+    partition = partition_of(message.model_name, cnn)
+    check_version(message.model_version, version)
+    payload = _payload(message, MAX_MESSAGE_BYTES if partition == 0 else MAX_FEATURE_BYTES)
+    _check_outputs(message)
+    told = _parameters(message)
+    return Request(
+        cnn, partition, version, message.id, payload, _text(told, "point"), _text(told, "next_point"), _flag(told)
+    )
+
+
+def read_probe(message: Any) -> tuple[str, bool]:
+    """The number of a probe, and whether the next link is to be probed; RefusedError where it is malformed."""
+    _payload(message, MAX_PROBE_BYTES)
+    return str(message.id), _flag(_parameters(message))
+
+
+def _payload(message: Any, limit: int) -> bytes:
+    """The single input's bytes: counts and sizes are looked at first, and nothing is copied before."""
+    _expect(len(message.id) <= MAX_ID_CHARACTERS, f"id of {len(message.id)} characters, at most {MAX_ID_CHARACTERS}")
+    _expect(len(message.inputs) == 1, f"{len(message.inputs)} inputs, expected one, {INPUT!r}")
+    tensor = message.inputs[0]
+    _expect(tensor.name == INPUT, f"input {short(tensor.name)}, expected {INPUT!r}")
+    _expect(tensor.datatype == "UINT8", f"input of datatype {short(tensor.datatype)}, expected 'UINT8'")
+    raw = len(message.raw_input_contents)
+    _expect(raw == 1, f"{raw} raw_input_contents, expected one: contents as lists are not taken here")
+    size = len(message.raw_input_contents[0])
+    shape = list(tensor.shape[:4])
+    _expect(shape == [size], f"shape {shape} with {size} bytes, expected one dimension equal to the bytes")
+    _expect(1 <= size <= limit, f"payload of {size} bytes, expected 1 to {limit}")
+    return bytes(message.raw_input_contents[0])
+
+
+def _check_outputs(message: Any) -> None:
+    count = len(message.outputs)
+    only = count == 0 or (count == 1 and message.outputs[0].name == OUTPUT)
+    _expect(only, f"{count} outputs asked for, expected none or one, {OUTPUT!r}")
+
+
+def _parameters(message: Any) -> Mapping[str, Any]:
+    count = len(message.parameters)
+    _expect(count <= MAX_PARAMETERS, f"{count} parameters, at most {MAX_PARAMETERS} expected")
+    return dict(message.parameters.items())
+
+
+def _text(parameters: Mapping[str, Any], key: str) -> str:
+    if key not in parameters:
+        return ""
+    value = parameters[key]
+    given = value.WhichOneof("parameter_choice") == "string_param" and len(value.string_param) <= MAX_TEXT_CHARACTERS
+    _expect(given, f"parameter {key!r} is no text of at most {MAX_TEXT_CHARACTERS} characters")
+    return str(value.string_param)
+
+
+def _flag(parameters: Mapping[str, Any], key: str = "probe_next") -> bool:
+    if key not in parameters:
+        return False
+    _expect(parameters[key].WhichOneof("parameter_choice") == "bool_param", f"parameter {key!r} is no truth value")
+    return bool(parameters[key].bool_param)
+
+
+def _expect(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise RefusedError(Code.INVALID_ARGUMENT, sentence)
+
+
+def short(text: str) -> str:
+    """Text from elsewhere, quoted, cut to what a sentence can bear."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,0 +1,97 @@
+"""The ladder: every rule, each at its best on the tuning episodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.agents.small import BUMPY, scenario
+from tidesplit.agents.judging.evaluation import Entrant
+from tidesplit.agents.judging.ladder import (
+    BLIND,
+    KNOWS_BANDWIDTH,
+    POLICY,
+    Blind,
+    Informed,
+    Tuning,
+    by_knob,
+    in_order,
+    mean_utility,
+    tuned_rules,
+)
+from tidesplit.agents.rules.controllers import Lookup, Mpc, Static
+from tidesplit.agents.rules.linucb import LinUcb
+from tidesplit.agents.rules.published import Jmdc, mean_rate
+from tidesplit.envs.simulation.simulation import Scenario
+
+TUNING = Tuning(lanes=2, episode_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def asked() -> Scenario:
+    whole = scenario(BUMPY)
+    return replace(whole, table=whole.table.take([0, 2, 4, 5, 9]), episode_s=TUNING.episode_s)
+
+
+@pytest.fixture(scope="module")
+def rules(asked: Scenario) -> dict[str, Entrant]:
+    return tuned_rules(asked, TUNING)
+
+
+def test_every_rule_is_there(rules: dict[str, Entrant]) -> None:
+    assert set(rules) == {*BLIND, KNOWS_BANDWIDTH}
+    assert isinstance(rules[KNOWS_BANDWIDTH], Informed)
+    for name in BLIND:
+        entrant = rules[name]
+        if name == "LinUCB":  # listens to answers, so it is bound to the simulation that they come from
+            assert isinstance(entrant, LinUcb)
+            assert entrant.name == name
+            continue
+        assert isinstance(entrant, Blind)
+        assert entrant.controller.name == name
+
+
+def test_tuning_never_loses_on_the_episodes_it_was_done_on(rules: dict[str, Entrant], asked: Scenario) -> None:
+    worth = {name: mean_utility(entrant, asked, TUNING) for name, entrant in rules.items()}
+    assert worth["look-up, tuned"] >= worth["look-up, naive"]
+    statics = [mean_utility(Blind(Static("", row)), asked, TUNING) for row in range(asked.table.size)]
+    assert worth["best static point"] == max(statics)
+    assert worth["CNNPC"] <= max(statics)
+    usual = mean_rate(asked.traces)
+    assert worth["LinUCB"] >= mean_utility(LinUcb(name="", usual_rate=usual), asked, TUNING)
+    untuned = Jmdc(name="", table=asked.table, world=asked.world, usual_rate=usual)
+    assert worth["JMDC"] >= mean_utility(Blind(untuned), asked, TUNING)
+    assert worth["best static point"] >= max(worth["device only"], worth["image offload"])
+    for name, enter in (("MPC, tuned", Blind), (KNOWS_BANDWIDTH, Informed)):
+        for margin_s in (0.004, 0.008, 0.012, 0.018):
+            naive = Mpc(name="", table=asked.table, world=asked.world, margin_s=margin_s)
+            assert worth[name] >= mean_utility(enter(naive), asked, TUNING)
+
+
+def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scenario) -> None:
+    chosen = {name: entrant.controller for name, entrant in rules.items() if isinstance(entrant, Blind)}
+    device, image = chosen["device only"], chosen["image offload"]
+    assert isinstance(device, Static)
+    assert isinstance(image, Static)
+    assert asked.table.local[device.row]
+    assert asked.table.partition[image.row] == 0
+    assert isinstance(chosen["look-up, tuned"], Lookup)
+
+
+def test_order_of_the_table(rules: dict[str, Entrant]) -> None:
+    names = list(in_order({POLICY: rules["device only"], **rules}))
+    assert names == [*BLIND, POLICY, KNOWS_BANDWIDTH]
+
+
+def test_a_knob_is_turned_only_where_it_pays_and_no_setting_is_played_twice() -> None:
+    played: list[tuple[float, float]] = []
+
+    def score(lin: LinUcb) -> float:
+        played.append((lin.alpha, lin.memory))
+        return -((lin.alpha - 0.02) ** 2) - (lin.memory - 0.5) ** 2
+
+    begun = LinUcb(name="", usual_rate=1.0, alpha=0.01, memory=0.9)
+    best = by_knob(score, begun, {"alpha": (0.01, 0.02, 0.03), "memory": (0.5, 0.9)})
+    assert (best.alpha, best.memory) == (0.02, 0.5)
+    assert played == [(0.01, 0.9), (0.02, 0.9), (0.03, 0.9), (0.02, 0.5)]

@@ -1,0 +1,123 @@
+"""Rules by hand-made observations: what they choose is known beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.agents.small import DEAD, scenario, seen, steps
+from tests.envs.small import CUT, IMAGE, LOCAL, TABLE
+from tests.profiles import DEVICE, SERVER, synthetic_profile
+from tidesplit.agents.judging.evaluation import simulation_of
+from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, uncompressed
+from tidesplit.envs.world.physics import World
+from tidesplit.profiling.points.table import table_for
+
+
+@pytest.mark.parametrize(
+    ("mask", "chosen"),
+    [
+        ([True, True, True, True], 1),
+        ([True, False, True, True], 2),  # 30 ms is nearer to 25 than 10 is
+        ([True, False, False, True], 0),
+        ([False, False, False, True], 3),
+    ],
+)
+def test_a_static_point_gives_way_to_the_one_nearest_in_device_time(mask: list[bool], chosen: int) -> None:
+    observation = seen({"head_s": [0.010, 0.025, 0.030, 0.110]}, mask)
+    assert Static("always 1", 1).predict(observation).tolist() == [chosen]
+
+
+def test_a_static_point_stays_itself_among_points_of_equal_device_time() -> None:
+    assert Static("always 2", 2).predict(seen({"head_s": [0.02, 0.02, 0.02]})).tolist() == [2]
+
+
+# Three points that cross the link and one that does not, at 1 Mbit/s (125 bytes a ms).
+POINTS = {
+    "accuracy": [0.92, 0.90, 0.85, 0.75],
+    "latency_s": [0.095, 0.080, 0.060, 0.030],
+    "head_s": [0.006, 0.025, 0.034, 0.030],
+    "payload": [5000.0, 1250.0, 125.0, 0.0],
+}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "state", "chosen"),
+    [
+        ({}, {}, 0),  # all fit: the most accurate
+        ({"margin_s": 0.010}, {}, 1),  # 105 ms would be too late
+        ({"margin_s": 0.030}, {}, 2),
+        ({"margin_s": 0.200}, {}, 3),  # none fits: the quickest
+        ({"safety": 0.5}, {}, 1),  # at half the goodput 40, 10 and 1 ms more: 135, 90, 61 ms
+        ({"safety": 0.5, "margin_s": 0.015}, {}, 2),
+        ({"device_share": 0.7}, {"period_s": 0.04}, 0),
+        ({"device_share": 0.1}, {"period_s": 0.04}, 3),  # none fits 4 ms of device time: the quickest
+        ({"device_share": 1.0, "margin_s": 0.030}, {}, 3),  # 34 ms do not fit a period of 33
+        ({}, {"deadline_s": 0.070}, 2),
+        ({}, {"for_latency": 1.0, "deadline_s": 1.0}, 3),  # speed counts
+        ({"quickest": True}, {}, 3),
+        ({"candidates": np.array([False, True, True, False])}, {"deadline_s": 0.050}, 2),
+        ({"candidates": np.zeros(4, dtype=bool)}, {}, 0),  # no candidate is allowed: all that is allowed
+    ],
+)
+def test_lookup(knobs: dict[str, Any], state: dict[str, float], chosen: int) -> None:
+    assert Lookup(name="", **knobs).predict(seen(POINTS, **state)).tolist() == [chosen]
+
+
+def test_lookup_stays_within_the_mask() -> None:
+    assert Lookup(name="").predict(seen(POINTS, [False, True, True, True])).tolist() == [1]
+    assert Lookup(name="", margin_s=9.0).predict(seen(POINTS, [True, True, False, False])).tolist() == [1]
+
+
+def test_among_equally_accurate_points_lookup_takes_the_quicker() -> None:
+    observation = seen({"accuracy": [0.9, 0.9], "latency_s": [0.08, 0.06], "head_s": [0.0, 0.0], "payload": [1.0, 1.0]})
+    assert Lookup(name="").predict(observation).tolist() == [1]
+
+
+def test_uncompressed_is_the_widest_point_of_each_partition() -> None:
+    table = table_for(synthetic_profile(), DEVICE, SERVER)
+    chosen = [table.ids[row] for row in np.flatnonzero(uncompressed(table))]
+    assert chosen == ["jpeg95", "cut1-w100-b8", "cut2-w100-b2", "device-w100"]
+
+
+ROUND = replace(scenario(steps("2 Mbit/s", [2.0])), table=TABLE, world=replace(World(), rtt_jitter=0.0))
+
+
+@pytest.mark.parametrize(
+    ("mbps", "demand", "chosen"),
+    [
+        (8.0, {}, IMAGE),  # 10 + 4 + 60 + 20 ms: 0.9 within 100 ms, and nothing queues
+        (2.0, {}, CUT),  # the image would take 16 ms on the link, 106 in all; the cut 20 + 4 + 60 + 10
+        (
+            0.05,
+            {},
+            LOCAL,
+        ),  # the cut takes 160 ms on the link, so the device finishes it: 50 ms a frame are too many ...
+        (0.05, {"fps": 10}, CUT),  # ... but not at 10 frames a second: 0.7 rather than 0.6
+    ],
+)
+def test_mpc_finds_the_known_best_point(mbps: float, demand: dict[str, float], chosen: int) -> None:
+    """Points in round numbers: accuracy 0.9, 0.8 (finished by the device: 0.7) and 0.6."""
+    world = replace(World(), rtt_s=0.060, request_s=0.004)
+    table = replace(TABLE, head_s=np.array([0.010, 0.020, 0.033]))
+    played = simulation_of(replace(scenario(steps("flat", [mbps] * 20), **demand), table=table, world=world), seed=0)
+    informed = Mpc(
+        name="", table=table, world=world, true_rate=lambda: np.array([mbps * 1e6 / 8.0]), horizon=6, width=40
+    )
+    assert informed.predict(played.observation()).tolist() == [chosen]
+
+
+def test_mpc_plans_as_it_is_told_by_its_knobs() -> None:
+    played = simulation_of(scenario(DEAD), seed=0)
+    mpc = Mpc(name="", table=played.table, world=played.scenario.world)
+    before = mpc.predict(played.observation())[0]
+    assert not played.table.local[before]  # it believes in 1 Mbit/s before it has sent anything
+    careful = replace(mpc, safety=1e-6).predict(played.observation())[0]
+    informed = replace(mpc, true_rate=lambda: np.zeros(1)).predict(played.observation())[0]
+    assert played.table.local[careful] or np.isfinite(played.table.finish_s[careful])
+    assert careful == informed
+    shorter = replace(mpc, margin_s=0.060).predict(played.observation())[0]
+    assert played.table.head_s[shorter] <= 0.040

@@ -1,0 +1,47 @@
+"""A paced device has one processor: a finish moves the end of what it interrupts, whenever in between it ran."""
+
+from __future__ import annotations
+
+import pytest
+
+from tidesplit.runtime.device.engine import Pacer
+
+
+class Clock:
+    """Time that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize(
+    ("begins_s", "ends_s", "counts_s"),
+    [
+        (0.002, 0.012, 0.010),  # over before the work has really been done: it counts in full
+        (0.002, None, 0.028),  # still under way
+        (None, None, 0.0),
+    ],
+)
+def test_work_ends_later_by_what_a_finish_took_since_it_began(begins_s, ends_s, counts_s):
+    clock = Clock()
+    pacer = Pacer(clock)
+    begun_s, taken_s = clock.now_s, pacer.taken_s()
+    if begins_s is not None:
+        pacer.finish_begins(begins_s)
+    if ends_s is not None:
+        clock.now_s = ends_s
+        pacer.finish_ends()
+    clock.now_s = 0.030  # all of it is past: nothing is waited for
+    assert pacer.work(begun_s, 0.0, taken_s) == pytest.approx(begun_s + counts_s)
+
+
+def test_a_finish_before_the_work_began_is_not_its_own():
+    clock = Clock()
+    pacer = Pacer(clock)
+    pacer.finish_begins(0.0)
+    clock.now_s = 0.010
+    pacer.finish_ends()
+    assert pacer.work(clock.now_s, 0.0, pacer.taken_s()) == pytest.approx(0.010)

@@ -1,0 +1,292 @@
+"""The emulator on real loopback sockets: times against the arithmetic, faults as an application meets them, the CLI."""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.punctual import on_time
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.runtime.emulator import __main__ as emulate
+from tidesplit.runtime.emulator.faults import script
+from tidesplit.runtime.emulator.proxy import Link
+from tidesplit.runtime.emulator.shaper import constant, uplink_of
+
+ROOT = Path(__file__).resolve().parents[3]
+LATE_S = 0.15  # a thread on a busy machine may wake so late; medians are held to far less
+RTT_S = 0.06
+
+
+class Sink:
+    """A server that notes when every byte came, answers one byte per ``frame`` bytes, and echoes nothing else."""
+
+    def __init__(self, frame: int) -> None:
+        self.frame, self.heard, self.ends = frame, 0, 0
+        self.stamps: list[float] = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self.socket.getsockname()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            try:
+                while data := client.recv(65_536):
+                    frames = (self.heard + len(data)) // self.frame - self.heard // self.frame
+                    self.heard += len(data)
+                    self.stamps += [time.perf_counter()] * frames
+                    client.sendall(b"." * frames)
+                self.ends += 1
+            except OSError:
+                return
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    server = Sink(1000)
+    yield server
+    server.socket.close()
+
+
+def dial(link: Link) -> socket.socket:
+    client = socket.create_connection(link.address, timeout=5.0)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def ask(client: socket.socket, size: int = 1000) -> float:
+    """Seconds from sending ``size`` bytes to the answer's first byte."""
+    start_s = time.perf_counter()
+    client.sendall(bytes(size))
+    assert client.recv(1) == b"."
+    return time.perf_counter() - start_s
+
+
+@pytest.mark.parametrize("size", [200, 10_000])
+@pytest.mark.parametrize("bits_per_s", [1e6, 20e6])
+@on_time
+def test_median_latency_is_the_arithmetics(size: int, bits_per_s: float) -> None:
+    server = Sink(size)
+    with Link(constant(bits_per_s), to=server.address, rtt_s=RTT_S) as link, dial(link) as client:
+        took = [ask(client, size) for _ in range(7)]
+    server.socket.close()
+    wanted = 8 * size / bits_per_s + RTT_S
+    assert min(took) > wanted - 0.002
+    assert np.median(took) == pytest.approx(wanted, rel=0.10)
+
+
+@on_time
+def test_arrivals_follow_a_varying_trace() -> None:
+    server = Sink(1000)
+    trace = Trace("steps", np.arange(6) * 0.1, 0.6, np.array([2e6, 0.4e6, 0.0, 4e6, 1e6, 0.2e6]))
+    with Link(trace, to=server.address, rtt_s=0.02) as link, dial(link) as client:
+        link.start()
+        start_s = time.perf_counter()
+        client.sendall(bytes(40_000))
+        assert len(read(client, 40)) == 40
+        got = np.array(server.stamps[:40]) - start_s
+    server.socket.close()
+    ends = 1000.0 * np.arange(1, 41)
+    lanes = np.zeros(40, dtype=np.int64)
+    # A frame arrives with the packet of at most 1,448 bytes that ends it.
+    packets = np.minimum(np.ceil(ends / 1448) * 1448, 40_000)
+    wanted = uplink_of(trace).finish_s(lanes, np.zeros(40), packets) + 0.01
+    assert np.median(np.abs(got - wanted)) < 0.010
+    assert (got - wanted).min() > -0.002
+
+
+def read(client: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := client.recv(size - len(data))):
+        data += more
+    return data
+
+
+@on_time
+def test_connections_share_the_uplink(sink: Sink) -> None:
+    with Link(constant(0.4e6), to=sink.address, rtt_s=0.0) as link, dial(link) as one, dial(link) as two:
+        one.sendall(bytes(10_000))  # 200 ms of the line
+        time.sleep(0.02)
+        assert 0.1 < ask(two) < 0.2 + LATE_S
+
+
+def test_bytes_come_whole_in_both_directions() -> None:
+    data = np.random.default_rng(0).bytes(300_000)
+    echo = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        peer, _ = echo.accept()
+        with peer:
+            while piece := peer.recv(65_536):
+                peer.sendall(piece)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with Link(constant(40e6), to=echo.getsockname(), rtt_s=0.01, loss=0.01, jitter_s=0.001) as link, echo:
+        with dial(link) as client:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            assert read(client, len(data) + 1) == data
+        deadline_s = time.perf_counter() + 2
+        while link.status().connections and time.perf_counter() < deadline_s:
+            time.sleep(0.01)
+        status = link.status()
+    assert (status.connections, status.held_bytes, status.up_bytes, status.down_bytes) == (0, 0, 300_000, 300_000)
+
+
+@on_time
+def test_blackhole_holds_bytes_and_lets_them_flow_afterwards(sink: Sink) -> None:
+    with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
+        ask(client)
+        link.blackhole(True)
+        threading.Timer(0.3, link.blackhole, args=(False,)).start()
+        assert 0.29 < ask(client) < 0.33 + LATE_S
+
+
+@on_time
+def test_conditions_set_by_hand(sink: Sink) -> None:
+    with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
+        link.extra_latency_s = 0.1
+        assert np.median([ask(client) for _ in range(3)]) == pytest.approx(0.121, abs=0.02)
+        link.extra_latency_s, link.bandwidth_factor = 0.0, 0.1
+        assert np.median([ask(client) for _ in range(3)]) == pytest.approx(0.030, abs=0.01)
+        with pytest.raises(ValueError, match="bandwidth_factor"):
+            link.bandwidth_factor = math.nan
+        assert (link.extra_latency_s, link.bandwidth_factor, link.jitter_s) == (0.0, 0.1, 0.0)
+
+
+def test_reset_reaches_the_client(sink: Sink) -> None:
+    with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
+        ask(client)
+        link.reset()
+        with pytest.raises(ConnectionError):
+            client.recv(1)
+        with dial(link) as again:
+            ask(again)
+
+
+def test_half_close_ends_the_answers_alone(sink: Sink) -> None:
+    with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
+        ask(client)
+        link.half_close()
+        assert client.recv(1) == b""
+        client.sendall(bytes(1000))
+        deadline_s = time.perf_counter() + 2
+        while sink.heard < 2000 and time.perf_counter() < deadline_s:
+            time.sleep(0.01)
+        assert sink.heard == 2000
+
+
+@on_time
+def test_script_plays_on_the_traces_clock(sink: Sink) -> None:
+    faults = script(["blackhole@0.2+0.3", "reset@1.0", "slow-close@0=50"])
+    with Link(constant(8e6), to=sink.address, rtt_s=0.02, script=faults) as link, dial(link) as client:
+        assert link.now_s() == 0.0
+        link.start()
+        assert ask(client) < 0.1 + LATE_S
+        time.sleep(max(0.3 - link.now_s(), 0.0))
+        ask(client)
+        assert 0.5 < link.now_s() < 0.53 + LATE_S
+        with pytest.raises(ConnectionError):
+            client.recv(1)
+        assert 0.9 < link.now_s() < 1.0 + LATE_S
+
+
+def test_no_server_is_a_reset_and_a_reason() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = gone.getsockname()
+    with Link(constant(8e6), to=address) as link:
+        with pytest.raises(ConnectionError):  # as soon as the client has connected, or even before it knows
+            knock(link)
+        assert "refused" in (link.status().failure or "")
+
+
+def knock(link: Link) -> None:
+    with socket.create_connection(link.address, timeout=5.0) as client:
+        client.recv(1)
+
+
+@on_time
+def test_closing_is_quick_whatever_is_under_way(sink: Sink) -> None:
+    with Link(constant(1e3), to=sink.address) as link, dial(link) as client:
+        client.sendall(bytes(100_000))
+        start_s = time.perf_counter()
+        link.close()
+        assert time.perf_counter() - start_s < 1.0
+    link.close()
+
+
+@pytest.mark.parametrize(
+    ("bad", "name"), [({"rtt_s": -1.0}, "rtt_s"), ({"loss": 1.5}, "loss"), ({"downlink_bps": 0.0}, "downlink_bps")]
+)
+def test_a_link_refuses_what_cannot_be(bad: dict[str, float], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Link(constant(1e6), to=("127.0.0.1", 1), **bad)
+
+
+HERE = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]
+MISTAKES = [
+    (["--trace", "no-such-trace", *HERE], "trace 'no-such-trace': no such file"),
+    (["--trace", "lte", "--listen", "127.0.0.1", "--to", "127.0.0.1:9"], "--listen 127.0.0.1: expected HOST:PORT"),
+    (["--trace", "lte", "--listen", "127.0.0.1:0", "--to", "h:99999"], "--to h:99999: expected HOST:PORT"),
+    (["--trace", "lte", *HERE, "--fault", "flood@1"], "fault 'flood@1'"),
+    (["--trace", "lte", *HERE, "--loss", "7"], "got loss 7"),
+    (["--trace", "lte", *HERE, "--rtt-ms", "-4"], "got rtt_s -0.004"),
+    (["--trace", "lte", *HERE, "--loop-from", "-4"], "--loop-from -4"),
+    (["--trace", "lte", "--listen", "203.0.113.1:0", "--to", "127.0.0.1:9"], "--listen 203.0.113.1:0"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES)
+def test_a_mistake_is_one_sentence_and_code_2(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert emulate.main(arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_command_serves_until_interrupted(sink: Sink) -> None:
+    to = f"{sink.address[0]}:{sink.address[1]}"
+    command = [sys.executable, "-m", "tidesplit.runtime.emulator", "--trace", "lte", "--rtt-ms", "40"]
+    command += ["--listen", "127.0.0.1:0", "--to", to, "--loop-from", "3"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        watchdog = threading.Timer(15, process.kill)
+        watchdog.start()
+        try:
+            said = interrupt_after_one_frame(process)
+        finally:
+            process.kill()
+            watchdog.cancel()
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert "sent up 0.00 MB" in said
+
+
+def interrupt_after_one_frame(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    port = int(process.stderr.readline().split("listening on 127.0.0.1:")[1].split(",")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=5.0) as client:
+        assert ask(client) > 0.040
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.read()
+    process.wait(5)
+    return said

@@ -1,0 +1,166 @@
+"""A server that answers wrongly: whatever it says, each frame has one answer, and a wrong one is never believed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+
+from tests.runtime.deployed import CLASSES, points
+from tests.runtime.device.test_loop import CUT, Run
+from tests.runtime.punctual import on_time
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.wire.answers import Answer, ProbeAnswer, Timing, build_answer, build_probe_answer
+from tidesplit.runtime.wire.messages import PROBE, read_request
+from tidesplit.runtime.wire.protocol import METHODS, SERVICE
+
+GOOD = np.zeros(len(CLASSES), dtype=np.float32)
+
+
+def nan(message):
+    raw = np.full(len(CLASSES), np.nan, dtype="<f4").tobytes()
+    message.raw_output_contents[0] = raw
+
+
+def wrong_shape(message):
+    message.outputs[0].shape[1] = len(CLASSES) + 1
+
+
+def short(message):
+    message.raw_output_contents[0] = b"\x00" * 4
+
+
+def wrong_id(message):
+    message.id = "9999"
+
+
+def wrong_model(message):
+    message.model_name = "another-p1"
+
+
+def no_output(message):
+    del message.outputs[:]
+
+
+def no_time(message):
+    message.parameters["received_s"].double_param = float("inf")
+
+
+def late(_message):
+    time.sleep(0.6)
+
+
+@pytest.fixture
+def served(cnn):
+    """Starts a server that spoils its answers to frames in a given way; probes it answers well."""
+    running = []
+
+    def serve(spoil):
+        method = METHODS["ModelInfer"]
+
+        def infer(message, _context):
+            if message.model_name == PROBE:
+                return build_probe_answer(message.id, ProbeAnswer(time.perf_counter(), 0.0))
+            request = read_request(message, cnn.name, cnn.version)
+            answer = build_answer(request, Answer(request.frame, GOOD, Timing(time.perf_counter(), 0.0, 0.001)))
+            spoil(answer)
+            return answer
+
+        handler = grpc.unary_unary_rpc_method_handler(
+            infer, method.request.FromString, method.response.SerializeToString
+        )
+        server = grpc.server(ThreadPoolExecutor(8))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": handler}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        running.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield serve
+    for server in running:
+        server.stop(None).wait(5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (nan, "not finite"),
+        (wrong_shape, "shape"),
+        (short, "bytes of logits"),
+        (wrong_id, "id"),
+        (wrong_model, "model"),
+        (no_output, "number of outputs"),
+        (no_time, "received_s"),
+    ],
+)
+@on_time
+def test_an_answer_that_cannot_be_believed_is_not(cnn, served, spoil, words):
+    profile, _ = points(cnn.partitions)
+    with Run(Engine(cnn, profile.points), served(spoil), CUT, 30) as run:
+        pass
+    by = Counter(r.answered_by for r in run.records)
+    assert by["server"] == 0
+    assert by["device"] >= 28
+    told = [r.error for r in run.records if r.error]
+    assert told
+    assert all("cannot be believed" in text and words in text for text in told)
+
+
+@on_time
+def test_answers_that_come_late_are_finished_by_the_device(cnn, served):
+    profile, _ = points(cnn.partitions)
+    with Run(Engine(cnn, profile.points), served(late), CUT, 30) as run:
+        pass
+    by = Counter(r.answered_by for r in run.records)
+    assert by["server"] == 0
+    assert by["device"] >= 28
+
+
+@on_time
+def test_a_fallback_that_breaks_loses_its_frame_and_no_other(cnn, served, monkeypatch):
+    """Answers come late, and the device's own finish fails: those frames are misses that say why, and nothing hangs."""
+    profile, _ = points(cnn.partitions)
+    engine = Engine(cnn, profile.points)
+
+    def fails(_point, _feature):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine, "finish", fails)
+    with Run(engine, served(late), CUT, 30) as run:
+        pass
+    broken = [r for r in run.records if r.error and "out of memory" in r.error]
+    assert broken
+    assert all(r.answered_by == "miss" for r in broken)
+
+
+def test_memory_does_not_grow_over_ten_thousand_frames(cnn, served):
+    """Frames of all kinds, as quickly as they are taken: sent and answered, sent and refused, dropped."""
+
+    def spoil(message):
+        if int(message.id) % 7 == 0:
+            nan(message)
+
+    sizes, seen = [], Counter()
+
+    def watch(record):
+        seen[record.frame] += 1
+        if record.frame % 1000 == 0:
+            sizes.append(resident_mib())
+
+    profile, _ = points(cnn.partitions)
+    demand = Demand(fps=500, deadline_s=0.2)
+    with Run(Engine(cnn, profile.points), served(spoil), CUT, 10_000, demand, paced=False, sink=watch):
+        pass
+    assert len(seen) == 10_000
+    assert set(seen.values()) == {1}
+    assert sizes[-1] - sizes[2] < 8.0, sizes
+
+
+def resident_mib():
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20

@@ -1,0 +1,144 @@
+"""What is taken together and what has waited too long, as tables; then the shell, with work that waits to be let go."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import pytest
+
+from tidesplit.runtime.server.batching import Batcher, Job, Queue, WaitEstimate
+from tidesplit.runtime.wire.messages import RefusedError
+
+TAKEN = [
+    # jobs as (key, deadline), limit, time -> keys taken, late, left
+    ([], 4, 0.0, [], 0, 0),
+    ([("a", 9), ("b", 9), ("a", 9)], 4, 0.0, ["a", "a"], 0, 1),
+    ([("a", 9), ("a", 9), ("a", 9)], 2, 0.0, ["a", "a"], 0, 1),
+    ([("a", 1), ("b", 9), ("a", 9)], 4, 1.0, ["b"], 1, 1),
+    ([("a", 1), ("b", 1)], 4, 2.0, [], 2, 0),
+]
+
+
+def job(key: str, deadline_s: float = 9.0) -> Job:
+    return Job(key, None, 0.0, deadline_s)
+
+
+@pytest.mark.parametrize(("jobs", "limit", "now_s", "keys", "late", "left"), TAKEN)
+def test_what_is_taken(jobs: Any, limit: int, now_s: float, keys: list[str], late: int, left: int) -> None:
+    queue = Queue(limit=8)
+    assert all(queue.put(job(key, deadline)) for key, deadline in jobs)
+    batch, too_late = queue.take(now_s, lambda _: limit)
+    assert [j.key for j in batch] == keys
+    assert (len(too_late), len(queue)) == (late, left)
+
+
+def test_queue_is_bounded_and_those_who_left_make_room() -> None:
+    queue = Queue(limit=2)
+    gone = Job("a", None, 0.0, 9.0, gone=lambda: True)
+    assert [queue.put(job("a")), queue.put(gone), queue.put(job("a")), queue.put(job("a"))] == [True, True, True, False]
+    batch, late = queue.take(0.0, lambda _: 8)
+    assert (len(batch), late) == (2, [])
+
+
+def test_expected_wait_fades() -> None:
+    wait = WaitEstimate()
+    assert wait.expected_s(5.0) == 0.0
+    for _ in range(200):
+        wait.observe(5.0, 0.1)
+    assert wait.expected_s(5.0) == pytest.approx(0.1)
+    assert wait.expected_s(6.0) == pytest.approx(0.1 / math.e)
+
+
+class Gate:
+    """Work that stands still until it is let go; says what was computed together."""
+
+    def __init__(self, limit: int = 100) -> None:
+        self.batches: list[tuple[str, list[Any]]] = []
+        self.let_go, self.begun = threading.Event(), threading.Event()
+        self._limit = limit
+
+    def limit(self, key: str) -> int:
+        return self._limit
+
+    def run(self, key: str, items: Sequence[Any]) -> list[Any]:
+        self.batches.append((key, list(items)))
+        self.begun.set()
+        assert self.let_go.wait(20.0)
+        if key == "broken":
+            raise MemoryError("no memory")
+        return [ValueError(item) if item == "bad" else f"{item}!" for item in items]
+
+
+async def begun(gate: Gate) -> None:
+    assert await asyncio.to_thread(gate.begun.wait, 20.0)
+
+
+def submit(batcher: Batcher, key: str, item: Any, limit_s: float = 60.0) -> asyncio.Task[Any]:
+    now_s = time.perf_counter()
+    return asyncio.ensure_future(batcher.submit(key, item, now_s, now_s + limit_s))
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(100, [1, 3, 1]), (2, [1, 2, 1, 1]), (1, [1, 1, 1, 1, 1])])
+def test_what_waits_is_computed_together(limit: int, sizes: list[int]) -> None:
+    async def run() -> None:
+        gate = Gate(limit)
+        batcher = Batcher(gate, workers=1, max_batch=8, max_waiting=8)
+        tasks = [submit(batcher, "a", "0")]
+        await begun(gate)
+        tasks += [submit(batcher, key, item) for key, item in (("a", "1"), ("b", "2"), ("a", "bad"), ("a", "3"))]
+        await asyncio.sleep(0)
+        assert batcher.waiting == 4
+        gate.let_go.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [r if isinstance(r, Exception) else r.value for r in (results[0], results[2], results[4])] == [
+            "0!", "2!", "3!",
+        ]  # fmt: skip
+        assert isinstance(results[3], ValueError)
+        assert sorted(len(items) for _, items in gate.batches) == sorted(sizes)
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def test_late_and_cancelled_are_not_computed_and_a_full_queue_says_so() -> None:
+    async def run() -> None:
+        gate = Gate()
+        batcher = Batcher(gate, workers=1, max_batch=8, max_waiting=2)
+        first = submit(batcher, "a", "first")
+        await begun(gate)
+        late, left = submit(batcher, "a", "late", 0.001), submit(batcher, "a", "left")
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError, match="2 frames wait already") as full:
+            await submit(batcher, "a", "too many")
+        assert full.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        left.cancel()
+        await asyncio.sleep(0.02)
+        gate.let_go.set()
+        assert (await first).value == "first!"
+        with pytest.raises(RefusedError, match="the deadline passed") as caught:
+            await late
+        assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert [items for _, items in gate.batches] == [["first"]]
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def test_work_that_fails_fails_its_frames_and_nothing_else() -> None:
+    async def run() -> None:
+        gate = Gate()
+        gate.let_go.set()
+        batcher = Batcher(gate, workers=2, max_batch=8, max_waiting=8)
+        with pytest.raises(MemoryError):
+            await submit(batcher, "broken", "x")
+        assert (await submit(batcher, "a", "y")).value == "y!"
+        assert batcher.expected_wait_s() == 0.0
+        await batcher.close()
+
+    asyncio.run(run())

@@ -1,0 +1,264 @@
+"""Requests and answers: there and back, and every way in which one can be wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidesplit.compression.codec import payload
+from tidesplit.runtime.wire import messages
+from tidesplit.runtime.wire.answers import (
+    Answer,
+    AnswerError,
+    Crossing,
+    NextTiming,
+    ProbeAnswer,
+    Timing,
+    build_answer,
+    build_probe_answer,
+    read_answer,
+    read_probe_answer,
+    read_receipt,
+    receipt,
+)  # fmt: skip
+from tidesplit.runtime.wire.messages import RefusedError, Request, build_probe, build_request, read_probe, read_request
+from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
+from tidesplit.runtime.wire.wire_format import parse
+
+VERSION = "0123456789abcdef"
+REQUEST = Request("lite", 3, VERSION, "17", b"codes", "p3-c0.50-r1.00-b2", "p4-c1.00-r1.00-b2")
+ANSWER = Answer("17", np.array([1.5, -2.0, 0.0], dtype=np.float32), Timing(12.5, 0.25, 0.125))
+CROSSING = Crossing(1350.0, 0.25, 0.0625, 0.5)
+KIND = MESSAGES["ModelInferRequest"]
+EXAMPLES = int(os.environ.get("TIDESPLIT_EXAMPLES", "300"))
+
+
+def changed(change: Callable[[Any], Any]) -> Any:
+    message = build_request(REQUEST)
+    change(message)
+    return message
+
+
+def test_request_there_and_back() -> None:
+    message = KIND.FromString(build_request(REQUEST).SerializeToString())
+    assert read_request(message, "lite", VERSION) == REQUEST
+
+
+def test_request_that_asks_for_a_probe_there_and_back() -> None:
+    asks = replace(REQUEST, probe_next=True)
+    assert read_request(KIND.FromString(build_request(asks).SerializeToString()), "lite", VERSION) == asks
+
+
+def test_receipt_there_and_back() -> None:
+    timing = Timing(12.5, 0.1 + 0.2, 0.25)
+    assert read_receipt((*receipt(timing), ("other", "x"))) == timing
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (), (("received-s", "1"),), receipt(Timing(-1.0, 0.0, 0.0)), receipt(Timing(1.0, float("nan"), 0.0)),
+        receipt(Timing(1.0, 0.0, 1e300)), (("received-s", "x"), ("wait-s", "0"), ("compute-s", "0")),
+    ],
+)  # fmt: skip
+def test_what_is_no_receipt_is_none(metadata: tuple[tuple[str, str], ...]) -> None:
+    assert read_receipt(metadata) is None
+
+
+def test_version_may_be_left_to_the_server() -> None:
+    assert read_request(build_request(replace(REQUEST, version="")), "lite", VERSION).version == VERSION
+
+
+def test_size_of_what_surrounds_a_payload() -> None:
+    bare = replace(REQUEST, cnn="efficientnet_lite0", next_point="")
+    assert len(build_request(bare).SerializeToString()) - len(bare.payload) < 130
+
+
+def test_limit_is_the_codecs() -> None:
+    assert messages.MAX_FEATURE_BYTES == payload.MAX_BYTES
+
+
+WRONG: list[tuple[Callable[[Any], Any], str, str]] = [
+    (lambda m: setattr(m, "model_name", "vgg-p3"), "NOT_FOUND", "no model 'vgg-p3' here, expected lite-pPARTITION"),
+    (lambda m: setattr(m, "model_name", "lite-p16"), "NOT_FOUND", "no model 'lite-p16' here"),
+    (lambda m: setattr(m, "model_name", "x" * 999), "NOT_FOUND", "xxx...'"),
+    (lambda m: setattr(m, "model_version", "f" * 16), "FAILED_PRECONDITION", "weights 'ffffffffffffffff' received"),
+    (lambda m: setattr(m, "id", "9" * 65), "INVALID_ARGUMENT", "id of 65 characters, at most 64"),
+    (lambda m: m.ClearField("inputs"), "INVALID_ARGUMENT", "0 inputs, expected one"),
+    (lambda m: m.inputs.add(name="payload"), "INVALID_ARGUMENT", "2 inputs, expected one"),
+    (lambda m: setattr(m.inputs[0], "name", "x"), "INVALID_ARGUMENT", "input 'x', expected 'payload'"),
+    (lambda m: setattr(m.inputs[0], "datatype", "FP32"), "INVALID_ARGUMENT", "datatype 'FP32', expected 'UINT8'"),
+    (lambda m: m.inputs[0].shape.append(1), "INVALID_ARGUMENT", r"shape \[5, 1\] with 5 bytes"),
+    (lambda m: m.inputs[0].ClearField("shape"), "INVALID_ARGUMENT", r"shape \[\] with 5 bytes"),
+    (lambda m: m.ClearField("raw_input_contents"), "INVALID_ARGUMENT", "0 raw_input_contents, expected one"),
+    (lambda m: m.raw_input_contents.append(b""), "INVALID_ARGUMENT", "2 raw_input_contents, expected one"),
+    (lambda m: m.raw_input_contents.__setitem__(0, b"abc"), "INVALID_ARGUMENT", r"shape \[5\] with 3 bytes"),
+    (lambda m: m.outputs.add(name="features"), "INVALID_ARGUMENT", "1 outputs asked for, expected none or one"),
+    (lambda m: setattr(m.parameters["point"], "int64_param", 3), "INVALID_ARGUMENT", "'point' is no text"),
+    (
+        lambda m: setattr(m.parameters["next_point"], "string_param", "x" * 129),
+        "INVALID_ARGUMENT",
+        "no text of at most",
+    ),
+    (lambda m: [m.parameters[str(i)] for i in range(33)], "INVALID_ARGUMENT", "35 parameters, at most 32"),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "sentence"), WRONG)
+def test_wrong_request_is_refused(change: Callable[[Any], Any], code: str, sentence: str) -> None:
+    with pytest.raises(RefusedError, match=sentence) as caught:
+        read_request(changed(change), "lite", VERSION)
+    assert caught.value.code is grpc.StatusCode[code]
+
+
+@pytest.mark.parametrize("size", [0, (1 << 16) + 1])
+def test_payload_of_a_wrong_size_is_refused(size: int) -> None:
+    with pytest.raises(RefusedError, match=f"payload of {size} bytes, expected 1 to 65536"):
+        read_request(build_request(replace(REQUEST, payload=bytes(size))), "lite", VERSION)
+
+
+def test_picture_may_be_larger_than_a_feature() -> None:
+    picture = replace(REQUEST, partition=0, payload=bytes(1 << 17))
+    assert read_request(build_request(picture), "lite", VERSION).payload == picture.payload
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ANSWER,
+        replace(ANSWER, next_timing=NextTiming(0.5, 0.0, 0.25, 0.125, 0.0625)),
+        replace(ANSWER, fell_back="UNAVAILABLE: gone"),
+        replace(ANSWER, newest=CROSSING),
+    ],
+)
+def test_answer_there_and_back(answer: Answer) -> None:
+    message = MESSAGES["ModelInferResponse"].FromString(build_answer(REQUEST, answer).SerializeToString())
+    found = read_answer(message, REQUEST, 3)
+    np.testing.assert_array_equal(found.logits, answer.logits)
+    assert replace(found, logits=answer.logits) == answer
+
+
+NAN = np.array([1, np.nan, 0], dtype="<f4").tobytes()
+UNBELIEVABLE: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda m: setattr(m, "id", "18"), "id: '18' received, '17' expected"),
+    (lambda m: setattr(m, "model_name", "lite-p2"), "model: 'lite-p2' received"),
+    (lambda m: setattr(m, "model_version", ""), "version: '' received"),
+    (lambda m: m.ClearField("outputs"), "number of outputs: '0' received, '1' expected"),
+    (lambda m: setattr(m.outputs[0], "name", "x"), "output: 'x' received"),
+    (lambda m: setattr(m.outputs[0], "datatype", "FP16"), "datatype: 'FP16' received, 'FP32' expected"),
+    (lambda m: m.outputs[0].shape.__setitem__(1, 4), r"shape: '\[1, 4\]' received, '\[1, 3\]' expected"),
+    (lambda m: m.raw_output_contents.__setitem__(0, b"abc"), r"bytes of logits: '\[3\]' received, '\[12\]' expected"),
+    (lambda m: m.ClearField("raw_output_contents"), r"bytes of logits: '\[\]' received"),
+    (lambda m: m.raw_output_contents.__setitem__(0, NAN), "logits that are not finite"),
+    (lambda m: m.parameters.clear(), "received_s: nan received, a number from 0 to"),
+    (
+        lambda m: setattr(m.parameters["wait_s"], "double_param", 1e300),
+        "wait_s: 1e\\+300 received, a number from 0 to 3600",
+    ),
+    (lambda m: setattr(m.parameters["wait_s"], "string_param", "0"), "wait_s: nan received, a number from 0 to"),
+    (lambda m: setattr(m.parameters["wait_s"], "double_param", -1.0), "wait_s: -1.0 received"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), UNBELIEVABLE)
+def test_unbelievable_answer(change: Callable[[Any], Any], sentence: str) -> None:
+    message = build_answer(REQUEST, ANSWER)
+    change(message)
+    with pytest.raises(AnswerError, match=sentence):
+        read_answer(message, REQUEST, 3)
+
+
+def test_probe_there_and_back() -> None:
+    assert read_probe(build_probe("3", bytes(1000))) == ("3", False)
+    assert read_probe(build_probe("3", bytes(1000), probe_next=True)) == ("3", True)
+    for told in (ProbeAnswer(5.0, 0.25), ProbeAnswer(5.0, 0.25, CROSSING)):
+        assert read_probe_answer(build_probe_answer("3", told), "3") == told
+    with pytest.raises(RefusedError, match="payload of 65537 bytes"):
+        read_probe(build_probe("3", bytes((1 << 16) + 1)))
+    with pytest.raises(AnswerError, match="id: '4' received, '3' expected"):
+        read_probe_answer(build_probe_answer("4", ProbeAnswer(5.0, 0.25)), "3")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x2a\x00" * (MAX_MESSAGE_BYTES // 2),  # half a million empty inputs
+        b"\x3a\x00" * (MAX_MESSAGE_BYTES // 2),
+        b"\x22\x00" * (MAX_MESSAGE_BYTES // 2),
+        b"\x0b" * MAX_MESSAGE_BYTES,  # groups within groups
+        b"\xff" * 64,
+        b"\x0a",
+        b"\x0a\xff\xff\xff\xff\x0f",
+        b"\x0a\x02\xff\xfe",  # a name that is not UTF-8
+    ],
+)
+def test_bytes_that_are_no_request(data: bytes) -> None:
+    with pytest.raises(RefusedError) as caught:
+        parse(KIND, data)
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+text = st.text(max_size=20)
+tensors = st.builds(
+    lambda name, datatype, shape: KIND.InferInputTensor(name=name, datatype=datatype, shape=shape),
+    st.sampled_from(["payload", "", "x"]) | text,
+    st.sampled_from(["UINT8", "FP32", "BYTES"]) | text,
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5),
+)
+parameters = st.dictionaries(
+    st.sampled_from(["point", "next_point", "timeout"]) | text,
+    st.builds(lambda s: MESSAGES["InferParameter"](string_param=s), text)
+    | st.builds(lambda d: MESSAGES["InferParameter"](double_param=d), st.floats()),
+    max_size=5,
+)
+built = st.builds(
+    lambda name, version, number, told, inputs, raw: KIND(
+        model_name=name, model_version=version, id=number, parameters=told, inputs=inputs, raw_input_contents=raw
+    ).SerializeToString(),
+    st.sampled_from(["lite-p0", "lite-p3", "probe"]) | text,
+    st.sampled_from(["", VERSION]) | text,
+    text,
+    parameters,
+    st.lists(tensors, max_size=3),
+    st.lists(st.binary(max_size=64), max_size=3),
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A sound request with bytes changed, or cut short, or lengthened."""
+    data = bytearray(build_request(REQUEST).SerializeToString())
+    for _ in range(draw(st.integers(1, 4))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    return bytes(data[: draw(st.integers(0, len(data)))]) + draw(st.binary(max_size=16))
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(built | damaged() | st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    """TIDESPLIT_EXAMPLES=100000 asks for more."""
+    with contextlib.suppress(RefusedError):
+        message = parse(KIND, data)
+        if message.model_name == messages.PROBE:
+            read_probe(message)
+        else:
+            read_request(message, "lite", VERSION)
+
+
+def test_refusing_allocates_little() -> None:
+    data = b"\x2a\x00" * (MAX_MESSAGE_BYTES // 2)
+    tracemalloc.start()
+    with pytest.raises(RefusedError, match="more than 48 fields"):
+        parse(KIND, data)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
