@@ -24,6 +24,7 @@ from tidesplit.agents.judging import contest, intervals, ladder
 from tidesplit.agents.judging import figures as report
 from tidesplit.agents.judging.evaluation import Entrant
 from tidesplit.agents.judging.ladder import Blind
+from tidesplit.envs.simulation.scenario import SECOND_TRACE
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import Demand
@@ -58,15 +59,18 @@ def run(options: argparse.Namespace, console: Console) -> None:
     above_floor(bundle.table, demand.min_accuracy)
     traces = unambiguous([trace for spec in options.trace for trace in load_traces(spec)], options.seconds)
     config = bundle.manifest["config"]
-    onward: tuple[Trace, ...] = ()
-    if bundle.table.tiers == 3:
-        onward = tuple(load_traces(options.onward_trace or config["onward_trace"]))
-    elif options.onward_trace:
-        raise UsageError("--onward-trace is of three tiers, and the policy was trained for two (train.py --tiers 3)")
-    judge_on = Scenario(traces=tuple(traces), demands=(demand,), table=bundle.table, onward=onward)
-    tune_on = replace(judge_on, traces=tuple(load_traces(options.tune_on or config["trace"])))
-    if onward:
-        tune_on = replace(tune_on, onward=tuple(load_traces(config["onward_trace"])))
+    further = len(bundle.table.hops) - 1
+    if options.second_trace and not further:
+        raise UsageError("--second-trace is of three tiers, and the policy was trained for two (train.py --tiers 3)")
+
+    def behind(spec: str) -> tuple[tuple[Trace, ...], ...]:
+        return tuple(tuple(load_traces(spec)) for _ in range(further))
+
+    own = config.get("second_trace", SECOND_TRACE)
+    judge_on = Scenario(
+        traces=tuple(traces), demands=(demand,), table=bundle.table, further=behind(options.second_trace or own)
+    )
+    tune_on = replace(judge_on, traces=tuple(load_traces(options.tune_on or config["trace"])), further=behind(own))
     seeds = range(options.seed, options.seed + options.seeds)
     with contest.workers() as pool, bars(console) as progress:
         ticks = ticker(progress)
@@ -131,7 +135,7 @@ def show(results: Sequence[contest.Result], judged: Scenario, options: argparse.
     kind = "right answers" if demand.objective == "accuracy" else "speed"
     title = (
         f"{len(bounds)} trace{'s' * (len(bounds) > 1)}, {len(results)} seed{'s' * (len(results) > 1)}, "
-        f"{demand.fps:g} fps, {demand.deadline_s * 1e3:g} ms, for {kind}, {judged.tiers} tiers; simulated"
+        f"{demand.fps:g} fps, {demand.deadline_s * 1e3:g} ms, for {kind}, {len(judged.links) + 1} tiers; simulated"
     )
     console.print(report.ladder_table(rows, bounds, title))
     found = intervals.standings(results, RIVAL, np.random.default_rng(options.seed))
@@ -143,7 +147,7 @@ def show(results: Sequence[contest.Result], judged: Scenario, options: argparse.
             rows,
             bounds=bounds,
             kind="simulated",
-            tiers=judged.tiers,
+            tiers=len(judged.links) + 1,
             seeds=len(results),
             rival=RIVAL,
             standings=intervals.as_json(found),
@@ -182,7 +186,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, nargs="+", metavar="OUT", help="folder that train.py wrote")
     parser.add_argument("--trace", nargs="+", required=True, metavar="T", help="files, folders or bundled names")
     parser.add_argument(
-        "--onward-trace", metavar="T", help="three tiers: the second link (default: the policy's own; see train.py)"
+        "--second-trace", metavar="T", help="three tiers: the second hop (default: the policy's own; see train.py)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, and a plot beside it")
     parser.add_argument("--tune-on", metavar="T", help="traces to tune the rules on (default: the policy's own)")

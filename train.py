@@ -33,7 +33,7 @@ from tidesplit.agents.judging.ladder import POLICY
 from tidesplit.agents.learning import training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
-from tidesplit.envs.simulation.scenario import scenario_from, server_of
+from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.envs.world.vocabulary import Demand, DemandError
@@ -63,7 +63,7 @@ class Config:
         default=2, metadata={"help": "2, or 3 for an edge server between device and cloud", "choices": (2, 3)}
     )
     cloud: str = field(default="x86-2core", metadata={"help": "with --tiers 3: machine that answers behind the server"})
-    onward_trace: str = field(
+    second_trace: str = field(
         default="metro.csv", metadata={"help": "with --tiers 3: the link from edge server to cloud, like --trace"}
     )
     objective: str = field(
@@ -109,9 +109,9 @@ class Config:
         )
 
     @property
-    def machines(self) -> tuple[str, str, str | None]:
-        """Device, server, and in three tiers the cloud."""
-        return self.device, self.server or server_of(self.tiers), self.cloud if self.tiers == 3 else None
+    def machines(self) -> tuple[str, ...]:
+        """The chain of machines, device first."""
+        return machines_of(self.tiers, self.device, self.server, self.cloud)
 
 
 class UsageError(ValueError):
@@ -143,14 +143,14 @@ def run(config: Config, console: Console) -> None:
     begun = time.perf_counter()
     profile = profiles.load(config.profile)
     seen, unseen = held_out(load_traces(config.trace), config.holdout, config.holdout_s)
-    second = load_traces(config.onward_trace) if config.tiers == 3 else []
+    second = load_traces(config.second_trace) if config.tiers == 3 else []
     further, kept_back = held_out(second, config.holdout, config.holdout_s)
     train_on = scenario(config, profile, seen, further)
     judged = unseen or [t.slice(0.0, min(t.duration_s, config.holdout_s)) for t in seen]
     judge_on = scenario(config, profile, judged, kept_back or further)
     out = folder(config)
     console.print(
-        f"{len(train_on.table.ids)} operating points of {profile.name} on {', '.join(filter(None, config.machines))}, "
+        f"{len(train_on.table.ids)} operating points of {profile.name} on {', '.join(config.machines)}, "
         f"{len(seen)} trace{'s' * (len(seen) > 1)}; everything below is [bold]simulated[/bold]. Writing {out}"
     )
     if guessed := estimated(profile, train_on.table.ids):
@@ -231,16 +231,13 @@ def learn(
 
 def save_policy(config: Config, model: MaskablePPO, profile: Profile, train_on: Scenario, out: Path) -> None:
     """The bundle, and SB3's own file beside it."""
-    device, server, cloud = config.machines
     model.save(out / "sb3_policy.zip", exclude=["env", "logger", "lr_schedule", "clip_range", "learning_rate"])
     write_bundle(
         out,
         training.policy_of(model),
         profile=profile,
         table=train_on.table,
-        device=device,
-        server=server,
-        cloud=cloud,
+        machines=config.machines,
         demand=config.demand,
         config=plain(config),
     )
@@ -287,7 +284,7 @@ def finish(
     logger.close()
 
 
-def scenario(config: Config, profile: Profile, traces: list[Trace], onward: list[Trace]) -> Scenario:
+def scenario(config: Config, profile: Profile, traces: list[Trace], further: list[Trace]) -> Scenario:
     """Traces, profile and demand of the options, put together."""
     built = scenario_from(
         trace=traces,
@@ -296,7 +293,7 @@ def scenario(config: Config, profile: Profile, traces: list[Trace], onward: list
         server=config.server,
         tiers=config.tiers,
         cloud=config.cloud,
-        onward_trace=onward,
+        second_trace=further,
         demands=[config.demand],
     )
     return replace(built, table_spread=config.table_spread, trace_spread=config.trace_spread)

@@ -20,14 +20,15 @@ from tidesplit.envs.world.observation import Observation, fields_of
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Ints
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
-from tidesplit.profiling.points.table import PointTable, table_for
-from tidesplit.profiling.points.tiers import three_tiers
+from tidesplit.profiling.points.table import PointTable
+from tidesplit.profiling.points.tiers import table_of
 
 FORMAT = "tidesplit-bundle"
 VERSION = 1
 MANIFEST = "bundle.json"
 POLICY = "policy.onnx"
 PROFILE = "profile.json"
+MACHINES = ("device", "server", "cloud")  # keys of the manifest, in the chain's order; two tiers have no cloud
 LARGEST_BYTES = 64 * 2**20
 
 
@@ -72,13 +73,13 @@ def load(folder: Path) -> Bundle:
     """Read a bundle. Raises BundleError in one sentence where anything is missing, altered or foreign."""
     manifest = read_manifest(folder)
     verify(folder, manifest)
-    fields = fields_of(3 if "cloud" in manifest else 2)
+    fields = fields_of(len(machines_of(manifest)) - 1)
     for key, expected in (("state_fields", fields.state), ("point_fields", fields.points)):
         if tuple(manifest[key]) != expected:
             raise BundleError(f"{folder / MANIFEST}: {key} differ from this version's; train the policy anew")
     try:
         profile = profiles.load(folder / PROFILE)
-        table = _table(profile, manifest)
+        table = table_of(profile, machines_of(manifest), manifest["points"])
         demand = Demand(**manifest["demand"])
     except (profiles.ProfileError, DemandError, TypeError) as error:
         raise BundleError(f"{folder}: {error}") from error
@@ -89,12 +90,9 @@ def load(folder: Path) -> Bundle:
     return Bundle(policy, manifest, profile, table, demand)
 
 
-def _table(profile: Profile, manifest: Mapping[str, Any]) -> PointTable:
-    """The points that the policy chooses among, in its order."""
-    if "cloud" in manifest:
-        return three_tiers(profile, manifest["device"], manifest["server"], manifest["cloud"], manifest["points"])
-    whole = table_for(profile, manifest["device"], manifest["server"])
-    return whole.take([whole.row(point) for point in manifest["points"]])
+def machines_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The chain of machines that the policy was trained for, device first."""
+    return tuple(manifest[name] for name in MACHINES if name in manifest)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

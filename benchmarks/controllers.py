@@ -35,12 +35,11 @@ from tidesplit.agents.judging.evaluation import Entrant, captured, interval
 from tidesplit.agents.judging.ladder import KNOWS_BANDWIDTH, POLICY, Blind, Tuning
 from tidesplit.agents.learning import training
 from tidesplit.agents.learning.bundle_writer import write_bundle
-from tidesplit.envs.simulation.scenario import DEVICE, ONWARD_TRACE, scenario_from, server_of
+from tidesplit.envs.simulation.scenario import SECOND_TRACE, machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import load_traces
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
-from tidesplit.profiling.points.tiers import CLOUD
 
 FPS = (5.0, 10.0, 15.0, 20.0, 30.0)
 DEADLINES_S = (0.075, 0.100, 0.150, 0.200)
@@ -63,13 +62,11 @@ def train_one(options: argparse.Namespace, demands: Sequence[Demand], seed: int,
         training.policy_of(model),
         profile=profiles.load(options.profile),
         table=scenario.table,
-        device=DEVICE,
-        server=server_of(options.tiers),
-        cloud=CLOUD if options.tiers == 3 else None,
+        machines=machines_of(options.tiers),
         demand=demands[0],
         config={
             "trace": options.train,
-            "onward_trace": ONWARD_TRACE,
+            "second_trace": SECOND_TRACE,
             "seed": seed,
             "steps": steps,
             "trace_spread": options.trace_spread,
@@ -83,11 +80,8 @@ def scenario_of(options: argparse.Namespace, traces: str, demands: Sequence[Dema
     return scenario_from(
         trace=traces,
         profile=options.profile,
-        device=DEVICE,
-        server=server_of(options.tiers),
         tiers=options.tiers,
-        cloud=CLOUD,
-        onward_trace=ONWARD_TRACE,
+        second_trace=SECOND_TRACE,
         demands=demands,
     )
 

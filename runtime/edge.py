@@ -24,8 +24,8 @@ from pathlib import Path
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
 from tidesplit.envs.world.vocabulary import Demand
-from tidesplit.profiling.points.table import PointTable, table_for
-from tidesplit.profiling.points.tiers import three_tiers
+from tidesplit.profiling.points.table import PointTable
+from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.cnn import CnnError
 from tidesplit.runtime.device import source
 from tidesplit.runtime.device.client import GrpcClient, credentials
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
     if options.frames is not None and options.frames < 1:
         raise EdgeError(f"--frames {options.frames} received, 1 or more expected")
     bundle = bundles.load(options.bundle)
-    if bundle.table.tiers == 3 and options.next_point:
+    if len(bundle.table.hops) > 1 and options.next_point:
         raise EdgeError(f"--next-point received, but the policy of {options.bundle} decides that: it has three tiers")
     demand = demanded(bundle.demand, options)
     table = paced(bundle, options.pace)
@@ -142,11 +142,8 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
     """The bundle's points, as the device that sets the pace runs them."""
     if label is None or label == bundle.manifest["device"]:
         return bundle.table
-    if bundle.table.tiers == 3:
-        machines = (label, bundle.manifest["server"], bundle.manifest["cloud"])
-        return three_tiers(bundle.profile, *machines, bundle.table.ids)
-    whole = table_for(bundle.profile, label, bundle.manifest["server"])
-    return whole.take([whole.row(point) for point in bundle.table.ids])
+    _, *servers = bundles.machines_of(bundle.manifest)
+    return table_of(bundle.profile, (label, *servers), bundle.table.ids)
 
 
 def frames_of(images: str, px: int) -> Iterator[source.Picture]:

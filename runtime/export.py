@@ -65,7 +65,8 @@ def for_device(source: Trained, table: PointTable | None) -> Iterator[Made]:
     from tidesplit.compression.net import deploy
 
     system, last = source.system, source.system.net.partitions
-    rows = None if table is None else set(zip(table.partition.tolist(), table.channel_ratio.tolist(), strict=True))
+    uplink = None if table is None else table.hops[0]
+    rows = None if uplink is None else set(zip(uplink.partition.tolist(), uplink.channel_ratio.tolist(), strict=True))
     for ratio in RATIOS:
         if rows is None or (last, ratio) in rows or ratio == RATIOS[0]:
             yield f"device-c{ratio:.2f}", lambda r=ratio: deploy.device_model(system, r)  # type: ignore[misc]

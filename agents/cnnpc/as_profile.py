@@ -42,8 +42,8 @@ UNTROUBLED = World(
     compute_jitter=0.0,
     calm_wait_s=0.0,
     busy_wait_s=0.0,
-    onward_rtt_s=0.0,
-    onward_rtt_jitter=0.0,
+    wired_rtt_s=0.0,
+    wired_rtt_jitter=0.0,
 )
 
 
@@ -86,10 +86,10 @@ def table_of(profile: Profile, tables: Tables, ids: list[str]) -> PointTable:
     A feature's time on the second hop is its own, even where it is not in proportion to that on the first.
     """
     table = three_tiers(profile, *TIERS, ids)
-    assert table.onward is not None
+    uplink, between = table.hops
     first, second = tables.cross_ms.T
-    own = np.append(second / first / slower(tables), 1.0)[table.onward.partition]
-    return replace(table, onward=replace(table.onward, bytes_mean=table.onward.bytes_mean * own))
+    own = np.append(second / first / slower(tables), 1.0)[between.partition]
+    return replace(table, hops=(uplink, replace(between, bytes_mean=between.bytes_mean * own)))
 
 
 def name_of(strategies: Strategies, row: int) -> str:

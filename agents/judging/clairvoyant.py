@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tidesplit.envs.simulation.simulation import Simulation
+from tidesplit.envs.world.hop import HopQueue
 from tidesplit.envs.world.pipeline import Frame, Queues, advance
 from tidesplit.envs.world.vocabulary import Bools, Floats, Ints, each
 from tidesplit.profiling.points.table import PointTable
@@ -30,7 +31,7 @@ LOST_FRAMES = 5.0  # a label this many frames' utility behind the best cannot ca
 AT_ONCE = 1e-6  # a slow-down by which a finish takes no time: where speed counts, the device then begins it at once
 
 
-class Labels(NamedTuple):
+class Frontier(NamedTuple):
     """Alive labels after a frame, shapes ``[L]``: their queues and the utility gathered so far."""
 
     queues: Queues
@@ -51,7 +52,7 @@ def clairvoyant(
     demands = simulation.demands.take(np.array([lane]))
     period_s = float(demands.period_s[0])
     allowed = np.flatnonzero(simulation.observation().mask[lane])
-    labels = Labels(Queues.idle(1, simulation.scenario.tiers), np.zeros(1))
+    labels = Frontier(Queues.idle(1, len(simulation.links)), np.zeros(1))
     frame_of = _frames(simulation, lane)
     believed = simulation.slow_down[[lane]]
     for k in range(frames):
@@ -72,19 +73,19 @@ def _frames(simulation: Simulation, lane: int) -> Callable[[int], Frame]:
 
 
 def _extend(
-    simulation: Simulation, lane: int, labels: Labels, allowed: Ints, frame: Frame, beliefs: tuple[Floats, Floats]
-) -> Labels:
+    simulation: Simulation, lane: int, labels: Frontier, allowed: Ints, frame: Frame, beliefs: tuple[Floats, Floats]
+) -> Frontier:
     """Every label by every allowed point, finished as by either belief or not at all, and by leaving the frame out."""
     table = simulation.table
     unfinished = replace(table, finish_s=np.full_like(table.finish_s, np.inf))
-    world, second = simulation.scenario.world, simulation.second
-    if second is not None:
+    world = simulation.scenario.world
+    if len(simulation.links) > 1:
         world = replace(world, initial_window_bytes=np.inf)
     count = len(labels.value)
     rows, points = np.repeat(np.arange(count), len(allowed)), np.tile(allowed, count)
     never = -np.inf  # not about to come: what falls due is finished
 
-    def after(which: Bools, table: PointTable, slow_belief: Floats, answer_s: float | None) -> tuple[Labels, Bools]:
+    def after(which: Bools, table: PointTable, slow_belief: Floats, answer_s: float | None) -> tuple[Frontier, Bools]:
         chosen = rows[which]
         whose = np.full(len(chosen), lane)
         queues, outcome, _ = advance(
@@ -94,15 +95,14 @@ def _extend(
             table=table,
             demands=simulation.demands.take(whose),
             world=world,
-            uplink=simulation.uplink,
+            uplinks=simulation.uplinks,
             lane=whose,
             slow_belief=np.repeat(slow_belief, len(chosen)),
             expected_s=None if answer_s is None else np.full(len(chosen), answer_s),
-            onward=None if second is None else second.uplink,
         )
         fell = np.zeros(len(rows), dtype=bool)
         fell[which] = outcome.fell_back
-        return Labels(queues, labels.value[chosen] + outcome.utility), fell
+        return Frontier(queues, labels.value[chosen] + outcome.utility), fell
 
     everything = np.ones(len(rows), dtype=bool)
     finished, fell = after(everything, table, beliefs[0], never)
@@ -119,14 +119,14 @@ def _extend(
     if simulation.demands.for_latency[lane]:
         return _together(_rows(finished, ~fell), extra, both, left_be, labels)
     free = ~left[fell]
-    merged = Labels(
+    merged = Frontier(
         each(lambda one, other: np.where(free, one, other), left_be.queues, both.queues),
         np.maximum(left_be.value, both.value),
     )
     return _together(_rows(finished, ~fell), extra, merged, labels)
 
 
-def _better(ours: Labels, others: Labels, where: Bools) -> Labels:
+def _better(ours: Frontier, others: Frontier, where: Bools) -> Frontier:
     """Of two ways to finish the same frames the higher utility, and ``where`` both do the least disturbing stretch."""
     queues = ours.queues._replace(
         finish_from_s=np.where(
@@ -136,22 +136,22 @@ def _better(ours: Labels, others: Labels, where: Bools) -> Labels:
             where, np.minimum(ours.queues.finish_until_s, others.queues.finish_until_s), ours.queues.finish_until_s
         ),
     )
-    return Labels(queues, np.maximum(ours.value, others.value))
+    return Frontier(queues, np.maximum(ours.value, others.value))
 
 
-def _rows(labels: Labels, which: Bools) -> Labels:
-    return Labels(labels.queues.take(np.flatnonzero(which)), labels.value[which])
+def _rows(labels: Frontier, which: Bools) -> Frontier:
+    return Frontier(labels.queues.take(np.flatnonzero(which)), labels.value[which])
 
 
-def _together(*groups: Labels) -> Labels:
+def _together(*groups: Frontier) -> Frontier:
     queues = each(lambda *columns: np.concatenate(columns), *(g.queues for g in groups))
-    return Labels(queues, np.concatenate([g.value for g in groups]))
+    return Frontier(queues, np.concatenate([g.value for g in groups]))
 
 
-def _thin(labels: Labels, arrival_s: float, limit: int) -> Labels:
+def _thin(labels: Frontier, arrival_s: float, limit: int) -> Frontier:
     """Drop what cannot matter any more and merge what is nearly the same; ``arrival_s`` is the next frame's."""
     alive = np.flatnonzero(labels.value >= labels.value.max() - LOST_FRAMES)
-    labels = Labels(_canonical(labels.queues.take(alive), arrival_s), labels.value[alive])
+    labels = Frontier(_canonical(labels.queues.take(alive), arrival_s), labels.value[alive])
     cell_s = CELL_S
     labels = _undominated(_merge(labels, arrival_s, cell_s))
     while len(labels.value) > limit:
@@ -163,25 +163,21 @@ def _thin(labels: Labels, arrival_s: float, limit: int) -> Labels:
 def _canonical(queues: Queues, arrival_s: float) -> Queues:
     """Queues that end before the next frame arrives are empty, however they came to be."""
     done = queues.finish_until_s <= arrival_s
-    emptied = Queues(
+    return Queues(
         device_free_s=np.maximum(queues.device_free_s, arrival_s),
         finish_from_s=np.where(done, arrival_s, np.maximum(queues.finish_from_s, arrival_s)),
         finish_until_s=np.where(done, arrival_s, queues.finish_until_s),
-        link_free_s=np.maximum(queues.link_free_s, arrival_s),
-        last_sent_s=np.full_like(queues.last_sent_s, arrival_s),
-    )
-    if queues.onward_free_s is None:
-        return emptied
-    return emptied._replace(
-        onward_free_s=np.maximum(queues.onward_free_s, arrival_s), onward_last_s=np.full_like(done, arrival_s, float)
+        hops=tuple(
+            HopQueue(np.maximum(hop.free_s, arrival_s), np.full_like(hop.free_s, arrival_s)) for hop in queues.hops
+        ),
     )
 
 
-def _merge(labels: Labels, arrival_s: float, cell_s: float) -> Labels:
+def _merge(labels: Frontier, arrival_s: float, cell_s: float) -> Frontier:
     """One label a cell of queue lengths, in every respect as good as the best of its members."""
     queues, value = labels
-    ends = [queues.device_free_s, queues.link_free_s, queues.finish_until_s, queues.finish_from_s]
-    ends += [] if queues.onward_free_s is None else [queues.onward_free_s]
+    uplink_s, *further = (hop.free_s for hop in queues.hops)
+    ends = [queues.device_free_s, uplink_s, queues.finish_until_s, queues.finish_from_s, *further]
     cells = 30_000 if len(ends) == 4 else 6_000  # a queue that is longer counts as so long: the key has 63 bits
     key = np.zeros(len(value), dtype=np.int64)
     for end_s in ends:
@@ -197,25 +193,22 @@ def _merge(labels: Labels, arrival_s: float, cell_s: float) -> Labels:
         device_free_s=shortest(queues.device_free_s),
         finish_from_s=np.minimum(-shortest(-queues.finish_from_s), until_s),
         finish_until_s=until_s,
-        link_free_s=shortest(queues.link_free_s),
-        last_sent_s=shortest(queues.last_sent_s),
-        onward_free_s=None if queues.onward_free_s is None else shortest(queues.onward_free_s),
-        onward_last_s=None if queues.onward_last_s is None else shortest(queues.onward_last_s),
+        hops=tuple(each(shortest, hop) for hop in queues.hops),
     )
-    return Labels(merged, -shortest(-value))
+    return Frontier(merged, -shortest(-value))
 
 
-def _undominated(labels: Labels) -> Labels:
+def _undominated(labels: Frontier) -> Frontier:
     """Drop labels that one of a higher or equal utility equals or beats in every queue."""
     queues, value = labels
-    columns = [queues.device_free_s, queues.link_free_s, queues.finish_until_s, -queues.finish_from_s]
-    columns += [] if queues.onward_free_s is None else [queues.onward_free_s]
+    first, *further = (hop.free_s for hop in queues.hops)
+    columns = [queues.device_free_s, first, queues.finish_until_s, -queues.finish_from_s, *further]
     kept = np.lexsort((*columns, -value))
     cost = np.stack(columns)
     # The best few beat nearly all others, so they go first and the quadratic comparison is of the rest alone.
     for few in (8, 64, len(kept)):
         kept = kept[~_beaten(cost[:, kept], few)]
-    return Labels(queues.take(kept), value[kept])
+    return Frontier(queues.take(kept), value[kept])
 
 
 def _beaten(cost: Floats, few: int) -> Bools:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tidesplit.agents.judging.clairvoyant import LIMIT, clairvoyant
-from tidesplit.agents.judging.evaluation import Entrant, Record, Row, decision_time_us, play, simulation_of, summarise
+from tidesplit.agents.judging.evaluation import Entrant, History, Row, decision_time_us, play, simulation_of, summarise
 from tidesplit.data.files import whole
 from tidesplit.envs.simulation.simulation import Scenario
 
@@ -28,7 +28,7 @@ class Result:
 
     rows: list[Row]
     bounds: dict[str, float]
-    records: dict[str, dict[str, Record]]
+    records: dict[str, dict[str, History]]
 
     def with_rows(self, other: Result, order: Iterable[str]) -> Result:
         """This and another contest's of the same courses, controllers in the order given."""
@@ -83,7 +83,7 @@ def contest(
     return results
 
 
-_Played = tuple[list[list[Record]], float]
+_Played = tuple[list[list[History]], float]
 
 
 def _play(entrant: Entrant, whole: Scenario, seeds: Sequence[int]) -> _Played:

@@ -10,16 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tidesplit.agents.rules.controllers import Controller
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.world.vocabulary import MISS, Floats, Ints
+from tidesplit.envs.world.observation import Controller
+from tidesplit.envs.world.vocabulary import MISS, Bools, Floats, Ints
 
 # Given the simulation, because a controller may be privileged to know its true state; the others ignore it.
 Entrant = Callable[[Simulation], Controller]
 
 
-class Record(NamedTuple):
-    """What happened to the frames of one episode, shapes ``[N]``; seconds and bytes."""
+class History(NamedTuple):
+    """The frames of one episode, shapes ``[N]``; seconds and bytes. ``sent_bytes``: on the uplink."""
 
     points: Ints
     answered_by: Ints
@@ -27,6 +27,7 @@ class Record(NamedTuple):
     latency_s: Floats
     accuracy: Floats
     sent_bytes: Floats
+    dropped: Bools
     goodput_bps: Floats
 
 
@@ -42,6 +43,7 @@ class Row:
     latency_ms_p95: float
     latency_ms_p99: float
     miss_rate: float
+    drop_rate: float
     accuracy: float
     bytes_mean: float
     switches_per_min: float
@@ -65,24 +67,25 @@ def simulation_of(scenario: Scenario, seed: int | Sequence[int], trace_of: Seque
 
 def play(
     entrant: Entrant, simulation: Simulation, report: Callable[[int, int], None] = lambda *_: None
-) -> list[Record]:
+) -> list[History]:
     """Let the controller decide every frame of every lane's episode; one record a lane."""
     controller = entrant(simulation)
     longest = int(simulation.frames.max())
     lanes = np.arange(simulation.lanes)
-    kept: list[Record] = []
+    kept: list[History] = []
     for frame in range(longest):
-        rate_bps = 8.0 * simulation.uplink.rate_at(lanes, simulation.situation().now_s)
+        rate_bps = 8.0 * simulation.uplinks[0].rate_at(lanes, simulation.situation().now_s)
         points = controller.predict(simulation.observation())
         outcome, _ = simulation.step(points)
         kept.append(
-            Record(
+            History(
                 points,
                 outcome.answered_by,
                 outcome.utility,
                 outcome.latency_s,
                 outcome.accuracy,
-                outcome.sent_bytes,
+                outcome.hops[0].sent_bytes,
+                outcome.dropped,
                 rate_bps,
             )
         )
@@ -90,10 +93,12 @@ def play(
             report(frame + 1, longest)
     report(longest, longest)
     columns = [np.stack(column, axis=1) for column in zip(*kept, strict=True)]
-    return [Record(*(c[lane, : simulation.frames[lane]] for c in columns)) for lane in range(simulation.lanes)]
+    return [History(*(c[lane, : simulation.frames[lane]] for c in columns)) for lane in range(simulation.lanes)]
 
 
-def summarise(record: Record, *, controller: str, trace: str, period_s: float, decision_us: float, bound: float) -> Row:
+def summarise(
+    record: History, *, controller: str, trace: str, period_s: float, decision_us: float, bound: float
+) -> Row:
     """The row of one episode; ``bound`` is the clairvoyant's mean utility."""
     latency_ms = record.latency_s * 1e3
     p50, p95, p99 = np.percentile(latency_ms, [50, 95, 99])
@@ -108,6 +113,7 @@ def summarise(record: Record, *, controller: str, trace: str, period_s: float, d
         latency_ms_p95=float(p95),
         latency_ms_p99=float(p99),
         miss_rate=float(np.mean(record.answered_by == MISS)),
+        drop_rate=float(record.dropped.mean()),
         accuracy=float(record.accuracy.mean()),
         bytes_mean=float(record.sent_bytes.mean()),
         switches_per_min=switches / (len(record.points) * period_s) * 60.0,

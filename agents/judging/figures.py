@@ -10,7 +10,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from tidesplit.agents.judging.evaluation import Record, Row, captured, mean_row
+from tidesplit.agents.judging.evaluation import History, Row, captured, mean_row
 from tidesplit.agents.judging.intervals import Standing
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
 from tidesplit.profiling.points.table import PointTable
@@ -74,7 +74,7 @@ def standings_table(found: Mapping[str, Standing], rival: str, title: str) -> Ta
     return table
 
 
-def decisions_figure(record: Record, table: PointTable, period_s: float, title: str) -> Figure:
+def decisions_figure(record: History, table: PointTable, period_s: float, title: str) -> Figure:
     """Three panels over time: the link, the partition chosen (colour: device time), the latency and who answered."""
     time_s = np.arange(len(record.points)) * period_s
     figure, (link, choice, latency) = plt.subplots(3, 1, figsize=(11, 7), sharex=True, layout="constrained")
@@ -85,15 +85,15 @@ def decisions_figure(record: Record, table: PointTable, period_s: float, title: 
     chosen = record.points
     dots = choice.scatter(
         time_s,
-        table.partition[chosen],
-        c=table.channel_ratio[chosen],
+        table.hops[0].partition[chosen],
+        c=table.hops[0].channel_ratio[chosen],
         cmap=PARTITION_COLOURS,
         vmin=0.0,
         vmax=1.0,
         s=6,
     )
     choice.set_ylabel("partition")
-    choice.set_yticks(np.unique(table.partition))
+    choice.set_yticks(np.unique(table.hops[0].partition))
     figure.colorbar(dots, ax=choice, label="channel ratio")
     for who, label in ((SERVER, "server"), (DEVICE, "device"), (MISS, "miss")):
         rows = record.answered_by == who

@@ -9,10 +9,11 @@ from typing import TypeVar
 import numpy as np
 
 from tidesplit.agents.judging.evaluation import Entrant
-from tidesplit.agents.rules.controllers import Controller, Lookup, Mpc, Static, uncompressed
+from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, uncompressed
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.vocabulary import Bools, Floats
 from tidesplit.profiling.points.table import PointTable
 
@@ -95,8 +96,10 @@ def _static(name: str, worth: Floats, among: Bools) -> Entrant:
 
 def whole_images(table: PointTable) -> Bools:
     """Points that send the picture to where the whole CNN then runs, ``[A]``."""
-    images = np.asarray(table.partition == 0)
-    return images if table.onward is None else images & (table.onward.middle_s == 0.0)
+    images = np.asarray(table.hops[0].partition == 0)
+    for hop in table.hops[1:]:
+        images = images & (hop.compute_s == 0.0)
+    return images
 
 
 @dataclass(frozen=True)
@@ -112,17 +115,19 @@ class Blind:
 
 @dataclass(frozen=True)
 class Informed:
-    """An MPC that is told the true bandwidth of the moment, of both links where there are two."""
+    """An MPC that is told the true bandwidth of each hop at the moment."""
 
     mpc: Mpc
 
     def __call__(self, simulation: Simulation) -> Controller:
         """The MPC, bound to the simulation's true links."""
-        lanes, second = np.arange(simulation.lanes), simulation.second
-        told = replace(self.mpc, true_rate=lambda: simulation.uplink.rate_at(lanes, simulation.situation().now_s))
-        if second is None:
-            return told
-        return replace(told, true_onward_rate=lambda: second.uplink.rate_at(lanes, simulation.situation().now_s))
+        lanes = np.arange(simulation.lanes)
+
+        def rates() -> tuple[Floats, ...]:
+            now_s = simulation.situation().now_s
+            return tuple(link.rate_at(lanes, now_s) for link in simulation.uplinks)
+
+        return replace(self.mpc, true_rates=rates)
 
 
 def _lookups() -> Iterable[Lookup]:
@@ -135,20 +140,18 @@ def _lookups() -> Iterable[Lookup]:
 def _papers(score: Callable[[Entrant], float], scenario: Scenario) -> dict[str, Entrant]:
     """Published methods, told the mean bandwidth of the training traces."""
     table, world, demand = scenario.table, scenario.world, scenario.demands[0]
-    usual = mean_rate(scenario.traces)
-    onward = mean_rate(scenario.onward) if scenario.onward else np.inf
+    usual = tuple(map(mean_rate, scenario.links))
     jmdc = Jmdc(
         name="JMDC",
         table=table,
         world=world,
-        usual_rate=usual,
+        usual_rates=usual,
         min_accuracy=demand.min_accuracy,
-        usual_onward_rate=onward,
     )
-    bandit = LinUcb(name="LinUCB", usual_rate=usual)
+    bandit = LinUcb(name="LinUCB", usual_rate=usual[0])
     return {
         "JMDC": Blind(by_knob(lambda c: score(Blind(c)), jmdc, JMDC_GRID)),
-        "CNNPC": Blind(cnnpc(table, world, demand, usual, onward)),
+        "CNNPC": Blind(cnnpc(table, world, demand, usual)),
         "LinUCB": by_knob(score, bandit, LINUCB_GRID),
     }
 

@@ -76,9 +76,9 @@ def replayed_ms(
     rows = np.array([table.row(line["decision"]) for line in lines])
     scenario = Scenario(traces=(trace,), demands=(demand,), table=table, world=world)
     simulation = _Replay(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
-    simulation.offset_s[:] = offset_s
+    simulation.links[0].offset_s[:] = offset_s
     sizes = np.array([float(line["bytes"]) for line in lines])
-    mean, sigma = table.bytes_mean[rows], table.bytes_sigma[rows]
+    mean, sigma = table.hops[0].bytes_mean[rows], table.hops[0].bytes_sigma[rows]
     known = (sizes > 0.0) & (sigma > 0.0)
     ratio = np.where(known, sizes, 1.0) / np.where(known, mean, 1.0)
     simulation.noise = np.where(known, np.log(ratio) / np.where(known, sigma, 1.0), 0.0)

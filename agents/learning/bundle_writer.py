@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tidesplit.agents.bundle import FORMAT, MANIFEST, POLICY, PROFILE, VERSION, sha256
+from tidesplit.agents.bundle import FORMAT, MACHINES, MANIFEST, POLICY, PROFILE, VERSION, sha256
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.data.files import whole
 from tidesplit.envs.world.vocabulary import Demand
@@ -64,16 +64,14 @@ def write_bundle(
     *,
     profile: Profile,
     table: PointTable,
-    device: str,
-    server: str,
+    machines: Sequence[str],
     demand: Demand,
-    cloud: str | None = None,
     config: Mapping[str, Any],
     also: Sequence[str] = (),
 ) -> None:
     """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``; ``also`` lists files in ``folder`` already.
 
-    ``cloud``: in three tiers, the machine behind the edge server ``server``.
+    ``machines``: labels of the chain's machines in the profile, device first, two or three.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(policy, folder / POLICY)
@@ -83,9 +81,7 @@ def write_bundle(
         "version": VERSION,
         "config": dict(config),
         "demand": asdict(demand),
-        "device": device,
-        "server": server,
-        **({} if cloud is None else {"cloud": cloud}),
+        **dict(zip(MACHINES, machines, strict=False)),
         "points": list(table.ids),
         "state_fields": list(policy.fields.state),
         "point_fields": list(policy.fields.points),

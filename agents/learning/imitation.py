@@ -17,7 +17,7 @@ from torch import Tensor
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.agents.learning.teacher import hindsight_regret
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.envs.world.observation import TWO_TIERS, Fields
+from tidesplit.envs.world.observation import ONE_HOP, Fields
 from tidesplit.envs.world.vocabulary import Bools, Ints
 
 REGRET_CAP = 2.0  # two lost frames are as bad as more: the rest of the horizon is the continuation's to answer for
@@ -103,7 +103,7 @@ def collect(
     return Labels(*(torch.from_numpy(np.concatenate(part)) for part in (flats, masks, regrets)))
 
 
-def split(flat: Tensor, fields: Fields = TWO_TIERS) -> tuple[Tensor, Tensor]:
+def split(flat: Tensor, fields: Fields = ONE_HOP) -> tuple[Tensor, Tensor]:
     """Raw state ``[N, S]`` and points ``[N, F, A]`` of flat observations."""
     width = len(fields.state)
     return flat[:, :width], flat[:, width:].reshape(len(flat), len(fields.points), -1)

@@ -8,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure as LoggedFigure
 
-from tidesplit.agents.judging.evaluation import Record, play, simulation_of
+from tidesplit.agents.judging.evaluation import History, play, simulation_of
 from tidesplit.agents.judging.figures import decisions_figure
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.envs.adapters.sb3 import SplitInferenceVecEnv
@@ -78,10 +78,11 @@ class Monitor(BaseCallback):
         record("frames/accuracy", float(outcome.accuracy.mean()))
         record("frames/latency_ms_mean", float(outcome.latency_s.mean()) * 1e3)
         record("frames/latency_ms_p95", float(np.percentile(outcome.latency_s, 95)) * 1e3)
-        record("frames/bytes_mean", float(outcome.sent_bytes.mean()))
+        record("frames/bytes_mean", float(outcome.hops[0].sent_bytes.mean()))
         record("frames/miss_rate", float(np.mean(outcome.answered_by == MISS)))
+        record("frames/drop_rate", float(np.mean(outcome.dropped)))
         record("frames/fallback_rate", float(np.mean(outcome.fell_back)))
-        partition = self._check.table.partition
+        partition = self._check.table.hops[0].partition
         for cut in np.unique(partition):
             record(f"partition_share/{cut}", float(np.mean(partition[points] == cut)))
 
@@ -100,7 +101,7 @@ class Monitor(BaseCallback):
         self.logger.dump(self.num_timesteps)
         self._on_check()
 
-    def _log_figure(self, record: Record) -> None:
+    def _log_figure(self, record: History) -> None:
         period_s = self._check.demands[0].period_s
         title = f"decisions after {self.num_timesteps} steps, {self._check.traces[0].name}"
         figure = decisions_figure(record, self._check.table, period_s, title)

@@ -31,21 +31,21 @@ class PointPolicy(MaskableActorCriticPolicy):
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         hidden: int = 48,
-        tiers: int = 2,
+        hops: int = 1,
         **kwargs: Any,
     ) -> None:
-        self.hidden, self.tiers, self.fields = hidden, tiers, fields_of(tiers)
+        self.hidden, self.hops, self.fields = hidden, hops, fields_of(hops)
         super().__init__(observation_space, action_space, lr_schedule, net_arch=[], ortho_init=False, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.features, self.actor = Features(self.fields), Scorer(self.hidden, self.fields)
-        self.critic = Critic(2 * self.hidden, columns_of(self.tiers), self.fields)
+        self.critic = Critic(2 * self.hidden, columns_of(self.hops), self.fields)
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1.0), eps=1e-5)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()
         del parameters["net_arch"], parameters["ortho_init"]
-        return {**parameters, "hidden": self.hidden, "tiers": self.tiers}
+        return {**parameters, "hidden": self.hidden, "hops": self.hops}
 
     def read(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Normalised state ``[B, S]`` and points ``[B, A, F]`` of flat observations."""
@@ -61,7 +61,7 @@ class PointPolicy(MaskableActorCriticPolicy):
         assert isinstance(obs, Tensor)
         assert isinstance(self.action_space, spaces.Discrete)
         end = self.fields.width(int(self.action_space.n))
-        return obs[:, end:] if obs.shape[1] > end else obs.new_zeros(len(obs), columns_of(self.tiers))
+        return obs[:, end:] if obs.shape[1] > end else obs.new_zeros(len(obs), columns_of(self.hops))
 
     def freeze_actor(self, frozen: bool) -> None:
         """Keep the actor as it is while the critic learns."""

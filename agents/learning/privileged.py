@@ -27,24 +27,25 @@ COLUMNS = LINK_COLUMNS + 3 * len(FRAMES_AHEAD)
 FEW_BYTES = 1500.0
 
 
-def columns_of(tiers: int) -> int:
-    """How many columns of hindsight there are in so many tiers."""
-    return COLUMNS + LINK_COLUMNS * (tiers - 2)
+def columns_of(hops: int) -> int:
+    """Number of privileged columns with so many hops."""
+    return COLUMNS + LINK_COLUMNS * (hops - 1)
 
 
 def hindsight(simulation: Simulation) -> NDArray[np.float32]:
     """The lanes' near future on scales of about one, ``[B, COLUMNS]``.
 
     The link's mean rate over SPANS_S from now and the time until it has carried one packet more; slow-down, wait at the
-    server and round trip of the frames FRAMES_AHEAD; in three tiers the second link's rates and time too.
+    server and round trip of the frames FRAMES_AHEAD; the rates and times of further hops.
     """
     now_s = simulation.situation().now_s
-    columns = _of_link(simulation.uplink, now_s)
+    first, *further = simulation.uplinks
+    columns = _of_link(first, now_s)
     for ahead in FRAMES_AHEAD:
         frame = simulation.frame_at(ahead)
-        columns += [frame.slow_down - 1.0, frame.server_wait_s * 50.0, frame.rtt_s * 10.0]
-    if simulation.second is not None:
-        columns += _of_link(simulation.second.uplink, now_s)
+        columns += [frame.slow_down - 1.0, frame.server_wait_s * 50.0, frame.hops[0].rtt_s * 10.0]
+    for link in further:
+        columns += _of_link(link, now_s)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -61,7 +62,7 @@ class TrainingVecEnv(SplitInferenceVecEnv):
 
     def __init__(self, num_envs: int, **options: Any) -> None:
         super().__init__(num_envs, **options)
-        told = columns_of(self.scenario.tiers)
+        told = columns_of(len(self.scenario.links))
         width = spaces.flatdim(self.observation_space) + told
         self.observation_space = spaces.Box(-np.inf, np.inf, (width,), np.float32)
         self._told = np.zeros((num_envs, told), dtype=np.float32)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tidesplit.envs.world.observation import THREE_TIERS, TWO_TIERS, Fields
+from tidesplit.envs.world.observation import ONE_HOP, Fields, fields_of
 
 # How each column is brought to a common scale before it is standardised: rates and sizes by their logarithm, durations
 # by their ratio to the deadline (so that one policy reads every deadline alike), the rest as it is.
 LOGARITHMIC = {"goodput", "goodput_last", "goodput_low", "payload", "in_flight_bytes"}
-LOGARITHMIC |= {f"onward_{name}" for name in LOGARITHMIC}
-DURATIONS = {name for group in THREE_TIERS for name in group if name.endswith("_s")} - {"deadline_s"}
+LOGARITHMIC |= {f"hop2_{name}" for name in LOGARITHMIC}
+DURATIONS = {name for group in fields_of(2) for name in group if name.endswith("_s")} - {"deadline_s"}
 FINE = 0.05  # of the deadline: durations far below it are told apart by their size, those above by their logarithm
 CLIP = 8.0  # standard deviations; what lies beyond is as good as infinite
 
@@ -63,7 +63,7 @@ class Normaliser(nn.Module):
 class Features(nn.Module):
     """Normalised state ``[B, S]`` and points ``[B, A, F]`` out of raw state ``[B, S]`` and points ``[B, F, A]``."""
 
-    def __init__(self, fields: Fields = TWO_TIERS) -> None:
+    def __init__(self, fields: Fields = ONE_HOP) -> None:
         super().__init__()
         self.fields = fields
         self.state = Normaliser(fields.state)
@@ -84,7 +84,7 @@ class Features(nn.Module):
 class Scorer(nn.Module):
     """Encodes each point beside the state, then lets it look at the best of all others (max pooling, DeepSets)."""
 
-    def __init__(self, hidden: int, fields: Fields = TWO_TIERS) -> None:
+    def __init__(self, hidden: int, fields: Fields = ONE_HOP) -> None:
         super().__init__()
         self.of_state = nn.Linear(len(fields.state), hidden)
         self.of_point = nn.Linear(len(fields.points), hidden, bias=False)
@@ -106,7 +106,7 @@ class Critic(nn.Module):
     ``told`` further columns ``[B, told]`` come with the state.
     """
 
-    def __init__(self, hidden: int, told: int, fields: Fields = TWO_TIERS) -> None:
+    def __init__(self, hidden: int, told: int, fields: Fields = ONE_HOP) -> None:
         super().__init__()
         self.value = nn.Sequential(
             nn.Linear(len(fields.state) + 3 * len(fields.points) + told, hidden),

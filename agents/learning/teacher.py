@@ -18,11 +18,10 @@ def hindsight_regret(simulation: Simulation, lanes: Ints, horizon: int = 6, widt
         table=simulation.table,
         demands=simulation.demands.take(lanes),
         world=simulation.scenario.world,
-        uplink=simulation.uplink,
+        uplinks=simulation.uplinks,
         lane=lanes,
         mask=observation.mask[lanes],
-        expected_s=observation.of_points("latency_s")[lanes].astype(np.float64),
+        expected_s=observation.foreseen.latency_s[lanes].astype(np.float64),
         slow_belief=simulation.slow_down[lanes],
-        onward=None if simulation.second is None else simulation.second.uplink,
     )
     return regret(outlook, horizon, width)

@@ -82,7 +82,7 @@ def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
         ent_coef=ppo.entropy,
         vf_coef=ppo.critic_weight,
         max_grad_norm=ppo.max_gradient,
-        policy_kwargs={"hidden": ppo.hidden, "tiers": scenario.tiers},
+        policy_kwargs={"hidden": ppo.hidden, "hops": len(scenario.links)},
         seed=recipe.seed,
         device="cpu",
     )

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.agents.rules.lookahead import Outlook, regret
+from tidesplit.envs.world.hop import HopQueue, RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame, Queues
-from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints
+from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, each
 from tidesplit.profiling.points.table import PointTable
-
-
-class Controller(Protocol):
-    """Chooses one operating point a lane. All that a controller may know of the past is in the observation."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in tables."""
-        ...
-
-    def predict(self, observation: Observation) -> Ints:
-        """Row of the chosen point, ``[B]``, within the observation's mask."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -62,13 +50,13 @@ class Lookup:
     def predict(self, observation: Observation) -> Ints:
         """The table's best point, ``[B]``."""
         mask = observation.mask if self.candidates is None else _within(observation.mask, self.candidates)
-        slower = observation.of_points("payload") / observation.of("goodput")[:, None] * (1.0 / self.safety - 1.0)
-        if observation.tiers == 3:
-            takes = observation.of_points("onward_payload") / observation.of("onward_goodput")[:, None]
-            slower = slower + takes * (1.0 / self.safety - 1.0)
-        latency = observation.of_points("latency_s") + slower
-        fits = latency + self.margin_s <= observation.of("deadline_s")[:, None]
-        fits &= observation.of_points("head_s") <= self.device_share * observation.of("period_s")[:, None]
+        seen, foreseen = observation.seen, observation.foreseen
+        slower = foreseen.payload / seen.hops[0].goodput[:, None] * (1.0 / self.safety - 1.0)
+        for hop, ahead in zip(seen.hops[1:], foreseen.further, strict=True):
+            slower = slower + ahead.payload / hop.goodput[:, None] * (1.0 / self.safety - 1.0)
+        latency = foreseen.latency_s + slower
+        fits = latency + self.margin_s <= seen.deadline_s[:, None]
+        fits &= foreseen.head_s <= self.device_share * seen.period_s[:, None]
         fits &= mask
         return best_fitting(observation, latency, fits, mask, self.quickest)
 
@@ -78,9 +66,8 @@ class Mpc:
     """Model-predictive control: the best plan for the next ``horizon`` frames on a link believed constant.
 
     Its model is the pipeline itself. ``safety`` scales the estimated goodput, ``margin_s`` shortens the deadline that
-    it plans for, ``queue_cost`` prices work left queued at the horizon, ``min_accuracy`` is the demand's. ``true_rate``
-    gives it the true bandwidth of the moment in bytes a second, ``[B]``, in place of the estimate; ``true_onward_rate``
-    that of the second link, in three tiers.
+    it plans for, ``queue_cost`` prices work left queued at the horizon, ``min_accuracy`` is the demand's.
+    ``true_rates`` replaces the estimates by the true bandwidth of each hop at the moment, bytes a second, ``[B]``.
     """
 
     name: str
@@ -92,16 +79,13 @@ class Mpc:
     margin_s: float = 0.0
     queue_cost: float = 1.0
     min_accuracy: float = 0.0
-    true_rate: Callable[[], Floats] | None = None
-    true_onward_rate: Callable[[], Floats] | None = None
+    true_rates: Callable[[], tuple[Floats, ...]] | None = None
 
     def predict(self, observation: Observation) -> Ints:
         """First point of the best plan, ``[B]``."""
         outlook = believed(observation, self.table, self.world, self.safety, self.margin_s, self.min_accuracy)
-        if self.true_rate is not None:
-            outlook = replace(outlook, uplink=ConstantUplink(self.true_rate() * self.safety))
-        if self.true_onward_rate is not None:
-            outlook = replace(outlook, onward=ConstantUplink(self.true_onward_rate() * self.safety))
+        if self.true_rates is not None:
+            outlook = replace(outlook, uplinks=tuple(ConstantUplink(r * self.safety) for r in self.true_rates()))
         return _row(np.argmin(regret(outlook, self.horizon, self.width, self.queue_cost), axis=1))
 
 
@@ -113,50 +97,37 @@ def believed(
     margin_s: float = 0.0,
     min_accuracy: float = 0.0,
 ) -> Outlook:
-    """What the observation says of the world, as if it stayed so; the clock starts at the decision."""
-
-    def told(name: str) -> Floats:
-        return observation.of(name).astype(np.float64)
-
-    lanes = len(observation.state)
+    """The world by the observation, as if it stayed so. The clock starts at the decision."""
+    seen = each(lambda column: column.astype(np.float64), observation.seen)
+    lanes = len(seen.waited_s)
     zero = np.zeros(lanes)
-    finish_from = told("finish_due_s")
     queues = Queues(
         device_free_s=zero,
-        finish_from_s=finish_from,
-        finish_until_s=finish_from + told("finish_pending_s"),
-        link_free_s=told("link_queue_s") + told("stalled_s"),
-        last_sent_s=-told("since_sent_s"),
+        finish_from_s=seen.finish_due_s,
+        finish_until_s=seen.finish_due_s + seen.finish_pending_s,
+        hops=tuple(HopQueue(hop.queue_s + hop.stalled_s, -hop.since_sent_s) for hop in seen.hops),
     )
-    onward, onward_rtt = None, None
-    if table.onward is not None:
-        onward, onward_rtt = ConstantUplink(told("onward_goodput") * safety), told("onward_rtt_s")
-        taken_s = told("onward_queue_s") + told("onward_stalled_s")
-        queues = queues._replace(onward_free_s=taken_s, onward_last_s=-told("onward_since_sent_s"))
-    first_arrival, period = -told("waited_s"), told("period_s")
-    rtt, slow, wait = told("rtt_s"), told("slow_down"), told("server_wait_s")
+    trips = tuple(RoundTrip(hop.rtt_s, hop.rtt_s) for hop in seen.hops)
 
     def frame_ahead(h: int) -> Frame:
-        return Frame(first_arrival + h * period, rtt, rtt, slow, wait, zero, onward_rtt, onward_rtt)
+        return Frame(-seen.waited_s + h * seen.period_s, seen.slow_down, seen.server_wait_s, zero, trips)
 
-    demands = Demands(period, told("deadline_s") - margin_s, zero + min_accuracy, told("for_latency") > 0.0)
-    uplink = ConstantUplink(told("goodput") * safety)
+    demands = Demands(seen.period_s, seen.deadline_s - margin_s, zero + min_accuracy, seen.for_latency > 0.0)
     return Outlook(
         queues=queues,
         frame_ahead=frame_ahead,
         table=table,
         demands=demands,
         world=world,
-        uplink=uplink,
+        uplinks=tuple(ConstantUplink(hop.goodput * safety) for hop in seen.hops),
         lane=np.arange(lanes),
         mask=observation.mask,
-        onward=onward,
     )
 
 
 def stand_in(observation: Observation, rows: Ints) -> Ints:
     """The points ``rows`` ``[B]``; where one is masked, the allowed point nearest in device time."""
-    head, lanes = observation.of_points("head_s"), np.arange(len(rows))
+    head, lanes = observation.foreseen.head_s, np.arange(len(rows))
     away = np.where(observation.mask, np.abs(head - head[lanes, rows][:, None]), np.inf)
     away[lanes, rows] = np.where(observation.mask[lanes, rows], -1.0, np.inf)
     return _row(np.argmin(away, axis=1))
@@ -169,8 +140,8 @@ def best_fitting(
 
     ``latency`` is what is expected of each point, seconds; ``mask`` what may be chosen at all; all ``[B, A]``.
     """
-    by_latency = (observation.of("for_latency")[:, None] > 0.0) | quickest
-    worth = np.where(by_latency, -latency, observation.of_points("accuracy").astype(np.float64) - 1e-6 * latency)
+    by_latency = (observation.seen.for_latency[:, None] > 0.0) | quickest
+    worth = np.where(by_latency, -latency, observation.foreseen.accuracy.astype(np.float64) - 1e-6 * latency)
     soonest = np.where(mask, -latency, -np.inf)
     some = fits.any(axis=1)
     return _row(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), soonest.argmax(axis=1)))
@@ -188,13 +159,13 @@ def _within(mask: Bools, candidates: Bools) -> Bools:
 def uncompressed(table: PointTable) -> Bools:
     """The widest point with the most bits of each partition, ``[A]``: what a partitioning alone may choose from.
 
-    In three tiers, of each pair of partitions: the widest at both.
+    With several hops: of each combination of partitions, the widest at all of them.
     """
-    by: list[NDArray[Any]] = [table.bits, table.region_ratio, table.channel_ratio]
-    partition = table.partition
-    if table.onward is not None:
-        by = [table.onward.bits, table.onward.region_ratio, table.onward.channel_ratio, *by]
-        partition = partition * (table.onward.partition.max() + 1) + table.onward.partition
+    partition = np.zeros(table.size, dtype=np.int64)
+    by: list[NDArray[Any]] = []
+    for hop in table.hops:
+        partition = partition * (hop.partition.max() + 1) + hop.partition
+        by = [hop.bits, hop.region_ratio, hop.channel_ratio, *by]
     rank = np.lexsort(by)
     chosen = np.zeros(table.size, dtype=bool)
     for cut in np.unique(partition):

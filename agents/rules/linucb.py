@@ -12,7 +12,7 @@ from tidesplit.agents.rules.controllers import best_fitting
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
 from tidesplit.envs.world.observation import Observation
-from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
+from tidesplit.envs.world.vocabulary import Bools, Floats, Ints, each
 
 # Features of a message: 1, kilobytes, and hundredths of a second: what its bytes take on the link as it was believed
 # when the message was chosen, and what the server computes. Their weights are then of one size.
@@ -56,35 +56,34 @@ class Bandit:
         self.name = knobs.name
         self._knobs, self._simulation = knobs, simulation
         lanes = simulation.lanes
-        rtt_s = simulation.scenario.world.usual_rtt_s
+        rtt_s = simulation.scenario.world.usual_rtt_s()
         self._prior = np.array([rtt_s, 0.0, PART_S, PART_S])
         self._precision = np.zeros((lanes, FEATURES, FEATURES))
         self._moment = np.zeros((lanes, FEATURES))
         self._inverse = np.zeros_like(self._precision)
         self._heard_s = np.full(lanes, -np.inf)
         self._believed = np.full(lanes, knobs.usual_rate)  # bytes a second, at the last decision
-        self._chosen_at = np.full(
-            simulation.transfers.payload.shape, knobs.usual_rate
-        )  # the same, of each message sent
+        sent = simulation.links[0].transfers.payload
+        self._chosen_at = np.full(sent.shape, knobs.usual_rate)  # the same, of each message sent
         self._newest_s = np.full(lanes, -np.inf)
         self._forget(np.ones(lanes, dtype=bool))
 
     def predict(self, observation: Observation) -> Ints:
         """The best point by optimistic delays, ``[B]``."""
         self._listen()
-        fresh = observation.of("goodput_age_s") < UNKNOWN_AGE_S
-        self._believed = np.where(fresh, observation.of("goodput"), self._knobs.usual_rate).astype(np.float64)
-        payload, server_s = observation.of_points("payload"), observation.of_points("server_s")
-        detour_s: Numbers | float = 0.0
-        if observation.tiers == 3:
-            detour_s = beyond_s(observation)
-            server_s = server_s * (1.0 - observation.of_points("sends_onward"))  # beyond the second link: in the detour
-        delay, width = self.delays(features(payload, self._believed[:, None], server_s))
+        seen, foreseen = observation.seen, observation.foreseen
+        uplink = seen.hops[0]
+        fresh = uplink.goodput_age_s < UNKNOWN_AGE_S
+        self._believed = np.where(fresh, uplink.goodput, self._knobs.usual_rate).astype(np.float64)
+        server_s, detour_s = foreseen.server_s, np.zeros_like(foreseen.head_s)
+        for hop in foreseen.further[:1]:  # a point that goes on has its server's time in the detour
+            detour_s = beyond_s(observation) * hop.sends
+            server_s = server_s * (1.0 - hop.sends)
+        delay, width = self.delays(features(foreseen.payload, self._believed[:, None], server_s))
         away = np.maximum(delay - self._knobs.alpha * width, 0.0)
-        head, waited = observation.of_points("head_s"), observation.of("waited_s")[:, None]
-        leaves = np.maximum(head, observation.of("link_queue_s")[:, None])
-        latency = waited + np.where(observation.of_points("local") > 0.0, head, leaves + away) + detour_s
-        fits = latency + self._knobs.margin_s <= observation.of("deadline_s")[:, None]
+        leaves = np.maximum(foreseen.head_s, uplink.queue_s[:, None])
+        latency = seen.waited_s[:, None] + np.where(foreseen.local > 0.0, foreseen.head_s, leaves + away) + detour_s
+        fits = latency + self._knobs.margin_s <= seen.deadline_s[:, None]
         return best_fitting(observation, latency, fits & observation.mask, observation.mask)
 
     def delays(self, told: Floats) -> tuple[Floats, Floats]:
@@ -99,7 +98,7 @@ class Bandit:
         if begun.any():
             self._forget(begun)
         situation = self._simulation.situation()
-        sent, now_s = situation.transfers, situation.now_s
+        sent, now_s = situation.transfers[0], situation.now_s
         another = sent.sent_s[:, :1] != self._newest_s[:, None]  # at most one is sent between two decisions
         shifted = np.concatenate([self._believed[:, None], self._chosen_at[:, :-1]], axis=1)
         self._chosen_at, self._newest_s = np.where(another, shifted, self._chosen_at), sent.sent_s[:, 0].copy()
@@ -126,12 +125,12 @@ class Bandit:
 
 
 def beyond_s(observation: Observation) -> Numbers:
-    """What going on from the edge server to the cloud adds by what is believed, ``[B, A]``; 0 where it answers."""
-    said = {name: observation.of(name)[:, None] for name in ("rtt_s", "server_wait_s", "goodput", "waited_s")}
-    leaves = np.maximum(observation.of_points("head_s"), observation.of("link_queue_s")[:, None])
-    answered = leaves + observation.of_points("payload") / said["goodput"] + said["rtt_s"] + said["server_wait_s"]
-    later = observation.of_points("latency_s") - said["waited_s"] - answered
-    return np.asarray(later * observation.of_points("sends_onward"))
+    """Part of the latency that lies beyond the first hop, by what the device believes, ``[B, A]``."""
+    seen, foreseen = observation.seen, observation.foreseen
+    uplink = each(lambda column: column[:, None], seen.hops[0])
+    answered = np.maximum(foreseen.head_s, uplink.queue_s) + foreseen.payload / uplink.goodput + uplink.rtt_s
+    later = foreseen.latency_s - seen.waited_s[:, None] - (answered + seen.server_wait_s[:, None])
+    return np.asarray(later)
 
 
 def features(payload: Numbers, rate: Numbers, server_s: Numbers) -> Floats:

@@ -25,8 +25,7 @@ class Outlook:
     """What a search believes of N states. ``frame_ahead(h)`` gives frame h of each (h = 0: the one to decide), ``[N]``.
 
     ``expected_s`` ``[N, A]`` and ``slow_belief`` ``[N]`` are what the device itself will believe about the frame to
-    decide, where that differs from what the search knows: its fallback goes by them. ``onward``: the second link, in
-    three tiers.
+    decide, where that differs from what the search knows: its fallback goes by them. ``uplinks``: the link of each hop.
     """
 
     queues: Queues
@@ -34,12 +33,11 @@ class Outlook:
     table: PointTable
     demands: Demands
     world: World
-    uplink: Uplink
+    uplinks: tuple[Uplink, ...]
     lane: Ints
     mask: Bools
     expected_s: Floats | None = None
     slow_belief: Floats | None = None
-    onward: Uplink | None = None
 
 
 def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0) -> Floats:
@@ -80,28 +78,26 @@ def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int)
         table=outlook.table,
         demands=demands,
         world=outlook.world,
-        uplink=outlook.uplink,
+        uplinks=outlook.uplinks,
         lane=outlook.lane[owner],
         slow_belief=None if known or outlook.slow_belief is None else outlook.slow_belief[owner],
         expected_s=None if known or outlook.expected_s is None else outlook.expected_s[owner, points],
-        onward=outlook.onward,
     )
     next_arrival = frame.arrival_s[owner] + demands.period_s
     pending = np.maximum(later.finish_until_s - np.maximum(later.finish_from_s, next_arrival), 0.0)
     device = np.maximum(later.device_free_s - next_arrival, 0.0) + pending
-    link = np.clip(later.link_free_s - next_arrival, 0.0, demands.deadline_s)
-    if later.onward_free_s is not None:  # as far as the next message will find it: it is on its way until then
-        reached_s = np.maximum(next_arrival, later.link_free_s) + 0.5 * frame.rtt_s[owner]
-        link = link + np.clip(later.onward_free_s - reached_s, 0.0, demands.deadline_s)
-    return later, outcome.utility, device + link
+    queued, reached_s = np.zeros_like(device), next_arrival
+    for queue, trip in zip(later.hops, frame.hops, strict=True):  # as far as the next message will find the link taken
+        queued = queued + np.clip(queue.free_s - reached_s, 0.0, demands.deadline_s)
+        reached_s = np.maximum(reached_s, queue.free_s) + 0.5 * trip.rtt_s[owner]
+    return later, outcome.utility, device + queued
 
 
 def _beam(owner: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, width: int) -> Ints:
     """Rows of the best ``width`` labels a state, one for each cell of queue lengths."""
     cells = np.zeros(len(owner), dtype=np.int64)
-    ends = [queues.device_free_s, queues.link_free_s, queues.finish_until_s]
-    ends += [] if queues.onward_free_s is None else [queues.onward_free_s]
-    for until_s in ends:
+    first, *further = (hop.free_s for hop in queues.hops)
+    for until_s in (queues.device_free_s, first, queues.finish_until_s, *further):
         cells = cells * 512 + (np.clip((until_s - next_arrival_s) / CELL_S, 0.0, 511.0)).astype(np.int64)
     order = np.lexsort((-score, cells, owner))
     best_of_cell = np.ones(len(order), dtype=bool)

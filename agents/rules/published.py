@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tidesplit.agents.rules.controllers import Static, stand_in
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
-from tidesplit.envs.world.observation import Observation
+from tidesplit.envs.world.observation import HopSeen, Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats, Ints
 from tidesplit.profiling.points.table import PointTable
@@ -28,19 +27,16 @@ def mean_rate(traces: Sequence[Trace]) -> float:
     return carried / sum(trace.duration_s for trace in traces)
 
 
-def static_latency(table: PointTable, world: World, rate: float, onward_rate: float = math.inf) -> Floats:
-    """Latency of each point by the tables, ``[A]``: a link of ``rate`` bytes a second, nothing queued, nobody waits.
-
-    ``onward_rate``: that of the second link, in three tiers.
-    """
-    crossing = (table.bytes_mean + world.overhead_bytes) / rate + world.usual_rtt_s + table.server_s
-    if (onward := table.onward) is not None:
-        further = onward.middle_s + (onward.bytes_mean + world.overhead_bytes) / onward_rate + world.usual_onward_rtt_s
-        crossing = crossing + np.where(onward.sends, further, 0.0)
-    return np.asarray(table.head_s + np.where(table.local, 0.0, crossing))
+def static_latency(table: PointTable, world: World, rates: Sequence[float]) -> Floats:
+    """Latency of each point by the tables, ``[A]``: hops of ``rates`` bytes a second, nothing queued, nobody waits."""
+    away = np.zeros(table.size)
+    for number, (hop, rate) in enumerate(zip(table.hops, rates, strict=True)):
+        crossing = hop.compute_s + (hop.bytes_mean + world.overhead_bytes) / rate + world.usual_rtt_s(number)
+        away = away + np.where(hop.sends, crossing, 0.0)
+    return np.asarray(table.head_s + np.where(table.local, 0.0, away + table.server_s))
 
 
-def cnnpc(table: PointTable, world: World, demand: Demand, rate: float, onward_rate: float = math.inf) -> Static:
+def cnnpc(table: PointTable, world: World, demand: Demand, rates: Sequence[float]) -> Static:
     """CNNPC (Yang et al., TPDS 2022): the point that is best by the tables at a mean rate, kept for the whole run.
 
     Its assumptions: times and bandwidth are constants known before, one frame is under way at a time, and the search
@@ -48,7 +44,7 @@ def cnnpc(table: PointTable, world: World, demand: Demand, rate: float, onward_r
     here all points are looked at, so this is the best that CNNPC could find. T0 (objective accuracy): most accurate
     within the deadline; A0 (latency): quickest at or above the floor. Where nothing fits: the quickest above the floor.
     """
-    latency = static_latency(table, world, rate, onward_rate)
+    latency = static_latency(table, world, rates)
     accurate = table.accuracy >= demand.min_accuracy
     fits = accurate & (latency <= demand.deadline_s)
     if demand.objective == "latency" or not fits.any():
@@ -73,33 +69,31 @@ class Jmdc:
     name: str
     table: PointTable
     world: World
-    usual_rate: float
+    usual_rates: tuple[float, ...]
     min_accuracy: float = 0.0
     safety: float = 1.0
     margin_s: float = 0.0
-    usual_onward_rate: float = math.inf
-    _solved: dict[tuple[int, int, float, bool], int] = field(
+    _solved: dict[tuple[tuple[int, ...], float, bool], int] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def predict(self, observation: Observation) -> Ints:
         """The programme's point at the bandwidth that is believed, ``[B]``; its stand-in where that is masked."""
-        step = self._step(observation, "", self.usual_rate)
-        further = self._step(observation, "onward_", self.usual_onward_rate) if observation.tiers == 3 else 0 * step
-        deadline, for_latency = observation.of("deadline_s"), observation.of("for_latency") > 0.0
-        asked = zip(step.tolist(), further.tolist(), deadline.tolist(), for_latency.tolist(), strict=True)
-        return stand_in(observation, np.array([self._row(*key) for key in asked], dtype=np.int64))
+        seen = observation.seen
+        steps = [self._step(hop, usual) for hop, usual in zip(seen.hops, self.usual_rates, strict=True)]
+        deadline, for_latency = seen.deadline_s.tolist(), (seen.for_latency > 0.0).tolist()
+        asked = zip(np.stack(steps, axis=1).tolist(), deadline, for_latency, strict=True)
+        return stand_in(observation, np.array([self._row(tuple(s), *rest) for s, *rest in asked], dtype=np.int64))
 
-    def _step(self, observation: Observation, link: str, usual_rate: float) -> Ints:
-        """The bandwidth believed of a link, in steps of MATERIAL, ``[B]``."""
-        fresh = observation.of(f"{link}goodput_age_s") < UNKNOWN_AGE_S
-        rate = np.where(fresh, observation.of(f"{link}goodput"), usual_rate) * self.safety
+    def _step(self, hop: HopSeen, usual_rate: float) -> Ints:
+        """The bandwidth believed of a hop, in steps of MATERIAL, ``[B]``."""
+        rate = np.where(hop.goodput_age_s < UNKNOWN_AGE_S, hop.goodput, usual_rate) * self.safety
         return np.rint(np.log(np.clip(rate, SLOWEST, FASTEST)) / np.log(MATERIAL)).astype(np.int64)  # type: ignore[no-any-return]
 
-    def _row(self, step: int, further: int, deadline_s: float, for_latency: bool) -> int:
-        key = (step, further, deadline_s, for_latency)
+    def _row(self, steps: tuple[int, ...], deadline_s: float, for_latency: bool) -> int:
+        key = (steps, deadline_s, for_latency)
         if key not in self._solved:
-            latency = static_latency(self.table, self.world, MATERIAL**step, MATERIAL**further)
+            latency = static_latency(self.table, self.world, [MATERIAL**step for step in steps])
             bound_s = np.inf if for_latency else deadline_s - self.margin_s
             self._solved[key] = solve(latency, self.table.accuracy, bound_s, self.min_accuracy)
         return self._solved[key]

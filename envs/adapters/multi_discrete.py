@@ -20,12 +20,12 @@ ELSEWHERE = 10_000  # more levels than all knobs have together
 class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64]):
     """Actions are indices into the sorted distinct values of partition, channel ratio, region ratio and bits.
 
-    In three tiers the same four of the second link follow; the last partition there means that nothing crosses it.
+    Each further hop adds the same four. The last partition there means that nothing crosses it.
 
     ``levels`` holds those values. At partition 0 bits are the image codec's quality, on the device 0. A combination
-    that is no point stands for the nearest point of its partition, and if possible of its second one: the fewest levels
-    away in all, ties to the earlier. Two points that share all values (JPEG and WebP of one quality) have one name
-    here, the earlier point's.
+    that is no point stands for the nearest point of its partition, and if possible of its further ones: the fewest
+    levels away in all, ties to the earlier. Two points that share all values (JPEG and WebP of one quality) have the
+    earlier point's name here.
     """
 
     def __init__(self, env: gymnasium.Env[NDArray[Any], np.int64]) -> None:
@@ -39,9 +39,11 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
     def action(self, action: Ints) -> np.int64:
         """Row of the operating point that the indices ``[K]`` stand for."""
         away = np.abs(self._combination - action)  # [A, K]
-        far = away.sum(axis=1) + ELSEWHERE**2 * (away[:, 0] > 0)
-        if away.shape[1] > len(KNOBS):  # another second partition is farther than all else, another first one farthest
-            far += ELSEWHERE * (away[:, len(KNOBS)] > 0)
+        far = away.sum(axis=1)
+        elsewhere = away[:, :: len(KNOBS)] > 0  # [A, H]
+        # Another partition is farther than all other knobs together, and one on an earlier hop is farther still.
+        for power, on_hop in enumerate(reversed(elsewhere.T), start=1):
+            far = far + ELSEWHERE**power * on_hop
         return np.int64(far.argmin())
 
     def combination(self, row: int) -> Ints:
@@ -58,6 +60,6 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
 
 def _lay_out(table: PointTable) -> tuple[tuple[NDArray[Any], ...], Ints]:
     """Distinct values of each knob, and the indices of every point ``[A, K]``."""
-    columns = [getattr(part, knob) for part in (table, table.onward) if part is not None for knob in KNOBS]
+    columns = [c for hop in table.hops for c in (hop.partition, hop.channel_ratio, hop.region_ratio, hop.bits)]
     levels = tuple(np.unique(column) for column in columns)
     return levels, np.stack([np.searchsorted(v, c) for v, c in zip(levels, columns, strict=True)], axis=1)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.observation import fields_of
-from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Outcome
+from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Outcome, flat_columns
 from tidesplit.profiling.points.table import PointTable
 
 ENV_ID = "tidesplit/SplitInference-v0"
@@ -71,7 +71,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
         """Answer one frame by the operating point in row ``action``."""
         outcome, done = self.simulation.step(np.array([action], dtype=np.int64))
         point = self.scenario.table.ids[int(action)]
-        info = {name: values[0].item() for name, values in outcome._asdict().items() if values is not None}
+        info = {name: values[0].item() for name, values in flat_columns(outcome).items()}
         self._line = _line(int(self.simulation.frame[0]), point, outcome)
         info |= {"point": point, "action_mask": self.action_masks()}
         return self._observation(), float(outcome.utility[0]), False, bool(done[0]), info
@@ -92,7 +92,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
 
 def observation_space(table: PointTable) -> spaces.Box:
     """SI values of one flat observation, shape ``[S + F * A]``."""
-    state, points = fields_of(table.tiers)
+    state, points = fields_of(len(table.hops))
     low = [0.0] * len(state) + [-LARGEST if f in SIGNED else 0.0 for f in points for _ in table.ids]
     bounds = np.array(low, dtype=np.float32)
     return spaces.Box(bounds, np.full_like(bounds, LARGEST), dtype=np.float32)
@@ -116,7 +116,8 @@ def register() -> None:
 def _line(frame: int, point: str, outcome: Outcome) -> str:
     by = ANSWERED_BY[int(outcome.answered_by[0])]
     times = f"{outcome.latency_s[0] * 1e3:6.1f} ms (waited {outcome.waited_s[0] * 1e3:.1f})"
-    return f"{frame:6d} {point:<28} {by:<6} {times} {outcome.sent_bytes[0]:7.0f} B  utility {outcome.utility[0]:.3f}"
+    sent = f"{outcome.hops[0].sent_bytes[0]:7.0f} B"
+    return f"{frame:6d} {point:<28} {by:<6} {times} {sent}  utility {outcome.utility[0]:.3f}"
 
 
 register()

@@ -19,7 +19,7 @@ from tidesplit.envs.adapters.split_inference import action_space, observation_sp
 from tidesplit.envs.simulation.lanes import Lanes, Stepped
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
-from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
+from tidesplit.envs.world.vocabulary import Bools, Floats, Ints, flat_columns
 
 Rows = NDArray[np.float32]
 
@@ -70,8 +70,7 @@ class SplitInferenceVector(VectorEnv[Rows, Ints, Any]):
         return self.lanes.simulation.observation().mask
 
     def _infos(self, stepped: Stepped, actions: Ints) -> dict[str, Any]:
-        happened = {name: values for name, values in stepped.outcome._asdict().items() if values is not None}
-        frame = {**happened, "point": self._ids[actions]}
+        frame = {**flat_columns(stepped.outcome), "point": self._ids[actions]}
         infos = _told(frame, ~stepped.done)
         infos |= _told({"action_mask": stepped.observation.mask}, np.ones(self.num_envs, dtype=bool))
         if stepped.ended.size:

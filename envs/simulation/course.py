@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats
 
@@ -16,52 +17,56 @@ class Course(NamedTuple):
     """The random course of an episode, drawn before it begins so that every controller meets the same one.
 
     Shapes ``[N]`` for one episode of N frames, ``[B, N]`` for a batch. ``slow_down`` multiplies compute times;
-    ``byte_noise`` is a standard normal, scaled by each point's own spread. The second link's are None in two tiers.
+    ``byte_noise`` is a standard normal, scaled by each point's own spread. ``hops``: round trips of each hop.
     """
 
-    rtt_s: Floats
-    rtt_base_s: Floats
     slow_down: Floats
     server_wait_s: Floats
     byte_noise: Floats
-    onward_rtt_s: Floats | None = None
-    onward_rtt_base_s: Floats | None = None
+    hops: tuple[RoundTrip, ...]
 
     @classmethod
-    def none(cls, lanes: int, tiers: int = 2) -> Course:
+    def none(cls, lanes: int, hops: int = 1) -> Course:
         """No frames yet, ``[B, 0]``."""
-        return cls(*(np.zeros((lanes, 0)) for _ in range(5 if tiers == 2 else 7)))
+        slow_down, wait_s, noise = (np.zeros((lanes, 0)) for _ in range(3))
+        trips = tuple(RoundTrip(np.zeros((lanes, 0)), np.zeros((lanes, 0))) for _ in range(hops))
+        return cls(slow_down, wait_s, noise, trips)
 
 
 def draw_course(
     world: World, trace: Trace, offset_s: float, frames: int, period_s: float, rng: np.random.Generator
 ) -> Course:
-    """Draw one episode of ``frames`` frames, ``period_s`` apart, starting ``offset_s`` into the trace."""
-    moments = offset_s + np.arange(frames, dtype=np.float64) * period_s
-    base = _rtt_at(trace, moments, world.rtt_s)
+    """Draw one episode of ``frames`` frames, ``period_s`` apart, starting ``offset_s`` into the uplink's trace.
+
+    Further hops are drawn by `draw_round_trip` afterwards, so that they leave the rest of the course as it is.
+    """
     hot = _two_state(frames, period_s, world.mean_cool_s, world.mean_hot_s, rng)
     busy = _two_state(frames, period_s, world.mean_calm_s, world.mean_busy_s, rng)
-    noise = rng.standard_normal((4, frames))
+    jitter, compute, size, request = rng.standard_normal((4, frames))
     mean_wait = np.where(busy, world.busy_wait_s, world.calm_wait_s)
     return Course(
-        rtt_s=base * np.exp(world.rtt_jitter * noise[0]) + world.request_s * np.exp(world.request_spread * noise[3]),
-        rtt_base_s=base + world.request_s,
-        slow_down=np.where(hot, world.throttled_slowdown, 1.0) * np.exp(world.compute_jitter * noise[1]),
+        slow_down=np.where(hot, world.throttled_slowdown, 1.0) * np.exp(world.compute_jitter * compute),
         server_wait_s=mean_wait * rng.standard_exponential(frames),
-        byte_noise=noise[2],
+        byte_noise=size,
+        hops=(_round_trip(world, 0, trace, offset_s, period_s, jitter, request),),
     )
 
 
-def with_onward(
-    course: Course, world: World, trace: Trace, offset_s: float, period_s: float, rng: np.random.Generator
-) -> Course:
-    """The course with the second link's round trips, drawn after all else: what the first link has in store stays."""
-    frames = len(course.rtt_s)
-    base = _rtt_at(trace, offset_s + np.arange(frames, dtype=np.float64) * period_s, world.onward_rtt_s)
-    noise = np.exp(np.array([[world.onward_rtt_jitter], [world.request_spread]]) * rng.standard_normal((2, frames)))
-    return course._replace(
-        onward_rtt_s=base * noise[0] + world.request_s * noise[1], onward_rtt_base_s=base + world.request_s
-    )
+def draw_round_trip(
+    world: World, hop: int, trace: Trace, offset_s: float, frames: int, period_s: float, rng: np.random.Generator
+) -> RoundTrip:
+    """Draw the round trips of a hop beyond the first, starting ``offset_s`` into the hop's own trace."""
+    return _round_trip(world, hop, trace, offset_s, period_s, *rng.standard_normal((2, frames)))
+
+
+def _round_trip(
+    world: World, hop: int, trace: Trace, offset_s: float, period_s: float, jitter: Floats, request: Floats
+) -> RoundTrip:
+    """Round trips ``[N]`` from two standard normals a frame: the link's jitter, and the request's own time."""
+    usual_s, spread = world.round_trip(hop)
+    base_s = _rtt_at(trace, offset_s + np.arange(len(jitter), dtype=np.float64) * period_s, usual_s)
+    request_s = world.request_s * np.exp(world.request_spread * request)
+    return RoundTrip(base_s * np.exp(spread * jitter) + request_s, base_s + world.request_s)
 
 
 def _rtt_at(trace: Trace, moments_s: Floats, default_s: float) -> Floats:

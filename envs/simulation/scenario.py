@@ -12,11 +12,11 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Objective
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
-from tidesplit.profiling.points.table import PointTable, above_floor, representative, table_for, undominated
-from tidesplit.profiling.points.tiers import CLOUD, EDGE, points_of_three
+from tidesplit.profiling.points.table import above_floor
+from tidesplit.profiling.points.tiers import CLOUD, MIDDLE, points_of
 
 DEVICE, SERVER = "raspberry-pi-4", "x86-2core"
-ONWARD_TRACE = "metro"
+SECOND_TRACE = "metro"
 
 
 class ScenarioOptions(TypedDict, total=False):
@@ -28,7 +28,7 @@ class ScenarioOptions(TypedDict, total=False):
     server: str | None
     tiers: int
     cloud: str
-    onward_trace: str | Path | Trace | Sequence[Trace]
+    second_trace: str | Path | Trace | Sequence[Trace]
     objective: Objective
     fps: float
     deadline_ms: float
@@ -48,7 +48,7 @@ def scenario_from(
     server: str | None = None,
     tiers: int = 2,
     cloud: str = CLOUD,
-    onward_trace: str | Path | Trace | Sequence[Trace] = ONWARD_TRACE,
+    second_trace: str | Path | Trace | Sequence[Trace] = SECOND_TRACE,
     objective: Objective = "accuracy",
     fps: float = 30.0,
     deadline_ms: float = 100.0,
@@ -65,11 +65,10 @@ def scenario_from(
         trace: a file, a folder, a bundled trace's name, or traces.
         profile: a file, a bundled profile's name, or a profile.
         device: label of the machine in the profile that runs heads.
-        server: label of the machine in the profile that runs tails, in three tiers the edge server's; None: SERVER, in
-            three tiers EDGE.
-        tiers: 2, or 3 for a cloud behind the edge server.
-        cloud: label of the machine in the profile behind the edge server.
-        onward_trace: like ``trace``, of the link between edge server and cloud.
+        server: label of the machine in the profile behind the uplink. None: SERVER, with three tiers MIDDLE.
+        tiers: 2, or 3 for a middle server between device and server.
+        cloud: label of the machine in the profile behind the second hop.
+        second_trace: like ``trace``, of the second hop.
         objective: "accuracy" or "latency", see `Demand`.
         fps: frames a second.
         deadline_ms: milliseconds after its arrival by which a frame must be answered.
@@ -89,7 +88,7 @@ def scenario_from(
         Demand(objective=objective, fps=fps, deadline_s=deadline_ms / 1e3, min_accuracy=min_accuracy),
     )
     known = profile if isinstance(profile, Profile) else profiles.load(profile)
-    table = points_of(known, device, server or server_of(tiers), cloud if tiers == 3 else None)
+    table = points_of(known, machines_of(tiers, device, server, cloud))
     for demand in asked:
         above_floor(table, demand.min_accuracy)
     return Scenario(
@@ -100,26 +99,19 @@ def scenario_from(
         episode_s=episode_s,
         table_spread=table_spread,
         trace_spread=trace_spread,
-        onward=_traces(onward_trace) if tiers == 3 else (),
+        further=(_traces(second_trace),) if tiers == 3 else (),
     )
 
 
-def server_of(tiers: int) -> str:
-    """The machine next to the device, if the user names none.
+def machines_of(tiers: int, device: str = DEVICE, server: str | None = None, cloud: str = CLOUD) -> tuple[str, ...]:
+    """The chain of machines, device first. ``server``: the machine behind the uplink; None: SERVER or MIDDLE.
 
     Raises:
         ValueError: neither two nor three tiers.
     """
     if tiers not in (2, 3):
         raise ValueError(f"{tiers} tiers received, 2 or 3 expected")
-    return SERVER if tiers == 2 else EDGE
-
-
-def points_of(profile: Profile, device: str, server: str, cloud: str | None = None) -> PointTable:
-    """The operating points worth choosing among, as these two machines run them, or three."""
-    if cloud is not None:
-        return points_of_three(profile, device, server, cloud)
-    return representative(undominated(table_for(profile, device, server)))
+    return (device, server or SERVER) if tiers == 2 else (device, server or MIDDLE, cloud)
 
 
 def _traces(trace: str | Path | Trace | Sequence[Trace]) -> tuple[Trace, ...]:

@@ -45,20 +45,18 @@ class World:
     busy_wait_s: float = 0.015
     mean_calm_s: float = 30.0
     mean_busy_s: float = 5.0
-    """Mean wait at a server that is calm or busy, and how long it stays so, assumed. In three tiers it is the edge
-    server's: the cloud has always a machine free."""
-    onward_rtt_s: float = 0.020
-    """Round trip between edge server and cloud where the trace of the second link gives none: Scission's (Lockhart et
-    al., UCC 2020), which assumes 50 Mbit/s for it too."""
-    onward_rtt_jitter: float = 0.01
-    """Its relative (log-normal) spread: wired, nobody is asked for leave to send; assumed."""
+    """Mean wait at a server that is calm or busy, and how long it stays so, assumed. The machine
+    behind the first hop makes messages wait. A machine further away always has a worker free."""
+    wired_rtt_s: float = 0.020
+    """Round trip between two servers where the trace of their hop gives none. Scission (Lockhart et al., UCC 2020) uses
+    this value, and 50 Mbit/s."""
+    wired_rtt_jitter: float = 0.01
+    """Relative log-normal jitter between servers. Small, because a wired link has no uplink grants. Assumed."""
 
-    @property
-    def usual_rtt_s(self) -> float:
-        """What a device believes of a request's round trip before it knows."""
-        return self.rtt_s + self.request_s
+    def round_trip(self, hop: int) -> tuple[float, float]:
+        """Round trip of an empty message over a hop (0: the mobile uplink), seconds, and its relative jitter."""
+        return (self.wired_rtt_s, self.wired_rtt_jitter) if hop else (self.rtt_s, self.rtt_jitter)
 
-    @property
-    def usual_onward_rtt_s(self) -> float:
-        """The same of the second link: what goes on is one more request."""
-        return self.onward_rtt_s + self.request_s
+    def usual_rtt_s(self, hop: int = 0) -> float:
+        """Round trip of a request that the device assumes before it has measured one. Every hop is one more request."""
+        return self.round_trip(hop)[0] + self.request_s

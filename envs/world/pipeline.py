@@ -1,45 +1,43 @@
-"""The frame pipeline: device queue, link queue, server, fallback, drop and probe, as pure functions over a batch.
+"""The frame pipeline as pure functions over a batch: device queue, hops, server, fallback, drop and probe.
 
-Frame k arrives at k / fps. The device is serial and takes frames in order; the uplink is serial and drains bytes in
-order. Shapes are ``[B]`` throughout, one lane a frame in progress; seconds on the lane's own clock. In three tiers a
-message may go on over a second link: `envs.world.hop`.
+Frame k arrives at k / fps. The device is serial and takes frames in order. Each link is serial and drains bytes in
+order. Shapes are ``[B]`` throughout, one lane a frame in progress; seconds on the lane's own clock.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tidesplit.envs.world.hop import Crossing, cross, ramp_s
+from tidesplit.envs.world.hop import Crossing, HopQueue, Load, RoundTrip, cross
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Demands, Floats, Ints, Outcome, each
-from tidesplit.profiling.points.table import Onward, PointTable
+from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Crossed, Demands, Floats, Ints, Outcome, each
+from tidesplit.profiling.points.table import PointTable
+
+Value = TypeVar("Value", np.float64, np.int64, np.bool_)
 
 
 class Queues(NamedTuple):
-    """Until when device and link are taken.
+    """Times until which the device and every link are taken.
 
-    From ``finish_from_s`` to ``finish_until_s`` the device finishes frames whose answer did not come; that goes before
-    starting new ones. Finishes that wait for each other are kept as one stretch. The second link is taken until
-    ``onward_free_s``, and the device last sent what goes over it at ``onward_last_s``; None in two tiers.
+    From ``finish_from_s`` to ``finish_until_s`` the device finishes frames whose answer did not come. Finishes go
+    before new frames. Finishes that wait for each other are kept as one stretch.
     """
 
     device_free_s: Floats
     finish_from_s: Floats
     finish_until_s: Floats
-    link_free_s: Floats
-    last_sent_s: Floats
-    onward_free_s: Floats | None = None
-    onward_last_s: Floats | None = None
+    hops: tuple[HopQueue, ...]
 
     @classmethod
-    def idle(cls, lanes: int, tiers: int = 2) -> Queues:
+    def idle(cls, lanes: int, hops: int = 1) -> Queues:
         """Nothing under way, nothing ever sent."""
-        zero, never = np.zeros(lanes), np.full(lanes, -np.inf)
-        onward = (zero.copy(), never.copy()) if tiers == 3 else ()
-        return cls(zero, zero.copy(), zero.copy(), zero.copy(), never, *onward)
+        links = tuple(HopQueue(np.zeros(lanes), np.full(lanes, -np.inf)) for _ in range(hops))
+        return cls(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), links)
 
     def take(self, lanes: Ints) -> Queues:
         """The queues of these lanes."""
@@ -47,34 +45,13 @@ class Queues(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One frame a lane: when it arrived and what chance has in store for it. None in two tiers: the second link's."""
+    """One frame a lane: its arrival, and the random numbers that were drawn for it."""
 
     arrival_s: Floats
-    rtt_s: Floats
-    rtt_base_s: Floats
     slow_down: Floats
     server_wait_s: Floats
     byte_noise: Floats
-    onward_rtt_s: Floats | None = None
-    onward_rtt_base_s: Floats | None = None
-
-
-class Message(NamedTuple):
-    """What was put on the link for a frame, where ``sent``: the feature, the image, or a probe.
-
-    ``due_s``, ``finish_s``, ``tail_s``: what the device settled for it, see `Transfers`. Of a message that goes on over
-    the second link this is the edge server's receipt, and what becomes of it then is in ``crossing``.
-    """
-
-    sent: Bools
-    sent_s: Floats
-    answered_s: Floats
-    payload: Floats
-    uplink_s: Floats
-    due_s: Floats
-    finish_s: Floats
-    tail_s: Floats
-    crossing: Crossing | None = None
+    hops: tuple[RoundTrip, ...]
 
 
 def turn_s(queues: Queues, arrival_s: Floats) -> Floats:
@@ -92,40 +69,51 @@ def advance(
     table: PointTable,
     demands: Demands,
     world: World,
-    uplink: Uplink,
+    uplinks: tuple[Uplink, ...],
     lane: Ints,
     slow_belief: Floats | None = None,
     expected_s: Floats | None = None,
-    onward: Uplink | None = None,
-) -> tuple[Queues, Outcome, Message]:
+) -> tuple[Queues, Outcome, tuple[Crossing, ...]]:
     """Send one frame a lane through the pipeline, each by its operating point.
 
-    ``points``: rows of ``table`` (columns ``[A]``, or ``[B, A]`` of which row ``lane`` is used). ``lane``: whose link
-    and table. What the device believes as it plans the frame: ``slow_belief``, its own slow-down, and ``expected_s``,
-    the latency that it expects; None of either stands for knowing the truth. ``onward``: the second link, in three
-    tiers.
+    Args:
+        queues: state before the frame.
+        points: rows of ``table``, shape ``[B]``.
+        frame: arrival and random numbers of each lane's frame.
+        table: operating points, columns ``[A]``, or ``[B, A]`` of which row ``lane`` is used.
+        demands: of each lane.
+        world: physical numbers.
+        uplinks: the link of each hop.
+        lane: whose links and table each row uses, shape ``[B]``.
+        slow_belief: slow-down that the device believes in as it plans the fallback. None: the true one.
+        expected_s: latency that the device expects of the point. None: the true one.
+
+    Returns:
+        The queues afterwards, the outcome, and what each hop carried. A frame's answer is in the books of the last hop
+        that it crossed; earlier hops have receipts.
     """
-    at = Picker(table, points, lane)
-    further = None if table.onward is None else Picker(table.onward, points, lane)
-    if further is not None:  # what the edge server only passes on does not wait for its processor
-        frame = frame._replace(server_wait_s=frame.server_wait_s * ~further("relays").astype(bool))
+    at = Picker(points, lane)
     start = turn_s(queues, frame.arrival_s)
     waited = start - frame.arrival_s
     slow = frame.slow_down if slow_belief is None else slow_belief
-    dropped = hopeless(waited, at("head_s") * slow, demands)
-    head_end = np.where(dropped, queues.device_free_s, _work(start, at("head_s") * frame.slow_down, queues))
-    offloads = ~at("local").astype(bool) & ~dropped
-    message = _send(queues, offloads, start, head_end, at, frame, world, uplink, lane)
-    server_s = np.where(offloads, at("server_s") + frame.server_wait_s, 0.0)
-    answered = message.answered_s + server_s
-    crossing = None
-    if further is not None:
-        assert onward is not None, "a table of three tiers goes with a second link"
-        crossing = _pass_on(queues, offloads, start, message, further, frame, world, onward, lane)
+    head_s = at(table.head_s)
+    dropped = hopeless(waited, head_s * slow, demands)
+    head_end = np.where(dropped, queues.device_free_s, _work(start, head_s * frame.slow_down, queues))
+    sends = at(table.hops[0].sends) & ~dropped
+    wait_s = frame.server_wait_s
+    for further in table.hops[1:2]:  # a machine that only passes a message on does so without waiting for its processor
+        wait_s = wait_s * ~at(further.relays)
+    here_s = np.where(sends, head_end, start)
+    crossings = tuple(_cross_all(queues, sends, start, here_s, wait_s, at, table, frame, world, uplinks, lane))
+    offloads = crossings[0].own
+    tail_s = at(table.server_s)
+    server_s = np.where(offloads, tail_s + wait_s, 0.0)
+    answered = crossings[0].answered_s + server_s
+    for crossing in crossings[1:]:
         answered = answered + crossing.detour_s
 
-    finish_s = at("finish_s")
-    can = offloads & (at("finish_accuracy") >= demands.min_accuracy) & np.isfinite(finish_s)
+    finish_s, finish_accuracy = at(table.finish_s), at(table.finish_accuracy)
+    can = offloads & (finish_accuracy >= demands.min_accuracy) & np.isfinite(finish_s)
     foreseen = answered if expected_s is None else frame.arrival_s + expected_s
     due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can, demands, world.guard_s)
     falls = answered > due
@@ -137,29 +125,30 @@ def advance(
     done = np.where(offloads, np.minimum(answered, finished), head_end)
     latency = np.where(dropped, np.inf, done - frame.arrival_s)
     in_time = latency <= demands.deadline_s
-    accuracy = np.where(in_time, np.where(offloads & ~by_server, at("finish_accuracy"), at("accuracy")), 0.0)
+    accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, at(table.accuracy)), 0.0)
     capped = np.minimum(latency, demands.deadline_s)
     outcome = Outcome(
         answered_by=np.where(in_time, np.where(by_server, SERVER, DEVICE), MISS),
+        dropped=dropped,
         latency_s=capped,
         accuracy=accuracy,
         utility=np.where(in_time, demands.utility(accuracy, capped), 0.0),
-        sent_bytes=np.where(message.sent, message.payload, 0.0),
         waited_s=waited,
         head_s=np.where(dropped, 0.0, head_end - start),
-        uplink_s=np.where(offloads, message.uplink_s, 0.0),
         server_s=server_s,
         fell_back=falls,
+        hops=tuple(
+            Crossed(np.where(c.sent, c.payload, 0.0), np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings
+        ),
     )
-    later = queues._replace(
+    later = Queues(
         device_free_s=head_end,
         finish_from_s=np.where(falls, begin - pending, queues.finish_from_s),
         finish_until_s=np.where(falls, finished, queues.finish_until_s),
-        link_free_s=np.where(message.sent, message.sent_s + message.uplink_s, queues.link_free_s),
-        last_sent_s=np.where(message.sent, message.sent_s, queues.last_sent_s),
+        hops=tuple(_after(queue, c, crossings[0].ready_s) for queue, c in zip(queues.hops, crossings, strict=True)),
     )
-    settled = message._replace(answered_s=answered, due_s=due, finish_s=np.where(offloads, finish_s * slow, 0.0))
-    return (later, outcome, settled) if crossing is None else _apart(later, outcome, settled, crossing)
+    tail_s = np.where(offloads, tail_s, 0.0)
+    return later, outcome, _books(crossings, answered, due, finish_s * slow, tail_s)
 
 
 def hopeless(waited_s: Floats, head_s: Floats, demands: Demands) -> Bools:
@@ -190,14 +179,13 @@ def fallback_due_s(
 
 
 class Picker:
-    """Looks up columns of the chosen points, one value a lane."""
+    """Picks the chosen points' values out of a column of the table, one a lane."""
 
-    def __init__(self, table: PointTable | Onward, points: Ints, lane: Ints) -> None:
-        self._table, self._points, self._lane = table, points, lane
+    def __init__(self, points: Ints, lane: Ints) -> None:
+        self._points, self._lane = points, lane
 
-    def __call__(self, name: str) -> Floats:
-        """Column ``name`` of each lane's point, shape ``[B]``."""
-        column: Floats = getattr(self._table, name)
+    def __call__(self, column: NDArray[Value]) -> NDArray[Value]:
+        """Values ``[B]`` of a column ``[A]``, or ``[B, A]``."""
         return column[self._points] if column.ndim == 1 else column[self._lane, self._points]
 
 
@@ -208,87 +196,60 @@ def _work(start_s: Floats, duration_s: Floats, queues: Queues) -> Floats:
     return end + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
 
 
-def _send(
+def _cross_all(
     queues: Queues,
-    offloads: Bools,
+    sends: Bools,
     start_s: Floats,
-    head_end_s: Floats,
+    here_s: Floats,
+    wait_s: Floats,
     at: Picker,
+    table: PointTable,
     frame: Frame,
     world: World,
-    uplink: Uplink,
+    uplinks: tuple[Uplink, ...],
     lane: Ints,
-) -> Message:
-    """Put the frame, or a probe after a long silence, on the link behind what is there already."""
-    silent = start_s - queues.last_sent_s >= world.probe_after_s
-    probes = ~offloads & silent & (queues.link_free_s <= start_s)
-    sent = offloads | probes
-    sent_s = np.where(offloads, head_end_s, start_s)
-    body = at("bytes_mean") * np.exp(at("bytes_sigma") * frame.byte_noise)
-    payload = np.where(offloads, body + world.overhead_bytes, world.probe_bytes)
-    begin = np.maximum(sent_s, queues.link_free_s)
-    begin = begin + ramp_s(payload, begin - queues.link_free_s, frame.rtt_s, world)
-    left_s = uplink.finish_s(lane, begin, np.where(sent, payload, 0.0))
-    never, nothing = np.full_like(sent_s, np.inf), np.zeros_like(sent_s)
-    tail_s = np.where(offloads, at("server_s"), 0.0)
-    return Message(sent, sent_s, left_s + frame.rtt_s, payload, left_s - sent_s, never, nothing, tail_s)
+) -> Iterator[Crossing]:
+    """Carry the frames over hop after hop. After a long silence of a hop's link a probe crosses it.
 
-
-def _pass_on(
-    queues: Queues,
-    offloads: Bools,
-    start_s: Floats,
-    message: Message,
-    at: Picker,
-    frame: Frame,
-    world: World,
-    onward: Uplink,
-    lane: Ints,
-) -> Crossing:
-    """Put what goes on, or a probe after a long silence, on the second link.
-
-    The device asks for the probe with any message that the edge server answers itself, and it is passed on where the
-    second link is idle. What it has told reaches the device as soon as the edge server knows it.
+    The device asks for the probe of a further hop with a message that does not cross it. What the machine there learns
+    reaches the device at once.
     """
-    assert queues.onward_free_s is not None
-    assert queues.onward_last_s is not None
-    assert frame.onward_rtt_s is not None
-    goes_on = offloads & at("sends").astype(bool)
-    silent = start_s - queues.onward_last_s >= world.probe_after_s
-    probes = message.sent & ~goes_on & silent & (queues.onward_free_s <= start_s)
-    back_s = 0.5 * frame.rtt_s  # from the edge server to the device
-    at_edge_s = message.answered_s - back_s + np.where(offloads, frame.server_wait_s, 0.0)
-    crossing = cross(
-        at, goes_on, probes, at_edge_s, queues.onward_free_s, frame.onward_rtt_s, frame.byte_noise, world, onward, lane
-    )
-    return crossing._replace(answered_s=crossing.answered_s + back_s)
+    own, arrives, back_s = sends, np.ones_like(sends), np.zeros_like(start_s)
+    for hop, queue, trip, uplink in zip(table.hops, queues.hops, frame.hops, uplinks, strict=True):
+        own = own & at(hop.sends)
+        silent = start_s - queue.last_sent_s >= world.probe_after_s
+        probes = arrives & ~own & silent & (queue.free_s <= start_s)
+        body = at(hop.bytes_mean) * np.exp(at(hop.bytes_sigma) * frame.byte_noise)
+        load = Load(own, probes, np.where(own, at(hop.compute_s), 0.0), body)
+        crossing = cross(load, here_s, queue, trip, world, uplink, lane)
+        arrives, there_s = crossing.sent, crossing.answered_s - 0.5 * trip.rtt_s
+        yield crossing._replace(answered_s=crossing.answered_s + back_s)
+        here_s, back_s = there_s + np.where(sends, wait_s, 0.0), back_s + 0.5 * trip.rtt_s
+        wait_s = np.zeros_like(wait_s)
 
 
-def _apart(queues: Queues, outcome: Outcome, message: Message, crossing: Crossing) -> tuple[Queues, Outcome, Message]:
-    """Each link's own part: of a frame that goes on the first has the edge server's receipt, the second the answer."""
-    assert queues.onward_free_s is not None
-    assert queues.onward_last_s is not None
-    goes_on = crossing.goes_on
-    told = crossing._replace(
-        answered_s=np.where(goes_on, message.answered_s, crossing.answered_s),
-        due_s=np.where(goes_on, message.due_s, np.inf),
-        finish_s=np.where(goes_on, message.finish_s, 0.0),
-        tail_s=np.where(goes_on, message.tail_s, 0.0),
+def _after(queue: HopQueue, crossing: Crossing, sent_s: Floats) -> HopQueue:
+    """The link's queue behind a message, which left the device at ``sent_s``."""
+    return HopQueue(
+        np.where(crossing.sent, crossing.left_s, queue.free_s), np.where(crossing.sent, sent_s, queue.last_sent_s)
     )
-    receipt = message._replace(
-        answered_s=message.answered_s - np.where(goes_on, crossing.detour_s + message.tail_s, 0.0),
-        due_s=np.where(goes_on, np.inf, message.due_s),
-        finish_s=np.where(goes_on, 0.0, message.finish_s),
-        tail_s=np.where(goes_on, 0.0, message.tail_s),
-        crossing=told,
-    )
-    onward_queues = queues._replace(
-        onward_free_s=np.where(crossing.sent, crossing.left_s, queues.onward_free_s),
-        onward_last_s=np.where(crossing.sent, message.sent_s, queues.onward_last_s),
-    )
-    happened = outcome._replace(
-        middle_s=crossing.middle_s,
-        onward_s=np.where(goes_on, crossing.left_s - crossing.ready_s, 0.0),
-        onward_bytes=np.where(crossing.sent, crossing.payload, 0.0),
-    )
-    return onward_queues, happened, receipt
+
+
+def _books(
+    crossings: tuple[Crossing, ...], answered_s: Floats, due_s: Floats, finish_s: Floats, tail_s: Floats
+) -> tuple[Crossing, ...]:
+    """Write each hop's own part of the answer: the last hop crossed has it all, the hops before it have receipts."""
+    books: list[Crossing] = []
+    beyond, later_s = np.zeros_like(crossings[0].own), np.zeros_like(answered_s)
+    for crossing in reversed(crossings):
+        ends = crossing.own & ~beyond
+        receipt_s = answered_s - np.where(beyond, later_s + tail_s, 0.0)
+        told = crossing._replace(
+            answered_s=np.where(crossing.own, receipt_s, crossing.answered_s),
+            due_s=np.where(ends, due_s, np.inf),
+            finish_s=np.where(ends, finish_s, 0.0),
+            tail_s=np.where(ends, tail_s, 0.0),
+        )
+        books.append(told)
+        beyond, later_s = crossing.own, later_s + crossing.detour_s
+    return tuple(reversed(books))

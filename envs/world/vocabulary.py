@@ -18,9 +18,10 @@ Columns = TypeVar("Columns", bound=tuple[Any, ...])
 
 
 def each(act: Callable[..., Any], *rows: Columns) -> Columns:
-    """``act`` on every column of named tuples alike; one that is None, as the second link's in two tiers, stays so."""
-    made: Callable[..., Columns] = type(rows[0])
-    return made(*(None if together[0] is None else act(*together) for together in zip(*rows, strict=True)))
+    """Apply ``act`` to every array of named tuples that are built alike. Tuples in them, as of hops, are entered."""
+    columns = [each(act, *at) if isinstance(at[0], tuple) else act(*at) for at in zip(*rows, strict=True)]
+    made: Any = type(rows[0])
+    return made(*columns) if hasattr(made, "_fields") else made(columns)  # type: ignore[no-any-return]
 
 
 class DemandError(ValueError):
@@ -93,26 +94,43 @@ SERVER, DEVICE, MISS = 0, 1, 2
 """Who answered a frame: every frame has exactly one of these."""
 
 
-class Outcome(NamedTuple):
-    """What happened to a frame of each lane, shapes ``[B]``; a miss has accuracy 0 and the deadline as its latency.
+class Crossed(NamedTuple):
+    """A frame's part on one hop, shapes ``[B]``.
 
-    In three tiers ``server_s`` is the wait at the edge server and the answering tier's time, ``middle_s`` what the edge
-    server computed for the cloud, ``onward_s`` from then until the last of ``onward_bytes`` was on the second link.
+    ``sent_bytes``: put on the link, probes too. ``uplink_s``: from ready to the last byte on the link. ``compute_s``:
+    the server before the hop took so long to make the bytes ready; 0 on the first hop, where it is ``Outcome.head_s``.
+    """
+
+    sent_bytes: Floats
+    uplink_s: Floats
+    compute_s: Floats
+
+
+class Outcome(NamedTuple):
+    """The end of one frame a lane, shapes ``[B]``. A miss has accuracy 0 and the deadline as its latency.
+
+    ``dropped``: the head was never begun, since it would have ended after the deadline. Every drop is a miss too.
+    ``server_s``: wait at the machine behind the first hop, and decode and tail at the machine that answers.
     """
 
     answered_by: Ints
+    dropped: Bools
     latency_s: Floats
     accuracy: Floats
     utility: Floats
-    sent_bytes: Floats
     waited_s: Floats
     head_s: Floats
-    uplink_s: Floats
     server_s: Floats
     fell_back: Bools
-    middle_s: Floats | None = None
-    onward_s: Floats | None = None
-    onward_bytes: Floats | None = None
+    hops: tuple[Crossed, ...]
+
+
+def flat_columns(outcome: Outcome) -> dict[str, NDArray[Any]]:
+    """An outcome's columns by name, for logs. Those of a hop follow, from the second on as ``hop2_sent_bytes``."""
+    columns = outcome._asdict()
+    for number, hop in enumerate(columns.pop("hops"), start=1):
+        columns |= {(name if number == 1 else f"hop{number}_{name}"): column for name, column in hop._asdict().items()}
+    return columns
 
 
 class Transfers(NamedTuple):

@@ -14,13 +14,13 @@ from tidesplit.profiling.points.profile import Profile, ProfileError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Onward:
-    """What a second link, from the edge server to the cloud, adds to every point of a table: columns ``[A]``.
+class HopColumns:
+    """The part of every operating point on one hop: columns ``[A]``, seconds and bytes.
 
-    ``partition``: the second cut. P: nothing crosses the second link, the edge server answers (or the device); the
-    first cut again: the edge server passes on what it received; one between: it cuts again, in ``middle_s`` seconds for
-    decoding, the stretch up to there, and encoding. ``sends`` is true where something crosses, ``bytes_mean`` of it,
-    ``relays`` where it is what the edge server received.
+    ``partition``, ``channel_ratio``, ``region_ratio``, ``bits``: the cut whose bytes cross; partition P where nothing
+    does. ``sends``: True where something crosses. ``relays``: True where the machine before the hop received it so.
+    ``compute_s``: decode, stretch of the CNN and encode at the server before the hop; 0 on the first hop, where the
+    device's ``head_s`` has it. ``bytes_mean``, ``bytes_sigma``: mean of the bytes and their relative spread.
     """
 
     partition: NDArray[np.int64]
@@ -29,34 +29,27 @@ class Onward:
     bits: NDArray[np.int64]
     sends: NDArray[np.bool_]
     relays: NDArray[np.bool_]
-    middle_s: NDArray[np.float64]
+    compute_s: NDArray[np.float64]
     bytes_mean: NDArray[np.float64]
     bytes_sigma: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointTable:
-    """A profile seen by one device and one server: the columns that the world and the controllers compute with.
+    """A profile seen by one chain of machines: the columns that the world and the controllers compute with.
 
-    Every array has shape ``[A]``; seconds and bytes. ``local`` is true where nothing crosses the link. ``finish_s`` is
-    infinite and ``finish_accuracy`` 0 where the device cannot finish the frame by itself. ``server_s``: decode and tail
-    at whichever tier answers. ``onward``: the second link's part, None in two tiers.
+    Every array has shape ``[A]``; seconds and bytes. ``hops``: one for each link of the chain, the uplink first; two
+    tiers have one. ``finish_s`` is infinite and ``finish_accuracy`` 0 where the device cannot finish the frame by
+    itself. ``server_s``: decode and tail at the machine that answers; 0 on the device.
     """
 
     ids: tuple[str, ...]
-    partition: NDArray[np.int64]
-    channel_ratio: NDArray[np.float64]
-    region_ratio: NDArray[np.float64]
-    bits: NDArray[np.int64]
-    local: NDArray[np.bool_]
+    hops: tuple[HopColumns, ...]
     head_s: NDArray[np.float64]
     server_s: NDArray[np.float64]
     finish_s: NDArray[np.float64]
-    bytes_mean: NDArray[np.float64]
-    bytes_sigma: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     finish_accuracy: NDArray[np.float64]
-    onward: Onward | None = None
 
     @property
     def size(self) -> int:
@@ -64,19 +57,23 @@ class PointTable:
         return len(self.ids)
 
     @property
-    def tiers(self) -> int:
-        """Device and server: 2; device, edge server and cloud: 3."""
-        return 2 if self.onward is None else 3
+    def local(self) -> NDArray[np.bool_]:
+        """True where nothing leaves the device."""
+        return ~self.hops[0].sends
 
     def take(self, rows: NDArray[np.int64] | list[int]) -> PointTable:
         """The table of these rows alone, in this order."""
         return self.with_columns(lambda column: column[rows], tuple(self.ids[int(i)] for i in rows))
 
     def with_columns(self, act: Callable[[NDArray[Any]], NDArray[Any]], ids: tuple[str, ...]) -> PointTable:
-        """The table with ``act`` done to every column, the second link's too."""
-        own = {f.name: act(getattr(self, f.name)) for f in fields(self) if f.name not in ("ids", "onward")}
-        onward = self.onward and Onward(**{f.name: act(getattr(self.onward, f.name)) for f in fields(Onward)})
-        return PointTable(ids=ids, onward=onward, **own)
+        """The table with ``act`` done to every column, those of the hops too."""
+
+        def done(part: PointTable | HopColumns, *left_out: str) -> dict[str, NDArray[Any]]:
+            return {f.name: act(getattr(part, f.name)) for f in fields(part) if f.name not in left_out}
+
+        return PointTable(
+            ids=ids, hops=tuple(HopColumns(**done(hop)) for hop in self.hops), **done(self, "ids", "hops")
+        )
 
     def row(self, point_id: str) -> int:
         """Row of that operating point."""
@@ -94,34 +91,40 @@ def table_for(profile: Profile, device: str, server: str) -> PointTable:
     on_device, on_server = profile.devices[device].timings, profile.devices[server].timings
     points = profile.points
     fallbacks = [None if p.fallback is None else profile.point(p.fallback) for p in points]
-    local = np.array([p.codec == "none" for p in points])
-    return PointTable(
-        ids=tuple(p.id for p in points),
+    sends = np.array([p.codec != "none" for p in points])
+    uplink = HopColumns(
         partition=np.array([p.partition for p in points]),
         channel_ratio=_column(p.channel_ratio for p in points),
         region_ratio=_column(p.region_ratio for p in points),
         bits=np.array([p.bits for p in points]),
-        local=local,
-        head_s=_column(on_device[p.id].head_s + on_device[p.id].encode_s for p in points),
-        server_s=_column(on_server[p.id].decode_s + on_server[p.id].tail_s for p in points) * ~local,
-        finish_s=_column(on_device[p.id].finish_s if p.fallback else math.inf for p in points),
+        sends=sends,
+        relays=np.zeros_like(sends),
+        compute_s=np.zeros(len(points)),
         bytes_mean=_column(p.bytes_mean for p in points),
         bytes_sigma=_column(p.bytes_std / p.bytes_mean if p.bytes_mean > 0 else 0.0 for p in points),
+    )
+    return PointTable(
+        ids=tuple(p.id for p in points),
+        hops=(uplink,),
+        head_s=_column(on_device[p.id].head_s + on_device[p.id].encode_s for p in points),
+        server_s=_column(on_server[p.id].decode_s + on_server[p.id].tail_s for p in points) * sends,
+        finish_s=_column(on_device[p.id].finish_s if p.fallback else math.inf for p in points),
         accuracy=_column(p.accuracy for p in points),
         finish_accuracy=_column(0.0 if f is None else f.accuracy for f in fallbacks),
     )
 
 
 def undominated(table: PointTable) -> PointTable:
-    """Drop each point that another one beats or equals in device time, bytes, server time and accuracy at once.
+    """Drop each point that another one beats or equals in every cost at once.
 
-    In three tiers also in bytes on the second link, and in not using it; server time is then of both servers. Among
+    Costs: device time, time of all servers together, bytes on each hop, use of each further hop, lost accuracy. Among
     points equal in all of these the first stays.
     """
-    costs = [table.head_s, table.bytes_mean, table.server_s, -table.accuracy]
-    if (onward := table.onward) is not None:
-        costs[2] = onward.middle_s + table.server_s
-        costs += [onward.sends.astype(np.float64), onward.bytes_mean]
+    first, *further = table.hops
+    servers_s = sum((hop.compute_s for hop in further), start=table.server_s)
+    costs = [table.head_s, first.bytes_mean, servers_s, -table.accuracy]
+    for hop in further:
+        costs += [hop.sends.astype(np.float64), hop.bytes_mean]
     cost = np.stack(costs, axis=1)
     as_good = (cost[:, None, :] <= cost[None, :, :]).all(axis=2)  # [i, j]: i is as good as j
     equal = as_good & as_good.T
@@ -144,10 +147,11 @@ def representative(
     ``instead_of_head`` ``[A]``: another cost than device time.
     """
     cost = table.head_s if instead_of_head is None else instead_of_head
-    order = np.lexsort((table.bytes_mean, cost, -table.accuracy))
-    ordered, cost = table.take(order), cost[order]
+    crossing = table.hops[0].bytes_mean
+    order = np.lexsort((crossing, cost, -table.accuracy))
+    crossing, cost = crossing[order], cost[order]
     fits_head = cost[None, :] <= _grid(cost, head_step)[:, None]  # [H, A]
-    fits_bytes = ordered.bytes_mean[None, :] <= _grid(ordered.bytes_mean, bytes_step)[:, None]  # [Y, A]
+    fits_bytes = crossing[None, :] <= _grid(crossing, bytes_step)[:, None]  # [Y, A]
     fits = fits_head[:, None, :] & fits_bytes[None, :, :]
     best = np.argmax(fits, axis=2)[fits.any(axis=2)]
     return table.take(np.sort(order[np.unique(best)]))

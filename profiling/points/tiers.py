@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.profiling.points.profile import DeviceTable, Profile, ProfileError, Provenance, Timing
-from tidesplit.profiling.points.table import Onward, PointTable, representative, table_for, undominated
+from tidesplit.profiling.points.table import HopColumns, PointTable, representative, table_for, undominated
 
 RELAY = "cloud"
-EDGE, CLOUD = "i5-2500", "x86-2core"
+MIDDLE, CLOUD = "i5-2500", "x86-2core"
 PI = "raspberry-pi-4"
-PI_OVER_EDGE = 4.43
+PI_OVER_MIDDLE = 4.43
 """How many times slower a Pi 4 runs a CNN than the edge server of Scission (Lockhart et al., UCC 2020), a Core i5-2500:
 its 18 nets, as in `profiling.devices.raspberry_pi`."""
 HEAD_STEP, BYTES_STEP = 2.5, 4.0  # of points that are passed on to the cloud: coarser, or there would be too many
@@ -40,51 +40,73 @@ def names(profile: Profile) -> list[str]:
     return [*(p.id for p in profile.points), *(f"{p.id}>{RELAY}" for p in crossing), *further]
 
 
-def three_tiers(profile: Profile, device: str, edge: str, cloud: str, ids: Sequence[str]) -> PointTable:
+def three_tiers(profile: Profile, device: str, middle: str, cloud: str, ids: Sequence[str]) -> PointTable:
     """The columns of these points of three tiers; a point that goes on is answered by ``cloud``.
 
     Raises:
         ProfileError: a machine without timings, or a point that the profile does not have.
     """
-    profile = with_edge_server(profile, edge)
-    near, far = table_for(profile, device, edge), table_for(profile, device, cloud)
+    profile = with_middle_server(profile, middle)
+    near, far = table_for(profile, device, middle), table_for(profile, device, cloud)
     row = {name: number for number, name in enumerate(near.ids)}
     first, second, sends = _rows(ids, row, profile.name)
     again = sends & (first != second)
     base = _uncut(near)
-    on_edge = [profile.devices[edge].timings[name] for name in near.ids]
-    decode, tail, encode = (np.array([getattr(t, f) for t in on_edge]) for f in ("decode_s", "tail_s", "encode_s"))
+    on_middle = [profile.devices[middle].timings[name] for name in near.ids]
+    decode, tail, encode = (np.array([getattr(t, f) for t in on_middle]) for f in ("decode_s", "tail_s", "encode_s"))
     middle_s = np.maximum(decode[first] + tail[first] - tail[second] + encode[second], 0.0)
-    onward = Onward(
-        partition=np.where(sends, near.partition[second], profile.partitions),
-        channel_ratio=near.channel_ratio[second],
-        region_ratio=near.region_ratio[second],
-        bits=near.bits[second],
+    (uplink,) = near.hops
+    between = HopColumns(
+        partition=np.where(sends, uplink.partition[second], profile.partitions),
+        channel_ratio=uplink.channel_ratio[second],
+        region_ratio=uplink.region_ratio[second],
+        bits=uplink.bits[second],
         sends=sends,
         relays=sends & ~again,
-        middle_s=np.where(again, middle_s, 0.0),
-        bytes_mean=np.where(sends, near.bytes_mean[second], 0.0),
-        bytes_sigma=np.where(sends, near.bytes_sigma[second], 0.0),
+        compute_s=np.where(again, middle_s, 0.0),
+        bytes_mean=np.where(sends, uplink.bytes_mean[second], 0.0),
+        bytes_sigma=np.where(sends, uplink.bytes_sigma[second], 0.0),
     )
+    taken = near.take(first)
     added = near.accuracy[first] - (base - near.accuracy[second])
     table = replace(
-        near.take(first),
+        taken,
+        hops=(*taken.hops, between),
         ids=tuple(ids),
         server_s=np.where(sends, far.server_s[second], near.server_s[first]),
         accuracy=np.where(again, np.clip(added, 0.0, 1.0), near.accuracy[first]),
-        onward=onward,
     )
     return _as_measured(profile, table, near.accuracy[first])
 
 
-def points_of_three(profile: Profile, device: str, edge: str, cloud: str) -> PointTable:
+def table_of(profile: Profile, machines: Sequence[str], ids: Sequence[str]) -> PointTable:
+    """The columns of these points for a chain of two or three machines, device first.
+
+    Raises:
+        ProfileError: a machine without timings, or a point that the profile does not have.
+    """
+    device, server, *cloud = machines
+    if cloud:
+        return three_tiers(profile, device, server, cloud[0], ids)
+    whole = table_for(profile, device, server)
+    return whole.take([whole.row(point) for point in ids])
+
+
+def points_of(profile: Profile, machines: Sequence[str]) -> PointTable:
+    """The operating points worth choosing among, as a chain of two or three machines runs them, device first."""
+    device, server, *cloud = machines
+    if cloud:
+        return points_of_three(profile, device, server, cloud[0])
+    return representative(undominated(table_for(profile, device, server)))
+
+
+def points_of_three(profile: Profile, device: str, middle: str, cloud: str) -> PointTable:
     """The points of three tiers worth choosing among, a few dozen: those of two tiers, and coarser what goes on."""
-    table = _promising(profile, device, edge, cloud)
-    assert table.onward is not None
+    table = _promising(profile, device, middle, cloud)
     if profile.chains is None:
-        table = table.take(np.flatnonzero(~table.onward.sends | table.onward.relays | (table.partition == 0)))
-    assert table.onward is not None
-    sends, relays = table.onward.sends, table.onward.relays
+        uplink, between = table.hops
+        table = table.take(np.flatnonzero(~between.sends | between.relays | (uplink.partition == 0)))
+    sends, relays = table.hops[1].sends, table.hops[1].relays
     kept = [table.take(np.flatnonzero(~sends))]
     if relays.any():
         kept.append(representative(table.take(np.flatnonzero(relays)), HEAD_STEP, BYTES_STEP))
@@ -94,26 +116,28 @@ def points_of_three(profile: Profile, device: str, edge: str, cloud: str) -> Poi
 
 def cut_twice(table: PointTable, step: float) -> PointTable:
     """The most accurate of the points that are cut twice within some budget of bytes on either link."""
-    assert table.onward is not None
-    rows = np.flatnonzero(table.onward.sends & ~table.onward.relays)
+    between = table.hops[1]
+    rows = np.flatnonzero(between.sends & ~between.relays)
     twice = table.take(rows)
-    return representative(twice, step, step, table.onward.bytes_mean[rows]) if rows.size else twice
+    return representative(twice, step, step, between.bytes_mean[rows]) if rows.size else twice
 
 
-def worth_measuring(profile: Profile, device: str = PI, edge: str = EDGE, cloud: str = CLOUD) -> list[tuple[str, str]]:
+def worth_measuring(
+    profile: Profile, device: str = PI, middle: str = MIDDLE, cloud: str = CLOUD
+) -> list[tuple[str, str]]:
     """Pairs of points that may be worth choosing if drops add up: two dozen."""
     assumed = replace(profile, chains=None)
-    ids = cut_twice(_promising(assumed, device, edge, cloud), MEASURED_STEP).ids
+    ids = cut_twice(_promising(assumed, device, middle, cloud), MEASURED_STEP).ids
     return [(one, two) for one, _, two in (name.partition(">") for name in ids)]
 
 
-def _promising(profile: Profile, device: str, edge: str, cloud: str) -> PointTable:
+def _promising(profile: Profile, device: str, middle: str, cloud: str) -> PointTable:
     """Undominated points whose first cut is worth choosing in two tiers."""
-    known = with_edge_server(profile, edge)
-    firsts = set(representative(undominated(table_for(known, device, edge))).ids)
+    known = with_middle_server(profile, middle)
+    firsts = set(representative(undominated(table_for(known, device, middle))).ids)
     pairs = _measured(profile)
     ids = [name for name in names(profile) if name in pairs or name.partition(">")[0] in firsts]
-    return undominated(three_tiers(profile, device, edge, cloud, ids))
+    return undominated(three_tiers(profile, device, middle, cloud, ids))
 
 
 def estimated(profile: Profile, ids: Sequence[str]) -> list[str]:
@@ -127,20 +151,20 @@ def _measured(profile: Profile) -> list[str]:
     return [] if profile.chains is None else [f"{c.first}>{c.second}" for c in profile.chains.chains]
 
 
-def with_edge_server(profile: Profile, label: str) -> Profile:
-    """The profile with the edge server EDGE, estimated from its Raspberry Pi; as it is where ``label`` is another."""
-    if label != EDGE or EDGE in profile.devices:
+def with_middle_server(profile: Profile, label: str) -> Profile:
+    """The profile with the edge server MIDDLE, estimated from its Raspberry Pi; as it is where ``label`` is another."""
+    if label != MIDDLE or MIDDLE in profile.devices:
         return profile
     if PI not in profile.devices:
-        raise ProfileError(f"profile {profile.name} has no timings of {PI!r} to estimate {EDGE!r} from")
+        raise ProfileError(f"profile {profile.name} has no timings of {PI!r} to estimate {MIDDLE!r} from")
     pi = profile.devices[PI]
-    source = f"Scission, Lockhart et al., UCC 2020: the {PI} ({pi.provenance.kind}) by {PI_OVER_EDGE}"
+    source = f"Scission, Lockhart et al., UCC 2020: the {PI} ({pi.provenance.kind}) by {PI_OVER_MIDDLE}"
     timings = {
-        name: Timing(**{part: value / PI_OVER_EDGE for part, value in vars(timing).items()})
+        name: Timing(**{part: value / PI_OVER_MIDDLE for part, value in vars(timing).items()})
         for name, timing in pi.timings.items()
     }
     provenance = Provenance(kind="estimated", source=source, machine="Core i5-2500 (not at hand)")
-    return profile.with_device(EDGE, DeviceTable(provenance=provenance, timings=timings))
+    return profile.with_device(MIDDLE, DeviceTable(provenance=provenance, timings=timings))
 
 
 def _rows(
@@ -160,19 +184,17 @@ def _uncut(table: PointTable) -> float:
     """Accuracy of the CNN without a cut: of the widest point on the device."""
     widest = np.flatnonzero(table.local)
     among = widest if widest.size else np.arange(table.size)
-    return float(table.accuracy[among[np.argmax(table.channel_ratio[among])]])
+    return float(table.accuracy[among[np.argmax(table.hops[0].channel_ratio[among])]])
 
 
 def _as_measured(profile: Profile, table: PointTable, accuracy_of_first: NDArray[np.float64]) -> PointTable:
     """The table with accuracy and second payload of the pairs that were measured."""
-    if profile.chains is None or table.onward is None:
-        return table
     row = {name: number for number, name in enumerate(table.ids)}
-    accuracy = table.accuracy.copy()
-    mean, sigma = table.onward.bytes_mean.copy(), table.onward.bytes_sigma.copy()
-    for chain in profile.chains.chains:
+    uplink, between = table.hops
+    accuracy, mean, sigma = table.accuracy.copy(), between.bytes_mean.copy(), between.bytes_sigma.copy()
+    for chain in profile.chains.chains if profile.chains is not None else ():
         at = row.get(f"{chain.first}>{chain.second}")
         if at is not None:
             accuracy[at] = min(max(accuracy_of_first[at] - chain.lost, 0.0), 1.0)
             mean[at], sigma[at] = chain.bytes_mean, chain.bytes_std / chain.bytes_mean
-    return replace(table, accuracy=accuracy, onward=replace(table.onward, bytes_mean=mean, bytes_sigma=sigma))
+    return replace(table, accuracy=accuracy, hops=(uplink, replace(between, bytes_mean=mean, bytes_sigma=sigma)))

@@ -16,20 +16,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tidesplit.envs.world.observation import Observation, Situation, observe
+from tidesplit.envs.world.observation import Controller, Situation, observe
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, Ints
+from tidesplit.envs.world.vocabulary import Demand, Demands, Floats
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.device.breaker import Breaker
 from tidesplit.runtime.device.engine import Engine, Pacer, wait
+from tidesplit.runtime.device.further_hops import FurtherHop, NoFurtherHop
 from tidesplit.runtime.device.record import Record, Settlement
 from tidesplit.runtime.device.schedule import AnsweredBy, Flight, Schedule, due_s, too_late
-from tidesplit.runtime.device.second_link import SecondLink
 from tidesplit.runtime.device.source import Picture
 from tidesplit.runtime.wire.answers import Crossing, NextTiming, Timing
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
-__all__ = ["Client", "Controller", "Device", "Done", "Failure", "Receipt", "Reply"]
+__all__ = ["Client", "Device", "Done", "Failure", "Receipt", "Reply"]
 
 ANSWER_LIMIT_S = 2.0  # an answer this late still tells how the link is; then it counts as lost
 PROBE_LIMIT_S = 1.0  # ten round trips of a good link
@@ -79,14 +79,6 @@ class Client(Protocol):
         ...
 
 
-class Controller(Protocol):
-    """Chooses operating points, see `agents.rules.controllers.Controller`."""
-
-    def predict(self, observation: Observation) -> Ints:
-        """Rows of the table, `[B]`."""
-        ...
-
-
 @dataclass
 class _Open:
     """A frame whose answer is awaited."""
@@ -118,7 +110,8 @@ class Device:
     def __post_init__(self) -> None:
         self._epoch = time.perf_counter()
         self._estimator = Estimator(self.world.window)
-        self._second = SecondLink(self.world) if self.table.tiers == 3 else None
+        further = len(self.table.hops) > 1
+        self._further: FurtherHop = FurtherHop(self.world) if further else NoFurtherHop(self.world)
         self.breaker = Breaker(np.random.default_rng(self.seed))
         self._schedule = Schedule()
         self._pacer = Pacer(self.now_s)
@@ -162,7 +155,7 @@ class Device:
             answered = threading.Event()
             key = self._key()
             with self._lock:
-                probe_next = self._asks_for_probe(key, self.now_s())  # in three tiers the edge server greets the cloud
+                probe_next = self._further.asks_for_probe(key, self.now_s())  # a middle server greets the next one
                 if number:
                     self._estimator.sent(key, self.now_s(), Settled(PING_BYTES + self.world.overhead_bytes))
 
@@ -226,17 +219,13 @@ class Device:
             return np.array([value])
 
         with self._lock:
-            transfers, blocked = self._estimator.transfers(), self.breaker.blocked
-            onward = None if self._second is None else self._second.transfers()
+            transfers = (self._estimator.transfers(), *self._further.transfers())
+            blocked = self.breaker.blocked
         situation = Situation(
             one(now_s), one(now_s - arrival_s), transfers, one(self._slow_down), np.array([self._last_row]),
-            np.array([blocked]), onward,
+            np.array([blocked]),
         )  # fmt: skip
-        world = self.world
-        observation = observe(
-            situation, self.table, Demands.of(self.demand), world.usual_rtt_s, world.overhead_bytes, world.guard_s,
-            world.usual_onward_rtt_s,
-        )  # fmt: skip
+        observation = observe(situation, self.table, Demands.of(self.demand), self.world)
         begin = time.perf_counter()
         row = int(self.controller.predict(observation)[0])
         record = Record.of(number, picture, self.demand, self.table, observation, row)
@@ -255,35 +244,31 @@ class Device:
         )  # fmt: skip
         size = len(payload) + self.world.overhead_bytes
         answer = (due, finish_s if can else 0.0, float(table.server_s[row]))
-        onward = table.onward if table.onward is not None and table.onward.sends[row] else None
-        # Of what goes on, the first link has the edge server's receipt, the second the answer.
-        settled = Settled(size, *answer) if onward is None else Settled(size, tail_s=float(onward.middle_s[row]))
+        onward = next((hop for hop in table.hops[1:] if hop.sends[row]), None)
+        # Where a frame goes on, the first hop has the middle server's receipt, the second the answer.
+        settled = Settled(size, *answer) if onward is None else Settled(size, tail_s=float(onward.compute_s[row]))
         record.sent_bytes = len(payload)
         with self._lock:
             self._open[record.frame] = _Open(record, feature, can)
             self._schedule.sent(Flight(record.frame, record.arrival_s + demand.deadline_s, due))
             self._estimator.sent(record.frame, end_s, settled)
-            if onward is not None and self._second is not None:
+            if onward is not None:
                 body = len(payload) if onward.relays[row] else float(onward.bytes_mean[row])
-                back_s = 0.5 * record.state["rtt_s"]  # from the edge server, which has the answer first
+                back_s = 0.5 * record.state["rtt_s"]  # from the middle server, which has the answer first
                 second = Settled(body + self.world.overhead_bytes, due, answer[1], answer[2] + back_s)
-                ready_s = record.decided_at_s + record.foreseen["onward_at_s"]
-                self._second.sent(record.frame, end_s, ready_s, second)
-            probe_next = onward is None and self._asks_for_probe(record.frame, end_s)
+                ready_s = record.decided_at_s + record.foreseen["hop2_ready_s"]
+                self._further.sent(record.frame, end_s, ready_s, second)
+            probe_next = onward is None and self._further.asks_for_probe(record.frame, end_s)
             self._lock.notify_all()
         self.client.infer(
             record.frame, record.decision, payload, ANSWER_LIMIT_S, lambda got: self._answered(record.frame, got),
             None if onward is None else lambda timing: self._passed_on(record.frame, timing), probe_next,
         )  # fmt: skip
 
-    def _asks_for_probe(self, key: int, now_s: float) -> bool:
-        """Whether the message about to be sent is to ask for a probe of the second link. Call with the lock held."""
-        return self._second is not None and self._second.asks_for_probe(key, now_s)
-
     def _passed_on(self, key: int, timing: Timing) -> None:
-        """On a thread of the client's: the edge server has a frame and sends it on."""
+        """Take the middle server's receipt for a frame that it sends on. On a thread of the client's."""
         with self._lock:
-            if self._second is not None and self._second.passed_on(key):
+            if self._further.passed_on(key):
                 opened, now_s = self._open.get(key), self.now_s()
                 waited = timing.compute_s > 0.0  # what is passed on as it is does not wait
                 timed = self._estimator.answered(key, now_s, timing.received_s, timing.wait_s, waited)
@@ -303,7 +288,7 @@ class Device:
                 return
             key = self._key()
             self._estimator.sent(key, now_s, Settled(size + self.world.overhead_bytes))
-            probe_next = self._asks_for_probe(key, now_s)
+            probe_next = self._further.asks_for_probe(key, now_s)
         self.client.probe(int(size), PROBE_LIMIT_S, lambda got: self._answered(key, got), probe_next)
 
     def _answered(self, key: int, got: Reply | Failure) -> None:
@@ -312,7 +297,7 @@ class Device:
         with self._lock:
             opened = self._open.get(key)
             if isinstance(got, Failure):
-                if self._second is None or not self._second.failed(key):  # else the device's own link is well
+                if not self._further.failed(key):  # else the device's own link is well
                     self.breaker.failed(now_s, got.reason)
                 if opened is not None:
                     opened.record.error = got.reason
@@ -322,7 +307,7 @@ class Device:
             took = got.timing
             timed = None
             # What was sent on had its receipt, which has told of the first link already.
-            if self._second is None or not self._second.answered(key, now_s, got.onward, got.newest):
+            if not self._further.answered(key, now_s, got.onward, got.newest):
                 waited = got.logits is not None  # a probe's answer tells what frames wait
                 timed = self._estimator.answered(key, now_s, took.received_s, took.wait_s, waited)
             if self.breaker.succeeded():

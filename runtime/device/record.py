@@ -62,9 +62,7 @@ class Record:
         cls, number: int, picture: Picture, demand: Demand, table: PointTable, observation: Observation, row: int
     ) -> Record:
         """The record of a decision."""
-        names = ["latency_s", "head_s", "payload", "server_s", "finish_s"]
-        names += ["onward_at_s"] if observation.tiers == 3 else []
-        told = fields_of(observation.tiers).state
+        fields = fields_of(observation.hops)
         return cls(
             frame=number,
             picture=picture.name,
@@ -72,9 +70,9 @@ class Record:
             demand=demand,
             decision=table.ids[row],
             row=row,
-            state={name: float(v) for name, v in zip(told, observation.state[0], strict=True)},
+            state=dict(zip(fields.state, observation.state[0].tolist(), strict=True)),
             mask=observation.mask[0],
-            foreseen={name: float(observation.of_points(name)[0, row]) for name in names},
+            foreseen=dict(zip(fields.points, observation.points[0, :, row].tolist(), strict=True)),
         )
 
     def conclude(self, logits: NDArray[np.float32], classes: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
-"""What the device knows of the link behind the edge server, in three tiers: a state machine without socket or clock.
+"""What the device knows of the hop behind the middle server: a state machine without socket or clock.
 
-Of its own frames that went on, the device learns from their answers. Where none did for a while it asks the edge server
-for a probe, whose outcome comes with whatever the edge server answers next.
+Answers to its own frames that went on tell the device about that hop. Where none did for a while, it asks the middle
+server for a probe. The outcome comes with the next answer of the middle server, whatever that answers.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from tidesplit.envs.world.vocabulary import Transfers
 from tidesplit.runtime.wire.answers import Crossing, NextTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
-__all__ = ["SecondLink"]
+__all__ = ["FurtherHop", "NoFurtherHop"]
 
 
 @dataclass
 class _Frame:
-    """A frame that is to go on: when it was foreseen to be ready, and whether the edge server said that it has it."""
+    """A frame that is to go on: its foreseen moment of being ready, and whether the middle server has confirmed it."""
 
     ready_s: float
     passed_on: bool = False
 
 
-class SecondLink:
-    """The last messages on the second link, as far as the device can know of them. Keys: the device's own messages."""
+class FurtherHop:
+    """The last messages on the second hop, as far as the device can know of them. Keys: the device's own messages."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -35,10 +35,10 @@ class SecondLink:
         self._asked_s: dict[int, float] = {}  # probes whose outcome is not known: when they were asked for
         self._asked_by: dict[int, int] = {}  # messages under way that asked for one, and its key
         self._asked = 0
-        self._used_s = -math.inf  # when something for this link last left the device
+        self._used_s = -math.inf  # when a message for this hop last left the device
 
     def asks_for_probe(self, key: int, now_s: float) -> bool:
-        """Whether nothing went on for so long that the message about to be sent is to ask for a probe; then it does."""
+        """True where the message about to be sent is to ask for a probe, since nothing went on for long. Counts it."""
         if now_s - self._used_s < self._world.probe_after_s:
             return False
         self._asked += 1
@@ -49,12 +49,12 @@ class SecondLink:
         return True
 
     def sent(self, key: int, now_s: float, ready_s: float, settled: Settled) -> None:
-        """A frame has left the device, and will be ready for the second link at `ready_s`, if all is as foreseen."""
+        """Record a frame that has left the device and is foreseen to be ready for the second hop at `ready_s`."""
         self._used_s, self._frames[key] = now_s, _Frame(ready_s)
         self._estimator.sent(key, ready_s, settled)
 
     def passed_on(self, key: int) -> bool:
-        """The edge server says that it has a frame and sends it on; whether that is news."""
+        """Record the middle server's receipt for a frame. Returns True the first time."""
         frame = self._frames.get(key)
         news = frame is not None and not frame.passed_on
         if frame is not None:
@@ -62,7 +62,7 @@ class SecondLink:
         return news
 
     def failed(self, key: int) -> bool:
-        """A message of the device's failed; whether that was behind the edge server. If not, nothing came here."""
+        """Record that a message failed. Returns True where it failed beyond the middle server."""
         probe = self._asked_by.pop(key, None)
         if probe is not None:
             self._asked_s.pop(probe, None)
@@ -73,10 +73,10 @@ class SecondLink:
         return frame is not None and frame.passed_on
 
     def answered(self, key: int, now_s: float, timing: NextTiming | None, newest: Crossing | None) -> bool:
-        """A message of the device's was answered; whether the edge server had sent it on before.
+        """Record an answer. Returns True where the middle server had sent the message on before.
 
-        `timing`: of the tier behind, None where that did not answer it. `newest`: what the edge server knows; it is the
-        outcome of those probes that were asked for before it crossed.
+        `timing`: of the second hop, None where the message did not cross it. `newest`: the last message that the middle
+        server knows of. It is the outcome of all probes that were asked for before it crossed.
         """
         self._asked_by.pop(key, None)
         frame = self._frames.pop(key, None)
@@ -87,9 +87,9 @@ class SecondLink:
             self._learn(newest, now_s - newest.age_s)
         return frame is not None and frame.passed_on
 
-    def transfers(self) -> Transfers:
-        """The messages as the observation takes them, shapes `[1, window]`."""
-        return self._estimator.transfers()
+    def transfers(self) -> tuple[Transfers, ...]:
+        """The messages as the observation takes them, one entry for each further hop, shapes `[1, window]`."""
+        return (self._estimator.transfers(),)
 
     def _learn(self, newest: Crossing, known_s: float) -> None:
         sent_s = known_s - newest.rtt_s - newest.uplink_s
@@ -101,5 +101,17 @@ class SecondLink:
         self._works(sent_s)
 
     def _works(self, sent_s: float) -> None:
-        """What was sent before a message that has been answered is lost, or was: the link is first in, first out."""
+        """Forget messages sent before an answered one: they are lost, since the link is first in, first out."""
         self._estimator.forget_unanswered(sent_s)
+
+
+class NoFurtherHop(FurtherHop):
+    """Two tiers: no message goes on, so there is nothing to ask for and nothing to know."""
+
+    def asks_for_probe(self, key: int, now_s: float) -> bool:  # noqa: ARG002  # the base class's signature
+        """Never."""
+        return False
+
+    def transfers(self) -> tuple[Transfers, ...]:
+        """Nothing."""
+        return ()
