@@ -30,7 +30,7 @@ class RoundTrip(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What a frame puts on a hop, shapes ``[B]``. ``own``: the frame's message crosses. ``probes``: a probe does."""
+    """Traffic of one frame on a hop, shapes ``[B]``: its ``own`` message of ``body`` bytes, or a probe."""
 
     own: Bools
     probes: Bools
@@ -41,10 +41,10 @@ class Load(NamedTuple):
 class Crossing(NamedTuple):
     """A message on a hop, where ``sent``: the feature, the image, or a probe. Shapes ``[B]``, seconds and bytes.
 
-    ``own``: it is the frame's message, not a probe. ``ready_s``: the machine before the hop has the bytes ready.
-    ``begun_s``: the link is free for them. ``uplink_s``: from ready to the last byte on the link. ``detour_s``: time
-    that the hop adds to the answer. ``compute_s``: see `Load`. ``answered_s``, ``due_s``, ``finish_s``, ``tail_s``:
-    see `Transfers`.
+    ``own``: it is the frame's message, not a probe. ``here_s``: it is at the machine before the hop. ``compute_s``: that
+    machine takes so long to make the bytes ready. ``ready_s``: they are. ``begun_s``: the link is free for them.
+    ``uplink_s``: from ready to the last byte on the link. ``back_s``: an answer would be at the machine before the hop,
+    if it took no time. ``answered_s``, ``due_s``, ``finish_s``, ``tail_s``: see `Transfers`.
     """
 
     sent: Bools
@@ -54,7 +54,8 @@ class Crossing(NamedTuple):
     uplink_s: Floats
     payload: Floats
     compute_s: Floats
-    detour_s: Floats
+    here_s: Floats
+    back_s: Floats
     answered_s: Floats
     due_s: Floats
     finish_s: Floats
@@ -64,6 +65,11 @@ class Crossing(NamedTuple):
     def left_s(self) -> Floats:
         """When the last byte was on the link."""
         return self.ready_s + self.uplink_s
+
+    @property
+    def detour_s(self) -> Floats:
+        """Time that the hop adds to the frame's answer."""
+        return np.where(self.own, self.back_s - self.here_s, 0.0)
 
 
 def cross(
@@ -88,7 +94,8 @@ def cross(
         uplink_s=left_s - ready_s,
         payload=payload,
         compute_s=load.compute_s,
-        detour_s=np.where(load.own, back_s - here_s, 0.0),
+        here_s=here_s,
+        back_s=back_s,
         answered_s=back_s,
         due_s=np.full_like(left_s, np.inf),
         finish_s=np.zeros_like(left_s),

@@ -214,7 +214,7 @@ def _cross_all(
     The device asks for the probe of a further hop with a message that does not cross it. What the machine there learns
     reaches the device at once.
     """
-    own, arrives, back_s = sends, np.ones_like(sends), np.zeros_like(start_s)
+    own, arrives, before_s = sends, np.ones_like(sends), np.zeros_like(start_s)
     for hop, queue, trip, uplink in zip(table.hops, queues.hops, frame.hops, uplinks, strict=True):
         own = own & at(hop.sends)
         silent = start_s - queue.last_sent_s >= world.probe_after_s
@@ -222,9 +222,11 @@ def _cross_all(
         body = at(hop.bytes_mean) * np.exp(at(hop.bytes_sigma) * frame.byte_noise)
         load = Load(own, probes, np.where(own, at(hop.compute_s), 0.0), body)
         crossing = cross(load, here_s, queue, trip, world, uplink, lane)
-        arrives, there_s = crossing.sent, crossing.answered_s - 0.5 * trip.rtt_s
-        yield crossing._replace(answered_s=crossing.answered_s + back_s)
-        here_s, back_s = there_s + np.where(sends, wait_s, 0.0), back_s + 0.5 * trip.rtt_s
+        yield crossing if hop is table.hops[0] else crossing._replace(answered_s=crossing.back_s + before_s)
+        if hop is table.hops[-1]:
+            return
+        arrives, half_s = crossing.sent, 0.5 * trip.rtt_s
+        here_s, before_s = crossing.back_s - half_s + np.where(sends, wait_s, 0.0), before_s + half_s
         wait_s = np.zeros_like(wait_s)
 
 
@@ -240,16 +242,17 @@ def _books(
 ) -> tuple[Crossing, ...]:
     """Write each hop's own part of the answer: the last hop crossed has it all, the hops before it have receipts."""
     books: list[Crossing] = []
-    beyond, later_s = np.zeros_like(crossings[0].own), np.zeros_like(answered_s)
+    beyond: Bools | bool = False
     for crossing in reversed(crossings):
-        ends = crossing.own & ~beyond
-        receipt_s = answered_s - np.where(beyond, later_s + tail_s, 0.0)
+        ends = crossing.own & ~np.asarray(beyond)
         told = crossing._replace(
-            answered_s=np.where(crossing.own, receipt_s, crossing.answered_s),
+            answered_s=np.where(crossing.own, answered_s, crossing.answered_s),
             due_s=np.where(ends, due_s, np.inf),
             finish_s=np.where(ends, finish_s, 0.0),
             tail_s=np.where(ends, tail_s, 0.0),
         )
         books.append(told)
-        beyond, later_s = crossing.own, later_s + crossing.detour_s
+        if len(books) < len(crossings):
+            beyond = crossing.own
+            answered_s = answered_s - np.where(beyond, crossing.detour_s + told.tail_s, 0.0)
     return tuple(reversed(books))
