@@ -171,9 +171,9 @@ class Simulation:
         nothing = np.zeros(self.lanes)
         # A probe's answer has the server's wait too: else one long wait would keep all frames away.
         self.links[0].remember(crossings[0], frame.hops[0], crossings[0].ready_s, frame.server_wait_s, nothing)
-        observation, now_s, back_s = self.observation(), self.situation().now_s, nothing
+        observation, back_s = self.observation(), nothing
         for hop, ahead in enumerate(observation.foreseen.further, start=1):
-            sent_s = now_s + ahead.ready_s[self._all, points].astype(np.float64)
+            sent_s = self.situation().now_s + ahead.ready_s[self._all, points].astype(np.float64)
             back_s = back_s + 0.5 * observation.seen.hops[hop - 1].rtt_s.astype(np.float64)
             self.links[hop].remember(crossings[hop], frame.hops[hop], sent_s, nothing, back_s)
 
