@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.world.observation import fields_of
+from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Outcome, flat_columns
 from tidesplit.profiling.points.table import PointTable
 

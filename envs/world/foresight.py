@@ -1,0 +1,99 @@
+"""The forecast: the consequences of each operating point if the links stayed as believed."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidesplit.envs.world.belief import UNKNOWN_AGE_S
+from tidesplit.envs.world.fields import Column, Foreseen, Seen, fields_of, foreseen
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Ints
+from tidesplit.profiling.points.table import PointTable
+
+Number = TypeVar("Number", np.float32, np.float64, np.bool_)
+CACHE_LINE = 16  # float32 values; rows of a power-of-two length would fall into the same few sets of the cache
+
+
+def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDArray[np.float32]:
+    """What each point would lead to if the links stayed as believed, ``[F, A, B]``; columns of ``now`` are ``[B]``.
+
+    This is the hot loop: float32, and lanes side by side in memory.
+    """
+    names, size, lanes = fields_of(len(table.hops)).points, table.size, len(now.waited_s)
+    columns = np.empty((len(names), size, lanes + CACHE_LINE), dtype=np.float32)[:, :, :lanes]
+    out = foreseen(columns)
+    uplink, link = table.hops[0], now.hops[0]
+    out.local[:] = local = _single(~uplink.sends)
+    crosses = 1.0 - local
+    out.accuracy[:] = accuracy = _single(table.accuracy)
+    out.is_last[:] = np.arange(size)[:, None] == last_point
+    out.payload[:] = payload = (_single(uplink.bytes_mean) + np.float32(world.overhead_bytes)) * crosses
+    out.server_s[:] = server_s = _single(table.server_s)
+    out.finish_accuracy[:] = np.where(local, accuracy, _single(table.finish_accuracy))
+    head = np.multiply(_single(table.head_s), now.slow_down, out=out.head_s)
+    head += now.finish_pending_s * (now.finish_due_s < head)
+    finish = np.multiply(np.minimum(_single(table.finish_s), UNKNOWN_AGE_S) * crosses, now.slow_down, out=out.finish_s)
+    leaves = np.maximum(head, link.queue_s * crosses)
+    leaves += payload * (1.0 / link.goodput)
+    away = (link.rtt_s + now.server_wait_s + server_s) * crosses
+    away += leaves
+    later = payload * (1.0 / link.goodput_low - 1.0 / link.goodput)
+    later += link.stalled_s * crosses
+    _foresee_further(out, now, table, world, leaves, away, later)
+    away += now.waited_s
+    latency = np.minimum(away, UNKNOWN_AGE_S, out=out.latency_s)
+    slack = np.subtract(now.deadline_s, latency, out=out.slack_s)
+    np.maximum(slack - later, -UNKNOWN_AGE_S, out=out.slack_low_s)
+    np.maximum(head + (now.waited_s - now.period_s), 0.0, out=out.device_queue_s)
+    taken = np.where(local, link.queue_s, leaves)
+    taken -= now.period_s
+    np.clip(taken, 0.0, UNKNOWN_AGE_S, out=out.link_queue_s)
+    head_and_finish = head + finish
+    np.subtract(now.deadline_s - np.float32(world.guard_s) - now.waited_s, head_and_finish, out=out.finish_slack_s)
+    return columns
+
+
+def _foresee_further(
+    out: Foreseen,
+    now: Seen,
+    table: PointTable,
+    world: World,
+    leaves: Column,
+    away: Column,
+    later: Column,
+) -> None:
+    """Add the hops beyond the first to the answer's time ``away`` and to its time at the lowest goodput, ``later``.
+
+    ``leaves``: when the point's bytes have left the device, from now on. All are ``[A, B]``.
+    """
+    wait_s, before = now.server_wait_s, now.hops[0]
+    for hop, link, ahead in zip(table.hops[1:], now.hops[1:], out.further, strict=True):
+        relays, payload = points_first(hop.relays), ahead.payload
+        ahead.sends[:] = sends = points_first(hop.sends).astype(np.float32)
+        ahead.compute_s[:] = compute_s = _single(hop.compute_s)
+        payload[:] = (_single(hop.bytes_mean) + np.float32(world.overhead_bytes)) * sends
+        takes = payload * (1.0 / link.goodput)
+        arrives = leaves + (0.5 * before.rtt_s + wait_s * ~relays)
+        np.minimum((arrives + compute_s) * sends, UNKNOWN_AGE_S, out=ahead.ready_s)
+        through = np.maximum(compute_s, link.queue_s - arrives) + takes
+        leaves = arrives + through
+        taken = np.where(sends > 0.0, leaves, link.queue_s) - now.period_s
+        np.clip(taken, 0.0, UNKNOWN_AGE_S, out=ahead.queue_s)
+        through += link.rtt_s
+        through -= wait_s * relays
+        away += through * sends
+        later += payload * (1.0 / link.goodput_low - 1.0 / link.goodput) + link.stalled_s * sends
+        before, wait_s = link, np.zeros_like(wait_s)
+
+
+def _single(column: NDArray[Any]) -> NDArray[np.float32]:
+    """A column of the table in single precision, points first."""
+    return points_first(column.astype(np.float32))
+
+
+def points_first(column: NDArray[Number]) -> NDArray[Number]:
+    """A column ``[A]`` or ``[B, A]`` of the table as ``[A, 1]`` or ``[A, B]``."""
+    return column.T if column.ndim == 2 else column[:, None]
