@@ -44,19 +44,20 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     at = Transfers(*(column.T for column in transfers))  # [R, B]: lanes side by side, slots one after the other
     flying = at.answered_s > now_s
     known = ~flying & (at.sent_s > -np.inf)
-    some, lane, newest = known.any(axis=0), np.arange(len(now_s)), known.argmax(axis=0)
-    under_way = np.where(flying, at.payload, 0.0)
+    age_s = np.minimum(np.where(known, now_s - at.answered_s, UNKNOWN_AGE_S), UNKNOWN_AGE_S)
     # Recent answers count more: in a silence broken by probes alone it would take many to outvote what was before.
-    recent = np.where(known, np.exp(-np.clip(now_s - at.answered_s, 0.0, UNKNOWN_AGE_S) / MEMORY_S), 0.0)
-    answered = [np.where(known, column, 0.0) * recent for column in (at.uplink_s, at.payload, at.rtt_s, at.wait_s)]
-    totals = _total(np.stack([recent, *answered, flying, under_way], axis=1))
-    weights, seconds, carried, rtts_s, waits_s, in_flight, in_flight_bytes = totals
+    recent = np.where(known, np.exp(age_s / -MEMORY_S), 0.0)
+    weights = _total(recent)
+    answered = (at.uplink_s, at.payload, at.rtt_s, at.wait_s)
+    seconds, carried, rtts_s, waits_s = (_total(column * recent) for column in answered)
+    under_way = np.where(flying, at.payload, 0.0)
+    in_flight_bytes = _total(under_way)
+    some, lane, newest = weights > 0.0, np.arange(len(now_s)), known.argmax(axis=0)
     weight = np.where(some, weights, 1.0)
     pace = np.where(known, np.maximum(at.uplink_s, SHORTEST_UPLINK_S) / np.maximum(at.payload, 1.0), 0.0)  # s a byte
     mean_pace = np.maximum(seconds, SHORTEST_UPLINK_S * recent.max(axis=0)) / np.where(some, carried, 1.0)
     mean_pace = np.where(some, mean_pace, 1.0 / UNKNOWN_GOODPUT)
-    spread = np.sqrt(_total(np.where(known, pace - mean_pace, 0.0) ** 2 * recent) / weight) / mean_pace
-    age_s = now_s - np.where(known, at.answered_s, -np.inf).max(axis=0)
+    spread = np.sqrt(_total((pace - mean_pace) ** 2 * recent) / weight) / mean_pace
     rtt_s = np.where(some, rtts_s / weight, usual_rtt_s)
     wait_s = waits_s / weight  # a single wait says little of the next: they are as good as exponential
     overdue_s = now_s - np.where(flying, at.sent_s, np.inf).min(axis=0) - rtt_s - in_flight_bytes * mean_pace
@@ -66,11 +67,11 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
         goodput=1.0 / mean_pace,
         goodput_last=1.0 / np.where(some, pace[newest, lane], mean_pace),
         goodput_low=1.0 / np.where(some, pace.max(axis=0), mean_pace),
-        goodput_age_s=np.where(some, np.minimum(age_s, UNKNOWN_AGE_S), UNKNOWN_AGE_S),
+        goodput_age_s=age_s.min(axis=0),
         goodput_spread=spread,
         rtt_s=rtt_s,
         server_wait_s=wait_s,
-        in_flight=in_flight,
+        in_flight=flying.sum(axis=0, dtype=np.float64),
         in_flight_bytes=in_flight_bytes,
         stalled_s=np.clip(overdue_s, 0.0, UNKNOWN_AGE_S),
         free_s=left_s[0],
@@ -82,11 +83,10 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
 
 def _leaves(at: Transfers, flying: Bools, takes_s: Floats) -> Floats:
     """When the messages in flight have left, first in, first out, ``[R, B]``; others hold what went before them."""
-    left_s = np.empty_like(takes_s)
-    free_s = np.full(takes_s.shape[1], -np.inf)
+    left_s, free_s = np.empty_like(takes_s), np.full(takes_s.shape[1], -np.inf)
+    sent_s = np.where(flying, at.sent_s, -np.inf)
     for slot in range(len(takes_s) - 1, -1, -1):  # oldest first
-        through = np.maximum(free_s, at.sent_s[slot]) + takes_s[slot]
-        left_s[slot] = free_s = np.where(flying[slot], through, free_s)
+        left_s[slot] = free_s = np.maximum(free_s, sent_s[slot]) + takes_s[slot]
     return left_s
 
 
