@@ -31,16 +31,11 @@ class Links:
 
     def __init__(self, traces: Sequence[Trace], lanes: int, window: int, spread: float) -> None:
         self._traces, self._window, self._spread = tuple(traces), window, spread
-        self._laid_out = TraceUplink.of(traces)
         self.trace_of = np.zeros(lanes, dtype=np.int64)
         self.offset_s = np.zeros(lanes)
         self.scale = np.ones(lanes) if spread else None
+        self.uplink = TraceUplink.of(traces).starting(self.trace_of, self.offset_s, self.scale)
         self.transfers = Transfers.none(lanes, window)
-
-    @property
-    def uplink(self) -> TraceUplink:
-        """The true link of every lane. Only those may read it who are allowed to know the future."""
-        return self._laid_out.starting(self.trace_of, self.offset_s, self.scale)
 
     def choose(self, lane: int, chosen: int | None, whole: bool, rng: np.random.Generator) -> Played:
         """Choose an episode's trace: a random one where ``chosen`` is None, from its start where ``whole``."""

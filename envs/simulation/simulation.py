@@ -168,14 +168,14 @@ class Simulation:
 
     def _remember(self, points: Ints, frame: Frame, crossings: tuple[Crossing, ...]) -> None:
         """Keep each hop's messages as the device knows them. It knows the sending times of the first hop only."""
-        nothing = np.zeros(self.lanes)
+        none = back_s = np.zeros(self.lanes)
         # A probe's answer has the server's wait too: else one long wait would keep all frames away.
-        self.links[0].remember(crossings[0], frame.hops[0], crossings[0].ready_s, frame.server_wait_s, nothing)
-        observation, back_s = self.observation(), nothing
-        for hop, ahead in enumerate(observation.foreseen.further, start=1):
-            sent_s = self.situation().now_s + ahead.ready_s[self._all, points].astype(np.float64)
-            back_s = back_s + 0.5 * observation.seen.hops[hop - 1].rtt_s.astype(np.float64)
-            self.links[hop].remember(crossings[hop], frame.hops[hop], sent_s, nothing, back_s)
+        self.links[0].remember(crossings[0], frame.hops[0], crossings[0].ready_s, frame.server_wait_s, none)
+        for hop, links in enumerate(self.links[1:], start=1):
+            now = self.observation()
+            ready_s = now.foreseen.further[hop - 1].ready_s[self._all, points].astype(np.float64)
+            back_s = back_s + 0.5 * now.seen.hops[hop - 1].rtt_s.astype(np.float64)
+            links.remember(crossings[hop], frame.hops[hop], self.situation().now_s + ready_s, none, back_s)
 
     def _draw(self, lane: int) -> Course:
         scenario, rng = self.scenario, self.rngs[lane]

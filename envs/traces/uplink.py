@@ -68,7 +68,7 @@ class TraceUplink:
         first, last, span_s, span_bytes = span
         loops, into_s = np.divmod(time_s + self.offset_s[lane], span_s)
         at = self.edge_s[first] + into_s
-        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, last - 1)
+        row = np.minimum(np.maximum(np.searchsorted(self.edge_s, at, side="right") - 1, first), last - 1)
         into_bytes = self.edge_bytes[row] + (at - self.edge_s[row]) * self.rate[row] - self.edge_bytes[first]
         return self._scaled(loops * span_bytes + into_bytes, lane)
 
@@ -90,7 +90,7 @@ class TraceUplink:
         loops = np.maximum(np.ceil(target / per_loop) - 1.0, 0.0)
         goal = self.edge_bytes[first] + (target - loops * span_bytes)
         # side="left" finds the earliest edge that reaches the goal, so the bin before it carries bytes.
-        row = np.clip(np.searchsorted(self.edge_bytes, goal, side="left"), first + 1, last) - 1
+        row = np.minimum(np.maximum(np.searchsorted(self.edge_bytes, goal, side="left"), first + 1), last) - 1
         rate = self.rate[row]
         within = np.divide(goal - self.edge_bytes[row], rate, out=np.zeros_like(rate), where=rate > 0.0)
         finish = self.edge_s[row] - self.edge_s[first] + within + loops * span_s - self.offset_s[lane]

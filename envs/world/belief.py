@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -47,11 +48,10 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     age_s = np.minimum(np.where(known, now_s - at.answered_s, UNKNOWN_AGE_S), UNKNOWN_AGE_S)
     # Recent answers count more: in a silence broken by probes alone it would take many to outvote what was before.
     recent = np.where(known, np.exp(age_s / -MEMORY_S), 0.0)
-    weights = _total(recent)
-    answered = (at.uplink_s, at.payload, at.rtt_s, at.wait_s)
-    seconds, carried, rtts_s, waits_s = (_total(column * recent) for column in answered)
     under_way = np.where(flying, at.payload, 0.0)
-    in_flight_bytes = _total(under_way)
+    answered = (column * recent for column in (at.uplink_s, at.payload, at.rtt_s, at.wait_s))
+    totals = _total(np.stack([recent, *answered, flying, under_way], axis=1))
+    weights, seconds, carried, rtts_s, waits_s, in_flight, in_flight_bytes = totals
     some, lane, newest = weights > 0.0, np.arange(len(now_s)), known.argmax(axis=0)
     weight = np.where(some, weights, 1.0)
     pace = np.where(known, np.maximum(at.uplink_s, SHORTEST_UPLINK_S) / np.maximum(at.payload, 1.0), 0.0)  # s a byte
@@ -71,9 +71,9 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
         goodput_spread=spread,
         rtt_s=rtt_s,
         server_wait_s=wait_s,
-        in_flight=flying.sum(axis=0, dtype=np.float64),
+        in_flight=in_flight,
         in_flight_bytes=in_flight_bytes,
-        stalled_s=np.clip(overdue_s, 0.0, UNKNOWN_AGE_S),
+        stalled_s=np.minimum(np.maximum(overdue_s, 0.0), UNKNOWN_AGE_S),
         free_s=left_s[0],
         since_sent_s=np.minimum(now_s - at.sent_s[0], UNKNOWN_AGE_S),
         finish_pending_s=pending_s,
@@ -105,12 +105,9 @@ def _finishes(at: Transfers, flying: Bools, back_s: Floats, now_s: Floats) -> tu
     falls = flying & (at.due_s > now_s) & (at.due_s < np.inf) & ((answer_s > at.due_s) | (answer_s < now_s))
     pending_s = _total(np.where(falls, at.finish_s, 0.0))
     first_s = np.where(falls, at.due_s, np.inf).min(axis=0)
-    return pending_s, np.where(falls.any(axis=0), first_s - now_s, 0.0)
+    return pending_s, np.where(first_s < np.inf, first_s - now_s, 0.0)
 
 
 def _total(rows: Floats) -> Floats:
     """Sum over axis 0, one row after the other: NumPy's own order, and so the last bit, depends on the batch's size."""
-    total: Floats = rows[0].copy()
-    for row in rows[1:]:
-        total += row
-    return total
+    return reduce(np.add, rows)

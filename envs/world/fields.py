@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -91,6 +92,7 @@ POINT_FIELDS = Foreseen._fields[:-1]
 """Order of the points' columns with one hop. Each further hop adds the fields of `HopForeseen` behind them."""
 _OF_DEVICE = tuple(STATE_FIELDS.index(name) for name in Seen._fields[:-1])
 _OF_UPLINK = tuple(STATE_FIELDS.index("link_queue_s" if name == "queue_s" else name) for name in HopSeen._fields)
+_IN_ORDER = tuple((_OF_DEVICE + _OF_UPLINK).index(column) for column in range(len(STATE_FIELDS)))
 
 
 class Fields(NamedTuple):
@@ -104,6 +106,7 @@ class Fields(NamedTuple):
         return len(self.state) + len(self.points) * points
 
 
+@cache
 def fields_of(hops: int) -> Fields:
     """Names of the columns with so many hops; those of hop 2 begin with ``hop2_``."""
     state = tuple(f"hop{hop}_{name}" for hop in range(2, hops + 1) for name in HopSeen._fields)
@@ -125,8 +128,8 @@ def seen(columns: NDArray[Any]) -> Seen:
 def laid_out(now: Seen) -> list[Column]:
     """The state's columns in their order: the inverse of `seen`."""
     first, *further = now.hops
-    at = dict(zip(_OF_DEVICE + _OF_UPLINK, (*now[:-1], *first), strict=True))
-    return [at[i] for i in range(len(at))] + [column for hop in further for column in hop]
+    unordered = (*now[:-1], *first)
+    return [unordered[i] for i in _IN_ORDER] + [column for hop in further for column in hop]
 
 
 def foreseen(columns: NDArray[Any]) -> Foreseen:

@@ -73,13 +73,13 @@ def cross(
     ``answered_s`` is when an answer that takes no time is back at the machine before the hop.
     """
     sent = load.own | load.probes
-    payload = np.where(load.own, load.body + world.overhead_bytes, world.probe_bytes)
+    payload = np.where(load.own, load.body + world.overhead_bytes, load.probes * world.probe_bytes)
     begun_s = np.maximum(ready_s, queue.free_s)
     start_s = begun_s + ramp_s(payload, begun_s - queue.free_s, trip.rtt_s, world)
-    left_s = link.finish_s(lane, start_s, np.where(sent, payload, 0.0))
-    never, none = np.full_like(left_s, np.inf), np.zeros_like(left_s)
+    left_s = link.finish_s(lane, start_s, payload)
+    none = np.zeros_like(left_s)
     back_s = left_s + trip.rtt_s
-    return Crossing(sent, load.own, ready_s, begun_s, left_s - ready_s, payload, none, none, back_s, never, none, none)
+    return Crossing(sent, load.own, ready_s, begun_s, left_s - ready_s, payload, none, none, back_s, none, none, none)
 
 
 def ramp_s(payload: Floats, idle_s: Floats, rtt_s: Floats, world: World) -> Floats:

@@ -126,7 +126,7 @@ def _hop_seen(link: LinkBelief, now_s: Floats) -> HopSeen:
         in_flight_bytes=link.in_flight_bytes,
         stalled_s=link.stalled_s,
         since_sent_s=np.maximum(link.since_sent_s, 0.0),  # a message may still be on its way to a further hop
-        queue_s=np.clip(link.free_s - now_s, 0.0, UNKNOWN_AGE_S),
+        queue_s=np.minimum(np.maximum(link.free_s - now_s, 0.0), UNKNOWN_AGE_S),
     )
 
 

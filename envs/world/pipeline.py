@@ -138,9 +138,7 @@ def advance(
         head_s=np.where(dropped, 0.0, head_end - start),
         server_s=server_s,
         fell_back=falls,
-        hops=tuple(
-            Crossed(np.where(c.sent, c.payload, 0.0), np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings
-        ),
+        hops=tuple(Crossed(c.payload, np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings),
     )
     later = Queues(
         device_free_s=head_end,
@@ -148,7 +146,6 @@ def advance(
         finish_until_s=np.where(falls, finished, queues.finish_until_s),
         hops=tuple(_after(queue, c, crossings[0].ready_s) for queue, c in zip(queues.hops, crossings, strict=True)),
     )
-    tail_s = np.where(offloads, tail_s, 0.0)
     return later, outcome, _books(crossings, answered, due, finish_s * slow, tail_s)
 
 
@@ -259,9 +256,9 @@ def _books(
 ) -> tuple[Crossing, ...]:
     """Write each hop's own part of the answer: the last hop crossed has it all, the hops before it have receipts."""
     books: list[Crossing] = []
-    beyond: Bools | bool = False
+    beyond: Bools | np.bool_ = np.False_
     for crossing in reversed(crossings):
-        ends = crossing.own & ~np.asarray(beyond)
+        ends = crossing.own & ~beyond
         told = crossing._replace(
             answered_s=np.where(crossing.own, answered_s, crossing.answered_s),
             due_s=np.where(ends, due_s, np.inf),
