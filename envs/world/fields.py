@@ -1,4 +1,4 @@
-"""The columns of an observation by name, and their order in its arrays."""
+"""The columns of an observation: their names, their types, and their order in the arrays."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Column = NDArray[Any]
 
 
 class HopSeen(NamedTuple):
-    """What the device believes of one hop, columns ``[B]``: seconds, bytes, bytes a second. See `LinkBelief`.
+    """Belief about one hop, columns ``[B]``; seconds, bytes, bytes a second. See `LinkBelief`.
 
-    ``queue_s``: until the link has carried the messages on it.
+    ``queue_s`` is the time until the link has carried the messages in flight.
     """
 
     goodput: Column
@@ -30,7 +30,16 @@ class HopSeen(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The state, columns ``[B]``: demand, device, server, and each hop. ``slow_down`` multiplies compute times."""
+    """The state, columns ``[B]``, seconds.
+
+    Attributes:
+        waited_s: time from the frame's arrival until its turn.
+        deadline_s: of the demand, as are ``period_s`` and ``for_latency`` (1 for the objective "latency", else 0).
+        server_wait_s: believed wait at the first server.
+        finish_pending_s: see `LinkBelief`, as is ``finish_due_s``. Messages on all hops are counted.
+        slow_down: factor on the device's compute times, as last measured.
+        hops: belief about each hop.
+    """
 
     waited_s: Column
     deadline_s: Column
@@ -44,9 +53,14 @@ class Seen(NamedTuple):
 
 
 class HopForeseen(NamedTuple):
-    """What each point would put on a hop beyond the first, columns ``[B, A]``.
+    """Forecast of each point's traffic on a hop beyond the first, columns ``[B, A]``; seconds and bytes.
 
-    ``ready_s``: from now until its bytes are ready for the hop. ``queue_s``: the link's queue at the next frame.
+    Attributes:
+        sends: 1 where the point's bytes cross the hop, else 0.
+        payload: bytes with overhead.
+        compute_s: time of the server before the hop to make the bytes ready.
+        ready_s: time from now until the bytes are ready for the hop.
+        queue_s: time that the link will still be busy when the next frame arrives.
     """
 
     sends: Column
@@ -57,11 +71,23 @@ class HopForeseen(NamedTuple):
 
 
 class Foreseen(NamedTuple):
-    """What choosing each point would lead to if the links stayed as believed, columns ``[B, A]``.
+    """Forecast of each point if the links stayed as believed, columns ``[B, A]``; seconds and bytes.
 
-    ``latency_s``: from the frame's arrival to the answer. ``slack_s``: deadline less latency. ``slack_low_s``: the same
-    at the lowest goodput of late. ``device_queue_s``, ``link_queue_s``: left over at the next frame's arrival.
-    ``finish_slack_s``: time to spare if the device finished the frame after the head.
+    Attributes:
+        local: 1 where nothing leaves the device, else 0.
+        accuracy: expected accuracy of the point.
+        head_s: time of head and encode on this device, with the fallbacks that would interrupt them.
+        payload: bytes on the first hop with overhead.
+        server_s: decode and tail at the server that answers.
+        finish_s: time of the fallback, as ``finish_accuracy`` is its accuracy.
+        latency_s: time from the frame's arrival to the answer.
+        slack_s: deadline less latency.
+        slack_low_s: the same at the lowest goodput of the remembered messages, with the present stall added.
+        device_queue_s: time that the device will still be busy when the next frame arrives.
+        link_queue_s: the same of the first hop's link.
+        finish_slack_s: time to spare if the device finished the frame right after the head.
+        is_last: 1 for the point of the previous frame, else 0.
+        further: traffic on each hop beyond the first.
     """
 
     local: Column
@@ -87,28 +113,28 @@ STATE_FIELDS = (
     "rtt_s", "server_wait_s", "in_flight", "in_flight_bytes", "stalled_s", "link_queue_s",
     "since_sent_s", "finish_pending_s", "finish_due_s", "slow_down",
 )  # fmt: skip
-"""Order of the state's columns with one hop. Each further hop adds the fields of `HopSeen` behind them."""
+"""Order of the state's columns with one hop. Each further hop appends the fields of `HopSeen`."""
 POINT_FIELDS = Foreseen._fields[:-1]
-"""Order of the points' columns with one hop. Each further hop adds the fields of `HopForeseen` behind them."""
+"""Order of the points' columns with one hop. Each further hop appends the fields of `HopForeseen`."""
 _OF_DEVICE = tuple(STATE_FIELDS.index(name) for name in Seen._fields[:-1])
 _OF_UPLINK = tuple(STATE_FIELDS.index("link_queue_s" if name == "queue_s" else name) for name in HopSeen._fields)
 _IN_ORDER = tuple((_OF_DEVICE + _OF_UPLINK).index(column) for column in range(len(STATE_FIELDS)))
 
 
 class Fields(NamedTuple):
-    """Names of an observation's columns."""
+    """Names of an observation's columns: S of the state, F of the points."""
 
     state: tuple[str, ...]
     points: tuple[str, ...]
 
     def width(self, points: int) -> int:
-        """Length of a flat observation of so many operating points."""
+        """Length S + F * A of a flat observation of A ``points``."""
         return len(self.state) + len(self.points) * points
 
 
 @cache
 def fields_of(hops: int) -> Fields:
-    """Names of the columns with so many hops; those of hop 2 begin with ``hop2_``."""
+    """Names of the columns with this number of hops. Those of the second hop begin with ``hop2_``."""
     state = tuple(f"hop{hop}_{name}" for hop in range(2, hops + 1) for name in HopSeen._fields)
     points = tuple(f"hop{hop}_{name}" for hop in range(2, hops + 1) for name in HopForeseen._fields)
     return Fields(STATE_FIELDS + state, POINT_FIELDS + points)
@@ -118,7 +144,7 @@ ONE_HOP = fields_of(1)
 
 
 def seen(columns: NDArray[Any]) -> Seen:
-    """Columns ``[S, B]`` by their names: views, not copies."""
+    """The state's columns ``[S, B]`` by name. They are views, not copies."""
     step = len(HopSeen._fields)
     further = (HopSeen(*columns[at : at + step]) for at in range(len(STATE_FIELDS), len(columns), step))
     first = HopSeen(*(columns[i] for i in _OF_UPLINK))
@@ -126,19 +152,24 @@ def seen(columns: NDArray[Any]) -> Seen:
 
 
 def laid_out(now: Seen) -> list[Column]:
-    """The state's columns in their order: the inverse of `seen`."""
+    """The S columns of a state in their order. This is the inverse of `seen`."""
     first, *further = now.hops
     unordered = (*now[:-1], *first)
     return [unordered[i] for i in _IN_ORDER] + [column for hop in further for column in hop]
 
 
 def foreseen(columns: NDArray[Any]) -> Foreseen:
-    """Columns ``[F, ...]`` by their names: views, not copies."""
+    """The points' columns ``[F, ...]`` by name. They are views, not copies."""
     step, own = len(HopForeseen._fields), len(POINT_FIELDS)
     further = (HopForeseen(*columns[at : at + step]) for at in range(own, len(columns), step))
     return Foreseen._make([*columns[:own], tuple(further)])
 
 
 def hops_of(state_width: int) -> int:
-    """Number of hops in a state of so many columns."""
+    """Number of hops of an observation whose state has ``state_width`` columns."""
     return 1 + (state_width - len(STATE_FIELDS)) // len(HopSeen._fields)
+
+
+def hops_of_flat(width: int, points: int) -> int:
+    """Number of hops of a flat observation of length ``width`` with so many operating points."""
+    return 1 + (width - ONE_HOP.width(points)) // (len(HopSeen._fields) + len(HopForeseen._fields) * points)

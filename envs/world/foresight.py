@@ -1,4 +1,4 @@
-"""The forecast: the consequences of each operating point if the links stayed as believed."""
+"""The forecast: consequences of each operating point if the links stay as believed. The hot loop of the simulator."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from tidesplit.envs.world.vocabulary import Ints
 from tidesplit.profiling.points.table import PointTable
 
 Number = TypeVar("Number", np.float32, np.float64, np.bool_)
-CACHE_LINE = 16  # float32 values; rows of a power-of-two length would fall into the same few sets of the cache
+CACHE_LINE = 16  # float32 values; without this gap, rows of a power-of-two length fall into the same sets of the cache
 
 
 def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDArray[np.float32]:
-    """Forecast every point if the links stayed as believed, ``[F, A, B]``; columns of ``now`` are ``[B]``.
+    """Forecast every operating point, ``[F, A, B]`` in single precision.
 
-    This is the hot loop: float32, lanes side by side in memory. Clipping at both ends is twice as fast as `np.maximum`
-    with a scalar.
+    For speed, the lanes of a point are neighbours in memory, and bounds use `np.clip`: NumPy vectorises it, but not
+    `np.maximum` with a scalar.
+
+    Args:
+        now: the state, columns ``[B]``.
+        table: operating points, columns ``[A]`` for all lanes or ``[B, A]``.
+        last_point: row of the previous frame's point, ``[B]``; -1 if there is none.
+        world: physical numbers.
     """
     fields, lanes = len(fields_of(len(table.hops)).points), len(now.waited_s)
     columns = np.empty((fields, table.size, lanes + CACHE_LINE), dtype=np.float32)[:, :, :lanes]
@@ -45,7 +51,7 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     slack = np.subtract(now.deadline_s, latency, out=out.slack_s)
     np.clip(slack - later, -UNKNOWN_AGE_S, np.inf, out=out.slack_low_s)
     np.clip(head + (now.waited_s - now.period_s), 0.0, np.inf, out=out.device_queue_s)
-    np.copyto(leaves, link.queue_s, where=points_first(~uplink.sends))  # a point that sends nothing leaves the queue
+    np.copyto(leaves, link.queue_s, where=points_first(~uplink.sends))  # a local point leaves the queue as it is
     leaves -= now.period_s
     np.clip(leaves, 0.0, UNKNOWN_AGE_S, out=out.link_queue_s)
     head_and_finish = head + finish
@@ -54,7 +60,7 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
 
 
 def _copy_table(out: Foreseen, table: PointTable, last_point: Ints) -> Column:
-    """Fill the columns that no state changes. Returns 1 where a point sends nothing, ``[A, 1]`` or ``[A, B]``."""
+    """Fill the columns that do not depend on the state. Returns ``out.local`` as ``[A, 1]`` or ``[A, B]``."""
     out.local[:] = local = _single(~table.hops[0].sends)
     out.accuracy[:] = accuracy = _single(table.accuracy)
     out.server_s[:] = _single(table.server_s)
@@ -74,9 +80,16 @@ def _foresee_further(
     away: Column,
     later: Column,
 ) -> None:
-    """Add the hops beyond the first to the answer's time ``away`` and to its time at the lowest goodput, ``later``.
+    """Forecast the traffic on the hops beyond the first, and add its time to ``away`` and ``later``.
 
-    ``leaves``: when the point's bytes have left the device, from now on. All are ``[A, B]``.
+    Args:
+        out: forecast; its ``further`` is filled.
+        now: the state.
+        table: operating points.
+        world: physical numbers.
+        leaves: time from now until the point's bytes have left the device, ``[A, B]``.
+        away: time from now until the answer, ``[A, B]``; changed in place.
+        later: extra time at the lowest goodput, ``[A, B]``; changed in place.
     """
     wait_s, before = now.server_wait_s, now.hops[0]
     for hop, link, ahead in zip(table.hops[1:], now.hops[1:], out.further, strict=True):
@@ -99,10 +112,10 @@ def _foresee_further(
 
 
 def _single(column: NDArray[Any]) -> NDArray[np.float32]:
-    """A column of the table in single precision, points first."""
+    """A column of the table in single precision, ``[A, 1]`` or ``[A, B]``."""
     return points_first(column.astype(np.float32))
 
 
 def points_first(column: NDArray[Number]) -> NDArray[Number]:
-    """A column ``[A]`` or ``[B, A]`` of the table as ``[A, 1]`` or ``[A, B]``."""
+    """A column of the table, ``[A]`` or ``[B, A]``, as ``[A, 1]`` or ``[A, B]``."""
     return column.T if column.ndim == 2 else column[:, None]

@@ -1,17 +1,28 @@
-"""The observation: what a controller sees when a frame's turn comes, and what each point would lead to.
+"""The observation: the state when a frame's turn comes, a forecast of each point, and the mask of allowed points.
 
-The simulator and the device both build it here, so a policy sees on the device exactly what it saw in training.
+Simulator and device both build it here. So a policy sees on the device exactly what it saw in training.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S, LinkBelief, believe, with_finishes_of
-from tidesplit.envs.world.fields import Foreseen, HopSeen, Seen, fields_of, foreseen, hops_of, laid_out, seen
+from tidesplit.envs.world.fields import (
+    Foreseen,
+    HopSeen,
+    Seen,
+    fields_of,
+    foreseen,
+    hops_of,
+    hops_of_flat,
+    laid_out,
+    seen,
+)
 from tidesplit.envs.world.foresight import foresee, points_first
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, Transfers
@@ -19,9 +30,15 @@ from tidesplit.profiling.points.table import PointTable
 
 
 class Situation(NamedTuple):
-    """All that the device knows when a frame's turn comes, shapes ``[B]``.
+    """The device's knowledge when a frame's turn comes, shapes ``[B]``, seconds on each lane's clock.
 
-    ``transfers``: the last messages on each hop. ``blocked``: True where the device's breaker lets nothing be sent.
+    Attributes:
+        now_s: moment of the frame's turn.
+        waited_s: time since the frame's arrival.
+        transfers: the last messages on each hop, columns ``[B, R]``.
+        slow_down: factor on the device's compute times, as last measured.
+        last_point: row of the previous frame's point; -1 if there is none.
+        blocked: True where the device's breaker allows no sending. None: nowhere.
     """
 
     now_s: Floats
@@ -33,7 +50,13 @@ class Situation(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """SI values: ``state`` ``[B, S]`` and ``points`` ``[B, F, A]`` in the order of `fields_of`, ``mask`` ``[B, A]``."""
+    """One observation a lane, in SI units.
+
+    Attributes:
+        state: shape ``[B, S]``, columns in the order of `fields_of`.
+        points: forecast of each operating point, shape ``[B, F, A]``, fields in the order of `fields_of`.
+        mask: True for the points that may be chosen, shape ``[B, A]``.
+    """
 
     state: NDArray[np.float32]
     points: NDArray[np.float32]
@@ -51,7 +74,7 @@ class Observation(NamedTuple):
 
     @property
     def hops(self) -> int:
-        """Number of hops: 1 between device and server, 2 with a middle server."""
+        """Number of hops: 1 without and 2 with a middle server."""
         return hops_of(self.state.shape[1])
 
     def take(self, lanes: Ints) -> Observation:
@@ -59,7 +82,7 @@ class Observation(NamedTuple):
         return Observation(self.state[lanes], self.points[lanes], self.mask[lanes])
 
     def flat(self) -> NDArray[np.float32]:
-        """One row a lane, ``[B, S + F * A]``: what Gymnasium and SB3 carry."""
+        """State and points as one row a lane, ``[B, S + F * A]``, the form that Gymnasium and SB3 use."""
         lanes, fields, points = self.points.shape
         width = self.state.shape[1]
         rows = np.empty((lanes, width + fields * points), dtype=np.float32)
@@ -69,35 +92,37 @@ class Observation(NamedTuple):
 
 
 class Controller(Protocol):
-    """Chooses one operating point a lane. All that a controller may know of the past is in the observation."""
+    """Chooses one operating point a lane from the observation only."""
 
     @property
     def name(self) -> str:
-        """Its name in tables."""
+        """Name in tables."""
         ...
 
     def predict(self, observation: Observation) -> Ints:
-        """Row of the chosen point, ``[B]``, within the observation's mask."""
+        """Rows of the chosen points, ``[B]``. The observation's mask allows each of them."""
         ...
 
 
 def unflatten(flat: NDArray[np.float32], mask: Bools) -> Observation:
-    """The observation in flat rows ``[B, S + F * A]`` beside their masks ``[B, A]``."""
+    """The observation of flat rows ``[B, S + F * A]`` and their masks ``[B, A]``."""
     lanes, points = mask.shape
-    fields = next(fields for fields in map(fields_of, (1, 2, 3)) if fields.width(points) == flat.shape[1])
+    fields = fields_of(hops_of_flat(flat.shape[1], points))
     split = len(fields.state)
     return Observation(flat[:, :split], flat[:, split:].reshape(lanes, len(fields.points), points), mask)
 
 
 def observe(situation: Situation, table: PointTable, demands: Demands, world: World) -> Observation:
-    """Build the observation: the situation, the demand, and for each point what choosing it would lead to.
+    """Build the observation of every lane.
 
-    ``table`` columns may be ``[A]`` for all lanes or ``[B, A]``.
+    Args:
+        situation: the device's knowledge.
+        table: operating points, columns ``[A]`` for all lanes or ``[B, A]``.
+        demands: of each lane.
+        world: physical numbers.
     """
     links = [believe(t, situation.now_s, world.usual_rtt_s(hop)) for hop, t in enumerate(situation.transfers)]
-    first = links[0]
-    for further in links[1:]:
-        first = with_finishes_of(first, further)
+    first = reduce(with_finishes_of, links)
     now = Seen(
         waited_s=situation.waited_s,
         deadline_s=demands.deadline_s,
@@ -125,22 +150,22 @@ def _hop_seen(link: LinkBelief, now_s: Floats) -> HopSeen:
         in_flight=link.in_flight,
         in_flight_bytes=link.in_flight_bytes,
         stalled_s=link.stalled_s,
-        since_sent_s=np.maximum(link.since_sent_s, 0.0),  # a message may still be on its way to a further hop
+        since_sent_s=np.maximum(link.since_sent_s, 0.0),  # a message may not have reached a further hop yet
         queue_s=np.minimum(np.maximum(link.free_s - now_s, 0.0), UNKNOWN_AGE_S),
     )
 
 
 def allowed(situation: Situation, table: PointTable, demands: Demands) -> Bools:
-    """Mask ``[B, A]``: at or above the accuracy floor, and nothing more over a link with a full window unanswered.
+    """Mask ``[B, A]`` of the points at or above the accuracy floor that send nothing over a blocked or full link.
 
-    Where the floor and the full window leave nothing (every point above the floor crosses the link), the floor stands:
-    the frame is sent nevertheless, since the user does not want a less accurate answer.
+    A link is full while all remembered messages are unanswered. Where every accurate point would cross such a link, all
+    accurate points stay allowed, because the user wants no less accurate answer.
     """
     accurate = np.asarray(points_first(table.accuracy) >= demands.min_accuracy)  # [A, B]
+    closed = [np.greater(transfers.answered_s.T, situation.now_s).all(axis=0) for transfers in situation.transfers]
+    if situation.blocked is not None:
+        closed[0] |= situation.blocked
     mask = accurate
-    for hop, transfers in zip(table.hops, situation.transfers, strict=True):
-        full = np.greater(transfers.answered_s.T, situation.now_s).all(axis=0)
-        if hop is table.hops[0] and situation.blocked is not None:
-            full |= situation.blocked
-        mask = mask & ~(points_first(hop.sends) & full)
+    for hop, shut in zip(table.hops, closed, strict=True):
+        mask = mask & ~(points_first(hop.sends) & shut)
     return np.where(mask.any(axis=0), mask, accurate).T
