@@ -168,15 +168,14 @@ class Simulation:
 
     def _remember(self, points: Ints, frame: Frame, crossings: tuple[Crossing, ...]) -> None:
         """Keep each hop's messages as the device knows them. It knows the sending times of the first hop only."""
-        seen, foreseen = self.observation().seen, self.observation().foreseen
-        now_s, nothing = self.situation().now_s, np.zeros(self.lanes)
+        nothing = np.zeros(self.lanes)
         # A probe's answer has the server's wait too: else one long wait would keep all frames away.
-        sent_s, wait_s, back_s = crossings[0].ready_s, frame.server_wait_s, nothing
-        for hop, (links, crossing, trip) in enumerate(zip(self.links, crossings, frame.hops, strict=True)):
-            links.remember(crossing, trip, sent_s, wait_s, back_s)
-            if hop + 1 < len(self.links):
-                sent_s = now_s + foreseen.further[hop].ready_s[self._all, points].astype(np.float64)
-                wait_s, back_s = nothing, back_s + 0.5 * seen.hops[hop].rtt_s.astype(np.float64)
+        self.links[0].remember(crossings[0], frame.hops[0], crossings[0].ready_s, frame.server_wait_s, nothing)
+        observation, back_s = self.observation(), nothing
+        for hop, ahead in enumerate(observation.foreseen.further, start=1):
+            sent_s = self.situation().now_s + ahead.ready_s[self._all, points].astype(np.float64)
+            back_s = back_s + 0.5 * observation.seen.hops[hop - 1].rtt_s.astype(np.float64)
+            self.links[hop].remember(crossings[hop], frame.hops[hop], sent_s, nothing, back_s)
 
     def _draw(self, lane: int) -> Course:
         scenario, rng = self.scenario, self.rngs[lane]

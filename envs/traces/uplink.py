@@ -15,6 +15,7 @@ from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.link import NEVER_S
 from tidesplit.envs.world.vocabulary import Floats, Ints
 
+Span = tuple[Ints, Ints, Floats, Floats]
 SLIVER_BYTES = 1e-4  # a payload is over when so little is left: a rounding error must not wait for an outage to pass
 
 
@@ -61,10 +62,13 @@ class TraceUplink:
 
     def bytes_until(self, lane: Ints, time_s: Floats) -> Floats:
         """Bytes that the lane's link could carry from its trace's start to ``time_s`` on the lane's own clock."""
-        first, span_s, span_bytes = self._span(lane)
+        return self._bytes_until(lane, time_s, self._span(lane))
+
+    def _bytes_until(self, lane: Ints, time_s: Floats, span: Span) -> Floats:
+        first, last, span_s, span_bytes = span
         loops, into_s = np.divmod(time_s + self.offset_s[lane], span_s)
         at = self.edge_s[first] + into_s
-        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, self.last[self.trace_of[lane]] - 1)
+        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, last - 1)
         into_bytes = self.edge_bytes[row] + (at - self.edge_s[row]) * self.rate[row] - self.edge_bytes[first]
         return self._scaled(loops * span_bytes + into_bytes, lane)
 
@@ -77,8 +81,8 @@ class TraceUplink:
 
     def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
         """Earliest moment by which ``payload`` bytes have left; NEVER_S on a link that never carries any."""
-        first, span_s, span_bytes = self._span(lane)
-        target = self.bytes_until(lane, start_s) + (payload - SLIVER_BYTES)
+        span = first, last, span_s, span_bytes = self._span(lane)
+        target = self._bytes_until(lane, start_s, span) + (payload - SLIVER_BYTES)
         if self.scale is not None:
             target = target / self.scale[lane]
         alive = span_bytes > 0.0
@@ -86,7 +90,6 @@ class TraceUplink:
         loops = np.maximum(np.ceil(target / per_loop) - 1.0, 0.0)
         goal = self.edge_bytes[first] + (target - loops * span_bytes)
         # side="left" finds the earliest edge that reaches the goal, so the bin before it carries bytes.
-        last = self.last[self.trace_of[lane]]
         row = np.clip(np.searchsorted(self.edge_bytes, goal, side="left"), first + 1, last) - 1
         rate = self.rate[row]
         within = np.divide(goal - self.edge_bytes[row], rate, out=np.zeros_like(rate), where=rate > 0.0)
@@ -95,12 +98,13 @@ class TraceUplink:
 
     def rate_at(self, lane: Ints, time_s: Floats) -> Floats:
         """Bytes a second of the lane's link at that moment."""
-        first, span_s, _ = self._span(lane)
+        first, last, span_s, _ = self._span(lane)
         at = self.edge_s[first] + np.mod(time_s + self.offset_s[lane], span_s)
-        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, self.last[self.trace_of[lane]] - 1)
+        row = np.clip(np.searchsorted(self.edge_s, at, side="right") - 1, first, last - 1)
         return self._scaled(self.rate[row], lane)
 
-    def _span(self, lane: Ints) -> tuple[Ints, Floats, Floats]:
+    def _span(self, lane: Ints) -> Span:
+        """First and last edge of each lane's trace, and its seconds and bytes."""
         trace = self.trace_of[lane]
         first, last = self.first[trace], self.last[trace]
-        return first, self.edge_s[last] - self.edge_s[first], self.edge_bytes[last] - self.edge_bytes[first]
+        return first, last, self.edge_s[last] - self.edge_s[first], self.edge_bytes[last] - self.edge_bytes[first]

@@ -30,21 +30,20 @@ class RoundTrip(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What a frame puts on a hop, shapes ``[B]``. ``own``: the frame's message crosses. ``probes``: a probe does."""
+    """Traffic of one frame on a hop, shapes ``[B]``: its ``own`` message of ``body`` bytes, or a probe."""
 
     own: Bools
     probes: Bools
-    compute_s: Floats
     body: Floats
 
 
 class Crossing(NamedTuple):
-    """A message on a hop, where ``sent``: the feature, the image, or a probe. Shapes ``[B]``, seconds and bytes.
+    """A message on a hop, where ``sent``: feature, image, or probe. Shapes ``[B]``, seconds and bytes.
 
-    ``own``: it is the frame's message, not a probe. ``ready_s``: the machine before the hop has the bytes ready.
-    ``begun_s``: the link is free for them. ``uplink_s``: from ready to the last byte on the link. ``detour_s``: time
-    that the hop adds to the answer. ``compute_s``: see `Load`. ``answered_s``, ``due_s``, ``finish_s``, ``tail_s``:
-    see `Transfers`.
+    ``own``: it is the frame's message, not a probe. ``ready_s``: the machine before the hop has it ready.
+    ``begun_s``: the link is free for it. ``uplink_s``: from ready to the last byte on the link. ``compute_s``: time in
+    which a server before the hop made it ready. ``detour_s``: time that a hop beyond the first adds to the frame's
+    answer. ``answered_s``, ``due_s``, ``finish_s``, ``tail_s``: see `Transfers`.
     """
 
     sent: Bools
@@ -67,33 +66,20 @@ class Crossing(NamedTuple):
 
 
 def cross(
-    load: Load, here_s: Floats, queue: HopQueue, trip: RoundTrip, world: World, link: Uplink, lane: Ints
+    load: Load, ready_s: Floats, queue: HopQueue, trip: RoundTrip, world: World, link: Uplink, lane: Ints
 ) -> Crossing:
     """Put a frame's message, or a probe, on a link behind the messages that are there.
 
-    ``here_s``: the message is at the machine before the hop, and its turn has come there.
+    ``answered_s`` is when an answer that takes no time is back at the machine before the hop.
     """
     sent = load.own | load.probes
-    ready_s = here_s + load.compute_s
     payload = np.where(load.own, load.body + world.overhead_bytes, world.probe_bytes)
     begun_s = np.maximum(ready_s, queue.free_s)
     start_s = begun_s + ramp_s(payload, begun_s - queue.free_s, trip.rtt_s, world)
     left_s = link.finish_s(lane, start_s, np.where(sent, payload, 0.0))
+    never, none = np.full_like(left_s, np.inf), np.zeros_like(left_s)
     back_s = left_s + trip.rtt_s
-    return Crossing(
-        sent=sent,
-        own=load.own,
-        ready_s=ready_s,
-        begun_s=begun_s,
-        uplink_s=left_s - ready_s,
-        payload=payload,
-        compute_s=load.compute_s,
-        detour_s=np.where(load.own, back_s - here_s, 0.0),
-        answered_s=back_s,
-        due_s=np.full_like(left_s, np.inf),
-        finish_s=np.zeros_like(left_s),
-        tail_s=np.zeros_like(left_s),
-    )
+    return Crossing(sent, load.own, ready_s, begun_s, left_s - ready_s, payload, none, none, back_s, never, none, none)
 
 
 def ramp_s(payload: Floats, idle_s: Floats, rtt_s: Floats, world: World) -> Floats:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S, LinkBelief, believe, with_finishes_of
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, Transfers, each
+from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, Transfers
 from tidesplit.profiling.points.table import PointTable
 
 Column = NDArray[Any]
@@ -145,6 +145,13 @@ def seen(columns: NDArray[Any]) -> Seen:
     return Seen._make([*(columns[i] for i in _OF_DEVICE), (first, *further)])
 
 
+def _laid_out(told: Seen) -> list[Column]:
+    """The state's columns in their order: the inverse of `seen`."""
+    first, *further = told.hops
+    at = dict(zip(_OF_DEVICE + _OF_UPLINK, (*told[:-1], *first), strict=True))
+    return [at[i] for i in range(len(at))] + [column for hop in further for column in hop]
+
+
 def foreseen(columns: NDArray[Any]) -> Foreseen:
     """Columns ``[F, ...]`` by their names: views, not copies."""
     step, own = len(HopForeseen._fields), len(POINT_FIELDS)
@@ -238,11 +245,8 @@ def observe(situation: Situation, table: PointTable, demands: Demands, world: Wo
         slow_down=situation.slow_down,
         hops=tuple(_hop_seen(link, situation.now_s) for link in links),
     )
-    fields = fields_of(len(links))
-    state = np.empty((len(fields.state), len(situation.now_s)), dtype=np.float32)
-    named = seen(state)
-    each(np.copyto, named, told)
-    points = _foresee(named, table, situation.last_point, world)
+    state = np.array(_laid_out(told), dtype=np.float32)
+    points = _foresee(seen(state), table, situation.last_point, world)
     return Observation(state.T, points.transpose(2, 0, 1), allowed(situation, table, demands))
 
 

@@ -16,7 +16,7 @@ from tidesplit.envs.world.hop import Crossing, HopQueue, Load, RoundTrip, cross
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Crossed, Demands, Floats, Ints, Outcome, each
-from tidesplit.profiling.points.table import PointTable
+from tidesplit.profiling.points.table import HopColumns, PointTable
 
 Value = TypeVar("Value", np.float64, np.int64, np.bool_)
 
@@ -99,13 +99,14 @@ def advance(
     head_s = at(table.head_s)
     dropped = hopeless(waited, head_s * slow, demands)
     head_end = np.where(dropped, queues.device_free_s, _work(start, head_s * frame.slow_down, queues))
-    sends = at(table.hops[0].sends) & ~dropped
+    offloads = at(table.hops[0].sends) & ~dropped
     wait_s = frame.server_wait_s
-    for further in table.hops[1:2]:  # a machine that only passes a message on does so without waiting for its processor
-        wait_s = wait_s * ~at(further.relays)
-    here_s = np.where(sends, head_end, start)
-    crossings = tuple(_cross_all(queues, sends, start, here_s, wait_s, at, table, frame, world, uplinks, lane))
-    offloads = crossings[0].own
+    for hop in table.hops[1:2]:  # a machine that only passes a message on does so without waiting for its processor
+        wait_s = wait_s * ~at(hop.relays)
+    load = _load(offloads, ~offloads, at, table.hops[0], queues.hops[0], start, frame, world)
+    sent_s = np.where(offloads, head_end, start)
+    first = cross(load, sent_s, queues.hops[0], frame.hops[0], world, uplinks[0], lane)
+    crossings = (first, *_cross_further(first, queues, start, wait_s, at, table, frame, world, uplinks, lane))
     tail_s = at(table.server_s)
     server_s = np.where(offloads, tail_s + wait_s, 0.0)
     answered = crossings[0].answered_s + server_s
@@ -196,11 +197,26 @@ def _work(start_s: Floats, duration_s: Floats, queues: Queues) -> Floats:
     return end + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
 
 
-def _cross_all(
-    queues: Queues,
-    sends: Bools,
+def _load(
+    own: Bools,
+    may_probe: Bools,
+    at: Picker,
+    hop: HopColumns,
+    queue: HopQueue,
     start_s: Floats,
-    here_s: Floats,
+    frame: Frame,
+    world: World,
+) -> Load:
+    """The frame's own message on a hop, or a probe after a long silence where the link is idle."""
+    silent = start_s - queue.last_sent_s >= world.probe_after_s
+    probes = may_probe & silent & (queue.free_s <= start_s)
+    return Load(own, probes, at(hop.bytes_mean) * np.exp(at(hop.bytes_sigma) * frame.byte_noise))
+
+
+def _cross_further(
+    first: Crossing,
+    queues: Queues,
+    start_s: Floats,
     wait_s: Floats,
     at: Picker,
     table: PointTable,
@@ -209,22 +225,25 @@ def _cross_all(
     uplinks: tuple[Uplink, ...],
     lane: Ints,
 ) -> Iterator[Crossing]:
-    """Carry the frames over hop after hop. After a long silence of a hop's link a probe crosses it.
+    """Carry messages over the hops beyond the first.
 
-    The device asks for the probe of a further hop with a message that does not cross it. What the machine there learns
-    reaches the device at once.
+    The device asks for the probe of a hop with a message that does not cross it. What the machine there learns reaches
+    the device at once.
     """
-    own, arrives, back_s = sends, np.ones_like(sends), np.zeros_like(start_s)
-    for hop, queue, trip, uplink in zip(table.hops, queues.hops, frame.hops, uplinks, strict=True):
-        own = own & at(hop.sends)
-        silent = start_s - queue.last_sent_s >= world.probe_after_s
-        probes = arrives & ~own & silent & (queue.free_s <= start_s)
-        body = at(hop.bytes_mean) * np.exp(at(hop.bytes_sigma) * frame.byte_noise)
-        load = Load(own, probes, np.where(own, at(hop.compute_s), 0.0), body)
-        crossing = cross(load, here_s, queue, trip, world, uplink, lane)
-        arrives, there_s = crossing.sent, crossing.answered_s - 0.5 * trip.rtt_s
-        yield crossing._replace(answered_s=crossing.answered_s + back_s)
-        here_s, back_s = there_s + np.where(sends, wait_s, 0.0), back_s + 0.5 * trip.rtt_s
+    before, way_s = first, np.zeros_like(start_s)
+    for k, hop in enumerate(table.hops[1:], start=1):
+        half_s = 0.5 * frame.hops[k - 1].rtt_s
+        here_s, way_s = before.answered_s - way_s - half_s + np.where(first.own, wait_s, 0.0), way_s + half_s
+        own = before.own & at(hop.sends)
+        load = _load(own, before.sent & ~own, at, hop, queues.hops[k], start_s, frame, world)
+        compute_s = np.where(own, at(hop.compute_s), 0.0)
+        crossing = cross(load, here_s + compute_s, queues.hops[k], frame.hops[k], world, uplinks[k], lane)
+        before = crossing._replace(
+            compute_s=compute_s,
+            detour_s=np.where(own, crossing.answered_s - here_s, 0.0),
+            answered_s=crossing.answered_s + way_s,
+        )
+        yield before
         wait_s = np.zeros_like(wait_s)
 
 
@@ -240,16 +259,17 @@ def _books(
 ) -> tuple[Crossing, ...]:
     """Write each hop's own part of the answer: the last hop crossed has it all, the hops before it have receipts."""
     books: list[Crossing] = []
-    beyond, later_s = np.zeros_like(crossings[0].own), np.zeros_like(answered_s)
+    beyond: Bools | bool = False
     for crossing in reversed(crossings):
-        ends = crossing.own & ~beyond
-        receipt_s = answered_s - np.where(beyond, later_s + tail_s, 0.0)
+        ends = crossing.own & ~np.asarray(beyond)
         told = crossing._replace(
-            answered_s=np.where(crossing.own, receipt_s, crossing.answered_s),
+            answered_s=np.where(crossing.own, answered_s, crossing.answered_s),
             due_s=np.where(ends, due_s, np.inf),
             finish_s=np.where(ends, finish_s, 0.0),
             tail_s=np.where(ends, tail_s, 0.0),
         )
         books.append(told)
-        beyond, later_s = crossing.own, later_s + crossing.detour_s
+        if len(books) < len(crossings):
+            beyond = crossing.own
+            answered_s = answered_s - np.where(beyond, crossing.detour_s + told.tail_s, 0.0)
     return tuple(reversed(books))

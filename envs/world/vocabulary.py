@@ -161,9 +161,9 @@ class Transfers(NamedTuple):
 
     def push(self, where: Bools, *newest: Floats) -> Transfers:
         """Add a message (one value ``[B]`` a field) in the lanes ``where``; the oldest is forgotten."""
-        pushed = np.empty((len(self), *self.payload.T.shape))
+        pushed, kept = np.empty((len(self), *self.payload.T.shape)), ~where
         for new, old, onto in zip(newest, self, pushed, strict=True):
             onto[0] = new
             onto[1:] = old.T[:-1]
-            np.copyto(onto, old.T, where=~where)
+            np.copyto(onto, old.T, where=kept)
         return Transfers(*pushed.transpose(0, 2, 1))
