@@ -36,7 +36,7 @@ def bundle(cnn: Cnn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = new_model(scenario, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))
     write_bundle(
-        folder, policy_of(model), profile=profile, table=table, device="device", server="server", demand=DEMAND,
+        folder, policy_of(model), profile=profile, table=table, machines=("device", "server"), demand=DEMAND,
         config={"trace": "lte"},
     )  # fmt: skip
     (folder / "cnn").symlink_to(cnn.folder)
@@ -79,8 +79,8 @@ def test_a_policy_of_three_tiers_decides_for_both_links(pictures: Path, cnn: Cnn
     model = new_model(scenario, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))
     bundle, log = tmp_path / "bundle", tmp_path / "log.jsonl"
     write_bundle(
-        bundle, policy_of(model), profile=profile, table=scenario.table, device="device", server="server",
-        cloud="server", demand=DEMAND, config={"trace": "lte"},
+        bundle, policy_of(model), profile=profile, table=scenario.table,
+        machines=("device", "server", "server"), demand=DEMAND, config={"trace": "lte"},
     )  # fmt: skip
     (bundle / "cnn").symlink_to(cnn.folder)
     with (
@@ -93,7 +93,7 @@ def test_a_policy_of_three_tiers_decides_for_both_links(pictures: Path, cnn: Cnn
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert sorted(line["frame"] for line in lines) == list(range(30))
     assert all(set(line) == KEYS for line in lines)
-    assert all("onward_goodput" in line["observation"] for line in lines)
+    assert all("hop2_goodput" in line["observation"] for line in lines)
 
 
 def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -> None:
