@@ -111,7 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = training.new_model(scenario, training.Recipe(ppo=small))
     write_bundle(
         folder / "out" / "lte", training.policy_of(model), profile=profiles.load("efficientnet_lite0"),
-        table=scenario.table, device="raspberry-pi-4", server="x86-2core", demand=scenario.demands[0],
+        table=scenario.table, machines=("raspberry-pi-4", "x86-2core"), demand=scenario.demands[0],
         config={"trace": "lte.csv"},
     )  # fmt: skip
     return folder

@@ -185,7 +185,7 @@ def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `out`, with a cloud behind the middle server."""
+    """As `out`, in three tiers."""
     folder = tmp_path_factory.mktemp("three")
     demand = Demand(fps=5.0, deadline_s=0.15)
     profile = three_tier_profile()
@@ -206,7 +206,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_three_tiers_over_the_policys_own_second_hop_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
+def test_three_tiers_over_the_second_hop_of_the_training_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
     bounds = []
     for number, words in enumerate([[], ["--second-trace", str(uplinks / "slow.csv")]]):
         results = tmp_path / f"{number}.json"
@@ -219,5 +219,5 @@ def test_three_tiers_over_the_policys_own_second_hop_or_another(three: Path, upl
         assert all(row["utility"] <= bounds[-1] + 1e-9 for row in document["rows"])
 
 
-def test_a_second_hop_is_of_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_hop_needs_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused([str(out), "--trace", "lte", "--second-trace", "metro"], r"--second-trace is of three tiers", capsys)
