@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import tidesplit.runtime.device.client  # noqa: F401  # gRPC and protobuf load here
-from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.knobs import Knobs, device_id
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.runtime.cnn import load_cnn
 
@@ -14,9 +14,9 @@ cnn = load_cnn(Path(sys.argv[1]))
 print(f"{cnn.name} {cnn.version}", flush=True)
 x = to_input(natural_picture(cnn.input_px))
 for ratio in (0.25, 1.0):
-    logits = cnn.session(f"device-c{ratio:.2f}").run(None, {"x": x})[0]
+    logits = cnn.session(device_id(ratio)).run(None, {"x": x})[0]
     assert np.isfinite(logits).all()
-    print(f"device-c{ratio:.2f}: {cnn.classes[int(logits.argmax())]}", flush=True)
+    print(f"{device_id(ratio)}: {cnn.classes[int(logits.argmax())]}", flush=True)
 feature, values, score = cnn.session("head-p2-c0.50").run(None, {"x": x})
 knobs = Knobs(2, 0.5, 1.0, 2)
 payload = cnn.codec.encode(values[0], score[0, 0], knobs)

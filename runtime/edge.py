@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
+from tidesplit.compression.codec.knobs import split
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable, table_for
 from tidesplit.profiling.points.tiers import three_tiers
@@ -108,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
             "delete the folder, and it is exported anew"
         )
-    own = dict.fromkeys(point.partition(">")[0] for point in table.ids)  # what goes on begins as what does not
+    own = dict.fromkeys(split(point)[0] for point in table.ids)  # what goes on begins as what does not
     engine = Engine(cnn, tuple(bundle.profile.point(point) for point in own), options.threads)
     tally = Tally()
     with contextlib.ExitStack() as stack:

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidesplit.compression.codec.knobs import RATIOS
+from tidesplit.compression.codec.knobs import RATIOS, device_id
 from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.data.files import WEIGHTS, whole
 from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, CnnError, load_cnn
@@ -68,7 +68,7 @@ def for_device(source: Trained, table: PointTable | None) -> Iterator[Made]:
     rows = None if table is None else set(zip(table.partition.tolist(), table.channel_ratio.tolist(), strict=True))
     for ratio in RATIOS:
         if rows is None or (last, ratio) in rows or ratio == RATIOS[0]:
-            yield f"device-c{ratio:.2f}", lambda r=ratio: deploy.device_model(system, r)  # type: ignore[misc]
+            yield device_id(ratio), lambda r=ratio: deploy.device_model(system, r)  # type: ignore[misc]
     for p in range(1, last):
         for ratio in RATIOS:
             if rows is None or (p, ratio) in rows:

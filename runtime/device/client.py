@@ -16,11 +16,12 @@ from typing import Any
 
 import grpc
 
+from tidesplit.compression.codec.knobs import PASSED_ON, partition_of, split
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.loop import Done, Failure, Receipt, Reply
 from tidesplit.runtime.wire.answers import AnswerError, Timing, read_answer, read_probe_answer, read_receipt
 from tidesplit.runtime.wire.certificate import check_dates
-from tidesplit.runtime.wire.messages import RELAY, Request, build_probe, build_request, read_point
+from tidesplit.runtime.wire.messages import Request, build_probe, build_request, read_point
 from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS, METHODS
 
 __all__ = ["ClientError", "Credentials", "GrpcClient", "credentials"]
@@ -72,7 +73,7 @@ class GrpcClient:
         safety = safety or Credentials()
         host = _host(address)
         self._cnn, self._next_point = cnn, next_point
-        self._next_partition = cnn.partitions if next_point == RELAY else _partition(next_point)
+        self._next_partition = cnn.partitions if next_point == PASSED_ON else _partition(next_point)
         self._metadata = () if safety.token is None else (("authorization", f"Bearer {safety.token}"),)
         if safety.ca is None and not insecure and not _loopback(host):
             raise ClientError(
@@ -106,12 +107,12 @@ class GrpcClient:
         receipt: Receipt | None = None, probe_next: bool = False,
     ) -> None:  # fmt: skip
         """Send a frame's payload. What stands behind a ">" in the point's name is for a middle tier to do."""
-        partition = int(point_id.split("-", 1)[0].removeprefix("p"))
-        behind = point_id.partition(">")[2]
-        if not behind and partition < self._next_partition:
-            behind = self._next_point
+        first, second = split(point_id)
+        partition = partition_of(first)
+        if not second and partition < self._next_partition:
+            second = self._next_point
         request = Request(
-            self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, behind, probe_next
+            self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, second, probe_next
         )
 
         def read(message: Any) -> Reply:

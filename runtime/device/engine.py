@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.image_codec import encode_image
-from tidesplit.compression.codec.knobs import RATIOS, Knobs
+from tidesplit.compression.codec.knobs import RATIOS, Knobs, device_id, split
 from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.profiling.points.profile import OperatingPoint
 from tidesplit.runtime.cnn import Cnn
@@ -79,7 +79,7 @@ class Engine:
 
     def _point(self, point_id: str) -> OperatingPoint:
         """What the device does of a point: in three tiers its name goes on behind a ">"."""
-        return self._by_id[point_id.partition(">")[0]]
+        return self._by_id[split(point_id)[0]]
 
     def _run(self, name: str, x: Floats) -> list[Any]:
         return list(self._sessions[name].run(None, {"x": x}))
@@ -93,7 +93,7 @@ def knobs_of(point: OperatingPoint) -> Knobs:
 def _first(point: OperatingPoint) -> str | None:
     """Model that runs before anything is sent."""
     if point.codec == "none":
-        return f"device-c{point.channel_ratio:.2f}"
+        return device_id(point.channel_ratio)
     return None if point.partition == 0 else f"head-p{point.partition}-c{point.channel_ratio:.2f}"
 
 
@@ -102,7 +102,7 @@ def _finish(point: OperatingPoint) -> str | None:
     if point.codec == "none" or point.fallback is None:
         return None
     if point.partition == 0:
-        return f"device-c{RATIOS[0]:.2f}"
+        return device_id(RATIOS[0])
     return f"finish-p{point.partition}-c{point.channel_ratio:.2f}"
 
 

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from tidesplit.compression.codec.knobs import PASSED_ON
 from tidesplit.runtime.server.batching import Batcher, Done
 from tidesplit.runtime.server.metrics import Metrics, NoMetrics
 from tidesplit.runtime.server.next_tier import NextError, NextTier
@@ -30,7 +31,6 @@ from tidesplit.runtime.wire.messages import (
     INPUT,
     OUTPUT,
     PROBE,
-    RELAY,
     RefusedError,
     Request,
     check_version,
@@ -188,7 +188,7 @@ class InferenceService:
 
     def _onward(self, request: Request) -> Item | str | None:
         """The middle tier's own work, None to pass on, or why it has to do all. RefusedError: it cannot be next."""
-        if request.next_point == RELAY:
+        if request.next_point == PASSED_ON:
             return "no next server here" if self._next is None else None
         knobs = read_point(request.next_point)
         if not (request.partition < knobs.partition and knobs.partition in self._cnn.codec.cuts):

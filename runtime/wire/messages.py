@@ -14,13 +14,12 @@ from typing import Any
 
 import grpc
 
-from tidesplit.compression.codec.knobs import Knobs
-from tidesplit.profiling.points.tiers import RELAY
+from tidesplit.compression.codec.knobs import PASSED_ON, Knobs, read_knobs
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
 
 __all__ = [
     "INPUT", "MAX_FEATURE_BYTES", "MAX_PARAMETERS", "MAX_PROBE_BYTES", "MAX_TEXT_CHARACTERS", "OUTPUT", "PROBE",
-    "RELAY", "RefusedError", "Request", "build_probe", "build_request", "check_version", "model_name", "partition_of",
+    "RefusedError", "Request", "build_probe", "build_request", "check_version", "model_name", "partition_of",
     "read_point", "read_probe", "read_request", "short",
 ]  # fmt: skip
 
@@ -31,7 +30,6 @@ MAX_PROBE_BYTES = 1 << 16
 MAX_ID_CHARACTERS = 64  # frame numbers have fewer than 20; other clients like UUIDs
 MAX_PARAMETERS = 32
 MAX_TEXT_CHARACTERS = 128  # names, ids of points, reasons
-POINT = re.compile(r"p(\d{1,2})-c(\d\.\d{2})-r(\d\.\d{2})-b(\d)")
 MODEL = re.compile(r"(?P<cnn>[A-Za-z0-9_.-]{1,100})-p(?P<partition>[0-9]|1[0-5])")
 
 Code = grpc.StatusCode
@@ -47,10 +45,10 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """One frame on its way. `point`: its operating point, told for the log.
+    """One frame's payload and what is to be done with it. `point` is its operating point, for logs.
 
-    `next_point`: where a middle tier cuts again, or `RELAY` if it is to pass the payload on as it is. `probe_next`: it
-    is to find out how its link to the tier behind is, if nothing is under way there.
+    `next_point`: the point at which the middle server cuts again, or `PASSED_ON` if it passes the payload on unchanged.
+    `probe_next`: True where the middle server shall probe the second hop, unless something is under way there.
     """
 
     cnn: str
@@ -86,14 +84,11 @@ def check_version(received: str, expected: str) -> None:
 
 
 def read_point(text: str) -> Knobs:
-    """The operating point that an identifier such as p4-c1.00-r1.00-b2 stands for."""
-    found = POINT.fullmatch(text)
+    """The settings of a second cut, read from its identifier. RefusedError (INVALID_ARGUMENT) where it is none."""
     try:
-        if found is None:
-            raise ValueError(f"expected an inner cut such as p4-c1.00-r1.00-b2, or {RELAY}")
-        return Knobs(int(found[1]), float(found[2]), float(found[3]), int(found[4]))
+        return read_knobs(text)
     except ValueError as error:
-        raise RefusedError(Code.INVALID_ARGUMENT, f"next_point {short(text)}: {error}") from error
+        raise RefusedError(Code.INVALID_ARGUMENT, f"next_point has to be {PASSED_ON} or a cut: {error}") from error
 
 
 def build_request(request: Request) -> Any:

@@ -210,4 +210,4 @@ def test_a_middle_is_never_shorter_than_nothing() -> None:
     table = three_tiers(made, DEVICE, SERVER, CLOUD, ["jpeg95>cut2-w100-b2"])
     assert table.onward is not None
     assert table.onward.middle_s.tolist() == [0.0]
-    assert tiers.RELAY == "cloud"
+    assert tiers.PASSED_ON == "cloud"

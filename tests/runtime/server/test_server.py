@@ -30,7 +30,7 @@ from tests.memory import forget_peak, memory_mib
 from tests.runtime.deployed import server_process
 from tests.runtime.servers import LIMIT_S, Client, cut_frame, for_any_batch, picture_frame
 from tidesplit.compression.codec.image_codec import decode_image
-from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.compression.codec.pixels import to_input
 from tidesplit.envs.world.physics import World
 from tidesplit.runtime.cnn import Cnn, load_cnn
@@ -38,7 +38,7 @@ from tidesplit.runtime.server import __main__ as server
 from tidesplit.runtime.server.serving import ServerOptions, ServerThread
 from tidesplit.runtime.server.tails import Item, Tails
 from tidesplit.runtime.wire.answers import Answer, ProbeAnswer, read_answer, read_probe_answer, read_receipt
-from tidesplit.runtime.wire.messages import RELAY, Request, build_probe, build_request, model_name
+from tidesplit.runtime.wire.messages import Request, build_probe, build_request, model_name
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES, METHODS
 
 EXAMPLES = int(os.environ.get("TIDESPLIT_EXAMPLES", "200"))
@@ -131,7 +131,7 @@ def test_refusals_have_a_status_and_a_sentence(client: Client, cnn: Cnn) -> None
         (replace(good, partition=0, payload=b"GIF89a"), "INVALID_ARGUMENT", "not a JPEG or WebP picture"),
         (replace(good, payload=bytes(1 << 17)), "INVALID_ARGUMENT", "payload of 131072 bytes, expected 1 to 65536"),
         (replace(good, partition=0, payload=bytes(2 << 20)), "RESOURCE_EXHAUSTED", "larger than max"),
-        (replace(good, next_point="p9"), "INVALID_ARGUMENT", "expected an inner cut such as"),
+        (replace(good, next_point="p9"), "INVALID_ARGUMENT", "'p9' received, an inner cut such as"),
         (replace(good, next_point="p1-c1.00-r1.00-b2"), "INVALID_ARGUMENT", "an inner cut after 1 is expected"),
     ]
     for request, code, sentence in table:
@@ -257,7 +257,7 @@ def test_the_middle_tier_passes_on_or_cuts_a_picture_too(cnn: Cnn, first: str) -
         ServerThread(cnn, ServerOptions(next_address=cloud.address)) as edge,
         Client(edge.address) as client,
     ):
-        relayed = replace(frame.request, next_point=RELAY)
+        relayed = replace(frame.request, next_point=PASSED_ON)
         call = stream(client)(build_request(relayed), timeout=LIMIT_S)
         took = read_receipt(call.initial_metadata())
         answer = read_answer(next(call), relayed, len(cnn.classes))
@@ -311,7 +311,7 @@ def test_without_its_next_tier_the_middle_answers_by_itself(cnn: Cnn, client: Cl
 def test_a_next_server_that_stays_silent_takes_half_of_the_places(cnn: Cnn) -> None:
     """The rest is answered by the middle tier itself, which says why, and probes are answered all the while."""
     frame = cut_frame(cnn, CUT)
-    onward = replace(frame.request, next_point=RELAY)
+    onward = replace(frame.request, next_point=PASSED_ON)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         options = ServerOptions(next_address=f"127.0.0.1:{silent.getsockname()[1]}", max_concurrent=2)
         with ServerThread(cnn, options) as edge, Client(edge.address) as client:
