@@ -40,10 +40,6 @@ from tidesplit.runtime.export import for_bundle
 __all__ = ["main"]
 
 
-class EdgeError(ValueError):
-    """An option that cannot be followed, in one sentence."""
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
@@ -97,10 +93,10 @@ def _stop(*_: object) -> None:
 def run(options: argparse.Namespace) -> None:
     """Put the device together and let it run."""
     if options.frames is not None and options.frames < 1:
-        raise EdgeError(f"--frames {options.frames} received, 1 or more expected")
+        raise ValueError(f"--frames {options.frames} received, 1 or more expected")
     bundle = bundles.load(options.bundle)
     if bundle.table.tiers == 3 and options.next_point:
-        raise EdgeError(f"--next-point received, but the policy of {options.bundle} decides that: it has three tiers")
+        raise ValueError(f"--next-point received, but the policy of {options.bundle} decides that: it has three tiers")
     demand = demanded(bundle.demand, options)
     table = paced(bundle, options.pace)
     cnn = for_bundle(options.bundle, lambda name, _: print(f"exporting {name} ...", file=sys.stderr, flush=True))

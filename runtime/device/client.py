@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -19,72 +16,44 @@ import grpc
 from tidesplit.compression.codec.knobs import PASSED_ON, partition_of, split
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.loop import Done, Failure, Receipt, Reply
+from tidesplit.runtime.wire.address import read_address
 from tidesplit.runtime.wire.answers import AnswerError, Timing, read_answer, read_probe_answer, read_receipt
-from tidesplit.runtime.wire.certificate import check_dates
 from tidesplit.runtime.wire.messages import Request, build_probe, build_request, read_point
-from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS, METHODS
+from tidesplit.runtime.wire.protocol import METHODS
+from tidesplit.runtime.wire.security import Credentials, check_plaintext, client_credentials, read_token
 
-__all__ = ["ClientError", "Credentials", "GrpcClient", "credentials"]
+__all__ = ["GrpcClient", "credentials"]
 
 
 RECEIPTS = 128  # threads, made as they are needed: more frames than a camera takes while an answer may be awaited
 
 
-class ClientError(ValueError):
-    """A server that cannot be talked to as asked, in one sentence."""
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """What makes the connection safe: PEM bytes, and a bearer token; None where not used."""
-
-    ca: bytes | None = None
-    certificate: bytes | None = None
-    key: bytes | None = None
-    token: str | None = None
-
-
 def credentials(options: argparse.Namespace) -> Credentials:
-    """Read the files of the command line's security options. Raises ClientError, another ValueError or OSError."""
+    """Read the files of the command line's security options.
 
-    def read(path: Path | None) -> bytes | None:
-        return None if path is None else path.read_bytes()
-
+    Raises:
+        ValueError: an option is missing, or a file cannot be used.
+    """
     if (options.tls_cert is None) != (options.tls_key is None):
-        raise ClientError("--tls-cert and --tls-key belong together: one was received without the other")
+        raise ValueError("--tls-cert and --tls-key belong together: one was received without the other")
     if options.tls_cert is not None and options.tls_ca is None:
-        raise ClientError("--tls-cert received without --tls-ca: the server's certificate has to be checked too")
-    token = read(options.token_file)
-    text = None if token is None else token.decode("ascii", errors="replace").strip()
-    if text == "":
-        raise ClientError(f"{options.token_file} holds no token")
-    safety = Credentials(read(options.tls_ca), read(options.tls_cert), read(options.tls_key), text)
-    if safety.certificate is not None:
-        check_dates(safety.certificate, f"--tls-cert {options.tls_cert}")
-    return safety
+        raise ValueError("--tls-cert received without --tls-ca: the server's certificate has to be checked too")
+    token = "" if options.token_file is None else read_token(options.token_file)
+    return client_credentials(options.tls_ca, options.tls_cert, options.tls_key, token)
 
 
 class GrpcClient:
-    """Sends to one server. `next_point`: operating point at which a middle tier is to cut again; empty: none."""
+    """Sends to one server. `next_point` is where the middle server cuts again; empty if nowhere."""
 
     def __init__(
         self, address: str, cnn: Cnn, safety: Credentials | None = None, insecure: bool = False, next_point: str = ""
     ) -> None:
-        safety = safety or Credentials()
-        host = _host(address)
+        safety, server = safety or Credentials(), read_address("--server", address)
+        check_plaintext("--server", server.host, safety.tls is not None, insecure, "--tls-ca")
         self._cnn, self._next_point = cnn, next_point
         self._next_partition = cnn.partitions if next_point == PASSED_ON else _partition(next_point)
-        self._metadata = () if safety.token is None else (("authorization", f"Bearer {safety.token}"),)
-        if safety.ca is None and not insecure and not _loopback(host):
-            raise ClientError(
-                f"{host} is not this machine: give --tls-ca, or --insecure to send plaintext over a network"
-            )
-        options = list(CLIENT_OPTIONS)
-        if safety.ca is None:
-            self._channel = grpc.insecure_channel(address, options)
-        else:
-            secret = grpc.ssl_channel_credentials(safety.ca, safety.key, safety.certificate)
-            self._channel = grpc.secure_channel(address, secret, options)
+        self._metadata = safety.metadata
+        self._channel = safety.channel(grpc, str(server))
         method = METHODS["ModelInfer"]
         coders: Any = (method.request.SerializeToString, method.response.FromString)
         self._call = self._channel.unary_unary(method.path, *coders)
@@ -199,17 +168,3 @@ def _reason(error: Any) -> str:
 
 def _partition(next_point: str) -> int:
     return read_point(next_point).partition if next_point else 0
-
-
-def _host(address: str) -> str:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise ClientError(f"server {address!r} received, HOST:PORT expected, e.g. localhost:50051")
-    return host.strip("[]")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

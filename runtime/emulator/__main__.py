@@ -15,19 +15,12 @@ from types import FrameType
 
 import numpy as np
 
-from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
-from tidesplit.runtime.emulator.faults import FaultError, help_text, script
+from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.runtime.emulator.faults import help_text, script
 from tidesplit.runtime.emulator.proxy import Link, Status
+from tidesplit.runtime.wire.address import Address, read_address
 
 REFRESH_S = 0.5  # of the live line
-MOST_PORTS = 65_535
-
-
-class UsageError(ValueError):
-    """An option that cannot be used; the message is one sentence."""
-
-
-MISTAKES = (UsageError, TraceError, FaultError, ValueError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,13 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         link = link_of(options)
-    except MISTAKES as error:
+    except ValueError as error:
         return complain(str(error))
     try:
         with link:
             serve(link, options)
     except OSError as error:
-        return complain(f"--listen {options.listen} --to {options.to}: {error.strerror or error}.")
+        return complain(f"--listen {options.listen} --to {options.to}: {error.strerror or error}")
     return 0
 
 
@@ -53,13 +46,13 @@ def link_of(options: argparse.Namespace) -> Link:
     """
     return Link(
         trace_of(options.trace, options.loop_from),
-        to=host_and_port("--to", options.to),
+        to=read_address("--to", options.to),
         rtt_s=options.rtt_ms / 1e3,
         jitter_s=options.jitter_ms / 1e3,
         loss=options.loss,
         downlink_bps=options.downlink_mbps * 1e6,
         rng=np.random.default_rng(options.seed),
-        listen=host_and_port("--listen", options.listen),
+        listen=read_address("--listen", options.listen, least_port=0),
         script=script(options.fault),
     )
 
@@ -68,24 +61,16 @@ def trace_of(spec: str, start_s: float) -> Trace:
     """The one trace that ``spec`` names, entered ``start_s`` after its beginning."""
     traces = load_traces(spec)
     if len(traces) != 1:
-        raise UsageError(f"--trace {spec}: got a folder of {len(traces)} traces, expected one file.")
+        raise ValueError(f"--trace {spec}: got a folder of {len(traces)} traces, expected one file")
     if not 0.0 <= start_s < traces[0].duration_s:
-        raise UsageError(f"--loop-from {start_s:g}: expected a time within the trace's {traces[0].duration_s:g} s.")
+        raise ValueError(f"--loop-from {start_s:g}: expected a time within the trace's {traces[0].duration_s:g} s")
     return traces[0].with_offset(start_s)
-
-
-def host_and_port(option: str, text: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT`` or ``[HOST]:PORT``."""
-    host, colon, port = text.rpartition(":")
-    if not (host and colon and port.isdecimal() and int(port) <= MOST_PORTS):
-        raise UsageError(f"{option} {text}: expected HOST:PORT with a port up to {MOST_PORTS}, such as 127.0.0.1:9000.")
-    return host.strip("[]"), int(port)
 
 
 def serve(link: Link, options: argparse.Namespace) -> None:
     """Show the link on one line until Ctrl-C or a polite kill."""
     with on_signals():
-        say(f"listening on {link.address[0]}:{link.address[1]}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
+        say(f"listening on {Address(*link.address)}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
         watch(link)
     say(f"{line(link.status())}\n" if not sys.stderr.isatty() else "\n")
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tidesplit.runtime.emulator.__main__ import MISTAKES, complain, on_signals, say, trace_of
+from tidesplit.runtime.emulator.__main__ import complain, on_signals, say, trace_of
 from tidesplit.runtime.emulator.faults import Script
 from tidesplit.runtime.emulator.lines import Lines, Setup
 from tidesplit.runtime.emulator.streams import DEEP_BYTES
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with namespaces() as (client, server), on_signals():
             say(f"{CLIENT} is {ADDRESS[CLIENT]}, {SERVER} is {ADDRESS[SERVER]}, uplink {options.trace}; Ctrl-C ends\n")
             carry(client, server, Lines(replace(setup, loss=0.0), rng), setup.loss, rng)  # TCP sends it again here
-    except (NotPossibleError, *MISTAKES) as error:
+    except (NotPossibleError, ValueError) as error:
         return complain(str(error), "tidesplit namespaces")
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -20,14 +19,13 @@ from tidesplit.runtime.wire.answers import (
     read_answer,
     read_probe_answer,
 )
-from tidesplit.runtime.wire.certificate import check_dates
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 from tidesplit.runtime.wire.messages import RefusedError, Request, build_probe, build_request
-from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS, METHODS
-from tidesplit.runtime.wire.security import client_credentials, is_loopback
+from tidesplit.runtime.wire.protocol import METHODS
+from tidesplit.runtime.wire.security import Credentials
 from tidesplit.runtime.wire.wire_format import parse
 
-__all__ = ["NextError", "NextTier", "next_tier"]
+__all__ = ["NextError", "NextTier"]
 
 WINDOW = 256  # messages kept until they are answered: several times what a server takes at once
 GREETINGS = 3
@@ -44,24 +42,19 @@ class NextError(Exception):
 class NextTier:
     """A channel to the next server. `newest`: what its last answer told of the link, see `Crossing`."""
 
-    def __init__(self, address: str, classes: int, credentials: Any = None, token: str = "") -> None:
+    def __init__(self, address: str, classes: int, credentials: Credentials) -> None:
         self._classes, self._world = classes, World()
         self._estimator = Estimator(WINDOW)
         self._asked = self._under_way = 0
         self._greeted = False
         self._newest: tuple[float, float, float, float] | None = None  # moment, bytes, uplink, round trip
-        options = list(CLIENT_OPTIONS)
-        self._channel = (
-            grpc.aio.insecure_channel(address, options)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options)
-        )
+        self._metadata = credentials.metadata
+        self._channel = credentials.channel(grpc.aio, address)
         method = METHODS["ModelInfer"]
         self._call = self._channel.unary_unary(
             method.path, request_serializer=method.request.SerializeToString, response_deserializer=None
         )
         self._response = method.response
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
     @property
     def newest(self) -> Crossing | None:
@@ -144,19 +137,3 @@ class NextTier:
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
         await self._channel.close()
-
-
-def next_tier(
-    address: str, classes: int, ca: Path | None, cert: Path | None, key: Path | None, token: str, insecure: bool
-) -> NextTier:
-    """The tier behind, over TLS where its authority is given. ValueError where that would be unsafe or cannot be."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"--next {address}: HOST:PORT expected")
-    if ca is not None:
-        if cert is not None:
-            check_dates(cert.read_bytes(), f"--tls-cert {cert}")
-        return NextTier(address, classes, client_credentials(ca, cert, key), token)
-    if not (insecure or is_loopback(host)):
-        raise ValueError(f"--next {address} over plaintext: give --next-ca, or say --insecure")
-    return NextTier(address, classes, None, token)

@@ -14,11 +14,12 @@ import grpc.aio
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.server.batching import Batcher
 from tidesplit.runtime.server.metrics import Metrics, NoMetrics, start_metrics
-from tidesplit.runtime.server.next_tier import NextTier, next_tier
+from tidesplit.runtime.server.next_tier import NextTier
 from tidesplit.runtime.server.service import InferenceService
 from tidesplit.runtime.server.tails import Tails
+from tidesplit.runtime.wire.address import Address, read_address
 from tidesplit.runtime.wire.protocol import SERVER_OPTIONS, SERVICE
-from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, server_credentials
+from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, client_credentials, server_credentials
 
 __all__ = ["Server", "ServerOptions", "ServerThread"]
 
@@ -49,7 +50,7 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         """ValueError says which option cannot be."""
-        check_plaintext(self.host, self.tls_cert is not None, self.insecure)
+        check_plaintext("--host", self.host, self.tls_cert is not None, self.insecure, "--tls-cert and --tls-key")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together, only one was given")
         if self.client_ca is not None and self.tls_cert is None:
@@ -75,7 +76,10 @@ class Server:
     @property
     def address(self) -> str:
         """HOST:PORT."""
-        return f"{_bracketed(self._options.host)}:{self.port}"
+        return self._where(self.port)
+
+    def _where(self, port: int) -> str:
+        return str(Address(self._options.host.strip("[]"), port))
 
     @property
     def partitions(self) -> tuple[int, ...]:
@@ -91,10 +95,7 @@ class Server:
         """Listen. ValueError where that cannot be."""
         options = self._options
         if options.next_address:
-            self._next = next_tier(
-                options.next_address, len(self._cnn.classes), options.next_ca, options.tls_cert, options.tls_key,
-                options.token, options.insecure,
-            )  # fmt: skip
+            self._next = self._next_tier()
         self._batcher = Batcher(
             self._tails, options.threads, options.max_batch, options.max_concurrent,
             observe=lambda key, size: self._metrics.batch(key, size),
@@ -110,6 +111,15 @@ class Server:
         except BaseException:
             await self._release()
             raise
+
+    def _next_tier(self) -> NextTier:
+        options = self._options
+        address = read_address("--next", options.next_address)
+        check_plaintext("--next", address.host, options.next_ca is not None, options.insecure, "--next-ca")
+        credentials = client_credentials(
+            options.next_ca, options.tls_cert, options.tls_key, options.token, ca_option="--next-ca"
+        )
+        return NextTier(str(address), len(self._cnn.classes), credentials)
 
     def _start_metrics(self) -> Metrics:
         if self._options.metrics_port is None:
@@ -133,7 +143,7 @@ class Server:
 
     def _listen(self) -> int:
         options = self._options
-        where = f"{_bracketed(options.host)}:{options.port}"
+        where = self._where(options.port)
         try:
             if options.tls_cert is None or options.tls_key is None:
                 return int(self._server.add_insecure_port(where))
@@ -157,11 +167,6 @@ class Server:
         if self._next is not None:
             await self._next.close()
         self._metrics.close()
-
-
-def _bracketed(host: str) -> str:
-    """An IPv6 address as it stands before a port."""
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 class ServerThread:

@@ -15,7 +15,8 @@ from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.wire.messages import Request
-from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS, METHODS
+from tidesplit.runtime.wire.protocol import METHODS
+from tidesplit.runtime.wire.security import Credentials
 
 LIMIT_S = 20.0  # for a call that should succeed: this machine may be busy
 
@@ -58,14 +59,9 @@ def cut_frame(cnn: Cnn, knobs: Knobs, number: int = 0, next_point: str = "") -> 
 class Client:
     """Calls by name; `raw` sends bytes as they are."""
 
-    def __init__(self, address: str, credentials: Any = None, token: str = "") -> None:
-        options = list(CLIENT_OPTIONS)
-        self.channel = (
-            grpc.insecure_channel(address, options)
-            if credentials is None
-            else grpc.secure_channel(address, credentials, options)
-        )
-        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
+        credentials = credentials or Credentials()
+        self.channel, self.metadata = credentials.channel(grpc, address), credentials.metadata
 
     def __enter__(self) -> Client:
         return self

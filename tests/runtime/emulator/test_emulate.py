@@ -244,8 +244,8 @@ def test_a_link_refuses_what_cannot_be(bad: dict[str, float], name: str) -> None
 HERE = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]
 MISTAKES = [
     (["--trace", "no-such-trace", *HERE], "trace 'no-such-trace': no such file"),
-    (["--trace", "lte", "--listen", "127.0.0.1", "--to", "127.0.0.1:9"], "--listen 127.0.0.1: expected HOST:PORT"),
-    (["--trace", "lte", "--listen", "127.0.0.1:0", "--to", "h:99999"], "--to h:99999: expected HOST:PORT"),
+    (["--trace", "lte", "--listen", "127.0.0.1", "--to", "127.0.0.1:9"], "--listen 127.0.0.1: HOST:PORT expected"),
+    (["--trace", "lte", "--listen", "127.0.0.1:0", "--to", "h:99999"], "--to h:99999: HOST:PORT expected"),
     (["--trace", "lte", *HERE, "--fault", "flood@1"], "fault 'flood@1'"),
     (["--trace", "lte", *HERE, "--loss", "7"], "got loss 7"),
     (["--trace", "lte", *HERE, "--rtt-ms", "-4"], "got rtt_s -0.004"),

@@ -402,7 +402,7 @@ def test_options_that_need_the_models_are_one_sentence(
         (["--port", taken], "the port is taken"),
         (["--port", "0", "--metrics-port", str(served.metrics_port)], "cannot listen there"),
         (["--port", "0", "--next", "nowhere"], "--next nowhere: HOST:PORT expected"),
-        (["--port", "0", "--next", "192.0.2.1:5"], "over plaintext: give --next-ca"),
+        (["--port", "0", "--next", "192.0.2.1:5"], "in the clear: give --next-ca, or --insecure"),
         (
             ["--port", "0", "--tls-cert", no_pem, "--tls-key", no_pem],
             "no PEM",
