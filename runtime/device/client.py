@@ -17,7 +17,7 @@ from tidesplit.compression.codec.knobs import PASSED_ON, partition_of, split
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.loop import Done, Failure, Receipt, Reply
 from tidesplit.runtime.wire.address import read_address
-from tidesplit.runtime.wire.answers import AnswerError, Timing, read_answer, read_probe_answer, read_receipt
+from tidesplit.runtime.wire.answers import AnswerError, ServerTiming, read_answer, read_probe_answer, read_receipt
 from tidesplit.runtime.wire.messages import Request, build_probe, build_request, read_point
 from tidesplit.runtime.wire.protocol import METHODS
 from tidesplit.runtime.wire.security import Credentials, check_plaintext, client_credentials, read_token
@@ -97,7 +97,7 @@ class GrpcClient:
 
         def read(message: Any) -> Reply:
             answer = read_probe_answer(message, number)
-            return Reply(None, Timing(answer.received_s, answer.wait_s, 0.0), None, answer.newest)
+            return Reply(None, ServerTiming(answer.received_s, answer.wait_s, 0.0), None, answer.newest)
 
         self._send(build_probe(number, bytes(size), probe_next), limit_s, read, done)
 

@@ -26,7 +26,7 @@ from tidesplit.runtime.device.record import Record, Settlement
 from tidesplit.runtime.device.schedule import AnsweredBy, Flight, Schedule, due_s, too_late
 from tidesplit.runtime.device.second_link import SecondLink
 from tidesplit.runtime.device.source import Picture
-from tidesplit.runtime.wire.answers import Crossing, NextTiming, Timing
+from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
 __all__ = ["Client", "Controller", "Device", "Done", "Failure", "Receipt", "Reply"]
@@ -48,9 +48,9 @@ class Reply:
     """
 
     logits: NDArray[np.float32] | None
-    timing: Timing
+    timing: ServerTiming
     onward: NextTiming | None = None
-    newest: Crossing | None = None
+    newest: HopTimes | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Failure:
 
 
 Done = Callable[[Reply | Failure], None]
-Receipt = Callable[[Timing], None]
+Receipt = Callable[[ServerTiming], None]
 
 
 class Client(Protocol):
@@ -280,7 +280,7 @@ class Device:
         """Whether the message about to be sent is to ask for a probe of the second link. Call with the lock held."""
         return self._second is not None and self._second.asks_for_probe(key, now_s)
 
-    def _passed_on(self, key: int, timing: Timing) -> None:
+    def _passed_on(self, key: int, timing: ServerTiming) -> None:
         """On a thread of the client's: the edge server has a frame and sends it on."""
         with self._lock:
             if self._second is not None and self._second.passed_on(key):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Transfers
-from tidesplit.runtime.wire.answers import Crossing, NextTiming
+from tidesplit.runtime.wire.answers import HopTimes, NextTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
 __all__ = ["SecondLink"]
@@ -72,7 +72,7 @@ class SecondLink:
             self._estimator.drop(key)
         return frame is not None and frame.passed_on
 
-    def answered(self, key: int, now_s: float, timing: NextTiming | None, newest: Crossing | None) -> bool:
+    def answered(self, key: int, now_s: float, timing: NextTiming | None, newest: HopTimes | None) -> bool:
         """A message of the device's was answered; whether the edge server had sent it on before.
 
         `timing`: of the tier behind, None where that did not answer it. `newest`: what the edge server knows; it is the
@@ -91,7 +91,7 @@ class SecondLink:
         """The messages as the observation takes them, shapes `[1, window]`."""
         return self._estimator.transfers()
 
-    def _learn(self, newest: Crossing, known_s: float) -> None:
+    def _learn(self, newest: HopTimes, known_s: float) -> None:
         sent_s = known_s - newest.rtt_s - newest.uplink_s
         over = [probe for probe, asked_s in self._asked_s.items() if asked_s <= sent_s]
         if over:

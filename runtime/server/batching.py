@@ -18,7 +18,7 @@ import grpc
 
 from tidesplit.runtime.wire.messages import RefusedError
 
-__all__ = ["Batcher", "Done", "Job", "Queue", "WaitEstimate", "Work"]
+__all__ = ["Batcher", "Computed", "Job", "Queue", "WaitEstimate", "Work"]
 
 FORGET_S = 1.0  # after a second a wait says little about the next one: thirty frames of one camera have passed
 SHARE = 0.2  # of the newest wait in the mean
@@ -82,7 +82,7 @@ class WaitEstimate:
 
 
 @dataclass(frozen=True)
-class Done:
+class Computed:
     """A frame's result; when its batch began and how long it took."""
 
     value: Any
@@ -126,10 +126,10 @@ class Batcher:
         """Wait of a frame that came now: none while a worker is idle."""
         return 0.0 if self._idle else self._wait.expected_s(self._clock())
 
-    async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float) -> Done:
+    async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float) -> Computed:
         """The result of one frame. RefusedError where the queue is full, or the deadline passed before its turn."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Done] = loop.create_future()
+        future: asyncio.Future[Computed] = loop.create_future()
         job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result))
         if not self._queue.put(job):
             raise RefusedError(
@@ -155,7 +155,7 @@ class Batcher:
         except Exception as error:  # whatever it is, each of these frames gets an answer
             results = [error] * len(batch)
         took_s = self._clock() - began_s
-        done = [r if isinstance(r, Exception) else Done(r, began_s, took_s) for r in results]
+        done = [r if isinstance(r, Exception) else Computed(r, began_s, took_s) for r in results]
         loop.call_soon_threadsafe(self._finish, loop, batch, done, began_s)
 
     def _finish(self, loop: asyncio.AbstractEventLoop, batch: list[Job], done: list[Any], began_s: float) -> None:
@@ -172,7 +172,7 @@ class Batcher:
         await asyncio.sleep(0)  # lets the last results, already on their way to the loop, arrive
 
 
-def _settle(future: asyncio.Future[Done], result: Any) -> None:
+def _settle(future: asyncio.Future[Computed], result: Any) -> None:
     if future.done():
         return
     if isinstance(result, Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from tidesplit.runtime.wire.answers import Answer
+from tidesplit.runtime.wire.answers import FrameAnswer
 
 __all__ = ["Metrics", "NoMetrics", "start_metrics"]
 
@@ -16,7 +16,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 class Metrics(Protocol):
     """What the server counts."""
 
-    def answered(self, partition: int, answer: Answer, total_s: float) -> None:
+    def answered(self, partition: int, answer: FrameAnswer, total_s: float) -> None:
         """A frame got its logits, `total_s` after it came."""
 
     def refused(self, partition: str, code: str) -> None:
@@ -32,7 +32,7 @@ class Metrics(Protocol):
 class NoMetrics:
     """Counts nothing."""
 
-    def answered(self, partition: int, answer: Answer, total_s: float) -> None:
+    def answered(self, partition: int, answer: FrameAnswer, total_s: float) -> None:
         """Nothing."""
 
     def refused(self, partition: str, code: str) -> None:
@@ -79,7 +79,7 @@ class Prometheus:
         self._server, self._thread = start_http_server(port, addr=host, registry=registry)
         self.port: int = self._server.server_port
 
-    def answered(self, partition: int, answer: Answer, total_s: float) -> None:
+    def answered(self, partition: int, answer: FrameAnswer, total_s: float) -> None:
         """Counts it, and the parts of its time."""
         label = str(partition)
         self._answers.labels(label, str(bool(answer.fell_back)).lower()).inc()

@@ -14,15 +14,15 @@ import grpc.aio
 import numpy as np
 
 from tidesplit.compression.codec.knobs import PASSED_ON
-from tidesplit.runtime.server.batching import Batcher, Done
+from tidesplit.runtime.server.batching import Batcher, Computed
 from tidesplit.runtime.server.metrics import Metrics, NoMetrics
-from tidesplit.runtime.server.next_tier import NextError, NextTier
+from tidesplit.runtime.server.next_hop import NextHop, NextHopError
 from tidesplit.runtime.server.tails import Item, Tails, middle, tail
 from tidesplit.runtime.wire.answers import (
-    Answer,
-    Crossing,
+    FrameAnswer,
+    HopTimes,
     ProbeAnswer,
-    Timing,
+    ServerTiming,
     build_answer,
     build_probe_answer,
     receipt,
@@ -34,7 +34,7 @@ from tidesplit.runtime.wire.messages import (
     RefusedError,
     Request,
     check_version,
-    partition_of,
+    model_partition,
     read_point,
     read_probe,
     read_request,
@@ -53,8 +53,8 @@ PLATFORM = "onnxruntime_onnx"
 class InferenceService:
     """Answers for one CNN. `draining`: what is under way is finished, nothing new is taken."""
 
-    def __init__(self, tails: Tails, batcher: Batcher, next_tier: NextTier | None, max_concurrent: int) -> None:
-        self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_tier
+    def __init__(self, tails: Tails, batcher: Batcher, next_hop: NextHop | None, max_concurrent: int) -> None:
+        self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_hop
         self._max_concurrent, self.under_way, self._passed_on = max_concurrent, 0, 0
         self._probes: set[asyncio.Task[None]] = set()
         self.draining = False
@@ -100,7 +100,7 @@ class InferenceService:
     def _label(self, message: Any) -> str:
         """Partition for the metrics: never a text that a client makes up."""
         try:
-            partition = partition_of(message.model_name, self._cnn.name)
+            partition = model_partition(message.model_name, self._cnn.name)
         except RefusedError:
             return ""
         return str(partition) if partition in self._tails.partitions else ""
@@ -130,7 +130,7 @@ class InferenceService:
 
     def _check_model(self, message: Any) -> None:
         if message.name != PROBE:
-            self._check_partition(partition_of(message.name, self._cnn.name))
+            self._check_partition(model_partition(message.name, self._cnn.name))
             check_version(message.version, self._cnn.version)
 
     def _check_partition(self, partition: int) -> None:
@@ -168,10 +168,12 @@ class InferenceService:
             self._probes.add(task)  # else it may be collected before it has run
             task.add_done_callback(self._probes.discard)
 
-    def _newest(self) -> Crossing | None:
+    def _newest(self) -> HopTimes | None:
         return None if self._next is None else self._next.newest
 
-    async def _answer(self, request: Request, received_s: float, deadline_s: float, acknowledge: Acknowledge) -> Answer:
+    async def _answer(
+        self, request: Request, received_s: float, deadline_s: float, acknowledge: Acknowledge
+    ) -> FrameAnswer:
         if not request.next_point:
             return await self._by_itself(request, received_s, deadline_s, "")
         onward = self._onward(request)
@@ -179,7 +181,7 @@ class InferenceService:
             return await self._by_itself(request, received_s, deadline_s, onward)
         try:
             return await self._with_next(request, onward, received_s, deadline_s, acknowledge)
-        except NextError as error:
+        except NextHopError as error:
             if time.perf_counter() >= deadline_s:
                 raise RefusedError(
                     Code.DEADLINE_EXCEEDED, f"the next server gave no answer in time: {error}"
@@ -203,20 +205,20 @@ class InferenceService:
             return f"no model from partition {request.partition} to {knobs.partition} here"
         return Item(request.partition, request.payload, knobs)
 
-    async def _by_itself(self, request: Request, received_s: float, deadline_s: float, fell_back: str) -> Answer:
+    async def _by_itself(self, request: Request, received_s: float, deadline_s: float, fell_back: str) -> FrameAnswer:
         item, asked_s = Item(request.partition, request.payload), time.perf_counter()
         done = await self._batcher.submit(tail(request.partition), item, asked_s, deadline_s)
         logits = np.asarray(done.value, dtype=np.float32)
-        return Answer(request.frame, logits, _timing(received_s, asked_s, done), None, fell_back, self._newest())
+        return FrameAnswer(request.frame, logits, _timing(received_s, asked_s, done), None, fell_back, self._newest())
 
     async def _with_next(
         self, request: Request, item: Item | None, received_s: float, deadline_s: float, acknowledge: Acknowledge
-    ) -> Answer:
+    ) -> FrameAnswer:
         assert self._next is not None
         if self._passed_on >= max(1, self._max_concurrent // 2):  # else a link that stalls would take all places
-            raise NextError(f"{self._passed_on} frames wait for the next server, the limit here")
-        behind, own = request, Timing(received_s, 0.0, 0.0)
-        told = Timing(received_s, self._batcher.expected_wait_s(), 0.0)  # what is passed on does not wait itself
+            raise NextHopError(f"{self._passed_on} frames wait for the next server, the limit here")
+        behind, own = request, ServerTiming(received_s, 0.0, 0.0)
+        told = ServerTiming(received_s, self._batcher.expected_wait_s(), 0.0)  # what is passed on does not wait itself
         if item is not None and item.onward is not None:
             key = middle(request.partition, item.onward.partition)
             done = await self._batcher.submit(key, item, received_s, deadline_s)
@@ -231,11 +233,11 @@ class InferenceService:
             theirs, timing = await self._next.ask(replace(behind, next_point="", probe_next=False), left_s)
         finally:
             self._passed_on -= 1
-        return Answer(request.frame, theirs.logits, own, timing, theirs.fell_back)
+        return FrameAnswer(request.frame, theirs.logits, own, timing, theirs.fell_back)
 
 
-def _timing(received_s: float, asked_s: float, done: Done) -> Timing:
-    return Timing(received_s, max(0.0, done.began_s - asked_s), done.compute_s)
+def _timing(received_s: float, asked_s: float, done: Computed) -> ServerTiming:
+    return ServerTiming(received_s, max(0.0, done.began_s - asked_s), done.compute_s)
 
 
 def _remaining_s(context: Any) -> float:

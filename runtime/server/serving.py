@@ -14,7 +14,7 @@ import grpc.aio
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.server.batching import Batcher
 from tidesplit.runtime.server.metrics import Metrics, NoMetrics, start_metrics
-from tidesplit.runtime.server.next_tier import NextTier
+from tidesplit.runtime.server.next_hop import NextHop
 from tidesplit.runtime.server.service import InferenceService
 from tidesplit.runtime.server.tails import Tails
 from tidesplit.runtime.wire.address import Address, read_address
@@ -70,7 +70,7 @@ class Server:
         self._cnn, self._options = cnn, options
         self._tails = Tails(cnn, middles=bool(options.next_address))
         self._metrics: Metrics = NoMetrics()
-        self._next: NextTier | None = None
+        self._next: NextHop | None = None
         self.port = 0
 
     @property
@@ -95,7 +95,7 @@ class Server:
         """Listen. ValueError where that cannot be."""
         options = self._options
         if options.next_address:
-            self._next = self._next_tier()
+            self._next = self._next_hop()
         self._batcher = Batcher(
             self._tails, options.threads, options.max_batch, options.max_concurrent,
             observe=lambda key, size: self._metrics.batch(key, size),
@@ -112,14 +112,14 @@ class Server:
             await self._release()
             raise
 
-    def _next_tier(self) -> NextTier:
+    def _next_hop(self) -> NextHop:
         options = self._options
         address = read_address("--next", options.next_address)
         check_plaintext("--next", address.host, options.next_ca is not None, options.insecure, "--next-ca")
         credentials = client_credentials(
             options.next_ca, options.tls_cert, options.tls_key, options.token, ca_option="--next-ca"
         )
-        return NextTier(str(address), len(self._cnn.classes), credentials)
+        return NextHop(str(address), len(self._cnn.classes), credentials)
 
     def _start_metrics(self) -> Metrics:
         if self._options.metrics_port is None:

@@ -15,7 +15,7 @@ from tests.runtime.device.test_loop import CUT, Run
 from tests.runtime.punctual import on_time
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.wire.answers import Answer, ProbeAnswer, Timing, build_answer, build_probe_answer
+from tidesplit.runtime.wire.answers import FrameAnswer, ProbeAnswer, ServerTiming, build_answer, build_probe_answer
 from tidesplit.runtime.wire.messages import PROBE, read_request
 from tidesplit.runtime.wire.protocol import METHODS, SERVICE
 
@@ -67,7 +67,9 @@ def served(cnn):
             if message.model_name == PROBE:
                 return build_probe_answer(message.id, ProbeAnswer(time.perf_counter(), 0.0))
             request = read_request(message, cnn.name, cnn.version)
-            answer = build_answer(request, Answer(request.frame, GOOD, Timing(time.perf_counter(), 0.0, 0.001)))
+            answer = build_answer(
+                request, FrameAnswer(request.frame, GOOD, ServerTiming(time.perf_counter(), 0.0, 0.001))
+            )
             spoil(answer)
             return answer
 

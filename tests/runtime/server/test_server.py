@@ -37,7 +37,7 @@ from tidesplit.runtime.cnn import Cnn, load_cnn
 from tidesplit.runtime.server import __main__ as server
 from tidesplit.runtime.server.serving import ServerOptions, ServerThread
 from tidesplit.runtime.server.tails import Item, Tails
-from tidesplit.runtime.wire.answers import Answer, ProbeAnswer, read_answer, read_probe_answer, read_receipt
+from tidesplit.runtime.wire.answers import FrameAnswer, ProbeAnswer, read_answer, read_probe_answer, read_receipt
 from tidesplit.runtime.wire.messages import Request, build_probe, build_request, model_name
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES, METHODS
 
@@ -64,7 +64,7 @@ def stream(client: Client) -> Any:
     return client.channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
 
 
-def ask(client: Client, request: Request, cnn: Cnn) -> Answer:
+def ask(client: Client, request: Request, cnn: Cnn) -> FrameAnswer:
     return read_answer(client.call("ModelInfer", build_request(request)), request, len(cnn.classes))
 
 
@@ -296,7 +296,7 @@ def test_the_middle_tier_probes_its_link_when_asked(cnn: Cnn) -> None:
     assert told.newest.payload == World().probe_bytes
 
 
-def test_without_its_next_tier_the_middle_answers_by_itself(cnn: Cnn, client: Client) -> None:
+def test_without_its_next_hop_the_middle_answers_by_itself(cnn: Cnn, client: Client) -> None:
     frame = cut_frame(cnn, CUT, next_point=ONWARD.id)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

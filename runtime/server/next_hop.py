@@ -1,4 +1,4 @@
-"""From the middle tier to the one behind it: a payload out, logits back, and what that tells of the link between."""
+"""The middle server's side of the second hop: sends payloads on, reads the answers, and measures the link."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import grpc.aio
 
 from tidesplit.envs.world.physics import World
 from tidesplit.runtime.wire.answers import (
-    Answer,
     AnswerError,
-    Crossing,
+    FrameAnswer,
+    HopTimes,
     NextTiming,
-    Timing,
+    ServerTiming,
     read_answer,
     read_probe_answer,
 )
@@ -25,115 +25,113 @@ from tidesplit.runtime.wire.protocol import METHODS
 from tidesplit.runtime.wire.security import Credentials
 from tidesplit.runtime.wire.wire_format import parse
 
-__all__ = ["NextError", "NextTier"]
+__all__ = ["NextHop", "NextHopError"]
 
-WINDOW = 256  # messages kept until they are answered: several times what a server takes at once
-GREETINGS = 3
-GREETING_BYTES, PROBE_LIMIT_S = 64, 1.0
-
-
-Told = TypeVar("Told")
+WINDOW = 256  # unanswered messages that are remembered: several times as many as a server takes at once
+GREETINGS, GREETING_BYTES = 3, 64
+PROBE_LIMIT_S = 1.0
+Read = TypeVar("Read")
 
 
-class NextError(Exception):
-    """The tier behind gave no answer: its status, or what was wrong with what it said."""
+class NextHopError(Exception):
+    """The next server gave no usable answer: its status, or the fault in its answer."""
 
 
-class NextTier:
-    """A channel to the next server. `newest`: what its last answer told of the link, see `Crossing`."""
+class NextHop:
+    """A channel to the next server."""
 
     def __init__(self, address: str, classes: int, credentials: Credentials) -> None:
         self._classes, self._world = classes, World()
         self._estimator = Estimator(WINDOW)
         self._asked = self._under_way = 0
         self._greeted = False
-        self._newest: tuple[float, float, float, float] | None = None  # moment, bytes, uplink, round trip
+        self._newest: tuple[float, float, float, float] | None = None  # when answered, bytes, uplink, round trip
         self._metadata = credentials.metadata
         self._channel = credentials.channel(grpc.aio, address)
         method = METHODS["ModelInfer"]
-        self._call = self._channel.unary_unary(
-            method.path, request_serializer=method.request.SerializeToString, response_deserializer=None
-        )
+        self._call = self._channel.unary_unary(method.path, request_serializer=method.request.SerializeToString)
         self._response = method.response
 
     @property
-    def newest(self) -> Crossing | None:
-        """The newest message that was answered; None if none was."""
+    def newest(self) -> HopTimes | None:
+        """The newest answered message; None before the first."""
         if self._newest is None:
             return None
         at_s, payload, uplink_s, rtt_s = self._newest
-        return Crossing(payload, uplink_s, rtt_s, time.perf_counter() - at_s)
+        return HopTimes(payload, uplink_s, rtt_s, time.perf_counter() - at_s)
 
-    async def ask(self, request: Request, timeout_s: float) -> tuple[Answer, NextTiming]:
-        """The answer and what it took. NextError for whatever else happens."""
+    async def ask(self, request: Request, timeout_s: float) -> tuple[FrameAnswer, NextTiming]:
+        """The next server's answer and its timing. NextHopError where there is none."""
         start_s, size = time.perf_counter(), len(request.payload)
         key = self._sent(size)
         answer = await self._send(
             build_request(request), timeout_s, lambda message: read_answer(message, request, self._classes)
         )
         theirs = answer.timing
-        uplink_s, rtt_s = self._told(key, size, theirs)
+        uplink_s, rtt_s = self._answered(key, size, theirs)
         return answer, NextTiming(time.perf_counter() - start_s, theirs.wait_s, theirs.compute_s, uplink_s, rtt_s)
 
     async def probe(self) -> None:
-        """Find out how the link is, unless something is under way there, which will tell as well."""
+        """Measure the link with one packet, unless a message that will measure it is under way."""
         if self._under_way:
             return
         try:
             await self.greet()
             await self._ping(int(self._world.probe_bytes - self._world.overhead_bytes))
-        except NextError:
-            return  # whoever asks next will see that nothing came
+        except NextHopError:
+            return  # the next request finds out as well
 
     async def greet(self) -> None:
-        """Connect, and learn one way of the empty link from messages of next to no bytes. NextError where it is gone.
+        """Connect once, and learn the delay of the empty link from tiny messages. NextHopError where it is gone.
 
-        What the first one took is not counted: it waits for the connection.
+        The first message is not timed, because it waits for the connection.
         """
         if self._greeted:
             return
-        await self._ping(GREETING_BYTES, counts=False, tells=False)
+        await self._ping(GREETING_BYTES, timed=False, reported=False)
         for _ in range(GREETINGS):
-            await self._ping(GREETING_BYTES, tells=False)
+            await self._ping(GREETING_BYTES, reported=False)
         self._greeted = True
 
-    async def _ping(self, size: int, counts: bool = True, tells: bool = True) -> None:
-        """Without `counts` it is not timed, without `tells` it is nobody's outcome."""
+    async def _ping(self, size: int, timed: bool = True, reported: bool = True) -> None:
+        """Send a probe. It becomes `newest` where it is `timed` and `reported`."""
         number = f"next-{self._asked}"
-        key = self._sent(size) if counts else 0
-        told = await self._send(
+        key = self._sent(size) if timed else 0
+        theirs = await self._send(
             build_probe(number, bytes(size)), PROBE_LIMIT_S, lambda message: read_probe_answer(message, number)
         )
-        if counts:
-            self._told(key, size, Timing(told.received_s, 0.0, 0.0), tells)  # a probe waits for nobody
+        if timed:
+            # The expected wait in a probe's answer is that of frames: the probe itself waited for nothing.
+            self._answered(key, size, ServerTiming(theirs.received_s, 0.0, 0.0), reported)
 
-    async def _send(self, message: Any, timeout_s: float, read: Callable[[Any], Told]) -> Told:
+    async def _send(self, message: Any, timeout_s: float, read: Callable[[Any], Read]) -> Read:
         self._under_way += 1
         try:
             data = await self._call(message, timeout=timeout_s, metadata=self._metadata)
             return read(parse(self._response, data))
         except grpc.aio.AioRpcError as error:
-            raise NextError(f"{error.code().name}: {error.details()}") from error
+            raise NextHopError(f"{error.code().name}: {error.details()}") from error
         except (AnswerError, RefusedError) as error:
-            raise NextError(f"an answer that cannot be believed: {error}") from error
+            raise NextHopError(f"an answer that cannot be believed: {error}") from error
         finally:
             self._under_way -= 1
 
     def _sent(self, size: int) -> int:
+        """The key of a message that leaves now."""
         self._asked += 1
         self._estimator.sent(self._asked, time.perf_counter(), Settled(size + self._world.overhead_bytes))
         return self._asked
 
-    def _told(self, key: int, size: int, theirs: Timing, tells: bool = True) -> tuple[float, float]:
-        """What the bytes took and the rest of the way there and back."""
+    def _answered(self, key: int, size: int, theirs: ServerTiming, reported: bool = True) -> tuple[float, float]:
+        """Seconds that the bytes took, and the rest of the way there and back."""
         now_s = time.perf_counter()
         timed = self._estimator.answered(key, now_s, theirs.received_s, theirs.wait_s + theirs.compute_s)
         if timed is None:  # `WINDOW` others were sent since
             return 0.0, 0.0
-        if tells:
+        if reported:
             self._newest = (now_s, size + self._world.overhead_bytes, *timed)
         return timed
 
     async def close(self) -> None:
-        """Close the channel; calls under way are cancelled."""
+        """Close the channel. Calls under way are cancelled."""
         await self._channel.close()
