@@ -35,7 +35,7 @@ from tidesplit.runtime.device.log import Board, Live, Log, Sink, json_lines
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.notify import Notifier
 from tidesplit.runtime.device.record import Record
-from tidesplit.runtime.export import for_bundle
+from tidesplit.runtime.export import for_bundle, say
 
 __all__ = ["main"]
 
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--next-point received, but the policy of {options.bundle} decides that: it has three tiers")
     demand = demanded(bundle.demand, options)
     table = paced(bundle, options.pace)
-    cnn = for_bundle(options.bundle, lambda name, _: print(f"exporting {name} ...", file=sys.stderr, flush=True))
+    cnn = for_bundle(options.bundle, say)
     if (expected := bundle.profile.cnn.get("weights_sha256")) not in (None, cnn.weights_sha256):
         raise CnnError(
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "

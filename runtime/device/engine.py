@@ -20,7 +20,7 @@ from tidesplit.compression.codec.image_codec import encode_image
 from tidesplit.compression.codec.knobs import RATIOS, Knobs, device_id, split
 from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.profiling.points.profile import OperatingPoint
-from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.cnn import Cnn, finish_name, head_name
 
 __all__ = ["Engine", "HeadResult", "Pacer", "knobs_of", "wait"]
 
@@ -94,7 +94,7 @@ def _first(point: OperatingPoint) -> str | None:
     """Model that runs before anything is sent."""
     if point.codec == "none":
         return device_id(point.channel_ratio)
-    return None if point.partition == 0 else f"head-p{point.partition}-c{point.channel_ratio:.2f}"
+    return None if point.partition == 0 else head_name(point.partition, point.channel_ratio)
 
 
 def _finish(point: OperatingPoint) -> str | None:
@@ -103,7 +103,7 @@ def _finish(point: OperatingPoint) -> str | None:
         return None
     if point.partition == 0:
         return device_id(RATIOS[0])
-    return f"finish-p{point.partition}-c{point.channel_ratio:.2f}"
+    return finish_name(point.partition, point.channel_ratio)
 
 
 class Pacer:

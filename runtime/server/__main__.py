@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tidesplit.compression.heap import lean_heap
 from tidesplit.runtime.cnn import Cnn, load_cnn
-from tidesplit.runtime.export import cached_server
+from tidesplit.runtime.export import cached_server, say
 from tidesplit.runtime.server.serving import Server, ServerOptions
 from tidesplit.runtime.wire.security import read_token
 
@@ -91,9 +91,7 @@ def read_options(given: argparse.Namespace) -> ServerOptions:
 def _load(given: argparse.Namespace) -> Cnn:
     if given.cnn is not None:
         return load_cnn(given.cnn)
-    return cached_server(
-        given.profile, bool(given.next), lambda name, _size: print(f"exporting {name}", file=sys.stderr, flush=True)
-    )
+    return cached_server(given.profile, bool(given.next), say)
 
 
 async def _serve(server: Server, cnn: Cnn, how: str) -> None:

@@ -14,10 +14,11 @@ import grpc.aio
 import numpy as np
 
 from tidesplit.compression.codec.knobs import PASSED_ON
+from tidesplit.runtime.cnn import middle_name, tail_name
 from tidesplit.runtime.server.batching import Batcher, Computed
 from tidesplit.runtime.server.metrics import Metrics, NoMetrics
 from tidesplit.runtime.server.next_hop import NextHop, NextHopError
-from tidesplit.runtime.server.tails import Item, Tails, middle, tail
+from tidesplit.runtime.server.tails import Item, Tails
 from tidesplit.runtime.wire.answers import (
     FrameAnswer,
     HopTimes,
@@ -201,13 +202,13 @@ class InferenceService:
             )
         if self._next is None:
             return "no next server here"
-        if not self._tails.has(middle(request.partition, knobs.partition)):
+        if not self._tails.has(middle_name(request.partition, knobs.partition)):
             return f"no model from partition {request.partition} to {knobs.partition} here"
         return Item(request.partition, request.payload, knobs)
 
     async def _by_itself(self, request: Request, received_s: float, deadline_s: float, fell_back: str) -> FrameAnswer:
         item, asked_s = Item(request.partition, request.payload), time.perf_counter()
-        done = await self._batcher.submit(tail(request.partition), item, asked_s, deadline_s)
+        done = await self._batcher.submit(tail_name(request.partition), item, asked_s, deadline_s)
         logits = np.asarray(done.value, dtype=np.float32)
         return FrameAnswer(request.frame, logits, _timing(received_s, asked_s, done), None, fell_back, self._newest())
 
@@ -220,7 +221,7 @@ class InferenceService:
         behind, own = request, ServerTiming(received_s, 0.0, 0.0)
         told = ServerTiming(received_s, self._batcher.expected_wait_s(), 0.0)  # what is passed on does not wait itself
         if item is not None and item.onward is not None:
-            key = middle(request.partition, item.onward.partition)
+            key = middle_name(request.partition, item.onward.partition)
             done = await self._batcher.submit(key, item, received_s, deadline_s)
             behind = replace(request, partition=item.onward.partition, payload=done.value, point=request.next_point)
             own = told = _timing(received_s, received_s, done)

@@ -14,22 +14,12 @@ from tidesplit.compression.codec.errors import PayloadError
 from tidesplit.compression.codec.image_codec import decode_image
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import to_input
-from tidesplit.runtime.cnn import Cnn, CnnError
+from tidesplit.runtime.cnn import Cnn, CnnError, middle_name, tail_name
 from tidesplit.runtime.wire.messages import RefusedError
 
-__all__ = ["Item", "Tails", "middle", "tail"]
+__all__ = ["Item", "Tails"]
 
 Floats = NDArray[np.float32]
-
-
-def tail(partition: int) -> str:
-    """Model from a partition to the logits."""
-    return f"tail-p{partition}"
-
-
-def middle(first: int, second: int) -> str:
-    """Model from a partition (0: a picture) to a later one."""
-    return f"middle-p{first}-p{second}"
 
 
 @dataclass(frozen=True)
@@ -46,12 +36,12 @@ class Tails:
 
     def __init__(self, cnn: Cnn, middles: bool = False) -> None:
         self.cnn = cnn
-        names = [tail(p) for p in range(cnn.partitions) if cnn.has(tail(p))]
-        if not names:
+        self.partitions = tuple(p for p in range(cnn.partitions) if cnn.has(tail_name(p)))
+        if not self.partitions:
             raise CnnError(f"{cnn.folder} holds no tails: it was exported for a device")
-        self.partitions = tuple(int(name.removeprefix("tail-p")) for name in names)
+        names = [tail_name(p) for p in self.partitions]
         if middles:
-            pairs = [middle(a, b) for a in (0, *cnn.codec.cuts) for b in cnn.codec.cuts if a < b]
+            pairs = [middle_name(a, b) for a in (0, *cnn.codec.cuts) for b in cnn.codec.cuts if a < b]
             names += [name for name in pairs if cnn.has(name)]
             if not any(name.startswith("middle") for name in names):
                 raise CnnError(f"{cnn.folder} holds no model between two cuts, which --next needs")
