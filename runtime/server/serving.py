@@ -1,4 +1,4 @@
-"""A server as an object: started on a port, stopped without losing what it had taken. The command line is one user."""
+"""A server as an object: it starts on a port, and stops only after it has answered every frame it accepted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import grpc.aio
 
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.server.batching import Batcher
-from tidesplit.runtime.server.metrics import Metrics, NoMetrics, start_metrics
+from tidesplit.runtime.server.metrics import Metrics, Prometheus, start_metrics
 from tidesplit.runtime.server.next_hop import NextHop
 from tidesplit.runtime.server.service import InferenceService
 from tidesplit.runtime.server.tails import Tails
@@ -23,16 +23,16 @@ from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, client_
 
 __all__ = ["Server", "ServerOptions", "ServerThread"]
 
-DRAIN_S = 5.0  # a hundred times what a frame takes; systemd kills after 90 s, Kubernetes after 30 s
-# gRPC ends what reaches it while it shuts down with CANCELLED, as if the client had wished it (grpc/grpc#41785). So new
-# requests are refused first, for fifteen frames of a device: whoever asks meanwhile is told UNAVAILABLE.
+DRAIN_S = 5.0  # a hundred times a frame's own time; systemd kills after 90 s, Kubernetes after 30 s
+# While gRPC shuts down it ends new requests with CANCELLED, as if the client had cancelled them (grpc/grpc#41785).
+# Therefore the server first answers new requests with UNAVAILABLE, for the time of fifteen frames.
 REFUSE_S = 0.5
-SPARE_CALLS = 32  # beside inference: health, metadata, and refusals being written
+SPARE_CALLS = 32  # calls besides inference: health, metadata, and refusals
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What a server may be told. Port 0: a free one. `next_address`: HOST:PORT of the tier behind."""
+    """Options of a server. Port 0 is any free port. With `next_address`, HOST:PORT, it is the middle server."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -49,7 +49,7 @@ class ServerOptions:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        """ValueError says which option cannot be."""
+        """Raise ValueError where options contradict each other."""
         check_plaintext("--host", self.host, self.tls_cert is not None, self.insecure, "--tls-cert and --tls-key")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together, only one was given")
@@ -61,15 +61,15 @@ class Server:
     """One server in the running event loop."""
 
     def __init__(self, cnn: Cnn, options: ServerOptions) -> None:
-        """Loads the models: seconds."""
-        # Here, so that the command line can say what to install.
+        """Load the models, which takes seconds."""
+        # Imported here so that the command line can name the missing package.
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
         self._health, self._serving = health.aio.HealthServicer(), health_pb2.HealthCheckResponse.SERVING
         self._add_health = health_pb2_grpc.add_HealthServicer_to_server
         self._cnn, self._options = cnn, options
         self._tails = Tails(cnn, middles=bool(options.next_address))
-        self._metrics: Metrics = NoMetrics()
+        self._metrics = Metrics()
         self._next: NextHop | None = None
         self.port = 0
 
@@ -78,21 +78,22 @@ class Server:
         """HOST:PORT."""
         return self._where(self.port)
 
-    def _where(self, port: int) -> str:
-        return str(Address(self._options.host.strip("[]"), port))
-
     @property
     def partitions(self) -> tuple[int, ...]:
-        """Partitions served."""
+        """The partitions that this server can continue from."""
         return self._tails.partitions
 
     @property
     def metrics_port(self) -> int | None:
-        """Where Prometheus asks, if it may."""
-        return getattr(self._metrics, "port", None)
+        """The port of the Prometheus metrics; None where there are none."""
+        return self._metrics.port if isinstance(self._metrics, Prometheus) else None
 
     async def start(self) -> None:
-        """Listen. ValueError where that cannot be."""
+        """Start to listen.
+
+        Raises:
+            ValueError: an address or a file cannot be used.
+        """
         options = self._options
         if options.next_address:
             self._next = self._next_hop()
@@ -112,6 +113,9 @@ class Server:
             await self._release()
             raise
 
+    def _where(self, port: int) -> str:
+        return str(Address(self._options.host.strip("[]"), port))
+
     def _next_hop(self) -> NextHop:
         options = self._options
         address = read_address("--next", options.next_address)
@@ -123,7 +127,7 @@ class Server:
 
     def _start_metrics(self) -> Metrics:
         if self._options.metrics_port is None:
-            return NoMetrics()
+            return Metrics()
         return start_metrics(
             self._options.host, self._options.metrics_port,
             lambda: self._batcher.waiting, lambda: self._service.under_way,
@@ -155,7 +159,7 @@ class Server:
             ) from error
 
     async def stop(self, grace_s: float = DRAIN_S, refuse_s: float = REFUSE_S) -> None:
-        """Refuse what is new for `refuse_s`, finish what is under way within another `grace_s`, close."""
+        """Refuse new requests for `refuse_s`, then let those under way end within another `grace_s`, and close."""
         self._service.draining = True
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(refuse_s)
@@ -184,7 +188,7 @@ class ServerThread:
 
     @property
     def metrics_port(self) -> int | None:
-        """Where Prometheus asks, if it may."""
+        """The port of the Prometheus metrics; None where there are none."""
         return self._server.metrics_port
 
     def __enter__(self) -> ServerThread:
@@ -199,7 +203,7 @@ class ServerThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wait(self._server.stop(refuse_s=0.0))  # those who ask are in this process, and know
+        self._wait(self._server.stop(refuse_s=0.0))  # clients in this process need no warning
         self._end()
 
     def _wait(self, what: Any) -> None:
