@@ -1,4 +1,4 @@
-"""The device's side of the wire: gRPC calls that nobody waits for, each ended once by an answer or a failure."""
+"""The device's side of the wire: gRPC calls that return at once. Each ends once, with an answer or a failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import grpc
@@ -24,8 +23,7 @@ from tidesplit.runtime.wire.security import Credentials, check_plaintext, client
 
 __all__ = ["GrpcClient", "credentials"]
 
-
-RECEIPTS = 128  # threads, made as they are needed: more frames than a camera takes while an answer may be awaited
+RECEIPTS = 128  # threads at most: more than the frames that a camera takes while one answer may be awaited
 
 
 def credentials(options: argparse.Namespace) -> Credentials:
@@ -57,7 +55,7 @@ class GrpcClient:
         method = METHODS["ModelInfer"]
         coders: Any = (method.request.SerializeToString, method.response.FromString)
         self._call = self._channel.unary_unary(method.path, *coders)
-        # The same method and the same bytes; but of a stream gRPC gives the initial metadata before the message.
+        # The same method and bytes. Of a stream, gRPC hands out the initial metadata before the message.
         self._call_with_receipt = self._channel.unary_stream(method.path, *coders)
         self._receipts = ThreadPoolExecutor(RECEIPTS, thread_name_prefix="receipt")
         self._probes = 0
@@ -65,9 +63,7 @@ class GrpcClient:
     def __enter__(self) -> GrpcClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._channel.close()
         self._receipts.shutdown()
 
@@ -75,7 +71,7 @@ class GrpcClient:
         self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
         receipt: Receipt | None = None, probe_next: bool = False,
     ) -> None:  # fmt: skip
-        """Send a frame's payload. What stands behind a ">" in the point's name is for a middle tier to do."""
+        """Send a frame's payload. The point's second part, if any, is the middle server's work."""
         first, second = split(point_id)
         partition = partition_of(first)
         if not second and partition < self._next_partition:
@@ -91,7 +87,7 @@ class GrpcClient:
         self._send(build_request(request), limit_s, read, done, receipt)
 
     def probe(self, size: int, limit_s: float, done: Done, probe_next: bool = False) -> None:
-        """Send `size` bytes that mean nothing."""
+        """Send `size` bytes without meaning."""
         self._probes += 1
         number = f"probe-{self._probes}"
 
@@ -110,23 +106,23 @@ class GrpcClient:
                 future.add_done_callback(partial(_ended, read=read, done=done))
             else:
                 call = self._call_with_receipt(message, timeout=limit_s, metadata=self._metadata)
-                self._receipts.submit(_follow, call, receipt, read, done).add_done_callback(_say)
-        except (ValueError, RuntimeError) as error:  # the channel, or the pool, is closed
+                self._receipts.submit(_follow, call, receipt, read, done).add_done_callback(_log)
+        except (ValueError, RuntimeError) as error:  # the channel or the pool is closed
             done(Failure(str(error)))
 
 
-def _say(followed: Future[None]) -> None:
-    """As gRPC does where a callback fails: a log that cannot be written, say."""
+def _log(followed: Future[None]) -> None:
+    """Log an exception of a callback, as gRPC does. A full disk under the frames' log raises one."""
     if (error := followed.exception()) is not None:
-        logging.getLogger(__name__).error("an answer could not be taken", exc_info=error)
+        logging.getLogger(__name__).error("an answer could not be processed", exc_info=error)
 
 
 def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Done) -> None:
-    """On a thread of the client's: wait for the receipt, if there is one, and for the answer."""
+    """Wait for the receipt, if one comes, and for the answer. Runs on a thread of the client."""
     try:
-        told = read_receipt(call.initial_metadata())
-        if told is not None:
-            receipt(told)
+        timing = read_receipt(call.initial_metadata())
+        if timing is not None:
+            receipt(timing)
         message = next(call)
     except StopIteration:
         done(Failure("OK without an answer"))
@@ -136,11 +132,11 @@ def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Don
         return
     _read(message, read, done)
     with contextlib.suppress(grpc.RpcError):
-        next(call, None)  # the status behind it, or the call would be cancelled as nobody's
+        next(call, None)  # read the status too, or gRPC would cancel the call
 
 
 def _ended(future: Any, read: Callable[[Any], Reply], done: Done) -> None:
-    """On a thread of gRPC's: the call is over."""
+    """Take a call's end. Runs on a thread of gRPC."""
     if future.cancelled():
         done(Failure("the client was closed"))
         return

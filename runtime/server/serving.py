@@ -6,7 +6,6 @@ import asyncio
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import grpc.aio
@@ -200,9 +199,7 @@ class ServerThread:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._wait(self._server.stop(refuse_s=0.0))  # clients in this process need no warning
         self._end()
 

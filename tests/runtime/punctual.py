@@ -10,7 +10,6 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import ParamSpec
 
 import numpy as np
@@ -35,9 +34,7 @@ class Lateness:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 

@@ -130,7 +130,7 @@ def test_the_device_needs_no_torch(bundle: Path) -> None:
         (["--server", "localhost:99999"], "HOST:PORT expected"),
         (["--server", "http://localhost:1"], "without http://"),
         (["--server", "example.org:50051"], "--tls-ca, or --insecure"),
-        (["--images", "nowhere"], "no folder of pictures"),
+        (["--images", "nowhere"], "is not a folder of pictures"),
         (["--frames", "0"], "1 or more expected"),
         (["--fps", "0"], "frames a second"),
         (["--pace", "toaster"], "no timings of 'toaster'"),

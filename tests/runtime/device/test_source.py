@@ -34,7 +34,7 @@ def test_a_folder_without_pictures_is_a_users_mistake(tmp_path, files, sentence)
         (tmp_path / name).write_bytes(data)
     with pytest.raises(SourceError, match=sentence):
         next(folder(tmp_path, 32))
-    with pytest.raises(SourceError, match="no folder"):
+    with pytest.raises(SourceError, match="is not a folder"):
         folder(tmp_path / "missing", 32)
 
 
