@@ -26,7 +26,7 @@ BAD = [
     ("blackhole@-3", "expected KIND@START"),
     ("", "expected KIND@START"),
     ("flood@3", "no kind 'flood', expected one of latency"),
-    ("reset@3+1", "single stroke"),
+    ("reset@3+1", "takes a single moment"),
     ("blackhole@1.2.3", "got START 1.2.3"),
     ("blackhole@1+.", "got DURATION ."),
     ("latency@3", "got no value, expected =ms"),

@@ -36,7 +36,7 @@ with socket.create_connection(("10.77.0.2", 8001), timeout=5) as client:
 """
 IMPOSSIBLE = [
     (sys, "platform", "darwin", "got the system darwin"),
-    (os, "geteuid", lambda: 1000, "expected root; tidesplit emulate needs none"),
+    (os, "geteuid", lambda: 1000, "expected root; tidesplit emulate needs no root"),
     (shutil, "which", lambda _: None, "found no command ip"),
     (namespaces, "TUN", Path("/nowhere/tun"), "found no /nowhere/tun"),
 ]
