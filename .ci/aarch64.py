@@ -1,11 +1,11 @@
-"""Run by .ci/aarch64 on an emulated processor: imports, sessions, codec of the deployed CNN."""
+"""Checks of .ci/aarch64 on the emulated processor: imports, sessions and codec of a deployed CNN."""
 
 import sys
 from pathlib import Path
 
 import numpy as np
 
-import tidesplit.runtime.device.client  # noqa: F401  # gRPC and protobuf load here
+import tidesplit.runtime.device.client  # noqa: F401  # loads gRPC, protobuf and cryptography
 from tidesplit.compression.codec.knobs import Knobs, device_id
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.runtime.cnn import finish_name, head_name, load_cnn
