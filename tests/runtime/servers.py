@@ -1,4 +1,4 @@
-"""Frames for a server of the small CNN with the logits they must get, and calls to it."""
+"""Frames for a server of the small CNN, their expected logits, and a client."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tidesplit.runtime.wire.messages import Request
 from tidesplit.runtime.wire.protocol import METHODS
 from tidesplit.runtime.wire.security import Credentials
 
-LIMIT_S = 20.0  # for a call that should succeed: this machine may be busy
+LIMIT_S = 20.0  # limit of a call that should succeed on a busy machine
 
 
 def for_any_batch(folder: Path, model: str) -> None:
-    """Rewrite a model so that it takes any number of frames at once; its hash in the manifest stays the old one."""
+    """Rewrite a model so that it takes any number of frames at once. The manifest keeps the old hash."""
     path = folder / f"{model}.onnx"
     made = onnx.load(path)
     del made.graph.value_info[:]
@@ -33,7 +33,7 @@ def for_any_batch(folder: Path, model: str) -> None:
 
 @dataclass(frozen=True)
 class Frame:
-    """A request and the logits that it must be answered with."""
+    """A request and the logits expected in its answer."""
 
     request: Request
     logits: np.ndarray
@@ -57,7 +57,7 @@ def cut_frame(cnn: Cnn, knobs: Knobs, number: int = 0, next_point: str = "") -> 
 
 
 class Client:
-    """Calls by name; `raw` sends bytes as they are."""
+    """Calls by name. `raw` sends unchanged bytes."""
 
     def __init__(self, address: str, credentials: Credentials | None = None) -> None:
         credentials = credentials or Credentials()

@@ -1,4 +1,4 @@
-"""The bundled CIFAR-10 CNN as a user gets it: a world for a controller, a server exported at its first start."""
+"""The bundled CIFAR-10 CNN: its profile makes a world, and the server exports it at the first start."""
 
 from __future__ import annotations
 

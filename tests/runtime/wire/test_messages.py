@@ -1,4 +1,4 @@
-"""Requests and answers: there and back, and every way in which one can be wrong."""
+"""Requests and answers: built and read again, and each way in which one can be wrong."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ def test_what_is_no_receipt_is_none(metadata: tuple[tuple[str, str], ...]) -> No
     assert read_receipt(metadata) is None
 
 
-def test_version_may_be_left_to_the_server() -> None:
+def test_an_empty_version_accepts_any() -> None:
     assert read_request(build_request(replace(REQUEST, version="")), "lite", VERSION).version == VERSION
 
 
-def test_size_of_what_surrounds_a_payload() -> None:
+def test_overhead_of_a_request() -> None:
     bare = replace(REQUEST, cnn="efficientnet_lite0", next_point="")
     assert len(build_request(bare).SerializeToString()) - len(bare.payload) < 130
 
 
-def test_limit_is_the_codecs() -> None:
+def test_limit_is_that_of_the_codec() -> None:
     assert messages.MAX_FEATURE_BYTES == payload.MAX_BYTES
 
 
@@ -237,7 +237,7 @@ built = st.builds(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A sound request with bytes changed, or cut short, or lengthened."""
+    """A valid request with bytes changed, removed or added."""
     data = bytearray(build_request(REQUEST).SerializeToString())
     for _ in range(draw(st.integers(1, 4))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
@@ -247,7 +247,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(built | damaged() | st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """TIDESPLIT_EXAMPLES=100000 asks for more."""
+    """TIDESPLIT_EXAMPLES=100000 runs more."""
     with contextlib.suppress(RefusedError):
         message = parse(KIND, data)
         if message.model_name == messages.PROBE:

@@ -1,4 +1,4 @@
-"""TLS, mutual TLS and tokens, with certificates made by openssl: who is let in, and what all others read."""
+"""TLS, mutual TLS and tokens, with certificates made by openssl: who is let in, and the errors of the others."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_server_of_another_authority_is_not_believed(cnn: Cnn, keys: Path, mutua
     assert "CERTIFICATE_VERIFY_FAILED" in sentence
 
 
-def test_expired_server_is_refused_and_said_why(cnn: Cnn, keys: Path) -> None:
+def test_the_refusal_of_an_expired_server_has_the_reason(cnn: Cnn, keys: Path) -> None:
     options = ServerOptions(tls_cert=keys / "expired.pem", tls_key=keys / "expired.key")
     with ServerThread(cnn, options) as running:
         code, sentence = outcome(cnn, running.address, client_credentials(keys / "ca.pem"))
