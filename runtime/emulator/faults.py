@@ -44,7 +44,8 @@ KINDS = {
     "half-close": Kind(None, 0.0, 0.0, False, "clients read the end of the stream; servers still hear them"),
 }
 SYNTAX = "KIND@START[+DURATION][=VALUE], such as blackhole@10+8"
-PATTERN = re.compile(r"(?P<kind>[a-z-]+)@(?P<start>[0-9.]+)(\+(?P<lasts>[0-9.]+))?(=(?P<value>[0-9.]+))?")
+NUMBER = r"[0-9]*\.?[0-9]+"
+PATTERN = re.compile(rf"(?P<kind>[a-z-]+)@(?P<start>{NUMBER})(\+(?P<lasts>{NUMBER}))?(=(?P<value>{NUMBER}))?")
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,7 @@ def parse(text: str) -> Fault:
         raise FaultError(f"fault '{text}': no kind '{found['kind']}', expected one of {', '.join(KINDS)}")
     if found["lasts"] is not None and not kind.lasts:
         raise FaultError(f"fault '{text}': {found['kind']} takes a single moment, expected no +DURATION")
-    start_s = _number(text, "START", found["start"])
-    lasts_s = math.inf if found["lasts"] is None else _number(text, "DURATION", found["lasts"])
+    start_s, lasts_s = float(found["start"]), float(found["lasts"] or math.inf)
     return Fault(found["kind"], start_s, start_s + lasts_s, _value(text, kind, found["value"]))
 
 
@@ -162,14 +162,6 @@ def _value(text: str, kind: Kind, value: str | None) -> float:
         return 0.0
     if value is None:
         raise FaultError(f"fault '{text}': got no value, expected ={kind.unit} at its end")
-    number = _number(text, "VALUE", value)
-    if not kind.low <= number <= kind.high:
+    if not kind.low <= float(value) <= kind.high:
         raise FaultError(f"fault '{text}': got {value}, expected {kind.low:g} to {kind.high:g} ({kind.unit})")
-    return number
-
-
-def _number(text: str, part: str, digits: str) -> float:
-    try:
-        return float(digits)
-    except ValueError:
-        raise FaultError(f"fault '{text}': got {part} {digits}, expected a number such as 2.5") from None
+    return float(value)

@@ -113,34 +113,13 @@ class Link:
 
     def blackhole(self, on: bool = True) -> None:
         """Take the link away or bring it back. Bytes that had left still arrive; all others are held."""
-        self._set(dark=on)
+        self.change(dark=on)
 
-    @property
-    def extra_latency_s(self) -> float:
-        """Seconds added to the round trip, half each way, for packets that have not left yet."""
-        return self._lines.sound.extra_latency_s
-
-    @extra_latency_s.setter
-    def extra_latency_s(self, seconds: float) -> None:
-        self._set(extra_latency_s=seconds)
-
-    @property
-    def jitter_s(self) -> float:
-        """Standard deviation of one-way delays, seconds."""
-        return self._lines.sound.jitter_s
-
-    @jitter_s.setter
-    def jitter_s(self, seconds: float) -> None:
-        self._set(jitter_s=seconds)
-
-    @property
-    def bandwidth_factor(self) -> float:
-        """Factor on the trace's bandwidth; 0 stops the uplink and not the downlink."""
-        return self._lines.sound.bandwidth_factor
-
-    @bandwidth_factor.setter
-    def bandwidth_factor(self, factor: float) -> None:
-        self._set(bandwidth_factor=factor)
+    def change(self, **fields: Any) -> None:
+        """Change fields of the `Conditions` without scripted faults, as in ``change(bandwidth_factor=0.5)``."""
+        with self._lines.lock:
+            self._lines.set(replace(self._lines.sound, **fields))
+        self._relay.ring()
 
     def reset(self) -> None:
         """Reset every open connection at both ends."""
@@ -149,12 +128,6 @@ class Link:
     def half_close(self) -> None:
         """End every client's incoming stream. Its own bytes still reach the server."""
         self._stroke("half-close")
-
-    def _set(self, **changed: Any) -> None:
-        """Change fields of the conditions that hold without scripted faults."""
-        with self._lines.lock:
-            self._lines.set(replace(self._lines.sound, **changed))
-        self._relay.ring()
 
     def _stroke(self, kind: str) -> None:
         with self._lines.lock:

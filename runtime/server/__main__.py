@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from tidesplit.compression.heap import lean_heap
@@ -35,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
         "--profile", default="efficientnet_lite0", metavar="NAME",
         help="bundled CNN, exported into the cache folder at the first start (default efficientnet_lite0)",
     )  # fmt: skip
-    p.add_argument("--next", default="", metavar="HOST:PORT", help="next server; this one is then the middle server")
+    p.add_argument(
+        "--next", default="", metavar="HOST:PORT", dest="next_address",
+        help="next server; this one is then the middle server",
+    )  # fmt: skip
     p.add_argument("--next-ca", type=Path, metavar="FILE", help="authority that signed the next server's certificate")
     p.add_argument(
         "--threads", type=_number(1, 256), default=1, metavar="N", help="batches computed at once (default 1)"
@@ -75,27 +79,15 @@ def _number(least: int, most: int) -> type[int]:
 
 def read_options(given: argparse.Namespace) -> ServerOptions:
     """The server's options from the command line. Reads the token's file."""
-    return ServerOptions(
-        host=given.host,
-        port=given.port,
-        threads=given.threads,
-        max_concurrent=given.max_concurrent,
-        max_batch=given.max_batch,
-        metrics_port=given.metrics_port,
-        next_address=given.next,
-        next_ca=given.next_ca,
-        tls_cert=given.tls_cert,
-        tls_key=given.tls_key,
-        client_ca=given.client_ca,
-        token="" if given.token_file is None else read_token(given.token_file),
-        insecure=given.insecure,
-    )
+    token = "" if given.token_file is None else read_token(given.token_file)
+    names = {field.name for field in fields(ServerOptions)} - {"token"}
+    return ServerOptions(token=token, **{name: value for name, value in vars(given).items() if name in names})
 
 
 def _load(given: argparse.Namespace) -> Cnn:
     if given.cnn is not None:
         return load_cnn(given.cnn)
-    return cached_server(given.profile, bool(given.next), say)
+    return cached_server(given.profile, bool(given.next_address), say)
 
 
 async def _serve(server: Server, cnn: Cnn, how: str) -> None:

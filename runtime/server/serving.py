@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from tidesplit.runtime.wire.address import Address, read_address
 from tidesplit.runtime.wire.protocol import SERVER_OPTIONS, SERVICE
 from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, client_credentials, server_credentials
 
-__all__ = ["Server", "ServerOptions", "ServerThread"]
+__all__ = ["Server", "ServerOptions"]
 
 DRAIN_S = 5.0  # a hundred times a frame's own time; systemd kills after 90 s, Kubernetes after 30 s
 # While gRPC shuts down it ends new requests with CANCELLED, as if the client had cancelled them (grpc/grpc#41785).
@@ -170,47 +169,3 @@ class Server:
         if self._next is not None:
             await self._next.close()
         self._metrics.close()
-
-
-class ServerThread:
-    """A server in a thread with its own event loop: `with ServerThread(cnn, options) as server: server.address`."""
-
-    def __init__(self, cnn: Cnn, options: ServerOptions) -> None:
-        self._server = Server(cnn, options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT."""
-        return self._server.address
-
-    @property
-    def metrics_port(self) -> int | None:
-        """The port of the Prometheus metrics; None where there are none."""
-        return self._server.metrics_port
-
-    def __enter__(self) -> ServerThread:
-        self._thread.start()
-        try:
-            self._wait(self._server.start())
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._wait(self._server.stop(refuse_s=0.0))  # clients in this process need no warning
-        self._end()
-
-    def _wait(self, what: Any) -> None:
-        asyncio.run_coroutine_threadsafe(what, self._loop).result(timeout=60.0)
-
-    def _end(self) -> None:
-        async def close_executor() -> None:
-            await self._loop.shutdown_default_executor()
-
-        self._wait(close_executor())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

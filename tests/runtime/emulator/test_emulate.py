@@ -18,7 +18,7 @@ import pytest
 from tests.runtime.punctual import on_time
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.runtime.emulator import __main__ as emulate
-from tidesplit.runtime.emulator.faults import script
+from tidesplit.runtime.emulator.faults import Conditions, script
 from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.emulator.shaper import constant, uplink_of
 
@@ -163,13 +163,13 @@ def test_blackhole_holds_bytes_and_lets_them_flow_afterwards(sink: Sink) -> None
 @on_time
 def test_conditions_set_by_hand(sink: Sink) -> None:
     with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
-        link.extra_latency_s = 0.1
+        link.change(extra_latency_s=0.1)
         assert np.median([ask(client) for _ in range(3)]) == pytest.approx(0.121, abs=0.02)
-        link.extra_latency_s, link.bandwidth_factor = 0.0, 0.1
+        link.change(extra_latency_s=0.0, bandwidth_factor=0.1)
         assert np.median([ask(client) for _ in range(3)]) == pytest.approx(0.030, abs=0.01)
         with pytest.raises(ValueError, match="bandwidth_factor"):
-            link.bandwidth_factor = math.nan
-        assert (link.extra_latency_s, link.bandwidth_factor, link.jitter_s) == (0.0, 0.1, 0.0)
+            link.change(bandwidth_factor=math.nan)
+        assert link.status().conditions == Conditions(bandwidth_factor=0.1)
 
 
 def test_reset_reaches_the_client(sink: Sink) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runtime.servers import Client
+from tests.runtime.servers import Client, ServerThread
 from tidesplit.compression.codec.image_codec import encode_image
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.runtime.export import cached_server
-from tidesplit.runtime.server.serving import ServerOptions, ServerThread
+from tidesplit.runtime.server.serving import ServerOptions
 from tidesplit.runtime.wire.answers import read_answer
 from tidesplit.runtime.wire.messages import Request, build_request
 

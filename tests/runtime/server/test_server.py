@@ -28,14 +28,14 @@ from tests.compression.codec.test_image_codec import animation, jpeg, lossless, 
 from tests.compression.codec.test_payload import bomb, forged
 from tests.memory import forget_peak, memory_mib
 from tests.runtime.deployed import server_process
-from tests.runtime.servers import LIMIT_S, Client, cut_frame, for_any_batch, picture_frame
+from tests.runtime.servers import LIMIT_S, Client, ServerThread, cut_frame, for_any_batch, picture_frame
 from tidesplit.compression.codec.image_codec import decode_image
 from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.compression.codec.pixels import to_input
 from tidesplit.envs.world.physics import World
 from tidesplit.runtime.cnn import Cnn, load_cnn
 from tidesplit.runtime.server import __main__ as server
-from tidesplit.runtime.server.serving import ServerOptions, ServerThread
+from tidesplit.runtime.server.serving import ServerOptions
 from tidesplit.runtime.server.tails import Item, Tails
 from tidesplit.runtime.wire.answers import FrameAnswer, ProbeAnswer, read_answer, read_probe_answer, read_receipt
 from tidesplit.runtime.wire.messages import Request, build_probe, build_request, model_name

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runtime.servers import Client, cut_frame
+from tests.runtime.servers import Client, ServerThread, cut_frame
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.client import credentials
 from tidesplit.runtime.edge import parser
-from tidesplit.runtime.server.serving import ServerOptions, ServerThread
+from tidesplit.runtime.server.serving import ServerOptions
 from tidesplit.runtime.wire.messages import build_request
 from tidesplit.runtime.wire.security import (
     Credentials,
