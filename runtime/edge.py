@@ -117,19 +117,25 @@ def run(options: argparse.Namespace) -> None:
     tally = Tally()
     with contextlib.ExitStack() as stack:
         pictures = source.ahead(frames_of(options.images, cnn.input_px))
-        sinks: list[Sink] = [tally, Heartbeat(), Live("emulated  " if options.pace else "")]
-        if options.json:
-            sinks.append(json_lines(stack.enter_context(options.json.open("w", encoding="utf-8"))))
-        if options.tensorboard:
-            board = Board(options.tensorboard)
-            stack.callback(board.close)
-            sinks.append(board)
+        sinks: list[Sink] = [tally, *sinks_of(options, stack)]
         safety = credentials(options)
         client = stack.enter_context(GrpcClient(options.server, cnn, safety, options.insecure, options.next_point))
         log = stack.enter_context(Log(sinks))
         device = Device(bundle.policy, table, demand, engine, client, log, paced=options.pace is not None)
         device.run(pictures, options.frames)
     print(f"\n{tally.text()}", file=sys.stderr)
+
+
+def sinks_of(options: argparse.Namespace, stack: contextlib.ExitStack) -> Iterator[Sink]:
+    """Outputs for settled frames. `stack` closes their files."""
+    yield Heartbeat()
+    yield Live("emulated  " if options.pace else "")
+    if options.json:
+        yield json_lines(stack.enter_context(options.json.open("w", encoding="utf-8")))
+    if options.tensorboard:
+        board = Board(options.tensorboard)
+        stack.callback(board.close)
+        yield board
 
 
 def demanded(demand: Demand, options: argparse.Namespace) -> Demand:
