@@ -38,7 +38,7 @@ VERSION_DIGITS = 16  # of the weights' SHA-256: 64 bits tell versions apart
 
 
 class CnnError(ValueError):
-    """A folder of models that cannot be trusted or used. The sentence has what was received and what expected."""
+    """A folder of models that cannot be trusted or used. The message has the value received and the one expected."""
 
 
 @dataclass(frozen=True)

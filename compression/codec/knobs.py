@@ -1,4 +1,4 @@
-"""The settings of an operating point, the size of what crosses the link, and how the identifiers of points read.
+"""Settings of operating points, sizes of their payloads, and identifiers of points:
 
     device-c0.50              the whole CNN on the device, at channel ratio 0.50
     p0-jpeg-q75               a picture crosses: JPEG of quality 75
@@ -6,8 +6,8 @@
     A>cloud                   three tiers: the middle server passes on what point A sends
     A>p5-c1.00-r1.00-b2       three tiers: the middle server cuts again, at partition 5
 
-All identifiers are written and read by the functions of this module. It needs no NumPy and no torch, and is part of the
-device's kernel.
+The functions of this module write and read all identifiers. It needs no NumPy and no torch, and belongs to the kernel
+that runs on the device.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def joined(first: str, second: str) -> str:
 
 
 def split(point_id: str) -> tuple[str, str]:
-    """What the device sends, and what the middle server sends on; the second part is empty in two tiers."""
+    """The device's part of an identifier and the middle server's. The second is empty in two tiers."""
     first, _, second = point_id.partition(">")
     return first, second
 

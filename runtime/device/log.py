@@ -16,7 +16,7 @@ import numpy as np
 
 from tidesplit.runtime.device.record import Record
 
-__all__ = ["Board", "Live", "Log"]
+__all__ = ["Board", "Live", "Log", "Sink", "json_lines"]
 
 REFRESH_S = 0.5
 RECENT = 150  # frames in the terminal's figures: five seconds at 30 fps

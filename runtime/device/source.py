@@ -25,7 +25,7 @@ START, END = b"\xff\xd8", b"\xff\xd9"
 
 
 class SourceError(ValueError):
-    """A source without usable pictures. The sentence has what was received and what expected."""
+    """A source without usable pictures. The message is one sentence."""
 
 
 @dataclass(frozen=True)

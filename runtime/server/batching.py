@@ -28,7 +28,7 @@ SHARE = 0.2  # weight of the newest wait in the mean
 class Job:
     """One frame's work. Jobs of one `key` may be computed together. Times are on one monotonic clock.
 
-    `gone` returns True once nobody waits for the result. `settle` takes the result, or the exception in its place.
+    `gone` returns True once the client no longer waits. `settle` takes the result or the exception.
     """
 
     key: str
@@ -50,7 +50,7 @@ class Queue:
         return len(self._jobs)
 
     def put(self, job: Job) -> bool:
-        """Add a job. Returns False where the queue is full, even without the jobs that nobody waits for."""
+        """Add a job. Returns False where the queue is full, even after abandoned jobs are removed."""
         if len(self._jobs) >= self.limit:
             self._jobs = [waiting for waiting in self._jobs if not waiting.gone()]
         if len(self._jobs) >= self.limit:
@@ -59,7 +59,7 @@ class Queue:
         return True
 
     def take(self, now_s: float, limit_of: Callable[[str], int]) -> tuple[list[Job], list[Job]]:
-        """The next batch and the jobs past their deadline. Jobs that nobody waits for are dropped."""
+        """The next batch and the jobs past their deadline. Abandoned jobs are dropped."""
         late = [job for job in self._jobs if not job.gone() and job.deadline_s <= now_s]
         alive = [job for job in self._jobs if not job.gone() and job.deadline_s > now_s]
         batch = [job for job in alive if job.key == alive[0].key][: limit_of(alive[0].key)] if alive else []
@@ -100,7 +100,7 @@ class Work(Protocol):
         """Jobs of this key that can be computed together."""
 
     def run(self, key: str, items: Sequence[Any]) -> Sequence[Any]:
-        """For each item its result, or the exception in its place."""
+        """For each item its result or an exception."""
 
 
 class Batcher:

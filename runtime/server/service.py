@@ -61,7 +61,7 @@ class _Call:
 
 
 class InferenceService:
-    """Answers for one CNN. While `draining`, it finishes what it has taken and refuses all else."""
+    """Answers for one CNN. While `draining`, it finishes the requests under way and refuses new ones."""
 
     def __init__(self, tails: Tails, batcher: Batcher, next_hop: NextHop | None, max_concurrent: int) -> None:
         self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_hop

@@ -83,7 +83,7 @@ class HopTimes:
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """The server's clock when a probe came, the wait that a frame can expect there, and its news of the second hop."""
+    """The server's clock when a probe came, a frame's expected wait there, and the newest times of the second hop."""
 
     received_s: float
     wait_s: float
@@ -95,7 +95,7 @@ class FrameAnswer:
     """Logits `[classes]` and timings of one frame.
 
     `next_timing` is there where the middle server sent the frame on. `fell_back` is the reason why it could not, empty
-    if there is none. `newest` is its news of the second hop.
+    if there is none. `newest` has its newest times of the second hop.
     """
 
     frame: str

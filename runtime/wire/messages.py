@@ -45,10 +45,10 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """One frame's payload and what is to be done with it. `point` is its operating point, for logs.
+    """One frame's payload, with orders for the middle server. `point` is its operating point, for logs.
 
-    `next_point`: the point at which the middle server cuts again, or `PASSED_ON` if it passes the payload on unchanged.
-    `probe_next`: True where the middle server shall probe the second hop, unless something is under way there.
+    `next_point` is the cut that the middle server makes, or `PASSED_ON` if it passes the payload on unchanged.
+    `probe_next` is True where it shall probe the second hop, unless a message is under way there.
     """
 
     cnn: str

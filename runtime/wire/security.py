@@ -1,4 +1,4 @@
-"""TLS, mutual TLS and bearer tokens, for both sides; plaintext only where nobody else can read it."""
+"""TLS, mutual TLS and bearer tokens, for both sides; plaintext only where no other machine can read it."""
 
 from __future__ import annotations
 
