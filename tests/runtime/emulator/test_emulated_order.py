@@ -28,7 +28,7 @@ def test_a_tie_is_no_swap() -> None:
 
 
 @pytest.mark.parametrize(("frames", "tau"), [(1000, 0.0), (10000, -1.0)])
-def test_a_difference_of_one_frame_does_not_count(frames: int, tau: float) -> None:
+def test_what_one_frame_can_make_is_no_difference(frames: int, tau: float) -> None:
     found = order({"a": (0.7300, 0.7304), "b": (0.7280, 0.7309)}, frames)
     assert found.tau == tau
     assert bool(found.swapped) == (tau < 0)
