@@ -1,4 +1,4 @@
-"""The edge as a user starts it: a bundle, pictures, a server; every mistake gets one sentence and exit code 2."""
+"""The command of the device: a bundle, pictures, a server. Each mistake gets one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def bundle(cnn: Cnn, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained policy over the small CNN's points, with the exported CNN beside it."""
+    """An untrained policy over the small CNN's points, with the exported CNN."""
     folder = tmp_path_factory.mktemp("bundle")
     profile, table = points(cnn.partitions)
     scenario = scenario_from(trace=[BUMPY], profile=profile, device="device", server="server", demands=[DEMAND])
@@ -53,7 +53,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_line_a_frame_whoever_answers(bundle: Path, pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
+def test_each_frame_has_a_line_in_the_log(bundle: Path, pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
     log, board = tmp_path / "log.jsonl", tmp_path / "board"
     with server_process(cnn.folder) as (_, port):
         code = edge.main(
@@ -70,7 +70,7 @@ def test_a_line_a_frame_whoever_answers(bundle: Path, pictures: Path, cnn: Cnn, 
     assert list(board.iterdir())
 
 
-def test_a_policy_of_three_tiers_decides_for_both_links(pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
+def test_a_policy_of_three_tiers_decides_for_both_hops(pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
     profile, _ = points_of_three(cnn.partitions)
     scenario = scenario_from(
         trace=[BUMPY], profile=profile, device="device", server="server", cloud="server", tiers=3, demands=[DEMAND]
@@ -84,8 +84,8 @@ def test_a_policy_of_three_tiers_decides_for_both_links(pictures: Path, cnn: Cnn
     )  # fmt: skip
     (bundle / "cnn").symlink_to(cnn.folder)
     with (
-        server_process(cnn.folder) as (_, cloud),
-        server_process(cnn.folder, "--next", f"localhost:{cloud}") as (_, port),
+        server_process(cnn.folder) as (_, last),
+        server_process(cnn.folder, "--next", f"localhost:{last}") as (_, port),
     ):
         options = ["--bundle", str(bundle), "--server", f"localhost:{port}", "--images", str(pictures)]
         assert edge.main([*options, "--frames", "30", "--json", str(log), "--pace", "device"]) == 0
@@ -128,8 +128,9 @@ def test_the_device_needs_no_torch(bundle: Path) -> None:
         (["--bundle", "nowhere"], "no bundle"),
         (["--server", "localhost"], "HOST:PORT expected"),
         (["--server", "localhost:99999"], "HOST:PORT expected"),
+        (["--server", "http://localhost:1"], "without http://"),
         (["--server", "example.org:50051"], "--tls-ca, or --insecure"),
-        (["--images", "nowhere"], "no folder of pictures"),
+        (["--images", "nowhere"], "is not a folder of pictures"),
         (["--frames", "0"], "1 or more expected"),
         (["--fps", "0"], "frames a second"),
         (["--pace", "toaster"], "no timings of 'toaster'"),

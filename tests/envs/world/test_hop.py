@@ -189,7 +189,7 @@ def test_the_second_connection_starts_slowly_too() -> None:
     assert outcome.hops[1].uplink_s == pytest.approx([2 * 0.010 + 0.043801])
 
 
-def test_frames_in_a_row_share_the_second_link() -> None:
+def test_frames_in_a_row_share_the_second_hop() -> None:
     """Every 20 ms a cut of 5 ms, over a second link that needs 50: each waits 30 ms longer than the one before."""
     queues, waits = queued(), []
     for k in range(4):

@@ -234,4 +234,4 @@ def test_a_middle_is_never_shorter_than_nothing() -> None:
     made = made.with_device(SERVER, DeviceTable(provenance=INVENTED, timings=odd))
     table = three_tiers(made, DEVICE, SERVER, CLOUD, ["jpeg95>cut2-w100-b2"])
     assert table.hops[1].compute_s.tolist() == [0.0]
-    assert tiers.RELAY == "cloud"
+    assert tiers.PASSED_ON == "cloud"

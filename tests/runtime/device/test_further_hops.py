@@ -6,7 +6,7 @@ import pytest
 from tidesplit.envs.world.belief import believe
 from tidesplit.envs.world.physics import World
 from tidesplit.runtime.device.further_hops import FurtherHop, NoFurtherHop
-from tidesplit.runtime.wire.answers import Crossing, NextTiming
+from tidesplit.runtime.wire.answers import HopTimes, NextTiming
 from tidesplit.runtime.wire.estimator import Settled
 
 WORLD = World()
@@ -54,7 +54,7 @@ def test_the_outcome_of_a_probe_comes_with_a_later_answer():
     hop.answered(PING, 0.05, None, None)
     assert belief(hop, 0.1).in_flight[0] == 1
     hop.answered(
-        1, 0.2, None, Crossing(1000.0, 0.010, 0.02, 0.1)
+        1, 0.2, None, HopTimes(1000.0, 0.010, 0.02, 0.1)
     )  # somebody else's message told as much, of other bytes
     assert belief(hop, 0.2).in_flight[0] == 0
     assert belief(hop, 0.2).goodput[0] == pytest.approx(100_000.0)
@@ -64,9 +64,9 @@ def test_the_outcome_of_a_probe_comes_with_a_later_answer():
 def test_what_crossed_before_a_probe_was_asked_for_is_not_its_outcome(age_s):
     hop = FurtherHop(WORLD)
     hop.asks_for_probe(PING, 0.7)
-    hop.answered(PING, 0.8, None, Crossing(WORLD.probe_bytes, 0.01, 0.02, age_s))
+    hop.answered(PING, 0.8, None, HopTimes(WORLD.probe_bytes, 0.01, 0.02, age_s))
     assert belief(hop, 0.8).in_flight[0] == 1
-    hop.answered(1, 0.9, None, Crossing(WORLD.probe_bytes, 0.01, 0.02, 0.05))
+    hop.answered(1, 0.9, None, HopTimes(WORLD.probe_bytes, 0.01, 0.02, 0.05))
     assert belief(hop, 0.9).in_flight[0] == 0
 
 
@@ -79,7 +79,7 @@ def test_a_hop_that_fails_stalls_until_something_crosses_again():
     hop.asks_for_probe(PING - 1, 3.0)
     assert belief(hop, 3.1).in_flight[0] == 3
     assert belief(hop, 3.1).stalled_s[0] > 1.0
-    hop.answered(PING - 1, 3.2, None, Crossing(WORLD.probe_bytes, 0.01, 0.02, 0.05))
+    hop.answered(PING - 1, 3.2, None, HopTimes(WORLD.probe_bytes, 0.01, 0.02, 0.05))
     assert belief(hop, 3.2).in_flight[0] == 0
 
 

@@ -18,12 +18,13 @@ from tidesplit.agents.judging.replay import agreement
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.vocabulary import Demand
-from tidesplit.runtime.device.client import Credentials, GrpcClient
+from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.log import Log
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.source import drawn
 from tidesplit.runtime.emulator.proxy import Link
+from tidesplit.runtime.wire.security import Credentials
 
 OFFLOAD, CUT, LOCAL = 0, 1, 2
 FIRST, SECOND = ("p0-jpeg-q50", "p1-c0.50-r1.00-b2"), "p2-c1.00-r1.00-b2"
