@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anyw
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
-from tidesplit.agents.judging.evaluation import Record as Played
+from tidesplit.agents.judging.evaluation import History as Played
 from tidesplit.agents.judging.evaluation import play
 from tidesplit.agents.judging.ladder import Blind
 from tidesplit.agents.judging.replay import EMULATED, agreement
