@@ -1,4 +1,4 @@
-"""Compare a trained policy with every rule on any uplink: python evaluate.py OUT --trace T [T ...] --json FILE
+"""Compare a trained policy with every rule on any uplink: tidesplit evaluate OUT --trace T [T ...] --json FILE
 
 One row a controller and trace. The rules are tuned on --tune-on (default: the traces that the policy was trained on),
 never on the traces they are judged by. Where several traces or seeds are played, a second table has interquartile means
@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.progress import Progress
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import contest, intervals, ladder
@@ -28,7 +28,7 @@ from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import above_floor
-from tidesplit.train import MISTAKES, UsageError, bars, ticker
+from tidesplit.train import UsageError, awaited, reported, shortened, ticker
 
 LADDER_SEEDS = 5
 RIVAL = "MPC, tuned"  # the best of the rules that see what the policy sees
@@ -37,16 +37,7 @@ RIVAL = "MPC, tuned"  # the best of the rules that see what the policy sees
 def main(argv: list[str] | None = None) -> int:
     """Run; 0 when done, 2 for a user's mistake."""
     options = arguments().parse_args(argv)
-    contest.stop_on_sigterm()
-    try:
-        run(options, Console())
-    except MISTAKES as error:
-        print(f"evaluate.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("evaluate.py: stopped", file=sys.stderr)
-        return 130
-    return 0
+    return reported("tidesplit evaluate", lambda: run(options, Console()))
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -68,14 +59,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if onward:
         tune_on = replace(tune_on, onward=tuple(load_traces(config["onward_trace"])))
     seeds = range(options.seed, options.seed + options.seeds)
-    with contest.workers() as pool, bars(console) as progress:
+    with contest.workers() as pool, Progress(console=console) as progress:
         ticks = ticker(progress)
         tuning = pool.submit(ladder.tuned_rules, tune_on, ladder.Tuning(thorough=options.thorough))
         bounds = {seed: contest.submit_bounds(pool, judge_on, seed) for seed in seeds}
-        ticks("tuning the rules", 0, 1)
-        rules = tuning.result()
-        ticks("tuning the rules", 1, 1)
-        found = gathered([future for seed in seeds for future in bounds[seed]], ticks, "clairvoyant")
+        (rules,) = awaited([tuning], "tuning the rules", ticks)
+        found = awaited([future for seed in seeds for future in bounds[seed]], "clairvoyant", ticks)
         by_seed = [found[i : i + len(traces)] for i in range(0, len(found), len(traces))]
         results = contest.contest(ladder.in_order(rules), judge_on, by_seed, seeds, ticks, pool)
         for first, each in enumerate(trained):
@@ -111,16 +100,6 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError(f"--seed of at least 0 expected, {options.seed} received")
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise UsageError(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
-
-
-def gathered(futures: Sequence[Future[float]], ticks: contest.Progress, name: str) -> list[float]:
-    """Results as they come, in order."""
-    found: list[float] = []
-    for future in futures:
-        ticks(name, len(found), len(futures))
-        found.append(future.result())
-    ticks(name, len(found), len(futures))
-    return found
 
 
 def show(results: Sequence[contest.Result], judged: Scenario, options: argparse.Namespace, console: Console) -> None:
@@ -169,15 +148,14 @@ def unambiguous(traces: list[Trace], longest_s: float | None) -> list[Trace]:
     for trace in traces:
         seen[trace.name] = seen.get(trace.name, 0) + 1
         name = trace.name if seen[trace.name] == 1 else f"{trace.name} ({seen[trace.name]})"
-        short = trace if longest_s is None or trace.duration_s <= longest_s else trace.slice(0.0, longest_s)
-        out.append(replace(short, name=name))
+        out.append(replace(trace if longest_s is None else shortened(trace, longest_s), name=name))
     return out
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="evaluate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="tidesplit evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, nargs="+", metavar="OUT", help="folder that train.py wrote")
     parser.add_argument("--trace", nargs="+", required=True, metavar="T", help="files, folders or bundled names")

@@ -151,7 +151,7 @@ def refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str])
     """Exit code 2 and one line that begins with the program's name."""
     assert evaluate.main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("evaluate.py: error: ")
+    assert told.startswith("tidesplit evaluate: error: ")
     assert told.count("\n") == 1
     assert re.search(sentence, told), told
 
@@ -181,7 +181,7 @@ def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as caught:
         evaluate.main(words)
     assert caught.value.code == 2
-    assert "usage: evaluate.py" in capsys.readouterr().err
+    assert "usage: tidesplit evaluate" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
