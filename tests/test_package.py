@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -157,6 +158,20 @@ def test_the_wheel_runs(wheel: Path, tmp_path: Path) -> None:
     file, *names = done.stdout.split()
     assert Path(file).is_relative_to(wheel)
     assert names == ["lte", "efficientnet_lite0"]
+
+
+def test_the_device_process_imports_the_kernel_and_no_other_room(tmp_path: Path) -> None:
+    """`pyproject.toml` names the kernel. The program itself and the export, idle on the device, come on top."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (kernel,) = (contract for contract in contracts if contract.get("id") == "kernel")
+    done = run("-c", "import sys, tidesplit.runtime.edge; print(*sys.modules)", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = done.stdout.split()
+    assert set(loaded) & set(kernel["forbidden_modules"]) == {"tidesplit.runtime.export"}
+    known = (*kernel["source_modules"], "tidesplit.runtime.edge", "tidesplit.runtime.export")
+    packages = {".".join(name.split(".")[:depth]) for name in known for depth in range(1, name.count(".") + 1)}
+    ours = [name for name in loaded if name.partition(".")[0] == "tidesplit" and name not in packages]
+    assert [name for name in ours if not any(f"{name}.".startswith(f"{room}.") for room in known)] == []
 
 
 def test_rooms_are_small() -> None:
