@@ -177,7 +177,7 @@ def test_policies_that_are_not_alike_are_refused(
 
 
 @pytest.mark.parametrize("words", [[], ["OUT"], ["OUT", "--trace", "lte", "--seeds", "0"]])
-def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_options_and_a_bad_number_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         evaluate.main(words)
     assert caught.value.code == 2
@@ -186,7 +186,7 @@ def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `out`, with a cloud behind the edge server."""
+    """As `out`, in three tiers."""
     folder = tmp_path_factory.mktemp("three")
     demand = Demand(fps=5.0, deadline_s=0.15)
     profile = three_tier_profile()
@@ -209,7 +209,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_three_tiers_over_the_policys_own_second_link_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
+def test_three_tiers_over_the_second_hop_of_the_training_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
     bounds = []
     for number, words in enumerate([[], ["--onward-trace", str(uplinks / "slow.csv")]]):
         results = tmp_path / f"{number}.json"
@@ -222,5 +222,5 @@ def test_three_tiers_over_the_policys_own_second_link_or_another(three: Path, up
         assert all(row["utility"] <= bounds[-1] + 1e-9 for row in document["rows"])
 
 
-def test_a_second_link_is_of_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused([str(out), "--trace", "lte", "--onward-trace", "metro"], r"--onward-trace is of three tiers", capsys)
+def test_a_second_hop_needs_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(out), "--trace", "lte", "--onward-trace", "metro"], r"--onward-trace needs three tiers", capsys)
