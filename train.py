@@ -41,9 +41,9 @@ from tidesplit.profiling.points.profile import Profile, ProfileError
 from tidesplit.profiling.points.tiers import estimated
 
 CHECKPOINT = "checkpoint.safetensors"
-SHORTEST_HOLDOUT_S = 5.0  # a shorter part says nothing of a trace
-MANY_TRACES = 5  # from here on whole traces are kept back
-CHECK_S = 12.0  # four stretches of this length take about a second to play
+SHORTEST_HOLDOUT_S = 5.0  # a shorter part is too little to judge by: the whole trace is trained on
+MANY_TRACES = 5  # with this many, whole traces are kept back
+CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
 USUAL_DEADLINE_MS: dict[Objective, float] = {"accuracy": 100.0, "latency": 1000.0}
 
@@ -193,14 +193,11 @@ def run(config: Config, console: Console) -> None:
     )
     if guessed := estimated(profile, train_on.table.ids):
         console.print(
-            f"The accuracy of {len(guessed)} points is estimated: they cut twice, and no measurement has these pairs "
-            "(tidesplit profile chain).",
+            f"The accuracy of {len(guessed)} points with two cuts is estimated: tidesplit profile chain measures them.",
             style="yellow",
         )
     if not unseen:
-        console.print(
-            "The trace is too short to keep a part of it back: the table is of training time.", style="yellow"
-        )
+        console.print("The trace is too short to keep a part back: the table is of training time.", style="yellow")
     torch.set_num_threads(1)  # the other core tunes the rules meanwhile
     torch.manual_seed(config.training.seed)
     with contest.workers(1) as pool, Progress(console=console) as progress:
