@@ -150,7 +150,7 @@ def refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str])
     """Exit code 2 and one line that begins with the program's name."""
     assert evaluate.main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("evaluate.py: error: ")
+    assert told.startswith("tidesplit evaluate: error: ")
     assert told.count("\n") == 1
     assert re.search(sentence, told), told
 
@@ -176,16 +176,16 @@ def test_policies_that_are_not_alike_are_refused(
 
 
 @pytest.mark.parametrize("words", [[], ["OUT"], ["OUT", "--trace", "lte", "--seeds", "0"]])
-def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_options_and_a_bad_number_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         evaluate.main(words)
     assert caught.value.code == 2
-    assert "usage: evaluate.py" in capsys.readouterr().err
+    assert "usage: tidesplit evaluate" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `out`, with a cloud behind the middle server."""
+    """As `out`, in three tiers."""
     folder = tmp_path_factory.mktemp("three")
     demand = Demand(fps=5.0, deadline_s=0.15)
     profile = three_tier_profile()
@@ -206,7 +206,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_three_tiers_over_the_policys_own_second_hop_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
+def test_three_tiers_over_the_second_hop_of_the_training_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
     bounds = []
     for number, words in enumerate([[], ["--second-trace", str(uplinks / "slow.csv")]]):
         results = tmp_path / f"{number}.json"
@@ -219,5 +219,5 @@ def test_three_tiers_over_the_policys_own_second_hop_or_another(three: Path, upl
         assert all(row["utility"] <= bounds[-1] + 1e-9 for row in document["rows"])
 
 
-def test_a_second_hop_is_of_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused([str(out), "--trace", "lte", "--second-trace", "metro"], r"--second-trace is of three tiers", capsys)
+def test_a_second_hop_needs_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(out), "--trace", "lte", "--second-trace", "metro"], r"--second-trace needs three tiers", capsys)
