@@ -150,7 +150,7 @@ def refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str])
     """Exit code 2 and one line that begins with the program's name."""
     assert evaluate.main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("evaluate.py: error: ")
+    assert told.startswith("tidesplit evaluate: error: ")
     assert told.count("\n") == 1
     assert re.search(sentence, told), told
 
@@ -176,11 +176,11 @@ def test_policies_that_are_not_alike_are_refused(
 
 
 @pytest.mark.parametrize("words", [[], ["OUT"], ["OUT", "--trace", "lte", "--seeds", "0"]])
-def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_options_and_a_bad_number_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         evaluate.main(words)
     assert caught.value.code == 2
-    assert "usage: evaluate.py" in capsys.readouterr().err
+    assert "usage: tidesplit evaluate" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -220,4 +220,4 @@ def test_three_tiers_over_the_second_hop_of_the_training_or_another(three: Path,
 
 
 def test_a_second_hop_needs_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused([str(out), "--trace", "lte", "--second-trace", "metro"], r"--second-trace is of three tiers", capsys)
+    refused([str(out), "--trace", "lte", "--second-trace", "metro"], r"--second-trace needs three tiers", capsys)

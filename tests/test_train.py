@@ -224,7 +224,7 @@ def refused(words: list[str], sentence: str, folder: Path, capsys: pytest.Captur
     before = contents(folder)
     assert train.main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("train.py: error: ")
+    assert told.startswith("tidesplit train: error: ")
     assert told.count("\n") == 1
     assert re.search(sentence, told), told
     assert contents(folder) == before
@@ -235,7 +235,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("words", [["--steps", "many"], ["--objective", "speed"], ["--colour", "red"]])
-def test_argparse_tells_the_rest(words: list[str], usual: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_options_and_values_are_refused(
+    words: list[str], usual: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         train.main([*usual, *words])
     assert caught.value.code == 2
@@ -247,7 +249,7 @@ def test_a_finished_bundle_is_never_written_over(trained: Trained) -> None:
     done = command("--trace", "lte.csv", "--profile", trained.profile, "--out", trained.out)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"train.py: error: {trained.out} holds a trained policy already; "
+        f"tidesplit train: error: {trained.out} holds a trained policy already; "
         "--resume goes on with it, another --out keeps it\n"
     )
     assert contents(trained.out) == before
@@ -297,11 +299,11 @@ def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_machines_of_two_tiers_and_of_three(words: list[str], machines: tuple[str, ...]) -> None:
-    assert train.parse(train.Config, "", words).machines == machines
+    assert train.parse(words).world.machines == machines
 
 
 def test_a_scenario_of_three_tiers(tmp_path: Path) -> None:
-    config = train.parse(train.Config, "", ["--tiers", "3", "--trace-spread", "0.5"])
+    config = train.parse(["--tiers", "3", "--trace-spread", "0.5"])
     links = [Trace(name, np.zeros(1), 10.0, np.array([2e6])) for name in ("first", "second")]
     made = train.scenario(config, synthetic_profile(), links[:1], links[1:])
     assert [[trace.name for trace in traces] for traces in made.links] == [["first"], ["second"]]

@@ -1,4 +1,4 @@
-"""Draw the README's picture of twenty seconds with an outage: python docs/pictures.py --bundle out/lte
+"""Draw the README's picture of twenty seconds with an outage: python benchmarks/pictures.py --bundle out/lte
 
 Simulated. The uplink is the bundled LTE trace from the second on at which nothing was trained or tuned any more: 8 s at
 eight times its bandwidth, an outage of 5 s, then 7 s of the trace unchanged; the round trip is 40 ms. Every controller
