@@ -31,7 +31,7 @@ BACKLOG_S = 0.1  # a device that once fell behind can stay so for minutes, unles
 class PpoConfig:
     """PPO's own numbers. One step is one frame."""
 
-    steps: int = 500_000
+    steps: int = 400_000
     critic_steps: int = 50_000
     lanes: int = 256
     rollout: int = 64
