@@ -1,4 +1,4 @@
-"""One frame's story, as it is logged: what was known, decided and foreseen, and what then happened."""
+"""The record of one frame: observation, decision, forecast, and what then happened. One line of the log."""
 
 from __future__ import annotations
 
@@ -16,20 +16,36 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.device.schedule import AnsweredBy
 from tidesplit.runtime.device.source import Picture
 
-__all__ = ["Record", "Settlement"]
-
-
-@dataclass(frozen=True)
-class Settlement:
-    """Who answered a frame, and how long after its arrival."""
-
-    answered_by: AnsweredBy
-    latency_s: float
-
 
 @dataclass
 class Record:
-    """One frame. `foreseen`: features of the chosen point by name, seconds; `mask`: points that might be chosen."""
+    """One frame, in seconds and bytes.
+
+    Attributes:
+        frame: its number.
+        picture: name of the picture, as `label` is its class if known.
+        demand: of the user.
+        decision: the chosen point's identifier, as `row` is its row in the table.
+        state: the observation's state by name.
+        mask: True for the points that were allowed, `[A]`.
+        foreseen: the chosen point's forecast by name.
+        arrival_s: moment of arrival on the device's clock, as `decided_at_s` is that of the decision.
+        waited_s: time from arrival until the frame's turn.
+        decided_s: time that the policy took.
+        dropped: True where the frame was dropped before its head, because the head would have ended too late.
+        head_s: time of the head.
+        uplink_s: time of the bytes on the first hop, as `rtt_s` is the round trip there.
+        server_s: wait and compute of the first server.
+        hop2_s: time from the middle server to the next one and back.
+        finish_s: time of the fallback.
+        sent_bytes: size of the payload.
+        answered_by: who answered.
+        latency_s: time from arrival to the answer, or until the frame was given up.
+        utility: worth of the frame, 0 to 1.
+        answer: class of the answer; None for a miss.
+        breaker: state of the breaker at the decision.
+        error: reason of a failure.
+    """
 
     frame: int
     picture: str
@@ -44,11 +60,12 @@ class Record:
     waited_s: float = 0.0
     decided_at_s: float = 0.0
     decided_s: float = 0.0
+    dropped: bool = False
     head_s: float = 0.0
     uplink_s: float | None = None
     rtt_s: float | None = None
     server_s: float | None = None
-    onward_s: float | None = None
+    hop2_s: float | None = None
     finish_s: float | None = None
     sent_bytes: int = 0
     answered_by: AnsweredBy = "miss"
@@ -77,23 +94,23 @@ class Record:
         )
 
     def conclude(self, logits: NDArray[np.float32], classes: tuple[str, ...]) -> None:
-        """Take an answer's class."""
+        """Take the class of an answer."""
         self.answer = classes[int(np.argmax(logits))]
 
-    def settle(self, settlement: Settlement, demand: Demand, table: PointTable) -> None:
-        """The frame's end. A miss has no answer, whatever came too late."""
-        self.answered_by, self.latency_s = settlement.answered_by, settlement.latency_s
+    def settle(self, by: AnsweredBy, at_s: float, table: PointTable) -> None:
+        """Take the frame's end at `at_s`. After the deadline it is a miss, and a miss has no answer."""
+        self.latency_s = at_s - self.arrival_s
+        self.answered_by = by if self.latency_s <= self.demand.deadline_s else "miss"
         if self.answered_by == "miss":
             self.answer = None
             return
-        accuracy = table.accuracy[self.row]
-        if self.answered_by == "device" and self.sent_bytes:
-            accuracy = table.finish_accuracy[self.row]
-        worth = Demands.of(demand).utility(np.array([accuracy]), np.array([self.latency_s]))
+        finished = self.answered_by == "device" and self.sent_bytes
+        accuracy = (table.finish_accuracy if finished else table.accuracy)[self.row]
+        worth = Demands.of(self.demand).utility(np.array([accuracy]), np.array([self.latency_s]))
         self.utility = float(worth[0])
 
     def as_json(self) -> dict[str, Any]:
-        """One line of the log; milliseconds, bytes. Keys are always the same."""
+        """One line of the log in milliseconds and bytes. The keys are always the same."""
         foreseen, state = self.foreseen, self.state
         predicted = {
             "total": foreseen["latency_s"], "waited": state["waited_s"], "head": foreseen["head_s"],
@@ -101,7 +118,7 @@ class Record:
         }  # fmt: skip
         actual = {
             "total": self.latency_s, "waited": self.waited_s, "head": self.head_s, "uplink": self.uplink_s,
-            "round_trip": self.rtt_s, "server": self.server_s, "onward": self.onward_s, "finish": self.finish_s,
+            "round_trip": self.rtt_s, "server": self.server_s, "hop2": self.hop2_s, "finish": self.finish_s,
             "decision": self.decided_s,
         }  # fmt: skip
         return {
@@ -111,6 +128,7 @@ class Record:
             "predicted_ms": {name: _ms(value) for name, value in predicted.items()},
             "actual_ms": {name: _ms(value) for name, value in actual.items()},
             "bytes": self.sent_bytes,
+            "dropped": self.dropped,
             "answered_by": self.answered_by,
             "class": self.answer,
             "label": self.label,

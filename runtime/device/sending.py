@@ -1,0 +1,62 @@
+"""The interface between the device's loop and the client that sends its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A server's answer.
+
+    `logits` `[classes]` is None in the answer to a probe. `next_timing` is there where the frame crossed the second
+    hop. `newest` has the middle server's newest times of that hop.
+    """
+
+    logits: NDArray[np.float32] | None
+    timing: ServerTiming
+    next_timing: NextTiming | None = None
+    newest: HopTimes | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The reason why there is no answer, in words."""
+
+    reason: str
+
+
+Done = Callable[[Reply | Failure], None]
+Receipt = Callable[[ServerTiming], None]
+
+
+class Client(Protocol):
+    """Sends messages without waiting. It calls `done` once for each, on a thread of its own."""
+
+    def infer(
+        self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
+        receipt: Receipt | None = None, probe_next: bool = False,
+    ) -> None:  # fmt: skip
+        """Send a frame's payload.
+
+        Args:
+            number: of the frame.
+            point_id: its operating point.
+            payload: bytes that cross the first hop.
+            limit_s: seconds after which there is no answer.
+            done: takes the answer or the failure.
+            receipt: called when the middle server sends the frame on.
+            probe_next: True to ask the middle server for a probe of the second hop.
+        """
+        ...
+
+    def probe(self, size: int, limit_s: float, done: Done, probe_next: bool = False) -> None:
+        """Send `size` bytes without meaning."""
+        ...
