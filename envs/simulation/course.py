@@ -17,18 +17,12 @@ class Course(NamedTuple):
     """The random course of an episode, drawn before it begins so that every controller meets the same one.
 
     Shapes ``[N]`` for one episode of N frames, ``[B, N]`` for a batch.
-
-    Attributes:
-        slow_down: factor on the device's compute times.
-        server_wait_s: wait at the first server, seconds.
-        byte_noise: standard normals, scaled by each point's own spread of bytes.
-        hops: round trips of each hop.
     """
 
-    slow_down: Floats
-    server_wait_s: Floats
-    byte_noise: Floats
-    hops: tuple[RoundTrip, ...]
+    slow_down: Floats  # factor on the device's compute times
+    server_wait_s: Floats  # wait at the first server, seconds
+    byte_noise: Floats  # standard normals, scaled by each point's own spread of bytes
+    hops: tuple[RoundTrip, ...]  # round trips of each hop
 
     @classmethod
     def none(cls, lanes: int, hops: int = 1) -> Course:

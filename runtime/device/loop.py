@@ -48,31 +48,18 @@ class _Open:
 
 @dataclass
 class Device:
-    """One camera device.
-
-    Attributes:
-        controller: chooses the operating points.
-        table: operating points on this device.
-        demand: of the user.
-        engine: runs heads and fallbacks.
-        client: sends messages.
-        log: called once for each frame when it is settled, on the thread that settles it.
-        world: physical numbers.
-        paced: True: head and fallback take as long as in the table (emulated). False: they take their own time.
-        seed: of the breaker's random generator.
-        started: called just before the first frame arrives.
-    """
+    """One camera device."""
 
     controller: Controller
-    table: PointTable
+    table: PointTable  # of this device
     demand: Demand
     engine: Engine
     client: Client
-    log: Callable[[Record], None]
+    log: Callable[[Record], None]  # called once for each frame, on the thread that settles it
     world: World = field(default_factory=World)
-    paced: bool = False
-    seed: int = 0
-    started: Callable[[], None] = lambda: None
+    paced: bool = False  # True: head and fallback take the time of the table (emulated)
+    seed: int = 0  # of the breaker's random generator
+    started: Callable[[], None] = lambda: None  # called just before the first frame arrives
 
     def __post_init__(self) -> None:
         self._epoch = time.perf_counter()

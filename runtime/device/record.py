@@ -19,60 +19,34 @@ from tidesplit.runtime.device.source import Picture
 
 @dataclass
 class Record:
-    """One frame, in seconds and bytes.
-
-    Attributes:
-        frame: its number.
-        picture: name of the picture, as `label` is its class if known.
-        demand: of the user.
-        decision: the chosen point's identifier, as `row` is its row in the table.
-        state: the observation's state by name.
-        mask: True for the points that were allowed, `[A]`.
-        foreseen: the chosen point's forecast by name.
-        arrival_s: moment of arrival on the device's clock, as `decided_at_s` is that of the decision.
-        waited_s: time from arrival until the frame's turn.
-        decided_s: time that the policy took.
-        dropped: True where the frame was dropped before its head, because the head would have ended too late.
-        head_s: time of the head.
-        uplink_s: time of the bytes on the first hop, as `rtt_s` is the round trip there.
-        server_s: wait and compute of the first server.
-        hop2_s: time from the middle server to the next one and back.
-        finish_s: time of the fallback.
-        sent_bytes: size of the payload.
-        answered_by: who answered.
-        latency_s: time from arrival to the answer, or until the frame was given up.
-        utility: worth of the frame, 0 to 1.
-        answer: class of the answer; None for a miss.
-        breaker: state of the breaker at the decision.
-        error: reason of a failure.
-    """
+    """One frame, in seconds and bytes."""
 
     frame: int
-    picture: str
-    label: str | None
+    picture: str  # name of the picture
+    label: str | None  # its class, if known
     demand: Demand
-    decision: str
-    row: int
-    state: dict[str, float]
-    mask: NDArray[np.bool_]
-    foreseen: dict[str, float]
-    arrival_s: float = 0.0
-    waited_s: float = 0.0
-    decided_at_s: float = 0.0
-    decided_s: float = 0.0
-    dropped: bool = False
+    decision: str  # the chosen point's identifier
+    row: int  # its row in the table
+    state: dict[str, float]  # the observation's state by name
+    mask: NDArray[np.bool_]  # `[A]`
+    foreseen: dict[str, float]  # the chosen point's forecast by name
+    arrival_s: float = 0.0  # moment on the device's clock
+    waited_s: float = 0.0  # time from arrival until the frame's turn
+    decided_at_s: float = 0.0  # moment of the decision
+    decided_s: float = 0.0  # time that the policy took
+    dropped: bool = False  # True where the frame was dropped before its head, which would have ended too late
     head_s: float = 0.0
-    uplink_s: float | None = None
-    rtt_s: float | None = None
-    server_s: float | None = None
-    hop2_s: float | None = None
-    finish_s: float | None = None
-    sent_bytes: int = 0
+    uplink_s: float | None = None  # of the first hop
+    rtt_s: float | None = None  # of the first hop
+    server_s: float | None = None  # wait and compute of the first server
+    hop2_s: float | None = None  # there and back
+    finish_s: float | None = None  # time of the fallback
+    sent_bytes: int = 0  # size of the payload
     answered_by: AnsweredBy = "miss"
-    latency_s: float = math.inf
-    utility: float = 0.0
-    answer: str | None = None
-    breaker: str = "closed"
+    latency_s: float = math.inf  # time from arrival to the answer, or until the frame was given up
+    utility: float = 0.0  # 0 to 1
+    answer: str | None = None  # class of the answer; None for a miss
+    breaker: str = "closed"  # state of the breaker at the decision
     error: str | None = None
 
     @classmethod
