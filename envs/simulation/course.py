@@ -39,13 +39,7 @@ def draw_course(
 
     `draw_round_trip` draws further hops afterwards, so that they do not change the rest of the course.
 
-    Args:
-        world: physical numbers.
-        trace: of the uplink.
-        offset_s: moment of the trace at which the episode begins.
-        frames: number of frames.
-        period_s: time from one frame to the next.
-        rng: random generator.
+    The episode begins ``offset_s`` into the uplink's ``trace`` and has ``frames`` frames, ``period_s`` apart.
     """
     hot = _two_state(frames, period_s, world.mean_cool_s, world.mean_hot_s, rng)
     busy = _two_state(frames, period_s, world.mean_calm_s, world.mean_busy_s, rng)

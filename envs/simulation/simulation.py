@@ -65,10 +65,8 @@ class Simulation:
         frame: number of each lane's next frame, ``[B]``.
         frames: number of frames in each lane's episode, ``[B]``.
 
-    Args:
-        scenario: episodes are drawn from it.
-        rngs: a random generator for each lane.
-        trace_of: number of the uplink trace that each lane plays, ``[B]``. None: episodes draw them.
+    Each lane has a random generator of ``rngs`` and plays the uplink trace of number ``trace_of`` ``[B]``, or a random
+    one.
     """
 
     def __init__(self, scenario: Scenario, rngs: Sequence[np.random.Generator], trace_of: Ints | None = None) -> None:

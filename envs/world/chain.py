@@ -44,10 +44,8 @@ class Turn(NamedTuple):
     def carry(self, own: Bools, ready_s: Floats, wait_s: Floats) -> tuple[Crossing, ...]:
         """Send the frames, and probes where a link was silent for long, over every hop.
 
-        Args:
-            own: True where a frame leaves the device, ``[B]``.
-            ready_s: moment at which its bytes, or a probe, are ready for the first hop, ``[B]``.
-            wait_s: wait of a frame at the first server, ``[B]``.
+        ``own`` is True where a frame leaves the device. Its bytes, or a probe, are ready for the first hop at
+        ``ready_s``, and it waits ``wait_s`` at the first server. All are ``[B]``.
         """
         first = self._cross(0, own, ~own, ready_s)
         return first, *self._carry_further(first, wait_s)

@@ -70,14 +70,7 @@ def cross(
     In the result, ``answered_s`` is the moment at which an immediate answer is back at the machine before the hop.
     ``advance`` fills in the fields that are 0 here.
 
-    Args:
-        load: the traffic.
-        ready_s: moment at which the bytes are ready, ``[B]``.
-        queue: state of the link.
-        trip: round trips of the messages.
-        world: physical numbers.
-        link: carries the bytes.
-        lane: row of ``link`` that each message uses, ``[B]``.
+    The bytes are ready at ``ready_s`` ``[B]``. ``lane`` ``[B]`` is the row of ``link`` that each message uses.
     """
     sent = load.own | load.probes
     payload = np.where(load.own, load.body + world.overhead_bytes, load.probes * world.probe_bytes)

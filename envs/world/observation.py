@@ -100,11 +100,7 @@ def unflatten(flat: NDArray[np.float32], mask: Bools) -> Observation:
 def observe(situation: Situation, table: PointTable, demands: Demands, world: World) -> Observation:
     """Build the observation of every lane.
 
-    Args:
-        situation: the device's knowledge.
-        table: operating points, columns ``[A]`` for all lanes or ``[B, A]``.
-        demands: of each lane.
-        world: physical numbers.
+    The columns of ``table`` are ``[A]`` for all lanes or ``[B, A]``.
     """
     links = [believe(t, situation.now_s, world.usual_rtt_s(hop)) for hop, t in enumerate(situation.transfers)]
     first = reduce(with_finishes_of, links)

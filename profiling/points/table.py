@@ -141,11 +141,7 @@ def representative(
     time, then to fewer bytes. With finer steps of 1.25 and 1.5, searches and policies did worse on training traces,
     because many of the points were equally good.
 
-    Args:
-        table: operating points.
-        head_step: factor between two budgets of device time.
-        bytes_step: factor between two budgets of bytes on the first hop.
-        instead_of_head: a cost ``[A]`` in place of device time.
+    ``instead_of_head`` ``[A]`` is a cost in place of device time. The steps are factors between two budgets.
     """
     cost = table.head_s if instead_of_head is None else instead_of_head
     crossing = table.hops[0].bytes_mean

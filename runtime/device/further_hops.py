@@ -73,12 +73,8 @@ class FurtherHop:
     def answered(self, key: int, now_s: float, timing: NextTiming | None, newest: HopTimes | None) -> bool:
         """Record an answer. Returns True where there was a receipt for the message before.
 
-        Args:
-            key: of the message.
-            now_s: moment of the answer.
-            timing: of the second hop; None where the message did not cross it.
-            newest: times of the newest message on the hop. They are the outcome of all probes asked for before that
-                message was sent.
+        `timing` is that of the second hop, None where the message did not cross it. `newest` is the outcome of all
+        probes that were asked for before the newest message on the hop was sent.
         """
         self._asked_by.pop(key, None)
         frame = self._frames.pop(key, None)

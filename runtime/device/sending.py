@@ -46,14 +46,8 @@ class Client(Protocol):
     ) -> None:  # fmt: skip
         """Send a frame's payload.
 
-        Args:
-            number: of the frame.
-            point_id: its operating point.
-            payload: bytes that cross the first hop.
-            limit_s: seconds after which there is no answer.
-            done: takes the answer or the failure.
-            receipt: called when the middle server sends the frame on.
-            probe_next: True to ask the middle server for a probe of the second hop.
+        After `limit_s` there is no answer. `receipt` is called when the middle server sends the frame on. With
+        `probe_next` it is asked for a probe of the second hop.
         """
         ...
 

@@ -76,12 +76,8 @@ class Estimator:
         The round trip is the time that the profile's server time does not explain, as in the world. So a server slower
         than its profile shows in it.
 
-        Args:
-            key: of the message.
-            now_s: moment of the answer.
-            received_s: the server's stamp of the message's arrival, on the server's clock.
-            wait_s: wait at the server.
-            waited: False where `wait_s` is that of other messages, and this one did not wait.
+        `received_s` is the server's stamp of the message's arrival, on the server's clock. Without `waited`, `wait_s`
+        is the wait of other messages, and this one did not wait.
         """
         message = next((m for m in self._messages if m.key == key), None)
         if message is None:
