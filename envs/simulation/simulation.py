@@ -75,7 +75,7 @@ class Simulation:
         self.lanes = len(self.rngs)
         self._fixed_trace = trace_of
         self._all = np.arange(self.lanes)
-        self._table = _spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
+        self.table = _spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
         self.demands = Demands.of(*(scenario.demands[:1] * self.lanes))
         self.frames = np.zeros(self.lanes, dtype=np.int64)
         hops, window = len(scenario.links), scenario.world.window
@@ -87,11 +87,6 @@ class Simulation:
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
         self._observation: Observation | None = None
         self.reset(self._all)
-
-    @property
-    def table(self) -> PointTable:
-        """The operating points, columns ``[A]``, or ``[B, A]`` where each lane has its own."""
-        return self._table
 
     @property
     def uplinks(self) -> tuple[TraceUplink, ...]:
@@ -140,7 +135,7 @@ class Simulation:
     def observation(self) -> Observation:
         """The observation of every lane."""
         if self._observation is None:
-            self._observation = observe(self.situation(), self._table, self.demands, self.scenario.world)
+            self._observation = observe(self.situation(), self.table, self.demands, self.scenario.world)
         return self._observation
 
     def expected_s(self, points: Ints) -> Floats:
@@ -156,7 +151,7 @@ class Simulation:
             self.queues,
             points,
             frame,
-            table=self._table,
+            table=self.table,
             demands=self.demands,
             world=self.scenario.world,
             uplinks=self.uplinks,
@@ -194,7 +189,7 @@ class Simulation:
         length_s = played.trace.duration_s if scenario.episode_s is None else scenario.episode_s
         frames = self.frames[lane] = max(1, round(length_s * demand.fps))
         if scenario.table_spread:
-            _vary(self._table, scenario.table, lane, scenario.table_spread, rng)
+            _vary(self.table, scenario.table, lane, scenario.table_spread, rng)
         course = draw_course(scenario.world, *played, frames, demand.period_s, rng)
         trips = [first.vary(lane, course.hops[0], rng)]
         for hop, links in enumerate(further, start=1):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tidesplit.envs.world.fields import HopSeen
 from tidesplit.envs.world.vocabulary import Bools, Floats, Transfers
 
 UNKNOWN_AGE_S = 10.0  # ages are capped here, where an answer weighs next to nothing; an unused link is this old
@@ -16,33 +17,12 @@ SHORTEST_UPLINK_S = 0.001  # answers are timed in milliseconds: a shorter uplink
 
 
 class LinkBelief(NamedTuple):
-    """The belief about a link at one moment. Columns ``[B]``; seconds, bytes, bytes a second.
+    """Belief about a link, and about the fallbacks for its unanswered messages. Columns ``[B]``, seconds."""
 
-    Goodput is a message's bytes over its uplink time: ``goodput`` in the mean, ``goodput_last`` of the newest answered
-    message, ``goodput_low`` of the slowest one. ``goodput_age_s`` is the age of the newest answer, ``goodput_spread``
-    the standard deviation of the seconds a byte, relative to their mean.
-
-    ``in_flight`` messages of ``in_flight_bytes`` have no answer yet. The answer to the oldest is overdue by
-    ``stalled_s``, and all will have left by ``free_s``. The last one was sent ``since_sent_s`` ago.
-
-    ``finish_pending_s`` is the work of the fallbacks that the device will have to run, and the first of them begins in
-    ``finish_due_s``.
-    """
-
-    goodput: Floats
-    goodput_last: Floats
-    goodput_low: Floats
-    goodput_age_s: Floats
-    goodput_spread: Floats
-    rtt_s: Floats
+    hop: HopSeen
     server_wait_s: Floats
-    in_flight: Floats
-    in_flight_bytes: Floats
-    stalled_s: Floats
-    free_s: Floats
-    since_sent_s: Floats
-    finish_pending_s: Floats
-    finish_due_s: Floats
+    finish_pending_s: Floats  # work of the fallbacks that the device will have to run
+    finish_due_s: Floats  # time until the first of them begins; 0 if there is none
 
 
 def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBelief:
@@ -75,22 +55,24 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     overdue_s = now_s - np.where(flying, at.sent_s, np.inf).min(axis=0) - rtt_s - in_flight_bytes * mean_pace
     left_s = _leaves(at, flying, under_way * mean_pace)
     pending_s, due_s = _finishes(at, flying, left_s + (rtt_s + wait_s), now_s)
-    return LinkBelief(
+    hop = HopSeen(
         goodput=1.0 / mean_pace,
         goodput_last=1.0 / np.where(some, pace[newest, lane], mean_pace),
         goodput_low=1.0 / np.where(some, pace.max(axis=0), mean_pace),
         goodput_age_s=age_s.min(axis=0),
         goodput_spread=spread,
         rtt_s=rtt_s,
-        server_wait_s=wait_s,
         in_flight=in_flight,
         in_flight_bytes=in_flight_bytes,
-        stalled_s=np.minimum(np.maximum(overdue_s, 0.0), UNKNOWN_AGE_S),
-        free_s=left_s[0],
-        since_sent_s=np.minimum(now_s - at.sent_s[0], UNKNOWN_AGE_S),
-        finish_pending_s=pending_s,
-        finish_due_s=due_s,
+        stalled_s=_capped(overdue_s),
+        since_sent_s=_capped(now_s - at.sent_s[0]),  # a message may not have reached a further hop yet
+        queue_s=_capped(left_s[0] - now_s),
     )
+    return LinkBelief(hop, wait_s, pending_s, due_s)
+
+
+def _capped(seconds: Floats) -> Floats:
+    return np.minimum(np.maximum(seconds, 0.0), UNKNOWN_AGE_S)
 
 
 def _leaves(at: Transfers, flying: Bools, takes_s: Floats) -> Floats:

@@ -11,22 +11,19 @@ Column = NDArray[Any]
 
 
 class HopSeen(NamedTuple):
-    """Belief about one hop, columns ``[B]``; seconds, bytes, bytes a second. See `LinkBelief`.
+    """Belief about one hop, columns ``[B]``. Goodput is a message's bytes over its uplink time, in bytes a second."""
 
-    ``queue_s`` is the time until the link has carried the messages in flight.
-    """
-
-    goodput: Column
-    goodput_last: Column
-    goodput_low: Column
-    goodput_age_s: Column
-    goodput_spread: Column
-    rtt_s: Column
-    in_flight: Column
-    in_flight_bytes: Column
-    stalled_s: Column
-    since_sent_s: Column
-    queue_s: Column
+    goodput: Column  # mean of the remembered messages
+    goodput_last: Column  # of the newest answered message
+    goodput_low: Column  # of the slowest message
+    goodput_age_s: Column  # age of the newest answer
+    goodput_spread: Column  # standard deviation of the seconds a byte, relative to their mean
+    rtt_s: Column  # mean round trip
+    in_flight: Column  # number of unanswered messages
+    in_flight_bytes: Column  # their bytes
+    stalled_s: Column  # time by which the answer to the oldest of them is overdue
+    since_sent_s: Column  # time since the last sending
+    queue_s: Column  # time until the link has carried the messages in flight
 
 
 class Seen(NamedTuple):

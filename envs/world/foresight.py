@@ -69,13 +69,7 @@ def _copy_table(out: Foreseen, table: PointTable, last_point: Ints) -> Column:
 
 
 def _foresee_further(
-    out: Foreseen,
-    now: Seen,
-    table: PointTable,
-    world: World,
-    leaves: Column,
-    away: Column,
-    later: Column,
+    out: Foreseen, now: Seen, table: PointTable, world: World, leaves: Column, away: Column, later: Column
 ) -> None:
     """Forecast the traffic on the hops beyond the first, and add its time to ``away`` and ``later``.
 

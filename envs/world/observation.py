@@ -11,10 +11,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tidesplit.envs.world.belief import UNKNOWN_AGE_S, LinkBelief, believe, with_finishes_of
+from tidesplit.envs.world.belief import believe, with_finishes_of
 from tidesplit.envs.world.fields import (
     Foreseen,
-    HopSeen,
     Seen,
     fields_of,
     foreseen,
@@ -113,27 +112,11 @@ def observe(situation: Situation, table: PointTable, demands: Demands, world: Wo
         finish_pending_s=first.finish_pending_s,
         finish_due_s=first.finish_due_s,
         slow_down=situation.slow_down,
-        hops=tuple(_hop_seen(link, situation.now_s) for link in links),
+        hops=tuple(link.hop for link in links),
     )
     state = np.array(laid_out(now), dtype=np.float32)
     points = foresee(seen(state), table, situation.last_point, world)
     return Observation(state.T, points.transpose(2, 0, 1), allowed(situation, table, demands))
-
-
-def _hop_seen(link: LinkBelief, now_s: Floats) -> HopSeen:
-    return HopSeen(
-        goodput=link.goodput,
-        goodput_last=link.goodput_last,
-        goodput_low=link.goodput_low,
-        goodput_age_s=link.goodput_age_s,
-        goodput_spread=link.goodput_spread,
-        rtt_s=link.rtt_s,
-        in_flight=link.in_flight,
-        in_flight_bytes=link.in_flight_bytes,
-        stalled_s=link.stalled_s,
-        since_sent_s=np.maximum(link.since_sent_s, 0.0),  # a message may not have reached a further hop yet
-        queue_s=np.minimum(np.maximum(link.free_s - now_s, 0.0), UNKNOWN_AGE_S),
-    )
 
 
 def allowed(situation: Situation, table: PointTable, demands: Demands) -> Bools:

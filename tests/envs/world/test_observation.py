@@ -47,7 +47,7 @@ BELIEFS: dict[str, tuple[list[Sent], dict[str, float]]] = {
             "in_flight_bytes": 0,
             "stalled_s": 0,
             "since_sent_s": 10,
-            "free_s": -np.inf,
+            "queue_s": 0,
             "finish_pending_s": 0,
             "finish_due_s": 0,
         },
@@ -101,7 +101,7 @@ BELIEFS: dict[str, tuple[list[Sent], dict[str, float]]] = {
             "server_wait_s": 0,
             "in_flight": 1,
             "in_flight_bytes": 1000,
-            "free_s": 9.998,
+            "queue_s": 0,
             "stalled_s": 0,
             "goodput_age_s": 10,
             "since_sent_s": 0.01,
@@ -114,12 +114,12 @@ BELIEFS: dict[str, tuple[list[Sent], dict[str, float]]] = {
             (9.96, 99.0, 5000, 0.0, 0.0, 0.0),
             (9.0, 9.5, 1000, 0.010, 0.050, 0.002),
         ],
-        {"goodput": 100_000, "in_flight": 2, "in_flight_bytes": 8000, "free_s": 10.04, "stalled_s": 0},
+        {"goodput": 100_000, "in_flight": 2, "in_flight_bytes": 8000, "queue_s": 0.04, "stalled_s": 0},
     ),
     # sent 1 s ago, should have been there after 50 + 20 ms
     "overdue": (
         [(9.0, 99.0, 2000, 0.0, 0.0, 0.0), (8.0, 8.5, 1000, 0.010, 0.050, 0.002)],
-        {"stalled_s": 0.93, "in_flight": 1, "free_s": 9.02},
+        {"stalled_s": 0.93, "in_flight": 1, "queue_s": 0},
     ),
     "overdue without end": ([(-90.0, 1e9, 2000, 0.0, 0.0, 0.0)], {"stalled_s": 10, "in_flight": 1}),
     # Left at 9.988, there at 10.048 + tail 10 ms: after 10.050, when the device would begin
@@ -159,7 +159,8 @@ BELIEFS: dict[str, tuple[list[Sent], dict[str, float]]] = {
 
 @pytest.mark.parametrize("case", BELIEFS.values(), ids=BELIEFS)
 def test_belief(case: tuple[list[Sent], dict[str, float]]) -> None:
-    belief = believe(transfers(*case[0]), np.array([NOW]), USUAL_RTT)._asdict()
+    link = believe(transfers(*case[0]), np.array([NOW]), USUAL_RTT)
+    belief = {**link._asdict(), **link.hop._asdict()}
     assert {name: belief[name][0] for name in case[1]} == pytest.approx(case[1])
 
 

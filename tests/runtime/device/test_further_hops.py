@@ -16,7 +16,7 @@ PING = -1  # the key of a message that is no frame
 
 
 def belief(hop, now_s):
-    return believe(hop.transfers(), np.array([now_s]), WORLD.usual_rtt_s(hop=1))
+    return believe(hop.transfers(), np.array([now_s]), WORLD.usual_rtt_s(hop=1)).hop
 
 
 def timing(uplink_s, rtt_s):

@@ -21,10 +21,10 @@ def test_pace_and_round_trip_are_found_whatever_the_servers_clock_says(skew_s, r
         received_s, left_s = server(now_s, 0.03, payload, rate, skew_s, left_s)
         estimator.answered(k, left_s + 0.06 + 0.012, received_s, 0.002)
     link = believe(estimator.transfers(), np.array([4.1]), 0.06)
-    assert link.rtt_s[0] == pytest.approx(0.06, abs=0.002 + 700 / rate * 0.1)
-    assert link.goodput[0] == pytest.approx(rate, rel=0.25)
+    assert link.hop.rtt_s[0] == pytest.approx(0.06, abs=0.002 + 700 / rate * 0.1)
+    assert link.hop.goodput[0] == pytest.approx(rate, rel=0.25)
     assert link.server_wait_s[0] == pytest.approx(0.002)
-    assert link.in_flight[0] == 0
+    assert link.hop.in_flight[0] == 0
 
 
 def test_time_spent_behind_earlier_messages_is_not_the_messages_own():
@@ -46,7 +46,7 @@ def test_a_server_slower_than_its_profile_makes_the_round_trip_longer():
     for k in range(2):
         estimator.sent(k, 0.1 * k, Settled(100.0, tail_s=0.010))
         estimator.answered(k, 0.1 * k + 0.060 + 0.018, 0.1 * k + 0.030, 0.0)
-    assert believe(estimator.transfers(), np.array([1.0]), 0.06).rtt_s[0] == pytest.approx(0.068, abs=0.001)
+    assert believe(estimator.transfers(), np.array([1.0]), 0.06).hop.rtt_s[0] == pytest.approx(0.068, abs=0.001)
 
 
 @pytest.mark.parametrize("jump_s", [1e6, -1e6])
@@ -66,7 +66,7 @@ def test_a_message_that_did_not_wait_is_not_relieved_of_what_others_wait():
     estimator.sent(0, 0.0, Settled(100.0))
     estimator.answered(0, 0.060, 0.030, 0.020, waited=False)
     told = believe(estimator.transfers(), np.array([1.0]), 0.06)
-    assert told.rtt_s[0] == pytest.approx(0.060, abs=0.001)
+    assert told.hop.rtt_s[0] == pytest.approx(0.060, abs=0.001)
     assert told.server_wait_s[0] == pytest.approx(0.020)
 
 
@@ -76,9 +76,9 @@ def test_unanswered_messages_are_in_flight_until_forgotten():
         estimator.sent(k, 0.1 * k, Settled(500.0))
     estimator.answered(0, 0.2, 0.05, 0.0)
     assert estimator.unanswered == 2
-    assert believe(estimator.transfers(), np.array([1.0]), 0.06).in_flight[0] == 2
+    assert believe(estimator.transfers(), np.array([1.0]), 0.06).hop.in_flight[0] == 2
     estimator.forget_unanswered()
-    assert believe(estimator.transfers(), np.array([1.0]), 0.06).in_flight[0] == 0
+    assert believe(estimator.transfers(), np.array([1.0]), 0.06).hop.in_flight[0] == 0
 
 
 def test_only_the_last_window_is_kept_and_a_later_answer_ignored():
