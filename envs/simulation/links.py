@@ -25,10 +25,6 @@ class Played(NamedTuple):
 class Links:
     """The links of one hop, one for each lane.
 
-    Attributes:
-        uplink: the true links. Only those who may know the future may read them.
-        transfers: the last messages of each lane.
-
     Each episode draws one of ``traces``. Its bandwidth has the log-normal ``spread`` about the trace's, its round trip
     RTT_SPREAD times as much. The last ``window`` messages of each lane are remembered.
     """
@@ -38,6 +34,7 @@ class Links:
         self.trace_of = np.zeros(lanes, dtype=np.int64)
         self.offset_s = np.zeros(lanes)
         self.scale = np.ones(lanes) if spread else None
+        # The true links: only those who may know the future may read them.
         self.uplink = TraceUplink.of(traces).starting(self.trace_of, self.offset_s, self.scale)
         self.transfers = Transfers.none(lanes, window)
 

@@ -59,12 +59,6 @@ class Scenario:
 class Simulation:
     """Episodes of a scenario in one batch, one a lane.
 
-    Attributes:
-        links: traces and last messages of each hop.
-        queues: state of each lane's device and links.
-        frame: number of each lane's next frame, ``[B]``.
-        frames: number of frames in each lane's episode, ``[B]``.
-
     Each lane has a random generator of ``rngs`` and plays the uplink trace of number ``trace_of`` ``[B]``, or a random
     one.
     """
@@ -75,13 +69,14 @@ class Simulation:
         self.lanes = len(self.rngs)
         self._fixed_trace = trace_of
         self._all = np.arange(self.lanes)
+        # Columns [A], or [B, A] where each lane has its own.
         self.table = _spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
         self.demands = Demands.of(*(scenario.demands[:1] * self.lanes))
-        self.frames = np.zeros(self.lanes, dtype=np.int64)
+        self.frames = np.zeros(self.lanes, dtype=np.int64)  # in each lane's episode
         hops, window = len(scenario.links), scenario.world.window
         self._course = Course.none(self.lanes, hops)
         self.links = [Links(traces, self.lanes, window, scenario.trace_spread) for traces in scenario.links]
-        self.frame = np.zeros(self.lanes, dtype=np.int64)
+        self.frame = np.zeros(self.lanes, dtype=np.int64)  # number of the next one
         self.queues = Queues.idle(self.lanes, hops)
         self.slow_down = np.ones(self.lanes)
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)

@@ -55,12 +55,12 @@ class TraceUplink:
         """The same traces, played by other lanes. See the attributes."""
         return replace(self, trace_of=trace_of, offset_s=offset_s, scale=scale)
 
-    def bytes_until(self, lane: Ints, time_s: Floats) -> Floats:
-        """Bytes that each lane's link carries from its trace's start to ``time_s`` on the lane's clock, ``[B]``."""
-        return self._bytes_until(lane, time_s, self._span(lane))
+    def bytes_until(self, lane: Ints, time_s: Floats, span: Span | None = None) -> Floats:
+        """Bytes that each lane's link carries from its trace's start to ``time_s`` on the lane's clock, ``[B]``.
 
-    def _bytes_until(self, lane: Ints, time_s: Floats, span: Span) -> Floats:
-        first, last, span_s, span_bytes = span
+        ``span`` is the result of ``_span``, if the caller has it.
+        """
+        first, last, span_s, span_bytes = span or self._span(lane)
         loops, into_s = np.divmod(time_s + self.offset_s[lane], span_s)
         at = self.edge_s[first] + into_s
         row = np.minimum(np.maximum(np.searchsorted(self.edge_s, at, side="right") - 1, first), last - 1)
@@ -77,7 +77,7 @@ class TraceUplink:
     def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
         """Earliest moment at which ``payload`` bytes have left, ``[B]``; NEVER_S on a link that carries nothing."""
         span = first, last, span_s, span_bytes = self._span(lane)
-        target = self._bytes_until(lane, start_s, span) + (payload - SLIVER_BYTES)
+        target = self.bytes_until(lane, start_s, span) + (payload - SLIVER_BYTES)
         if self.scale is not None:
             target = target / self.scale[lane]
         alive = span_bytes > 0.0

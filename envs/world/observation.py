@@ -12,16 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.envs.world.belief import believe, with_finishes_of
-from tidesplit.envs.world.fields import (
-    Foreseen,
-    Seen,
-    fields_of,
-    foreseen,
-    hops_of,
-    hops_of_flat,
-    laid_out,
-    seen,
-)
+from tidesplit.envs.world.fields import Foreseen, Seen, fields_of, foreseen, hops_of, hops_of_flat, laid_out, seen
 from tidesplit.envs.world.foresight import foresee, points_first
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, Transfers
