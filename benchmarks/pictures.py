@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="pictures.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", type=Path, required=True, help="folder that train.py wrote, for --trace lte.csv")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("outage.png"), help="picture to write")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "outage.png", help="picture to write")
     options = parser.parse_args(argv)
     bundle = bundles.load(options.bundle)
     (whole,) = load_traces("lte")
