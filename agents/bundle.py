@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from tidesplit.envs.world.observation import Observation, fields_of
+from tidesplit.envs.world.fields import fields_of
+from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Ints
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
