@@ -23,7 +23,6 @@ from PIL import Image
 from torch import Tensor
 
 from tidesplit.compression.codec.pixels import load_square
-from tidesplit.compression.training.config import TrainConfig
 
 __all__ = [
     "CropStyle",
@@ -59,12 +58,6 @@ class CropStyle:
     aspect: tuple[float, float] = (0.75, 1.3333)
     codec_share: float = 0.0  # share of pictures that pass through JPEG or WebP
     quality: tuple[int, int] = (5, 90)
-
-    @classmethod
-    def at(cls, config: TrainConfig, fraction: float) -> CropStyle:
-        """Style after `fraction` of the steps of one of the last phases: at the end larger, milder crops."""
-        late = config.end_px > 0 and fraction >= 1.0 - config.end_share
-        return cls(config.end_px, (config.end_area, 1.0)) if late else cls(config.px, (config.crop_area, 1.0))
 
 
 def list_pictures(folder: Path) -> tuple[list[Path], Ints, tuple[str, ...]]:

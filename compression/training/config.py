@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.models.registry import MODELS
 
 __all__ = ["ConfigError", "TrainConfig", "parse"]
@@ -74,6 +75,11 @@ class TrainConfig:
         if not set(asked) <= set(inner):
             raise ConfigError(f"--partitions {self.partitions} received, of {', '.join(inner)} expected")
         return sorted({int(p) for p in asked})
+
+    def crops(self, fraction: float) -> CropStyle:
+        """How crops are drawn after `fraction` of one of the last phases. Those at its end are larger and milder."""
+        late = self.end_px > 0 and fraction >= 1.0 - self.end_share
+        return CropStyle(self.end_px, (self.end_area, 1.0)) if late else CropStyle(self.px, (self.crop_area, 1.0))
 
     @property
     def folder(self) -> Path:

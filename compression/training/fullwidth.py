@@ -112,10 +112,10 @@ def train_full_width(
     smooth = 0.0
     epoch = progress.done  # names the order of pictures: where a run begins again, the next is a new one
     while progress.done < config.fullwidth_steps:
-        style = CropStyle.at(config, progress.done / config.fullwidth_steps)
+        style = config.crops(progress.done / config.fullwidth_steps)
         for image, label in batches(pictures, index, config.batch, style, config.seed + 6, epoch):
             step = progress.done
-            if CropStyle.at(config, step / config.fullwidth_steps) != style:
+            if config.crops(step / config.fullwidth_steps) != style:
                 break
             rng = np.random.default_rng((config.seed, 6, step))
             set_rate(optimizer, cosine(step, config.fullwidth_steps, 30))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.knobs import BITS, RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import CropStyle, Ints, Pictures, batches
+from tidesplit.compression.pictures.labelled import Ints, Pictures, batches
 from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.loop import (
     Average,
@@ -161,12 +161,12 @@ def refine(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfi
     start = last_save = time.perf_counter()
     before_s, fraction, epoch = run.spent_s, 0.0, run.average.steps
     while fraction < 1.0:
-        style = CropStyle.at(config, fraction)
+        style = config.crops(fraction)
         for image, label in batches(pictures, index, config.batch, style, config.seed + 7, epoch):
             run.spent_s = before_s + time.perf_counter() - start
             limit_s = 60 * config.refine_minutes
             fraction = run.spent_s / limit_s if limit_s else progress.done / config.refine_steps
-            if fraction >= 1.0 or CropStyle.at(config, fraction) != style:
+            if fraction >= 1.0 or config.crops(fraction) != style:
                 break
             rng = np.random.default_rng((config.seed, 7, progress.done))
             set_rate(run.optimizer, min(1.0, (progress.done + 1) / WARMUP) * cosine(round(fraction * 10000), 10000, 0))

@@ -7,7 +7,7 @@ import torch
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import CropStyle, Pictures, split
+from tidesplit.compression.pictures.labelled import Pictures, split
 from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.distillation import answer
 from tidesplit.compression.training.fullwidth import exclusive_masks, train_full_width
@@ -79,9 +79,9 @@ def test_a_stopped_full_width_phase_goes_on(system, pictures, config, monkeypatc
 
 def test_crops_become_larger_and_milder_at_the_end(config):
     late = dataclasses.replace(config, px=16, end_px=32, end_area=0.5, end_share=0.25)
-    assert [CropStyle.at(late, fraction).px for fraction in (0.0, 0.7, 0.75, 1.0)] == [16, 16, 32, 32]
-    assert CropStyle.at(late, 0.8).area == (0.5, 1.0)
-    assert CropStyle.at(config, 1.0) == CropStyle.at(config, 0.0)
+    assert [late.crops(fraction).px for fraction in (0.0, 0.7, 0.75, 1.0)] == [16, 16, 32, 32]
+    assert late.crops(0.8).area == (0.5, 1.0)
+    assert config.crops(1.0) == config.crops(0.0)
 
 
 def test_every_picture_can_be_trained_on(pictures):
