@@ -27,7 +27,7 @@ CUTS = (1, 4)
 
 
 @dataclass(frozen=True)
-class BlockSpec:
+class ResidualSpec:
     """One residual block; without a skip where it changes the shape."""
 
     inputs: int
@@ -41,15 +41,15 @@ class BlockSpec:
 
 
 BLOCKS = (
-    BlockSpec(16, 32, 2), BlockSpec(32, 32, 1), BlockSpec(32, 32, 1),
-    BlockSpec(32, 64, 2), BlockSpec(64, 64, 1),
+    ResidualSpec(16, 32, 2), ResidualSpec(32, 32, 1), ResidualSpec(32, 32, 1),
+    ResidualSpec(32, 64, 2), ResidualSpec(64, 64, 1),
 )  # fmt: skip
 
 
-class Block(nn.Module):
+class Residual(nn.Module):
     """3x3 to the inner channels, 3x3 to the outputs."""
 
-    def __init__(self, spec: BlockSpec, sets: Sequence[str]) -> None:
+    def __init__(self, spec: ResidualSpec, sets: Sequence[str]) -> None:
         super().__init__()
         self.spec, self.inner = spec, spec.outputs
         self.first = nn.Parameter(torch.empty(self.inner, spec.inputs, 3, 3))
@@ -88,7 +88,7 @@ class CifarResNet(SlimNet):
         self.classes, self.cuts = classes, tuple(cuts)
         self.stem = nn.Parameter(torch.empty(STEM, 3, 3, 3))
         self.stem_norm = WidthNorm(STEM, sets_from(0, ()), slim=False, eps=EPS)
-        self.blocks = nn.ModuleList(Block(s, sets_from(i, self.cuts)) for i, s in enumerate(BLOCKS, start=1))
+        self.blocks = nn.ModuleList(Residual(s, sets_from(i, self.cuts)) for i, s in enumerate(BLOCKS, start=1))
         self.classifier = nn.Linear(BLOCKS[-1].outputs, classes)
         for parameter in self.parameters():
             if parameter.dim() == 4:
@@ -126,7 +126,7 @@ class CifarResNet(SlimNet):
     def build_middle(self, builder: Builder, feature: str, width_set: str, start: int, stop: int) -> str:
         """Append the folded blocks `start` to `stop`."""
         for block in self.blocks[start:stop]:
-            assert isinstance(block, Block)
+            assert isinstance(block, Residual)
             feature = block.build(builder, feature, width_set)
         return feature
 

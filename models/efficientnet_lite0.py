@@ -38,7 +38,7 @@ CUTS = (2, 4, 7, 10, 14)  # behind 16, 25, 37, 55, 81 % of the multiply-accumula
 
 
 @dataclass(frozen=True)
-class BlockSpec:
+class MBConvSpec:
     """One MBConv block."""
 
     inputs: int
@@ -54,7 +54,7 @@ def _scaled(channels: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels * width else rounded
 
 
-def _table(width: float = 1.0, depth: float = 1.0) -> tuple[BlockSpec, ...]:
+def _table(width: float = 1.0, depth: float = 1.0) -> tuple[MBConvSpec, ...]:
     """Table 1 of the EfficientNet paper (Tan and Le, 2019) without squeeze-and-excitation, scaled as the Lite nets are.
 
     B0 is Lite0. The first and last stage keep their number of blocks.
@@ -63,12 +63,12 @@ def _table(width: float = 1.0, depth: float = 1.0) -> tuple[BlockSpec, ...]:
         (1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2),
         (6, 112, 3, 5, 1), (6, 192, 4, 5, 2), (6, 320, 1, 3, 1),
     )  # fmt: skip
-    blocks: list[BlockSpec] = []
+    blocks: list[MBConvSpec] = []
     inputs = STEM
     for expand, channels, repeat, kernel, stride in rows:
         outputs = _scaled(channels, width)
         for i in range(repeat if repeat == 1 else math.ceil(depth * repeat)):
-            blocks.append(BlockSpec(inputs, outputs, expand, kernel, stride if i == 0 else 1))
+            blocks.append(MBConvSpec(inputs, outputs, expand, kernel, stride if i == 0 else 1))
             inputs = outputs
     return tuple(blocks)
 
@@ -85,7 +85,7 @@ def _ranks(sets: Sequence[str]) -> dict[str, int]:
 class MBConv(nn.Module):
     """Expand 1x1, depthwise, project 1x1, with a skip where the shapes agree."""
 
-    def __init__(self, spec: BlockSpec, sets: Sequence[str]) -> None:
+    def __init__(self, spec: MBConvSpec, sets: Sequence[str]) -> None:
         super().__init__()
         self.spec = spec
         self.inner = spec.inputs * spec.expand
@@ -122,7 +122,7 @@ class EfficientNetLite0(SlimNet):
 
     def __init__(
         self, classes: int = 101, dropout: float = 0.2, cuts: Sequence[int] = CUTS,
-        blocks: Sequence[BlockSpec] = BLOCKS,
+        blocks: Sequence[MBConvSpec] = BLOCKS,
     ) -> None:  # fmt: skip
         super().__init__()
         self.classes, self.cuts, self.dropout, self.specs = classes, tuple(cuts), dropout, tuple(blocks)

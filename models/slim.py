@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tidesplit.data.ratios import RATIOS
 from tidesplit.models.graph import Builder
 
 __all__ = [
-    "RATIOS",
     "LowRank",
     "SlimNet",
     "WidthNorm",
@@ -34,7 +34,6 @@ __all__ = [
     "width_of",
 ]
 
-RATIOS = (0.25, 0.5, 0.75, 1.0)
 MOMENTUM = 0.1  # EfficientNet's 0.01 lags so far behind in short training that evaluation collapses
 
 

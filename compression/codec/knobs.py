@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tidesplit.data.ratios import RATIOS
+
 __all__ = ["BITS", "RATIOS", "REGIONS", "CutSpec", "Knobs", "all_knobs", "device_id", "image_id"]
 
-RATIOS = (0.25, 0.5, 0.75, 1.0)
 REGIONS = (0.5, 1.0)
 BITS = (1, 2, 4, 8)
 

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.compression.codec.knobs import CutSpec
+from tidesplit.compression.codec.knobs import RATIOS, CutSpec
 from tidesplit.compression.net.quantizer import Quantizer
 from tidesplit.models.depthwise import depthwise
 from tidesplit.models.graph import Builder
-from tidesplit.models.slim import RATIOS, WidthNorm, inner_channels, set_of_ratio, width_of
+from tidesplit.models.slim import WidthNorm, inner_channels, set_of_ratio, width_of
 
 __all__ = ["Bottleneck", "BottleneckSpec", "keep_positions"]
 

@@ -32,13 +32,13 @@ from tidesplit.models.graph import Graph
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained, load_trained, point_ids
 
-__all__ = ["CHUNK", "Tally", "measure_accuracy"]
+__all__ = ["CHUNK", "Counts", "measure_accuracy"]
 
 CHUNK = 48  # pictures: a few seconds of work, so that little is lost when a run is interrupted
 
 
 @dataclass
-class Tally:
+class Counts:
     """Counts of one operating point."""
 
     n: int = 0
@@ -46,7 +46,7 @@ class Tally:
     bytes_sum: float = 0.0
     bytes_square: float = 0.0
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: Counts) -> None:
         """Add another chunk's counts."""
         self.n += other.n
         self.right += other.right
@@ -54,8 +54,8 @@ class Tally:
         self.bytes_square += other.bytes_square
 
 
-def _tally(right: Tensor, sizes: Sequence[int]) -> Tally:
-    return Tally(len(right), int(right.sum()), float(sum(sizes)), float(sum(s * s for s in sizes)))
+def _tally(right: Tensor, sizes: Sequence[int]) -> Counts:
+    return Counts(len(right), int(right.sum()), float(sum(sizes)), float(sum(s * s for s in sizes)))
 
 
 @lru_cache(maxsize=8)
@@ -71,8 +71,8 @@ def _logits(graph: Graph, x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _image_points(graph: Graph, pixels: Bytes, labels: Tensor, wanted: set[str]) -> dict[str, Tally]:
-    found: dict[str, Tally] = {}
+def _image_points(graph: Graph, pixels: Bytes, labels: Tensor, wanted: set[str]) -> dict[str, Counts]:
+    found: dict[str, Counts] = {}
     for point in IMAGE_POINTS:
         if point.id not in wanted:
             continue
@@ -84,9 +84,9 @@ def _image_points(graph: Graph, pixels: Bytes, labels: Tensor, wanted: set[str])
 
 def _cut_points(
     trained: Trained, graph: Graph, y: Tensor, score: Tensor, labels: Tensor, knobs: Iterable[Knobs]
-) -> dict[str, Tally]:
+) -> dict[str, Counts]:
     """All wanted bit widths and regions behind one head. `y` `[B, k, h, w]`, `score` `[B, 1, h, w]`."""
-    found: dict[str, Tally] = {}
+    found: dict[str, Counts] = {}
     for point in knobs:
         payloads = [trained.codec.compress(v, s[0], point) for v, s in zip(y, score, strict=True)]
         values = torch.stack([trained.codec.decompress(payload)[0] for payload in payloads])
@@ -96,11 +96,11 @@ def _cut_points(
 
 def _ratio_points(
     name: str, weights: Path | None, ratio: float, image: Tensor, labels: Tensor, wanted: set[str]
-) -> dict[str, Tally]:
+) -> dict[str, Counts]:
     """One pass of the network at a ratio: every cut on the way, and the device-only answer at its end."""
     trained = load_trained(name, weights)
     system, net, width_set = trained.system, trained.system.net, set_of_ratio(ratio)
-    found: dict[str, Tally] = {}
+    found: dict[str, Counts] = {}
     feature, start = net.head(image, width_set, 0), 0
     for partition, cut in enumerate(net.cuts, start=1):
         feature, start = net.middle(feature, width_set, start, cut), cut
@@ -115,7 +115,7 @@ def _ratio_points(
 
 def _chunk(
     name: str, weights: Path | None, files: list[Path], labels: Ints, wanted: set[str], threads: int
-) -> dict[str, Tally]:
+) -> dict[str, Counts]:
     """Counts of the wanted points over a few pictures."""
     torch.set_num_threads(threads)
     trained = load_trained(name, weights)
@@ -130,7 +130,7 @@ def _chunk(
     return found
 
 
-def _rows(trained: Trained, tallies: dict[str, Tally]) -> list[dict[str, Any]]:
+def _rows(trained: Trained, tallies: dict[str, Counts]) -> list[dict[str, Any]]:
     """Report rows in the order of the points."""
     by_id: dict[str, tuple[int, float, float, int]] = {
         k.id: (k.partition, k.ratio, k.region, k.bits) for k in trained.knobs
@@ -138,15 +138,15 @@ def _rows(trained: Trained, tallies: dict[str, Tally]) -> list[dict[str, Any]]:
     by_id |= {p.id: (0, 1.0, 1.0, p.quality) for p in IMAGE_POINTS}
     by_id |= {device_id(r): (trained.system.net.partitions, r, 1.0, 0) for r in RATIOS}
     rows = []
-    for point_id, tally in tallies.items():
+    for point_id, one in tallies.items():
         partition, ratio, region, bits = by_id[point_id]
-        mean = tally.bytes_sum / tally.n
+        mean = one.bytes_sum / one.n
         rows.append(
             {
                 "id": point_id, "partition": partition, "channel_ratio": ratio, "region_ratio": region, "bits": bits,
-                "accuracy": tally.right / tally.n, "accuracy_ci95": list(wilson(tally.right, tally.n)),
-                "bytes_mean": mean, "bytes_std": math.sqrt(max(0.0, tally.bytes_square / tally.n - mean * mean)),
-                "n": tally.n,
+                "accuracy": one.right / one.n, "accuracy_ci95": list(wilson(one.right, one.n)),
+                "bytes_mean": mean, "bytes_std": math.sqrt(max(0.0, one.bytes_square / one.n - mean * mean)),
+                "n": one.n,
             }
         )  # fmt: skip
     return rows
@@ -180,13 +180,13 @@ def measure_accuracy(
     spans = [(i, min(i + CHUNK, len(files))) for i in range(0, len(files), CHUNK)]
     threads = max(1, (torch.get_num_threads() or 1) // max(1, jobs))
     arguments = [(name, weights, files[a:b], labels[a:b], set(wanted), threads) for a, b in spans]
-    totals: dict[str, Tally] = defaultdict(Tally)
+    totals: dict[str, Counts] = defaultdict(Counts)
     for found in run_chunks(_chunk_plain, arguments, partial, key, jobs, ray):
-        for point_id, tally in found.items():
-            totals[point_id].add(Tally(int(tally["n"]), int(tally["right"]), tally["bytes_sum"], tally["bytes_square"]))
+        for point_id, one in found.items():
+            totals[point_id].add(Counts(int(one["n"]), int(one["right"]), one["bytes_sum"], one["bytes_square"]))
     return _rows(trained, {i: totals[i] for i in wanted})
 
 
 def _chunk_plain(*arguments: Any) -> dict[str, dict[str, float]]:
     """A chunk's counts as plain values, fit for the file of finished chunks."""
-    return {point_id: asdict(tally) for point_id, tally in _chunk(*arguments).items()}
+    return {point_id: asdict(one) for point_id, one in _chunk(*arguments).items()}

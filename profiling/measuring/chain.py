@@ -27,7 +27,7 @@ from tidesplit.compression.net.deployed_graphs import head_graph, middle_graph
 from tidesplit.compression.net.measure import wilson
 from tidesplit.compression.pictures.labelled import Bytes, Ints, list_pictures, scale
 from tidesplit.models.graph import Graph
-from tidesplit.profiling.measuring.accuracy import CHUNK, Tally, _choose, _logits, _tail, _tally
+from tidesplit.profiling.measuring.accuracy import CHUNK, Counts, _choose, _logits, _tail, _tally
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained, load_trained
 from tidesplit.profiling.points.profile import Chain, ChainTable, Profile, Provenance
 
@@ -59,10 +59,10 @@ def measure_chains(
     threads = max(1, (torch.get_num_threads() or 1) // max(1, jobs))
     spans = [slice(i, i + CHUNK) for i in range(0, len(files), CHUNK)]
     arguments = [(name, weights, files[s], labels[s], list(pairs), threads) for s in spans]
-    totals: dict[str, Tally] = defaultdict(Tally)
+    totals: dict[str, Counts] = defaultdict(Counts)
     for found in run_chunks(_chunk, arguments, partial, key, jobs, None):
         for point, tally in found.items():
-            totals[point].add(Tally(int(tally["n"]), int(tally["right"]), tally["bytes_sum"], tally["bytes_square"]))
+            totals[point].add(Counts(int(tally["n"]), int(tally["right"]), tally["bytes_sum"], tally["bytes_square"]))
     return [_chain(one, two, totals[one], totals[f"{one}>{two}"]) for one, two in pairs]
 
 
@@ -95,7 +95,7 @@ def assumption(profile: Profile, chains: Sequence[Chain]) -> str:
     )
 
 
-def _chain(one: str, two: str, alone: Tally, both: Tally) -> Chain:
+def _chain(one: str, two: str, alone: Counts, both: Counts) -> Chain:
     mean = both.bytes_sum / both.n
     return Chain(
         first=one,
@@ -119,7 +119,7 @@ def _chunk(
     seconds: dict[str, list[str]] = defaultdict(list)
     for one, two in pairs:
         seconds[one].append(two)
-    found: dict[str, Tally] = {}
+    found: dict[str, Counts] = {}
     with torch.inference_mode():
         for one, arrived, partition, sizes in _arrived(trained, pixels, set(seconds)):
             right = _logits(_tail(name, weights, partition), arrived).argmax(1) == truth

@@ -5,10 +5,11 @@ from tidesplit.compression.net.deployed_graphs import device_graph, head_graph
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.data.ratios import RATIOS
 from tidesplit.models.cifar_resnet import CUTS, CifarResNet
 from tidesplit.models.graph import Builder
 from tidesplit.models.registry import weights_path
-from tidesplit.models.slim import RATIOS, set_of_ratio
+from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.measuring.trained import load_trained
 
 

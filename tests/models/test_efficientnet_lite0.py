@@ -3,10 +3,11 @@ import warnings
 import pytest
 import torch
 
+from tidesplit.data.ratios import RATIOS
 from tidesplit.models.efficientnet_lite0 import CUTS, LITE2_BLOCKS, EfficientNetLite0
 from tidesplit.models.graph import Builder
 from tidesplit.models.imagenet import load_imagenet
-from tidesplit.models.slim import RATIOS, set_of_ratio
+from tidesplit.models.slim import set_of_ratio
 
 
 @pytest.fixture(scope="module")

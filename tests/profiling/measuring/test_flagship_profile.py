@@ -13,7 +13,7 @@ from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.registry import weights_path
 from tidesplit.models.weights import load_weights, read_metadata, save_weights, sha256_of
 from tidesplit.profiling.measuring import trained as flagship
-from tidesplit.profiling.measuring.accuracy import Tally, measure_accuracy
+from tidesplit.profiling.measuring.accuracy import Counts, measure_accuracy
 from tidesplit.profiling.measuring.assemble import assemble
 from tidesplit.profiling.measuring.clock import Measurement, machine_facts, time_interleaved
 from tidesplit.profiling.measuring.spread import run_chunks
@@ -95,10 +95,10 @@ def test_finished_chunks_are_not_done_again(tmp_path):
 
 
 def test_tallies_add_up():
-    total = Tally()
-    total.add(Tally(2, 1, 10.0, 52.0))
-    total.add(Tally(1, 1, 4.0, 16.0))
-    assert total == Tally(3, 2, 14.0, 68.0)
+    total = Counts()
+    total.add(Counts(2, 1, 10.0, 52.0))
+    total.add(Counts(1, 1, 4.0, 16.0))
+    assert total == Counts(3, 2, 14.0, 68.0)
 
 
 def test_measurement_warns_of_a_wide_spread():
