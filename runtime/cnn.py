@@ -22,6 +22,7 @@ import onnxruntime
 from tidesplit.compression.codec.knobs import BITS, CutSpec
 from tidesplit.compression.codec.learned_entropy import parse
 from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.compression.session import session
 
 __all__ = ["FORMAT", "MANIFEST", "Cnn", "CnnError", "load_cnn"]
 
@@ -67,14 +68,8 @@ class Cnn:
             have = ", ".join(sorted(Path(f).stem for f in self.files))
             raise CnnError(f"{self.folder} has no model {model!r}; it has {have}")
         path = self.folder / f"{model}.onnx"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # arenas of many sessions together would fill a small device
-        try:
-            return onnxruntime.InferenceSession(
-                _checked(path, self.files[path.name]), options, providers=["CPUExecutionProvider"]
-            )
+        try:  # without an arena: those of many sessions together would fill a small device
+            return session(_checked(path, self.files[path.name]), threads, arena=False)
         except CnnError:
             raise
         except Exception as error:  # ONNX Runtime's errors have no public class of their own

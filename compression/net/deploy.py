@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 
 from tidesplit.compression.net.deployed_graphs import device_graph, finish_graph, head_graph, middle_graph, tail_graph
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.session import session
 from tidesplit.models.graph import Graph
 from tidesplit.models.onnx_graph import to_onnx
 
-__all__ = ["device_model", "finish_model", "head_model", "middle_model", "session", "tail_model"]
+__all__ = ["device_model", "finish_model", "head_model", "middle_model", "tail_model"]
 
 TOLERANCE = 1e-3  # of the largest output: fusing and reordering of float32 sums differ by about 1e-5
 
@@ -44,15 +44,6 @@ def finish_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelPr
     return _checked(finish_graph(system, partition, ratio), f"finish-p{partition}-c{ratio:.2f}", ("logits",))
 
 
-def session(model: onnx.ModelProto, threads: int) -> ort.InferenceSession:
-    """ONNX Runtime session on the CPU with a given number of threads."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def _checked(graph: Graph, name: str, outputs: tuple[str, ...]) -> onnx.ModelProto:
     """The ONNX model, after its outputs were compared with torch on a random input."""
     model = to_onnx(graph, name, outputs)
@@ -60,7 +51,8 @@ def _checked(graph: Graph, name: str, outputs: tuple[str, ...]) -> onnx.ModelPro
     x = torch.randn(1, *graph.input_shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     with torch.inference_mode():
         expected = [value.numpy() for value in graph.run(x)]
-    for title, ours, theirs in zip(outputs, session(model, 1).run(None, {"x": x.numpy()}), expected, strict=True):
+    found = session(model.SerializeToString()).run(None, {"x": x.numpy()})
+    for title, ours, theirs in zip(outputs, found, expected, strict=True):
         error = float(np.abs(ours - theirs).max() / (np.abs(theirs).max() + 1e-9))
         if not error < TOLERANCE:
             raise RuntimeError(f"ONNX model {name}, output {title}: differs from torch by {error:.2g} of its range")

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 from rich.progress import Progress
 
 from tidesplit.compression.codec.image_codec import decode_image, encode_image
 from tidesplit.compression.codec.knobs import RATIOS, Knobs, device_id
 from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
-from tidesplit.compression.net.deploy import device_model, finish_model, head_model, session, tail_model
+from tidesplit.compression.net.deploy import device_model, finish_model, head_model, tail_model
+from tidesplit.compression.session import session
 from tidesplit.profiling.measuring.clock import Measurement, machine_facts, time_interleaved
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
 from tidesplit.profiling.points.profile import DeviceTable, Provenance, Timing
@@ -25,21 +28,25 @@ def _network_work(trained: Trained, pixels: Pixels, threads: int, work: Work) ->
     """Add a function per head, tail, finish and device run; returns the heads' outputs by (partition, ratio)."""
     system, outputs = trained.system, {}
     x = to_input(pixels)
+
+    def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+        return session(model.SerializeToString(), threads)
+
     for ratio in RATIOS:
-        run = session(device_model(system, ratio), threads)
+        run = opened(device_model(system, ratio))
         work[f"device {ratio}"] = lambda run=run: run.run(None, {"x": to_input(pixels)})  # type: ignore[misc]
     for partition in range(system.net.partitions):
-        run = session(tail_model(system, partition), threads)
+        run = opened(tail_model(system, partition))
         shape = run.get_inputs()[0].shape
         value = x if partition == 0 else np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         work[f"tail {partition}"] = lambda run=run, value=value: run.run(None, {"x": value})  # type: ignore[misc]
     for partition in range(1, system.net.partitions):
         for ratio in RATIOS:
-            run = session(head_model(system, partition, ratio), threads)
+            run = opened(head_model(system, partition, ratio))
             work[f"head {partition} {ratio}"] = lambda run=run: run.run(None, {"x": to_input(pixels)})  # type: ignore[misc]
             feature, y, score = run.run(None, {"x": x})
             outputs[partition, ratio] = (y[0], score[0, 0])
-            run = session(finish_model(system, partition, ratio), threads)
+            run = opened(finish_model(system, partition, ratio))
             work[f"finish {partition} {ratio}"] = lambda run=run, f=feature: run.run(None, {"x": f})  # type: ignore[misc]
     return outputs
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from tidesplit.compression.codec.knobs import BITS, RATIOS, REGIONS, Knobs
 from tidesplit.compression.codec.pixels import natural_picture, to_input
-from tidesplit.compression.net.deploy import head_model, session
+from tidesplit.compression.net.deploy import head_model
+from tidesplit.compression.session import session
 from tidesplit.profiling.measuring.clock import Measurement, time_interleaved
 from tidesplit.profiling.measuring.trained import Trained
 
@@ -25,7 +26,11 @@ def time_switching(trained: Trained, threads: int, rounds: int = 10) -> tuple[Me
     """
     x = to_input(natural_picture(trained.system.net.input_px))
     partitions = range(1, trained.system.net.partitions)
-    runs = {(p, r): session(head_model(trained.system, p, r), threads) for p in partitions for r in RATIOS}
+    runs = {
+        (p, r): session(head_model(trained.system, p, r).SerializeToString(), threads)
+        for p in partitions
+        for r in RATIOS
+    }
     points = [Knobs(p, r, g, b) for p, r in runs for g in REGIONS for b in BITS]
 
     def frame(knobs: Knobs) -> None:
