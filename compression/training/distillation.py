@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from tidesplit.compression.net.measure import autocast
-from tidesplit.compression.pictures.labelled import Ints, Pictures
-from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.finetune import finetune
+from tidesplit.compression.training.phase import Job
 from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet
 
@@ -25,16 +24,16 @@ def untrained_lite2(classes: int) -> EfficientNetLite0:
     return EfficientNetLite0(classes, cuts=(), blocks=LITE2_BLOCKS)
 
 
-def train_lite2(pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> EfficientNetLite0:
-    """Fine-tune from ImageNet weights; checkpoints go to a folder of their own."""
-    net = untrained_lite2(len(pictures.classes))
+def train_lite2(job: Job) -> EfficientNetLite0:
+    """Fine-tune from ImageNet weights. Checkpoints go to a folder of their own."""
+    net, config = untrained_lite2(len(job.pictures.classes)), job.config
     load_imagenet(net)
-    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     shorter = replace(
         config, out=str(config.folder / "teacher"), finetune_epochs=config.teacher_epochs, codec_share=0.0,
         average=0.995,
     )  # fmt: skip
-    finetune(net, pictures, index, shorter, device)
+    finetune(net, replace(job, config=shorter))
     return net
 
 

@@ -6,20 +6,23 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tidesplit.data.files import whole
 
 __all__ = [
     "Average",
     "Progress",
+    "Schedule",
     "ThreadChooser",
+    "by_share",
+    "by_steps",
     "cosine",
     "load_checkpoint",
     "mixup",
@@ -42,6 +45,19 @@ def cosine(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
+Schedule = Callable[[int, float], float]  # factor on the learning rate, by step and by share of the phase done
+
+
+def by_steps(steps: int, warmup: int) -> Schedule:
+    """Cosine over a number of steps."""
+    return lambda step, _: cosine(step, steps, warmup)
+
+
+def by_share(warmup: int) -> Schedule:
+    """Cosine over the share of the phase that is done, which may be a share of its time."""
+    return lambda step, share: min(1.0, (step + 1) / warmup) * cosine(round(share * 10000), 10000, 0)
+
+
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Scale every group's `base_lr`."""
     for group in optimizer.param_groups:
@@ -49,25 +65,31 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 class Average:
-    """Exponential moving average of a module's parameters, used for evaluation and export."""
+    """Exponential moving average of parameters, which is what is evaluated and exported."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.steps = 0
-        self.weights = [p.detach().clone() for p in module.parameters()]
+    def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
+        self.parameters, self.decay, self.steps = parameters, decay, 0
+        self.weights = [p.detach().clone() for p in parameters]
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Blend in the current weights; early steps count more so that the start is forgotten."""
+    def update(self) -> None:
+        """Blend in the parameters as they are now. Early ones count more, so that the start is forgotten."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.weights, [p.detach() for p in module.parameters()], 1.0 - decay)
+        torch._foreach_lerp_(self.weights, [p.detach() for p in self.parameters], 1.0 - decay)
 
     @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Overwrite the module's parameters with the average."""
-        for parameter, weight in zip(module.parameters(), self.weights, strict=True):
+    def put(self) -> None:
+        """Overwrite the parameters with their average."""
+        for parameter, weight in zip(self.parameters, self.weights, strict=True):
             parameter.copy_(weight)
+
+    @torch.no_grad()
+    def load(self, weights: Sequence[Tensor], steps: int) -> None:
+        """Go on from an average of so many steps."""
+        self.steps = steps
+        for own, weight in zip(self.weights, weights, strict=True):
+            own.copy_(weight)
 
 
 def mixup(image: Tensor, label: Tensor, classes: int, alpha: float, smoothing: float) -> tuple[Tensor, Tensor]:
