@@ -1,4 +1,4 @@
-"""Who tells what a picture shows: EfficientNet-Lite2, fine-tuned as the flagship is, or the flagship itself."""
+"""The teachers of phase 5: EfficientNet-Lite2, fine-tuned as the flagship is, or the flagship itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tidesplit.models.imagenet import load_imagenet
 
 __all__ = ["Teacher", "answer", "train_lite2", "untrained_lite2"]
 
-Teacher = Callable[[Tensor], Tensor]
+Teacher = Callable[[Tensor], Tensor]  # pictures `[B, 3, H, W]` to probabilities `[B, classes]`
 
 
 def untrained_lite2(classes: int) -> EfficientNetLite0:
@@ -38,7 +38,7 @@ def train_lite2(job: Job) -> EfficientNetLite0:
 
 
 def answer(network: Callable[[Tensor], Tensor]) -> Teacher:
-    """Probabilities `[B, classes]` of a network that gives logits; without gradients."""
+    """The teacher made of a network that gives logits. It has no gradients."""
 
     def probabilities(image: Tensor) -> Tensor:
         with torch.no_grad(), autocast(image.device):

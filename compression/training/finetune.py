@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.pictures.labelled import CropStyle
-from tidesplit.compression.training.config import TrainConfig
-from tidesplit.compression.training.parts import by_steps, mixup
+from tidesplit.compression.training.parts import adamw, by_steps, mixup
 from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim import SlimNet
 
@@ -17,30 +15,14 @@ __all__ = ["finetune"]
 CLASSIFIER = 5.0  # times the rate of the pretrained weights
 
 
-def _optimizer(net: SlimNet, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW with a faster rate for the new classifier and no decay on one-dimensional parameters."""
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in net.named_parameters():
-        groups.setdefault((name.startswith("classifier"), parameter.dim() > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": members,
-                "lr": config.finetune_lr * (CLASSIFIER if new else 1.0),
-                "weight_decay": config.weight_decay if decays else 0.0,
-            }
-            for (new, decays), members in groups.items()
-        ]
-    )
-
-
 def finetune(net: SlimNet, job: Job) -> None:
     """Train in place. The averaged weights are in on return."""
     config = job.config
     steps = job.epoch_steps * config.finetune_epochs
     phase = Phase(
-        job, "finetune", steps=steps, optimizer=_optimizer(net, config), schedule=by_steps(steps, job.epoch_steps // 2),
-        groups=[list(net.parameters())], decay=config.average, kept=net, gives_way=False,
+        job, "finetune", steps=steps, schedule=by_steps(steps, job.epoch_steps // 2), groups=[list(net.parameters())],
+        optimizer=adamw(net, config.finetune_lr, config.weight_decay, CLASSIFIER), decay=config.average, kept=net,
+        gives_way=False,
     )  # fmt: skip
     net.train()
     style = CropStyle(config.px, (config.crop_area, 1.0), codec_share=config.codec_share)

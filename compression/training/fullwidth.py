@@ -1,8 +1,8 @@
-"""Phase 5: the full width again, after all widths were trained together. Only what no slimmer net uses is trained.
+"""Phase 5: train the full width further. Only weights that no slimmer net uses are trained, so slim nets do not change.
 
-That is the last quarter of every block's inner channels, and one set of BatchNorms, which then serves both the uncut
-net and image offload. Slim nets do not change at all. Statistics stay as calibrated: what is trained is what is
-deployed. No mixup: with it, a set trained beside this one on the same channels came out a point worse.
+These weights are the last quarter of every block's inner channels, and one set of BatchNorms. That set then serves both
+the uncut net and image offload. Statistics stay as calibrated, because the deployed net uses them. There is no mixup:
+with it, another set of BatchNorms on the same channels came out a point worse.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NORM_RATE = 2.5  # times the rate of the convolutions
 
 
 def exclusive_masks(net: SlimNet) -> dict[str, Tensor]:
-    """1 where a weight serves the full width only, by parameter name; broadcasts over the parameter."""
+    """Masks by parameter name, 1 where a weight serves the full width only. They broadcast over the parameter."""
     axes, masks = net.inner_axes(), {}
     for name, parameter in net.named_parameters():
         if name not in axes:
@@ -52,7 +52,7 @@ def _own_norms(net: SlimNet) -> list[nn.Parameter]:
 
 @torch.no_grad()
 def _share_norms(net: SlimNet) -> None:
-    """Let the uncut net have the BatchNorms of image offload."""
+    """Give the uncut net the BatchNorms of image offload."""
     for module in net.modules():
         if isinstance(module, WidthNorm) and set_of_partition(0) in module.norms:
             module.norms[set_of_ratio(1.0)].load_state_dict(module.norms[set_of_partition(0)].state_dict())
@@ -62,7 +62,7 @@ def _loss(
     system: SplitNet, teacher: Teacher, image: Tensor, label: Tensor, step: int, rng: np.random.Generator,
     config: TrainConfig,
 ) -> float:  # fmt: skip
-    """Backward, every other time on pictures from JPEG or WebP; the teacher sees the plain ones. The loss."""
+    """Run backward and return the loss. Odd steps see pictures from JPEG or WebP, the teacher always the plain ones."""
     soft = teacher(image)
     target = config.teacher_share * soft + (1 - config.teacher_share) * F.one_hot(label, soft.shape[1])
     seen = recoded(image, CropStyle(), rng) if step % 2 else image

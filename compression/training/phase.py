@@ -28,7 +28,6 @@ from tidesplit.compression.training.parts import (
     ThreadChooser,
     load_checkpoint,
     save_checkpoint,
-    set_rate,
 )
 
 __all__ = ["Job", "Phase"]
@@ -127,7 +126,9 @@ class Phase:
         while self.share < 1.0:
             now, order = style(self.share), epoch if by_epoch else self.done
             for image, label in batches(job.pictures, job.index, job.config.batch, now, seed, order):
-                set_rate(self.optimizer, self.schedule(self.done, self.share))
+                factor = self.schedule(self.done, self.share)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = group["base_lr"] * factor
                 yield image.to(job.device), label.to(job.device)
                 if not by_epoch and time.perf_counter() - self.saved > SAVE_S:
                     self._save()

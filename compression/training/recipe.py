@@ -1,7 +1,7 @@
 """Train a CNN with all its operating points: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, entropy.
 
 tidesplit train-cnn --model efficientnet_lite0 --data DIR --out runs/lite0 --teacher lite2 [--resume]
-tidesplit train-cnn ... --start-from models/efficientnet_lite0.safetensors     # the last four phases alone
+tidesplit train-cnn ... --start-from models/efficientnet_lite0.safetensors     # the last four phases only
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tidesplit.compression.training.distillation import Teacher, answer, train_l
 from tidesplit.compression.training.finetune import finetune
 from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fullwidth import train_full_width
-from tidesplit.compression.training.parts import load_checkpoint, save_checkpoint, seed_everything
+from tidesplit.compression.training.parts import load_checkpoint, save_checkpoint
 from tidesplit.compression.training.phase import Job
 from tidesplit.compression.training.refine import refine
 from tidesplit.compression.training.sandwich import sandwich
@@ -42,12 +42,12 @@ from tidesplit.models.registry import build, weights_path
 from tidesplit.models.slim import fold_tails
 from tidesplit.models.weights import load_weights, save_tables, save_weights
 
-CACHE_PX = 256  # crops of 35 % of the area are still 151 px wide, close to the 160 px trained on
-CALIBRATION = 512  # pictures: at the coarsest grid, 7x7, still 25,000 samples a channel
+CACHE_PX = 256  # crops of 35 % of the area are then 151 px wide, close to the 160 px of training
+CALIBRATION = 512  # pictures: 25,000 samples a channel even at the coarsest grid, 7x7
 
 
 def _training_pictures(config: TrainConfig, px: int) -> Pictures:
-    """Training pictures squashed to `px`; those of a packed file at the size they have."""
+    """Training pictures squashed to `px`. Those of a packed file keep their size."""
     data = Path(config.data)
     return load_packed(data) if data.suffix == ".npz" else load_pictures(data / "train", px)
 
@@ -65,7 +65,7 @@ def _once(config: TrainConfig, name: str, module: nn.Module, work: Callable[[], 
 
 
 def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> tuple[Pictures, Pictures]:
-    """Pictures at the deployed size: some of those trained on, and those held out."""
+    """Pictures at the deployed size: some of those trained on, and all that are held out."""
     some = np.random.default_rng(config.seed).permutation(index)[:CALIBRATION]
     data = Path(config.data)
     if data.suffix == ".npz":
@@ -109,13 +109,13 @@ def _train_points(system: SplitNet, teacher: Teacher, job: Job) -> None:
 
 
 def train(config: TrainConfig) -> None:
-    """Run the phases in order; with `--resume`, those not yet finished. Raises ConfigError before any of them."""
+    """Run the phases in order; with `--resume`, those not yet finished. Raises ConfigError before the first."""
     if config.teacher not in {"", "lite2"}:
         raise ConfigError(f"no teacher called {config.teacher!r}: have 'lite2'")
     keep_heap()
     torch.set_flush_denormal(True)
     torch.set_num_threads(config.threads)
-    seed_everything(config.seed)
+    torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pictures = _training_pictures(config, CACHE_PX)
     index, held = split(pictures.labels, config.holdout, config.seed)
@@ -134,18 +134,19 @@ def train(config: TrainConfig) -> None:
     if len(held):
         accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
         print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
-    paths = {"data", "out", "weights", "start_from"}  # where it was trained says nothing of how
+    paths = {"data", "out", "weights", "start_from"}  # of one machine, so no part of the recipe
     options = {name: value for name, value in asdict(config).items() if name not in paths}
     recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}
     path = Path(config.weights) if config.weights else weights_path(config.model)
     fold_tails(system.net)
     save_weights(path, system, recipe)
-    images = np.concatenate([seen.images, unseen.images])  # no label is read, and features of pictures not trained on
-    save_tables(path, named(fit_tables(system, images, lambda text: print(text, flush=True))))  # differ a little
+    # Pictures not trained on have slightly other features, so tables are fitted to both kinds. No label is read.
+    images = np.concatenate([seen.images, unseen.images])
+    save_tables(path, named(fit_tables(system, images, lambda text: print(text, flush=True))))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: 0 when trained, 2 for a user's mistake."""
+    """Run the command. Returns 0, or 2 for a user's mistake."""
     try:
         train(parse(arguments))
     except (ConfigError, FileNotFoundError, NotADirectoryError) as mistake:

@@ -1,13 +1,12 @@
-"""Phase 7: refine bottlenecks and tails, the partitions asked for side by side, with everything that they share frozen.
+"""Phase 7: refine bottlenecks and tails, all partitions in one run, with everything that they share frozen.
 
-Of a partition are its bottleneck, and its tail's BatchNorm scales and low-rank additions. All statistics stay as
-calibrated, so the net that is trained is exactly the one that is deployed; heads, device-only nets and image offload do
-not change at all.
+A partition trains its bottleneck, and its tail's BatchNorm scales and low-rank additions. All statistics stay as
+calibrated, so the trained net is exactly the deployed one. Heads, device-only nets and image offload do not change.
 
-A cut learns to do as the uncut net does with the very same crop: its answer, mixed with the label, and the vector that
-its classifier sees, which tells much more of a crop that is known by heart than an answer close to the label. No crop
-is drawn twice, and half of every batch is blended from two. Heads and uncut net cost more than a late cut's tail does,
-so a batch's features are kept for a few steps, each with other bits and regions.
+A cut learns from the uncut net's view of the same crop: its answer, mixed with the label, and the vector that its
+classifier sees. That vector tells much more about a crop known by heart than an answer close to the label. No crop is
+drawn twice, and half of every batch is blended from two. Heads and uncut net cost more than the tail of a late cut. So
+a batch's features are kept for a few steps, each with other bits and regions.
 """
 
 from __future__ import annotations
@@ -33,34 +32,41 @@ __all__ = ["Lesson", "blend", "refine", "trained_of"]
 RATIO_SHARES = (0.1, 0.15, 0.3, 0.45)
 BIT_SHARES = (0.25, 0.4, 0.25, 0.1)
 REGION_SHARE = 0.2
-TEACHER_SHARE = 0.8  # weight of the uncut net's answer beside the label
+TEACHER_SHARE = 0.8  # weight of the uncut net's answer in the target; the label gets the rest
 POOLED = 1.0  # weight of the pooled vector's relative squared error
 WARMUP = 20  # steps
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One batch: the head's ratio, its features at the cuts, and the uncut net's target and pooled vector."""
+    """A batch as the cuts see it.
+
+    Args:
+        ratio: channel ratio of the head.
+        features: its features `[B, C, H, W]`, by partition.
+        target: probabilities `[B, classes]`, from the uncut net and the label.
+        pooled: vectors `[B, C]` that the uncut net's classifier sees.
+    """
 
     ratio: float
-    features: dict[int, Tensor]  # `[B, C, H, W]`, by partition
-    target: Tensor  # `[B, classes]`
-    pooled: Tensor  # `[B, C]`
+    features: dict[int, Tensor]
+    target: Tensor
+    pooled: Tensor
 
 
 def trained_of(system: SplitNet, partition: int) -> nn.ParameterList:
-    """What belongs to one inner partition alone."""
+    """Parameters that only one inner partition uses."""
     name = set_of_partition(partition)
     own = [p for title, p in system.net.named_parameters() if name in title.split(".")]
     return nn.ParameterList([*system.bottleneck(partition).parameters(), *own])
 
 
 def blend(image: Tensor, hard: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Blend the second half of a batch, pictures `[B, 3, H, W]` and labels `[B, classes]`, with the first half."""
+    """Blend the second half of a batch with the first. Pictures `[B, 3, H, W]`, labels `[B, classes]`."""
     half = len(image) // 2
     share = torch.ones(len(image), device=image.device)
     share[-half:] = torch.from_numpy(rng.uniform(0.5, 1.0, half)).float().to(image.device)
-    other = image.roll(half, 0)  # of the last `half`, those `half` before
+    other = image.roll(half, 0)  # for the second half, the pictures of the first
     picture, label = share[:, None, None, None], share[:, None]
     return image * picture + other * (1.0 - picture), hard * label + hard.roll(half, 0) * (1.0 - label)
 
@@ -69,7 +75,7 @@ def blend(image: Tensor, hard: Tensor, rng: np.random.Generator) -> tuple[Tensor
 def _lesson(
     system: SplitNet, partitions: Sequence[int], image: Tensor, label: Tensor, rng: np.random.Generator
 ) -> Lesson:
-    """Features at these cuts of a head of random width, and what the uncut net makes of the crops."""
+    """Features of a head of random width at these cuts, and the uncut net's view of the crops."""
     net, ratio = system.net, float(rng.choice(RATIOS, p=RATIO_SHARES))
     image, hard = blend(image, F.one_hot(label, net.classes).float(), rng)
     with autocast(image.device):
@@ -82,7 +88,7 @@ def _lesson(
 
 
 def _loss(system: SplitNet, partition: int, lesson: Lesson, rng: np.random.Generator) -> Tensor:
-    """Through the cut: cross-entropy, and how far the pooled vector is off. Bits and region: picture by picture."""
+    """Cross-entropy through the cut, plus the error of the pooled vector. Each picture has its own bits and region."""
     size, device, net = len(lesson.target), lesson.target.device, system.net
     rows = torch.from_numpy(rng.choice(len(BITS), size=size, p=BIT_SHARES)).to(device)
     share = torch.from_numpy(np.where(rng.random(size) < REGION_SHARE, 0.5, 1.0)).to(device)

@@ -18,30 +18,17 @@ from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import CropStyle, recoded
 from tidesplit.compression.training.config import TrainConfig
-from tidesplit.compression.training.parts import by_share
+from tidesplit.compression.training.parts import adamw, by_share
 from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim import SlimNet, set_of_ratio
 
 __all__ = ["sandwich"]
 
-SLIM_SHARES = (0.55, 0.45)  # draws of ratio 0.5 and 0.75; the narrowest, farthest from its start, runs every step
+SLIM_SHARES = (0.55, 0.45)  # draws of ratio 0.5 and 0.75; the narrowest net has most to learn, so it runs every step
 TEACHER = 0.5  # weight of the teacher's answer in the target
 FEATURES = 1.0  # weight of the rebuilt features
 WARMUP = 100  # steps
-SMALL_UNTIL = 0.7  # share of the phase that runs on small crops
-
-
-def _optimizer(net: SlimNet, config: TrainConfig) -> torch.optim.Optimizer:
-    groups: dict[bool, list[torch.nn.Parameter]] = {}
-    for parameter in net.parameters():
-        groups.setdefault(parameter.dim() > 1, []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": members, "weight_decay": config.weight_decay if decays else 0.0}
-            for decays, members in groups.items()
-        ],
-        lr=config.sandwich_lr,
-    )
+SMALL_UNTIL = 0.7  # share of the phase with small crops
 
 
 def _losses(
@@ -94,9 +81,9 @@ def sandwich(system: SplitNet, teacher: SlimNet, job: Job) -> None:
     """Train in place, for `sandwich_epochs` or, if given, `minutes`. The averaged weights are in on return."""
     config, net = job.config, system.net
     phase = Phase(
-        job, "sandwich", steps=int(job.epoch_steps * config.sandwich_epochs), optimizer=_optimizer(net, config),
-        schedule=by_share(WARMUP), groups=[list(net.parameters())], decay=config.average, kept=net,
-        minutes=config.minutes,
+        job, "sandwich", steps=int(job.epoch_steps * config.sandwich_epochs), minutes=config.minutes,
+        optimizer=adamw(net, config.sandwich_lr, config.weight_decay), schedule=by_share(WARMUP),
+        groups=[list(net.parameters())], decay=config.average, kept=net,
     )  # fmt: skip
     teacher.eval()
     net.train()

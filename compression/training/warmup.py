@@ -1,9 +1,8 @@
-"""Phase 6: begin the cuts anew from the uncut net as it is now, and teach each bottleneck to rebuild its feature.
+"""Phase 6: set the cuts back to the uncut net as it is now, and teach each new bottleneck to rebuild its feature.
 
-Every tail starts as the uncut net's own, so a feature that is rebuilt well is answered as that net would. Tails that
-were kept while the full width was trained further had lost touch with it: even with the very feature of the uncut net
-they were off by about as much as with what their bottlenecks made of it. One frozen pass of the network serves all
-cuts, nothing is propagated through the tails.
+Each tail starts as the uncut net's own, so a well rebuilt feature gets that net's answer. Tails kept from before the
+full width was trained did worse: they erred on the uncut net's exact feature about as much as on the rebuilt one. One
+frozen pass of the network serves all cuts, and no gradient passes through the tails.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ WARMUP = 20  # steps in which the rate rises
 
 @torch.no_grad()
 def _match_scale(system: SplitNet, partition: int, feature: Tensor) -> None:
-    """Let a decoder start at the mean and deviation of the feature it is to rebuild."""
+    """Start a decoder at the mean and deviation of the feature that it has to rebuild."""
     norm = system.bottleneck(partition).expand_norm
     norm.weight.copy_(feature.float().std(dim=(0, 2, 3)))
     norm.bias.copy_(feature.float().mean(dim=(0, 2, 3)))
 
 
 def _loss(system: SplitNet, partition: int, ratio: float, feature: Tensor, rng: np.random.Generator) -> Tensor:
-    """Squared error in units of each channel's variance; bits and region drawn at random."""
+    """Squared error in units of each channel's variance. Bits and region are drawn for each picture."""
     rows = torch.from_numpy(rng.integers(len(BITS), size=len(feature))).to(feature.device)
     share = torch.from_numpy(np.where(rng.random(len(feature)) < 0.25, 0.5, 1.0)).to(feature.device)
     with autocast(feature.device):

@@ -12,6 +12,7 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures import packed
 from tidesplit.compression.pictures.labelled import Pictures, load_pictures
 from tidesplit.compression.pictures.packed import load_packed, write_folder
+from tidesplit.compression.training import fit_entropy, recipe
 from tidesplit.compression.training.config import TrainConfig, parse
 from tidesplit.compression.training.recipe import train
 from tidesplit.models.cifar_resnet import CifarResNet
@@ -148,3 +149,10 @@ def test_published_pixels_become_class_folders(tmp_path):
     assert again.classes == ("ant", "bee")
     assert again.labels.tolist() == [0, 0, 1]
     assert np.array_equal(again.images, images[[0, 2, 1]])
+
+
+@pytest.mark.parametrize("main", [recipe.main, fit_entropy.main, packed.main])
+def test_help_is_printed(main, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "usage: tidesplit" in capsys.readouterr().out
