@@ -70,15 +70,15 @@ def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> t
     data = Path(config.data)
     if data.suffix == ".npz":
         full = load_packed(data)
-        chosen = [(full.images[i], full.labels[i], full.classes) for i in (some, held)]
-    else:
-        files, labels, classes = list_pictures(data / "train")
-        empty = np.empty((0, px, px, 3), dtype=np.uint8)
-        chosen = [
-            (np.stack([load_square(files[j], px) for j in i]) if len(i) else empty, labels[i], classes)
-            for i in (some, held)
-        ]
-    return Pictures(*chosen[0]), Pictures(*chosen[1])
+        few, rest = (Pictures(full.images[i], full.labels[i], full.classes) for i in (some, held))
+        return few, rest
+    files, labels, classes = list_pictures(data / "train")
+
+    def load(rows: Ints) -> Pictures:
+        images = [load_square(files[row], px) for row in rows]
+        return Pictures(np.array(images, np.uint8).reshape(-1, px, px, 3), labels[rows], classes)
+
+    return load(some), load(held)
 
 
 def _train_widths(system: SplitNet, job: Job) -> None:
@@ -134,9 +134,14 @@ def train(config: TrainConfig) -> None:
     if len(held):
         accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
         print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
+    _export(system, config, seen, unseen)
+
+
+def _export(system: SplitNet, config: TrainConfig, seen: Pictures, unseen: Pictures) -> None:
+    """Write the weights file with the recipe's options and the entropy stage's tables."""
     paths = {"data", "out", "weights", "start_from"}  # of one machine, so no part of the recipe
     options = {name: value for name, value in asdict(config).items() if name not in paths}
-    recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}
+    recipe = {"name": config.model, "classes": json.dumps(seen.classes), "recipe": json.dumps(options)}
     path = Path(config.weights) if config.weights else weights_path(config.model)
     fold_tails(system.net)
     save_weights(path, system, recipe)
