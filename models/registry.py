@@ -16,12 +16,12 @@ MODELS: dict[str, Callable[[int], SlimNet]] = {"efficientnet_lite0": EfficientNe
 
 
 def build(name: str, classes: int) -> SlimNet:
-    """An untrained CNN."""
+    """An untrained CNN. Raises KeyError for an unknown name."""
     if name not in MODELS:
-        raise KeyError(f"no CNN called {name!r}: have {', '.join(MODELS)}")
+        raise KeyError(f"no CNN called {name!r}, one of {', '.join(MODELS)} expected")
     return MODELS[name](classes)
 
 
 def weights_path(name: str) -> Path:
-    """Where the trained weights of a CNN lie."""
+    """File of the trained weights of a CNN."""
     return WEIGHTS / f"{name}.safetensors"

@@ -1,7 +1,7 @@
-"""Parts of slimmable networks: one set of weights, several widths, a BatchNorm per width and per tail.
+"""Parts of slimmable networks: one set of weights, several widths, BatchNorms for each width and each tail.
 
-A *width set* is a named set of BatchNorms: `r25`, `r50`, `r75`, `r100` are the network run whole at that channel
-ratio (heads are prefixes of these), `p0`, `p1`, ... are the server's tails of partition 0, 1, ... at full width.
+A *width set* is a named set of BatchNorms. `r25`, `r50`, `r75` and `r100` run the whole network at that channel ratio,
+and heads are their first blocks. `p0`, `p1`, ... are the server's tails of partition 0, 1, ... at full width.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ __all__ = [
     "set_of_partition",
     "set_of_ratio",
     "sets_from",
+    "weighed",
     "width_of",
 ]
 
-MOMENTUM = 0.1  # EfficientNet's 0.01 lags so far behind in short training that evaluation collapses
+MOMENTUM = 0.1  # at EfficientNet's 0.01 statistics lag so far behind in short training that evaluation collapses
 
 
 def set_of_ratio(ratio: float) -> str:
@@ -48,17 +49,17 @@ def set_of_partition(partition: int) -> str:
 
 
 def width_of(width_set: str) -> float:
-    """Channel ratio at which a width set runs: tails always run in full."""
+    """Channel ratio of a width set. Tails always run at full width."""
     return int(width_set[1:]) / 100 if width_set[0] == "r" else 1.0
 
 
 def inner_channels(channels: int, ratio: float) -> int:
-    """How many inner channels remain at `ratio`."""
+    """Number of inner channels at `ratio`."""
     return max(1, math.ceil(channels * ratio))
 
 
 class WidthNorm(nn.Module):
-    """A BatchNorm per width set over the first channels. `slim`: whether the channels shrink with the ratio."""
+    """A BatchNorm for each width set, over the first channels. `slim`: True where channels shrink with the ratio."""
 
     def __init__(self, channels: int, sets: Iterable[str], slim: bool, eps: float) -> None:
         super().__init__()
@@ -70,16 +71,16 @@ class WidthNorm(nn.Module):
         )
 
     def forward(self, x: Tensor, width_set: str) -> Tensor:
-        """Normalise `[B, C, H, W]`, C being the width set's channels."""
+        """Normalise `[B, C, H, W]`, where C is the width set's number of channels."""
         result = self.norms[width_set](x)
         assert isinstance(result, Tensor)
         return result
 
 
 class LowRank(nn.Module):
-    """What the tails behind some partitions add to a shared 1x1 convolution: a product of rank `ranks[set]` each.
+    """Additions to a shared 1x1 convolution, one for each width set in `ranks`: a product of that rank, at first zero.
 
-    Added to the weight before it is used, so that a deployed tail is one plain convolution. Starts at zero.
+    It is added to the weight before the weight is used, so a deployed tail is one plain convolution.
     """
 
     def __init__(self, outputs: int, inputs: int, ranks: Mapping[str, int]) -> None:
@@ -98,30 +99,35 @@ class LowRank(nn.Module):
 
 
 def pointwise(x: Tensor, weight: Tensor, out_channels: int) -> Tensor:
-    """1x1 convolution with the first `out_channels` filters and as many input channels as `x` has."""
+    """1x1 convolution of `x` `[B, C, H, W]` with the first `out_channels` filters and the first C input channels."""
     return F.conv2d(x, weight[:out_channels, : x.shape[1]])
 
 
-class SlimNet(nn.Module):
-    """What compression needs of a CNN. Blocks are counted from 1; `cuts[p - 1]` is the block before partition p's cut.
+def weighed(x: Tensor, gate: Tensor | None) -> Tensor:
+    """`x` `[B, C, H, W]` times a gate `[C]`, if there is one."""
+    return x if gate is None else x * gate.to(x.dtype).view(1, -1, 1, 1)
 
-    `width_sets` may be told apart by the block they start at: the tail of partition p has none before its cut.
+
+class SlimNet(nn.Module):
+    """A CNN that can be cut and slimmed: a stem, blocks, a classifier.
+
+    Blocks are counted from 1, and `cuts[p - 1]` is the last block before the cut of partition p. A block's `inner` is
+    its number of inner channels, which shrink with the ratio. Only blocks behind a cut have BatchNorms of its tail.
     """
 
     name: str
     input_px: int
+    stem_stride: int
     classes: int
     cuts: Sequence[int]
+    stem: nn.Parameter
+    specs: Sequence[Any]  # of the blocks: `outputs`, `stride`
+    blocks: nn.ModuleList
 
     @property
     def partitions(self) -> int:
         """Index of the last partition: the whole CNN on the device."""
         return len(self.cuts) + 1
-
-    @property
-    @abstractmethod
-    def blocks_count(self) -> int:
-        """How many blocks there are."""
 
     @abstractmethod
     def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:
@@ -129,50 +135,53 @@ class SlimNet(nn.Module):
 
     @abstractmethod
     def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after the first `start` blocks to the vector that the classifier sees, `[B, C]`."""
+        """Feature after `start` blocks to the vector `[B, C]` that the classifier sees."""
 
     @abstractmethod
     def classify(self, pooled: Tensor) -> Tensor:
         """That vector to logits `[B, classes]`."""
 
     @abstractmethod
-    def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:
-        """Feature after `start` blocks to feature after `stop` blocks."""
-
-    @abstractmethod
     def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
-        """Append the folded stem and first `stop` blocks; name of the feature."""
+        """Append the folded stem and the first `stop` blocks. Returns the name of the feature."""
 
     @abstractmethod
     def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
-        """Append the folded rest after `start` blocks; name of the logits."""
-
-    @abstractmethod
-    def build_middle(self, builder: Builder, feature: str, width_set: str, start: int, stop: int) -> str:
-        """Append the folded blocks `start` to `stop`; name of the feature."""
-
-    @abstractmethod
-    def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:
-        """Channels, height and width of the feature after `cut` blocks."""
-
-    @abstractmethod
-    def gated(self) -> dict[str, Any]:
-        """Modules with inner channels, by name: each multiplies them by its attribute `gate` unless that is None."""
-
-    @abstractmethod
-    def inner_of(self, name: str) -> int:
-        """Number of inner channels of a gated module."""
+        """Append the folded blocks after `start`, and the classifier. Returns the name of the logits."""
 
     @abstractmethod
     def inner_axes(self) -> dict[str, int]:
-        """Parameters with inner channels (but BatchNorms), by name: the axis of these channels."""
+        """Axis of the inner channels, by the name of each parameter that has any. BatchNorms are left out."""
 
     @abstractmethod
     def rank(self, gates: dict[str, Tensor]) -> None:
-        """Permute the inner channels so that those with the larger gate come first."""
+        """Permute inner channels, larger gates first. The function at full width stays the same."""
+
+    def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:
+        """Feature after `start` blocks to the feature after `stop` blocks."""
+        for block in self.blocks[start:stop]:
+            feature = block(feature, width_set)
+        return feature
+
+    def build_middle(self, builder: Builder, feature: str, width_set: str, start: int, stop: int) -> str:
+        """Append the folded blocks after `start`, up to `stop`. Returns the name of the feature."""
+        for block in self.blocks[start:stop]:
+            feature = block.build(builder, feature, width_set)  # type: ignore[operator]
+        return feature
+
+    def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:
+        """Channels, height and width of the feature after `cut` blocks."""
+        side = px // self.stem_stride
+        for spec in self.specs[:cut]:
+            side = -(-side // spec.stride)
+        return self.specs[cut - 1].outputs if cut else self.stem.shape[0], side, side
+
+    def gated(self) -> dict[str, Any]:
+        """Modules with inner channels, by name. Each multiplies them by its `gate`, unless that is None."""
+        return {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
 
     def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after the first `start` blocks through the rest. Logits `[B, classes]`."""
+        """Feature after `start` blocks to logits `[B, classes]`."""
         return self.classify(self.pooled(feature, width_set, start))
 
     def heads(self, image: Tensor, width_set: str, partitions: int) -> list[Tensor]:
@@ -185,24 +194,24 @@ class SlimNet(nn.Module):
         return found
 
     def features(self, image: Tensor, width_set: str) -> tuple[list[Tensor], Tensor]:
-        """One pass of the whole network: the feature at every cut, and the logits."""
+        """The feature at every cut, and the logits, in one pass."""
         found = self.heads(image, width_set, len(self.cuts))
         return found, self.tail(found[-1], width_set, self.cuts[-1])
 
     def forward(self, image: Tensor, width_set: str = "r100") -> Tensor:
-        """Whole network. Image `[B, 3, H, W]` in [-1, 1] to logits `[B, classes]`."""
+        """Image `[B, 3, H, W]` in [-1, 1] to logits `[B, classes]`."""
         return self.tail(self.head(image, width_set, 0), width_set, 0)
 
 
 def sets_from(block: int, cuts: Sequence[int]) -> list[str]:
-    """Width sets alive in block `block` (counted from 1; 0 is the stem): every ratio, and the tails cut before it."""
+    """Width sets of block `block`, where 0 is the stem: every ratio, and the tails whose cut lies before it."""
     names = [set_of_ratio(ratio) for ratio in RATIOS] + [set_of_partition(0)]
     return names + [set_of_partition(i) for i, cut in enumerate(cuts, start=1) if cut < block]
 
 
 @torch.no_grad()
 def seed_tail(net: nn.Module, partition: int) -> None:
-    """Let the tail behind a cut be the uncut net's: its BatchNorms, and no addition of its own."""
+    """Set the tail of a partition back to the uncut net's: its BatchNorms, and no additions."""
     name = set_of_partition(partition)
     for module in net.modules():
         if isinstance(module, WidthNorm) and name in module.norms:
@@ -213,9 +222,9 @@ def seed_tail(net: nn.Module, partition: int) -> None:
 
 @torch.no_grad()
 def fold_tails(net: nn.Module) -> None:
-    """Put the statistics of the inner cuts' tails into their scales and shifts: all then have mean 0 and deviation 1.
+    """Fold the statistics of the tails of inner cuts into their scales and shifts, so that all are mean 0, deviation 1.
 
-    The function stays the same, and tensors that are equal are stored once.
+    The function stays the same. The file gets smaller, because equal tensors are stored once.
     """
     for module in net.modules():
         for name, norm in module.norms.items() if isinstance(module, WidthNorm) else ():
@@ -231,7 +240,7 @@ def fold_tails(net: nn.Module) -> None:
 
 
 def ranking(gate: Tensor) -> Tensor:
-    """Order of channels, most attended first; ties keep their order so that the result is the same everywhere."""
+    """Order of channels, most attended first. Ties keep their order, so the result is the same on every machine."""
     return torch.argsort(gate.detach().abs(), descending=True, stable=True)
 
 

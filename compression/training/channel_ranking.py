@@ -32,7 +32,7 @@ def _press(gates: dict[str, Tensor]) -> None:
 def learn_gates(net: SlimNet, job: Job) -> dict[str, Tensor]:
     """Train the gates and return them by module name, each `[inner]`. Weights and statistics do not change."""
     config, modules = job.config, net.gated()
-    gates = {name: torch.ones(net.inner_of(name), device=job.device, requires_grad=True) for name in modules}
+    gates = {name: torch.ones(m.inner, device=job.device, requires_grad=True) for name, m in modules.items()}
     for name, module in modules.items():
         module.gate = gates[name]
     net.requires_grad_(False)

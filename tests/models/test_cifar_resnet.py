@@ -42,7 +42,7 @@ def test_ranking_permutes_without_changing_the_function(net):
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         before = net(image)
-        net.rank({name: torch.rand(net.inner_of(name)) for name in net.gated()})
+        net.rank({name: torch.rand(module.inner) for name, module in net.gated().items()})
         torch.testing.assert_close(net(image), before, rtol=1e-3, atol=1e-4)
 
 
