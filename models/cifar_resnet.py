@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from tidesplit.models.graph import Builder
 from tidesplit.models.slim import (
-    SlimNet,
     WidthNorm,
     inner_channels,
     permute_norm,
@@ -26,6 +25,7 @@ from tidesplit.models.slim import (
     weighed,
     width_of,
 )
+from tidesplit.models.slim_net import SlimNet
 
 __all__ = ["CifarResNet"]
 

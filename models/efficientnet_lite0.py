@@ -19,7 +19,6 @@ from tidesplit.models.depthwise import depthwise, same_padding
 from tidesplit.models.graph import Builder
 from tidesplit.models.slim import (
     LowRank,
-    SlimNet,
     WidthNorm,
     inner_channels,
     permute_norm,
@@ -29,6 +28,7 @@ from tidesplit.models.slim import (
     weighed,
     width_of,
 )  # fmt: skip
+from tidesplit.models.slim_net import SlimNet
 
 __all__ = ["BLOCKS", "CUTS", "LITE2_BLOCKS", "EfficientNetLite0", "MBConv"]
 

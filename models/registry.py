@@ -8,7 +8,7 @@ from pathlib import Path
 from tidesplit.data.files import WEIGHTS
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
-from tidesplit.models.slim import SlimNet
+from tidesplit.models.slim_net import SlimNet
 
 __all__ = ["MODELS", "build", "weights_path"]
 

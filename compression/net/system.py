@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import BITS, Knobs
 from tidesplit.compression.net.bottleneck import Bottleneck, BottleneckSpec
-from tidesplit.models.slim import SlimNet, seed_tail, set_of_partition, set_of_ratio
+from tidesplit.models.slim import seed_tail, set_of_partition, set_of_ratio
+from tidesplit.models.slim_net import SlimNet
 
 __all__ = ["SplitNet"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.compression.training.phase import Job, Phase
-from tidesplit.models.slim import SlimNet
+from tidesplit.models.slim_net import SlimNet
 
 __all__ = ["learn_gates"]
 

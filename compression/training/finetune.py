@@ -8,7 +8,7 @@ from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.compression.training.parts import adamw, by_steps, mixup
 from tidesplit.compression.training.phase import Job, Phase
-from tidesplit.models.slim import SlimNet
+from tidesplit.models.slim_net import SlimNet
 
 __all__ = ["finetune"]
 

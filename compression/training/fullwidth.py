@@ -20,7 +20,8 @@ from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.distillation import Teacher
 from tidesplit.compression.training.parts import by_steps
 from tidesplit.compression.training.phase import Job, Phase
-from tidesplit.models.slim import SlimNet, WidthNorm, inner_channels, set_of_partition, set_of_ratio
+from tidesplit.models.slim import WidthNorm, inner_channels, set_of_partition, set_of_ratio
+from tidesplit.models.slim_net import SlimNet
 
 __all__ = ["exclusive_masks", "train_full_width"]
 

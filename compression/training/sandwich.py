@@ -20,7 +20,8 @@ from tidesplit.compression.pictures.labelled import CropStyle, recoded
 from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.parts import adamw, by_share
 from tidesplit.compression.training.phase import Job, Phase
-from tidesplit.models.slim import SlimNet, set_of_ratio
+from tidesplit.models.slim import set_of_ratio
+from tidesplit.models.slim_net import SlimNet
 
 __all__ = ["sandwich"]
 

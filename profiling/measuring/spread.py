@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 __all__ = ["run_chunks"]
 
-Found = dict[str, dict[str, float]]
+Found = dict[str, dict[str, Any]]
 
 
 def _finished(partial: Path, key: str) -> dict[int, Found]:

@@ -13,9 +13,10 @@ from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.registry import weights_path
 from tidesplit.models.weights import load_weights, read_metadata, save_weights, sha256_of
 from tidesplit.profiling.measuring import trained as flagship
-from tidesplit.profiling.measuring.accuracy import Counts, measure_accuracy
+from tidesplit.profiling.measuring.accuracy import measure_accuracy
 from tidesplit.profiling.measuring.assemble import assemble
 from tidesplit.profiling.measuring.clock import Measurement, machine_facts, time_interleaved
+from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.spread import run_chunks
 from tidesplit.profiling.points.profile import from_json, load, to_json
 
@@ -94,7 +95,7 @@ def test_finished_chunks_are_not_done_again(tmp_path):
     assert calls.read_text() == "0 1 2 3 "
 
 
-def test_tallies_add_up():
+def test_counts_add_up():
     total = Counts()
     total.add(Counts(2, 1, 10.0, 52.0))
     total.add(Counts(1, 1, 4.0, 16.0))
