@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import onnxruntime
 
-__all__ = ["session"]
-
 ERRORS_ONLY = 3  # of ONNX Runtime's levels of logging
 
 

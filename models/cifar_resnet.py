@@ -27,8 +27,6 @@ from tidesplit.models.slim import (
 )
 from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["CifarResNet"]
-
 EPS = 1e-3
 STEM = 16
 CUTS = (1, 4)

@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["depthwise", "same_padding"]
-
 
 def same_padding(kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after an axis of *even* length, by TensorFlow's SAME rule. The ImageNet weights assume it."""

@@ -30,8 +30,6 @@ from tidesplit.models.slim import (
 )  # fmt: skip
 from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["BLOCKS", "CUTS", "LITE2_BLOCKS", "EfficientNetLite0", "MBConv"]
-
 EPS = 1e-3  # BatchNorm epsilon of the published weights
 STEM, HEAD = 32, 1280
 RANKS = {"p1": 6, "p2": 8, "p3": 8, "p4": 6, "p5": 24}  # of the tails' additions, 0.7 M values in all

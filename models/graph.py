@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Builder", "Graph", "Node", "fold"]
-
 
 @dataclass(frozen=True)
 class Node:

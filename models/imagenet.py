@@ -8,8 +8,6 @@ from torch import Tensor
 from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0, MBConv
 from tidesplit.models.slim import WidthNorm
 
-__all__ = ["load_imagenet"]
-
 STATS = ("weight", "bias", "running_mean", "running_var")
 
 

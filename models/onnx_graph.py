@@ -11,8 +11,6 @@ from torch import Tensor
 
 from tidesplit.models.graph import Graph, Node
 
-__all__ = ["to_onnx"]
-
 OPSET = 17
 
 

@@ -10,8 +10,6 @@ from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["MODELS", "build", "weights_path"]
-
 MODELS: dict[str, Callable[[int], SlimNet]] = {"efficientnet_lite0": EfficientNetLite0, "cifar_resnet": CifarResNet}
 
 

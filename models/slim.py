@@ -15,22 +15,6 @@ from torch import Tensor, nn
 
 from tidesplit.data.ratios import RATIOS
 
-__all__ = [
-    "LowRank",
-    "WidthNorm",
-    "fold_tails",
-    "inner_channels",
-    "permute_norm",
-    "pointwise",
-    "ranking",
-    "seed_tail",
-    "set_of_partition",
-    "set_of_ratio",
-    "sets_from",
-    "weighed",
-    "width_of",
-]
-
 MOMENTUM = 0.1  # at EfficientNet's 0.01 statistics lag so far behind in short training that evaluation collapses
 
 

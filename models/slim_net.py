@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from tidesplit.models.graph import Builder
 
-__all__ = ["SlimNet"]
-
 
 class SlimNet(nn.Module):
     """A CNN that can be cut and slimmed: a stem, blocks, a classifier.

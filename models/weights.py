@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from tidesplit.data.files import whole
 
-__all__ = ["load_tables", "load_weights", "read_metadata", "save_tables", "save_weights", "sha256_of"]
-
 TABLES = "tables."  # starts the names of tensors that are tables, not weights
 SAME = "same"  # in the metadata, as JSON: for each tensor not stored, the equal one that is
 

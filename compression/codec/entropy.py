@@ -6,8 +6,6 @@ import zstandard
 
 from tidesplit.compression.codec.errors import PayloadError
 
-__all__ = ["RAW", "TABLES", "ZSTD", "deflate", "inflate"]
-
 RAW, ZSTD, TABLES = 0, 1, 2  # TABLES: compression.codec.learned_entropy
 LEVEL = 19  # zstd's highest ordinary level: a payload below 10 KB takes well under a millisecond
 _PARAMETERS = zstandard.ZstdCompressionParameters.from_level(

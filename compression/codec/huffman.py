@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from tidesplit.compression.codec.errors import PayloadError
 
-__all__ = ["LONGEST", "Huffman", "Reader", "code_lengths"]
-
 LONGEST = 13  # bits of a code word: 12 take up to 0.3 % more bytes, 14 save nothing and double the look-up tables
 
 Bytes = npt.NDArray[np.uint8]

@@ -10,8 +10,6 @@ from PIL import Image, UnidentifiedImageError
 
 from tidesplit.compression.codec.errors import PayloadError
 
-__all__ = ["CODECS", "MAX_IMAGE_BYTES", "decode_image", "encode_image"]
-
 CODECS = {"jpeg": "JPEG", "webp": "WEBP"}
 MAX_IMAGE_BYTES = 1 << 20
 # Pillow raises these at a header that promises too many pixels. Where warnings are errors, the warning is one too.

@@ -23,8 +23,6 @@ from tidesplit.compression.codec.huffman import Huffman, Reader
 from tidesplit.compression.codec.knobs import CutSpec
 from tidesplit.compression.codec.packing import pack, packed_size, unpack
 
-__all__ = ["CODED_BITS", "UNIT", "CodeTables", "context_count", "named", "parse"]
-
 CODED_BITS = (1, 2, 4)  # tables of 8-bit codes would be larger than the weights
 HUFFMANS = 16  # tables: the k-th is for bytes expected to take k/2 to (k + 1)/2 bits
 UNIT = 32  # uncertainties are in units of 1/32 bit

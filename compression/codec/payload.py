@@ -23,8 +23,6 @@ from tidesplit.compression.codec.knobs import BITS, RATIOS, REGIONS, CutSpec, Kn
 from tidesplit.compression.codec.learned_entropy import CodeTables
 from tidesplit.compression.codec.packing import pack, packed_size, unpack
 
-__all__ = ["HEADER_BYTES", "MAX_BYTES", "pack_payload", "unpack_payload"]
-
 HEADER_BYTES = 8
 MAX_BYTES = 1 << 16  # no operating point comes near, so a longer payload is not ours
 MAGIC, VERSION = 0b1010, 1

@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["load_square", "natural_picture", "to_input"]
-
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 

@@ -12,8 +12,6 @@ from tidesplit.compression.codec.knobs import BITS, CutSpec, Knobs
 from tidesplit.compression.codec.learned_entropy import CodeTables
 from tidesplit.compression.codec.payload import pack_payload, unpack_payload
 
-__all__ = ["WireCodec", "best_positions"]
-
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 

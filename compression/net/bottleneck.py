@@ -20,8 +20,6 @@ from tidesplit.models.depthwise import depthwise
 from tidesplit.models.graph import Builder
 from tidesplit.models.slim import WidthNorm, inner_channels, set_of_ratio, width_of
 
-__all__ = ["Bottleneck", "BottleneckSpec", "keep_positions"]
-
 EPS = 1e-3
 
 

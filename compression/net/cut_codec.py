@@ -18,8 +18,6 @@ from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.models.weights import sha256_of
 
-__all__ = ["Codec", "tag_of"]
-
 
 def tag_of(weights: Path) -> int:
     """Two bytes of the weights' hash, by which a decoder refuses payloads of other weights."""

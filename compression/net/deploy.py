@@ -12,8 +12,6 @@ from tidesplit.compression.session import session
 from tidesplit.models.graph import Graph
 from tidesplit.models.onnx_graph import to_onnx
 
-__all__ = ["device_model", "finish_model", "head_model", "middle_model", "tail_model"]
-
 TOLERANCE = 1e-3  # share of the largest output. Other orders of float32 sums differ by about 1e-5.
 
 

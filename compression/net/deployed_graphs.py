@@ -6,8 +6,6 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.models.graph import Builder, Graph
 from tidesplit.models.slim import set_of_partition, set_of_ratio
 
-__all__ = ["device_graph", "finish_graph", "head_graph", "middle_graph", "tail_graph"]
-
 
 def head_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
     """Image `[3, px, px]` to feature, values to send and attention score."""

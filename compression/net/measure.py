@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from tidesplit.compression.pictures.labelled import Bytes, Ints, scale
 
-__all__ = ["autocast", "recalibrate", "top1", "wilson"]
-
 
 def autocast(device: torch.device) -> torch.autocast:
     """Context of bfloat16 arithmetic, for AMX on a CPU and tensor cores on a GPU."""

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import BITS
 
-__all__ = ["Quantizer"]
-
 # Outermost levels for a unit normal, near the optimum of a uniform quantizer (Max, 1960)
 REACH = {1: 0.8, 2: 1.5, 4: 2.6, 8: 3.6}
 

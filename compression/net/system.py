@@ -10,8 +10,6 @@ from tidesplit.compression.net.bottleneck import Bottleneck, BottleneckSpec
 from tidesplit.models.slim import seed_tail, set_of_partition, set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["SplitNet"]
-
 SPECS: dict[str, tuple[BottleneckSpec, ...]] = {
     # At 224 px: 32x14x14, 48x14x14, 72x7x7, 40x7x7, 40x7x7 values at full ratio.
     "efficientnet_lite0": (

@@ -25,17 +25,6 @@ from torch import Tensor
 
 from tidesplit.compression.codec.pixels import load_square
 
-__all__ = [
-    "CropStyle",
-    "Pictures",
-    "batches",
-    "list_pictures",
-    "load_pictures",
-    "recoded",
-    "scale",
-    "split",
-]
-
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 AHEAD = 4  # batches prepared before they are asked for

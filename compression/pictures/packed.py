@@ -17,8 +17,6 @@ from PIL import Image
 
 from tidesplit.compression.pictures.labelled import Bytes, Ints, Pictures
 
-__all__ = ["load_packed", "write_folder"]
-
 
 def load_packed(path: Path) -> Pictures:
     """All pictures `[N, 32, 32, 3]` in the file's order. Classes are sorted by name, as those of a folder are."""

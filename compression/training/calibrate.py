@@ -13,8 +13,6 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, CropStyle, recoded
 from tidesplit.models.slim import WidthNorm, set_of_partition, set_of_ratio
 
-__all__ = ["calibrate"]
-
 
 def _norms_of(module: nn.Module, width_set: str) -> list[nn.BatchNorm2d]:
     """All BatchNorms of one width set in `module`."""

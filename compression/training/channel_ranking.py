@@ -17,8 +17,6 @@ from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["learn_gates"]
-
 RATE = 0.01  # Adam moves a gate by at most this a step: 100 undefended steps take it from 1 to 0
 
 

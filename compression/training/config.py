@@ -10,8 +10,6 @@ from typing import Any
 from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.models.registry import MODELS
 
-__all__ = ["ConfigError", "TrainConfig", "parse"]
-
 
 class ConfigError(ValueError):
     """An option that cannot be followed. The sentence says which one, and what was expected."""

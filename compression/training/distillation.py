@@ -14,8 +14,6 @@ from tidesplit.compression.training.phase import Job
 from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet
 
-__all__ = ["Teacher", "answer", "train_lite2", "untrained_lite2"]
-
 Teacher = Callable[[Tensor], Tensor]  # pictures `[B, 3, H, W]` to probabilities `[B, classes]`
 
 

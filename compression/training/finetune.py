@@ -10,8 +10,6 @@ from tidesplit.compression.training.parts import adamw, by_steps, mixup
 from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["finetune"]
-
 CLASSIFIER = 5.0  # times the rate of the pretrained weights
 
 

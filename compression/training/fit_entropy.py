@@ -32,8 +32,6 @@ from tidesplit.models.registry import build, weights_path
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.models.weights import load_weights, read_metadata, save_tables
 
-__all__ = ["fit_tables", "main"]
-
 BATCH = 50
 # Counts added to each row in proportion to its channel's codes. A context never met is so coded like its channel.
 PRIOR = {1: 2.0, 2: 2.0, 4: 8.0}

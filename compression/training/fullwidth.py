@@ -23,8 +23,6 @@ from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim import WidthNorm, inner_channels, set_of_partition, set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["exclusive_masks", "train_full_width"]
-
 WARMUP = 30  # steps
 NORM_RATE = 2.5  # times the rate of the convolutions
 

@@ -15,20 +15,6 @@ from torch import Tensor, nn
 
 from tidesplit.data.files import whole
 
-__all__ = [
-    "Average",
-    "Progress",
-    "Schedule",
-    "ThreadChooser",
-    "adamw",
-    "by_share",
-    "by_steps",
-    "cosine",
-    "load_checkpoint",
-    "mixup",
-    "save_checkpoint",
-]
-
 
 def cosine(step: int, steps: int, warmup: int) -> float:
     """Factor on the learning rate. It rises linearly over `warmup` steps, then falls as half a cosine to zero."""

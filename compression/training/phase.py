@@ -30,8 +30,6 @@ from tidesplit.compression.training.parts import (
     save_checkpoint,
 )
 
-__all__ = ["Job", "Phase"]
-
 SAVE_S = 120.0  # between two checkpoints of a phase without epochs
 
 

@@ -27,8 +27,6 @@ from tidesplit.compression.training.parts import by_share
 from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim import set_of_partition, set_of_ratio
 
-__all__ = ["Lesson", "blend", "refine", "trained_of"]
-
 RATIO_SHARES = (0.1, 0.15, 0.3, 0.45)
 BIT_SHARES = (0.25, 0.4, 0.25, 0.1)
 REGION_SHARE = 0.2

@@ -23,8 +23,6 @@ from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["sandwich"]
-
 SLIM_SHARES = (0.55, 0.45)  # draws of ratio 0.5 and 0.75; the narrowest net has most to learn, so it runs every step
 TEACHER = 0.5  # weight of the teacher's answer in the target
 FEATURES = 1.0  # weight of the rebuilt features

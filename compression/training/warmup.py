@@ -19,8 +19,6 @@ from tidesplit.compression.training.parts import by_steps
 from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim import set_of_ratio
 
-__all__ = ["warm_bottlenecks"]
-
 RATE = 3e-3
 WARMUP = 20  # steps in which the rate rises
 

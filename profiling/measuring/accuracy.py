@@ -18,8 +18,6 @@ from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.measuring.counts import Counts, count, right, tail_of
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained, load_trained, point_ids
 
-__all__ = ["measure_accuracy"]
-
 
 def _points(name: str, weights: Path | None, pixels: Bytes, labels: Tensor, wanted: list[str]) -> dict[str, Counts]:
     """Counts of the wanted points."""

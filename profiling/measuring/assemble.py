@@ -12,8 +12,6 @@ from tidesplit.data.files import PROFILES
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
 
-__all__ = ["assemble", "profile_path"]
-
 
 def profile_path(name: str) -> Path:
     """File of the bundled profile of a CNN."""

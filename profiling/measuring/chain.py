@@ -23,8 +23,6 @@ from tidesplit.profiling.measuring.counts import Counts, count, right, tail_of
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained, load_trained
 from tidesplit.profiling.points.profile import Chain, ChainTable, Profile, Provenance
 
-__all__ = ["assumption", "chain_table", "measure_chains"]
-
 
 def measure_chains(
     name: str, images: Path, pairs: Sequence[tuple[str, str]], limit: int, partial: Path, jobs: int,

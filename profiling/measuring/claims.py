@@ -13,8 +13,6 @@ from pathlib import Path
 from tidesplit.models.registry import build
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
 
-__all__ = ["cheapest_within", "frontier", "image_bytes_at", "most_ahead", "plain_feature_bytes", "plot", "report"]
-
 
 def frontier(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
     """Points that no other one beats in both bytes and accuracy, by rising bytes."""

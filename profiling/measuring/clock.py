@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-__all__ = ["Measurement", "machine_facts", "time_interleaved"]
-
 WARN_SPREAD = 0.10  # share of the median: a larger interquartile range means that the machine was not quiet
 
 

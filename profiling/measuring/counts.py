@@ -27,8 +27,6 @@ from tidesplit.compression.pictures.labelled import Bytes, list_pictures
 from tidesplit.models.graph import Graph
 from tidesplit.profiling.measuring.trained import load_trained
 
-__all__ = ["Counts", "Work", "count", "right", "tail_of"]
-
 CHUNK = 48  # pictures: a few seconds of work, so that an interruption costs little
 BATCH = 96  # pictures in one run of a tail, so that its largest activation fits into caches
 

@@ -20,8 +20,6 @@ from tidesplit.profiling.measuring.clock import Measurement, machine_facts, time
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
 from tidesplit.profiling.points.profile import DeviceTable, Provenance, Timing
 
-__all__ = ["measure_latency"]
-
 Work = dict[str, Callable[[], object]]
 
 

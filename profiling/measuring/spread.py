@@ -11,8 +11,6 @@ from typing import Any
 from joblib import Parallel, delayed, parallel_config
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["run_chunks"]
-
 Found = dict[str, dict[str, Any]]
 
 

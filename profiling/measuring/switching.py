@@ -16,8 +16,6 @@ from tidesplit.compression.session import session
 from tidesplit.profiling.measuring.clock import Measurement, time_interleaved
 from tidesplit.profiling.measuring.trained import Trained
 
-__all__ = ["time_switching"]
-
 
 def time_switching(trained: Trained, threads: int, rounds: int = 10) -> tuple[Measurement, Measurement]:
     """Seconds a frame (head and encode): at a constant point, and at a point that is drawn for every frame.

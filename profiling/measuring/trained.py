@@ -19,8 +19,6 @@ from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.models.registry import build, weights_path
 from tidesplit.models.weights import load_tables, load_weights, read_metadata, sha256_of
 
-__all__ = ["IMAGE_POINTS", "ImagePoint", "Trained", "load_trained", "point_ids"]
-
 
 @dataclass(frozen=True)
 class ImagePoint:
