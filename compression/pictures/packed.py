@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tidesplit.compression.pictures.labelled import Bytes, Ints, Pictures
+from tidesplit.compression.codec.pixels import load_square
+from tidesplit.compression.pictures.labelled import Bytes, Ints, Pictures, list_pictures, load_pictures
 
 
 def load_packed(path: Path) -> Pictures:
@@ -39,6 +40,26 @@ def _decode(blob: bytes, offsets: Ints) -> Bytes:
         with Image.open(io.BytesIO(blob[offsets[i] : offsets[i + 1]])) as image:
             images[i] = np.asarray(image.convert("RGB"))
     return images
+
+
+class TrainingPictures:
+    """The training pictures in `data`: a packed file, whose pictures keep their size, or a folder train/<class>/."""
+
+    def __init__(self, data: Path) -> None:
+        self.folder, self.packed = data / "train", load_packed(data) if data.suffix == ".npz" else None
+        listed = list_pictures(self.folder) if self.packed is None else ([], self.packed.labels, self.packed.classes)
+        self.files, self.labels, self.classes = listed
+
+    def all(self, px: int) -> Pictures:
+        """All of them at `px`."""
+        return self.packed or load_pictures(self.folder, px)
+
+    def rows(self, rows: Ints, px: int) -> Pictures:
+        """Some of them at `px`."""
+        if self.packed:
+            return Pictures(self.packed.images[rows], self.labels[rows], self.classes)
+        images = [load_square(self.files[row], px) for row in rows]
+        return Pictures(np.array(images, np.uint8).reshape(-1, px, px, 3), self.labels[rows], self.classes)
 
 
 def write_folder(pictures: Pictures, folder: Path) -> None:

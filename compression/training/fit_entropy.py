@@ -21,13 +21,12 @@ import torch
 from tidesplit.compression.codec.huffman import code_lengths
 from tidesplit.compression.codec.knobs import RATIOS, Knobs
 from tidesplit.compression.codec.learned_entropy import CODED_BITS, HUFFMANS, UNIT, CodeTables, context_count, named
-from tidesplit.compression.codec.pixels import load_square
 from tidesplit.compression.codec.wire import best_positions
 from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import Bytes, list_pictures, scale
-from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.compression.pictures.labelled import Bytes, scale
+from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.models.registry import build, weights_path
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.models.weights import load_weights, read_metadata, save_tables
@@ -118,18 +117,6 @@ def fit_tables(system: SplitNet, images: Bytes, say: Say = lambda _: None) -> di
     return tables
 
 
-def _pictures(data: Path, px: int, count: int) -> Bytes:
-    """At most `count` of the training pictures, uint8 `[N, px, px, 3]`."""
-    if count < 1:
-        raise ValueError(f"{count} pictures received, at least 1 expected")
-    rng = np.random.default_rng(0)
-    if data.suffix == ".npz":
-        images = load_packed(data).images
-        return images[rng.permutation(len(images))[:count]]
-    files = list_pictures(data / "train")[0]
-    return np.stack([load_square(files[i], px) for i in rng.permutation(len(files))[:count]])
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0, or 2 for a user's mistake."""
     parser = argparse.ArgumentParser(prog="tidesplit fit-entropy", description=__doc__.splitlines()[0])
@@ -142,9 +129,13 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     path = options.weights or weights_path(options.model)
     try:
+        if options.pictures < 1:
+            raise ValueError(f"{options.pictures} pictures received, at least 1 expected")
         system = SplitNet(build(options.model, len(json.loads(read_metadata(path)["classes"]))))
         load_weights(path, system)
-        images = _pictures(options.data, system.net.input_px, options.pictures)
+        data = TrainingPictures(options.data)
+        rows = np.random.default_rng(0).permutation(len(data.labels))[: options.pictures]
+        images = data.rows(rows, system.net.input_px).images
     except (KeyError, OSError, ValueError) as error:
         print(f"tidesplit fit-entropy: error: {error}", file=sys.stderr)
         return 2

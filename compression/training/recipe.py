@@ -18,12 +18,11 @@ import torch
 from torch import nn
 
 from tidesplit.compression.codec.learned_entropy import named
-from tidesplit.compression.codec.pixels import load_square
 from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import Ints, Pictures, list_pictures, load_pictures, split
-from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.compression.pictures.labelled import Pictures, split
+from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.compression.training.calibrate import calibrate
 from tidesplit.compression.training.channel_ranking import learn_gates
 from tidesplit.compression.training.config import ConfigError, TrainConfig, parse
@@ -46,12 +45,6 @@ CACHE_PX = 256  # crops of 35 % of the area are then 151 px wide, close to the 1
 CALIBRATION = 512  # pictures: 25,000 samples a channel even at the coarsest grid, 7x7
 
 
-def _training_pictures(config: TrainConfig, px: int) -> Pictures:
-    """Training pictures squashed to `px`. Those of a packed file keep their size."""
-    data = Path(config.data)
-    return load_packed(data) if data.suffix == ".npz" else load_pictures(data / "train", px)
-
-
 def _once(config: TrainConfig, name: str, module: nn.Module, work: Callable[[], object]) -> None:
     """Run a phase and keep the module's state. With `--resume`, load the state of a phase that was finished."""
     path = config.folder / f"{name}.done.pt"
@@ -62,23 +55,6 @@ def _once(config: TrainConfig, name: str, module: nn.Module, work: Callable[[], 
     save_checkpoint(path, module=module.state_dict())
     if config.until == name:
         raise SystemExit(f"stopped after phase {name}, as asked")
-
-
-def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> tuple[Pictures, Pictures]:
-    """Pictures at the deployed size: some of those trained on, and all that are held out."""
-    some = np.random.default_rng(config.seed).permutation(index)[:CALIBRATION]
-    data = Path(config.data)
-    if data.suffix == ".npz":
-        full = load_packed(data)
-        few, rest = (Pictures(full.images[i], full.labels[i], full.classes) for i in (some, held))
-        return few, rest
-    files, labels, classes = list_pictures(data / "train")
-
-    def load(rows: Ints) -> Pictures:
-        images = [load_square(files[row], px) for row in rows]
-        return Pictures(np.array(images, np.uint8).reshape(-1, px, px, 3), labels[rows], classes)
-
-    return load(some), load(held)
 
 
 def _train_widths(system: SplitNet, job: Job) -> None:
@@ -117,13 +93,15 @@ def train(config: TrainConfig) -> None:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pictures = _training_pictures(config, CACHE_PX)
+    data = TrainingPictures(Path(config.data))
+    pictures = data.all(CACHE_PX)
     index, held = split(pictures.labels, config.holdout, config.seed)
     job = Job(pictures, index, config, device)
     system = SplitNet(build(config.model, len(pictures.classes)))
     system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     config.cuts(system.net.partitions)
-    seen, unseen = _device_pictures(config, system.net.input_px, index, held)
+    some = np.random.default_rng(config.seed).permutation(index)[:CALIBRATION]
+    seen, unseen = (data.rows(rows, system.net.input_px) for rows in (some, held))
     if config.start_from:
         load_weights(Path(config.start_from), system, may_lack="_low.")
     else:
