@@ -1,8 +1,8 @@
 """Depthwise convolution whose bfloat16 backward is fast on a CPU.
 
-oneDNN (torch 2.13, AMX bf16) has two slow paths in the depthwise backward: the input gradient at stride 2 (40 to 110 ms
-a layer at batch 32) and the weight gradient of 5x5 kernels (40 to 90 ms). Together they cost more than the rest of the
-network. Here both are expressed by calls that take the fast path (1 to 15 ms).
+oneDNN (torch 2.13, AMX bf16) has two slow paths in the depthwise backward. The input gradient at stride 2 takes 40 to
+110 ms a layer at batch 32, and the weight gradient of 5x5 kernels 40 to 90 ms. Together they cost more than the rest of
+the network. Here both are expressed by calls that take the fast path (1 to 15 ms).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def set_of_ratio(ratio: float) -> str:
 
 
 def set_of_partition(partition: int) -> str:
-    """Name of the width set of the tail behind a partition."""
+    """Name of the width set of a partition's tail, e.g. `p2`."""
     return f"p{partition}"
 
 

@@ -1,4 +1,4 @@
-"""The interface of a slimmable CNN, and what all of them share."""
+"""The interface of a slimmable CNN, and the methods that all of them share."""
 
 from __future__ import annotations
 

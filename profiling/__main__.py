@@ -3,7 +3,7 @@
 tidesplit profile accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
 tidesplit profile latency --profile NAME --device LABEL              timings of this machine, added to the profile
 tidesplit profile chain --profile NAME --images DIR --json OUT       accuracy of two consecutive cuts, for three tiers
-tidesplit profile report --profile NAME [--plot FILE]                what the profile shows
+tidesplit profile report --profile NAME [--plot FILE]                the profile as text and plot
 tidesplit profile switching --profile NAME                           cost of changing the operating point
 """
 

@@ -7,7 +7,7 @@ To encode a position, its channels are sorted by uncertainty, and each code is r
 many ranks as fill a byte form one symbol. The sum of their uncertainties picks the Huffman table for the symbol.
 
 The decoder follows the antidiagonals of the grid, on which all contexts are known. A grid of 14x14 takes 27 vectorised
-steps, whatever the number of channels. All arithmetic is on integers, so the bytes are the same on every machine.
+steps for any number of channels. All arithmetic is on integers, so the bytes are the same on every machine.
 """
 
 from __future__ import annotations

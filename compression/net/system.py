@@ -1,4 +1,4 @@
-"""A CNN with a bottleneck at each of its cuts. This is what is trained, measured and exported."""
+"""A CNN with a bottleneck at each of its cuts. It is trained, measured and exported as one module."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tidesplit.models.registry import MODELS
 
 
 class ConfigError(ValueError):
-    """An option that cannot be followed. The sentence says which one, and what was expected."""
+    """An option that cannot be followed. The sentence names it and its expected values."""
 
 
 def _option(default: Any, text: str) -> Any:

@@ -49,7 +49,7 @@ def adamw(net: nn.Module, rate: float, weight_decay: float, classifier: float = 
 
 
 class Average:
-    """Exponential moving average of parameters, which is what is evaluated and exported."""
+    """Exponential moving average of parameters. A phase ends with it in place of them."""
 
     def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
         self.parameters, self.decay, self.steps = parameters, decay, 0

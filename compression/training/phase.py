@@ -35,7 +35,7 @@ SAVE_S = 120.0  # between two checkpoints of a phase without epochs
 
 @dataclass(frozen=True)
 class Job:
-    """What every phase is given: pictures, the rows of them to train on, the recipe's options, the device."""
+    """The inputs of every phase: pictures, the rows of them to train on, the recipe's options, the device."""
 
     pictures: Pictures
     index: Ints

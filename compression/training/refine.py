@@ -4,7 +4,7 @@ A partition trains its bottleneck, and its tail's BatchNorm scales and low-rank 
 calibrated, so the trained net is exactly the deployed one. Heads, device-only nets and image offload do not change.
 
 A cut learns from the uncut net's view of the same crop: its answer, mixed with the label, and the vector that its
-classifier sees. That vector tells much more about a crop known by heart than an answer close to the label. No crop is
+classifier sees. On a crop known by heart, that vector holds much more than an answer close to the label. No crop is
 drawn twice, and half of every batch is blended from two. Heads and uncut net cost more than the tail of a late cut. So
 a batch's features are kept for a few steps, each with other bits and regions.
 """

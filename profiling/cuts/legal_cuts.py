@@ -45,7 +45,7 @@ class Cut:
         macs_before: multiply-accumulates of the head.
         macs_after: multiply-accumulates of the tail.
         position: index of the head's last operation in the traced graph.
-        feature: name of the crossing tensor in that graph.
+        feature: name of the tensor that crosses, in that graph.
     """
 
     index: int

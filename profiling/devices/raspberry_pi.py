@@ -6,8 +6,8 @@
     Pi seconds = x86 seconds * RATIO * machine factor          (encode and decode: without the machine factor)
 
 RATIO comes from Scission's measurements (`scission`): Keras networks on a Pi 4 over the same on a 2-core VM. Leaving
-one net out shows that one ratio predicts about as well as anything richer. It holds for ONNX Runtime only if both
-machines gain alike from the change of engine, and for another x86 machine only if that is as fast as Scission's.
+one net out shows that one ratio predicts about as well as anything richer. It would hold for ONNX Runtime if both
+machines gained alike from the change of engine, and for another x86 machine if that were as fast as Scission's.
 
 Neither condition holds: a recent x86 core with AVX-512 is several times faster. The machine factor corrects the level
 of all times, but not their shape. With it, the whole full-width CNN runs on the Pi at the rate published for its kind
@@ -80,7 +80,7 @@ def estimate(measured: DeviceTable, machine_factor: float = 1.0) -> DeviceTable:
     provenance = Provenance(
         kind="estimated",
         source=f"{compute:.3g} times the measured x86 times (encode, decode: {RATIO:.3g} times). {SOURCE}: {RATIO}; "
-        f"machine factor {machine_factor:.3g}: profiling/raspberry_pi.py",
+        f"machine factor {machine_factor:.3g}: profiling/devices/raspberry_pi.py",
         machine="Raspberry Pi 4 Model B, 1.5 GHz, 4 threads (not at hand)",
         n=0,
         spread={"leave_one_net_out": ERRORS._asdict(), "whole_net_ratios": list(RATIO_RANGE)},

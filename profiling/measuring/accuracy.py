@@ -53,7 +53,7 @@ def _ratio_points(
 
 
 def _rows(trained: Trained, counts: dict[str, Counts]) -> list[dict[str, Any]]:
-    """Rows of the profile's table, without what follows from the network."""
+    """Rows of the profile's table, but for the columns that follow from the network."""
     where = {k.id: (k.partition, k.ratio, k.region, k.bits) for k in trained.knobs}
     where |= {p.id: (0, 1.0, 1.0, p.quality) for p in IMAGE_POINTS}
     where |= {device_id(r): (trained.system.net.partitions, r, 1.0, 0) for r in RATIOS}

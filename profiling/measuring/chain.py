@@ -2,8 +2,8 @@
 
 The device runs the first head and sends its payload. The middle server decodes it, runs the CNN on to the second cut,
 and encodes the values there at full ratio. (From a picture it runs the whole head.) The server decodes them and
-answers. The loss of the second cut is counted against the first cut on the same pictures. So a sample of some hundreds
-tells it to within about a point.
+answers. The loss of the second cut is counted against the first cut on the same pictures. So some hundreds of
+pictures give it to within about a point.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a profile shows: accuracy, bytes in comparison with JPEG, WebP and the plain feature, and speed.
+"""The report of a profile: accuracy, bytes in comparison with JPEG, WebP and the plain feature, and speed.
 
 tidesplit profile report --profile efficientnet_lite0 --plot docs/rate_accuracy.png
 """

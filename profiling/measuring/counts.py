@@ -75,7 +75,7 @@ def count(
 
     Args:
         work: a function of a module, since other processes run it too.
-        wanted: names of what to count.
+        wanted: ids of points, or pairs of ids.
         kept: file of finished chunks.
         jobs: processes.
         ray: address of a Ray cluster to run on instead.

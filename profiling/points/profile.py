@@ -23,7 +23,7 @@ Codec = Literal["feature", "jpeg", "webp", "none"]
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used. The sentence says where, and what was received and expected."""
+    """A profile that cannot be used. The sentence says where, and names the values received and expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Provenance:
     Args:
         source: the command or publication that they come from.
         machine: facts of the machine.
-        n: measurements behind each number; 0 for none.
+        n: measurements that each number is made of; 0 for none.
         spread: the kind of interval, or figures of the spread.
     """
 

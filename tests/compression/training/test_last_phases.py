@@ -128,8 +128,8 @@ def test_refining_by_the_clock_ends(system, pictures, config):
     refine(system, Job(pictures, np.arange(8), dataclasses.replace(config, refine_minutes=0.01), CPU))
 
 
-def test_cuts_begun_anew_are_the_uncut_net_behind_a_perfect_bottleneck(system, pictures, config):
-    """Whatever the tail had learned before; nothing else changes."""
+def test_cuts_set_back_are_the_uncut_net_after_a_perfect_bottleneck(system, pictures, config):
+    """The tail loses all that it had learned before, and nothing else changes."""
     own = trained_of(system, 2)
     with torch.no_grad():
         for parameter in own:

@@ -110,7 +110,7 @@ def test_control_flow_on_values_is_refused_with_its_reason() -> None:
 
 
 class Awkward(nn.Module):
-    """A branch on a shape, a split into a list, a tensor made of weights alone, in place work, a dict out."""
+    """A branch on a shape, a split into a list, a tensor made of weights only, in place work, a dict out."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -100,7 +100,7 @@ def test_foreign_classes_are_refused(weights: Path, tmp_path: Path) -> None:
 
 
 def test_how_far_the_assumption_is_off() -> None:
-    """The uncut CNN has 0.92, the second cut alone 0.89: 0.03 is the cost if losses add up."""
+    """The uncut CNN has 0.92, one with the second cut only 0.89: 0.03 is the cost if losses add up."""
 
     def chain(lost: float) -> Chain:
         return Chain(
