@@ -117,8 +117,8 @@ class Phase:
         Args:
             seed: of the order of pictures and of the crops.
             style: crops by the share of the phase that is done.
-            by_epoch: True for whole epochs, each with one style, and a checkpoint after each. Otherwise an order of
-                pictures ends where the style changes, the step at which it began names it, and checkpoints go by time.
+            by_epoch: True for whole epochs, each with one style, and a checkpoint after each. False where a change of
+                style or a resumption starts a new order of pictures, with a checkpoint every two minutes.
         """
         job, epoch = self.job, self.done // self.job.epoch_steps
         while self.share < 1.0:
