@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.pictures.labelled import CropStyle
-from tidesplit.compression.training.phase import Job, Phase
+from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim_net import SlimNet
 
 RATE = 0.01  # Adam moves a gate by at most this a step: 100 undefended steps take it from 1 to 0
@@ -27,7 +27,7 @@ def _press(gates: dict[str, Tensor]) -> None:
         gate.grad += gate.grad.abs().median() * torch.sign(gate.detach())
 
 
-def learn_gates(net: SlimNet, job: Job) -> dict[str, Tensor]:
+def learn_gates(net: SlimNet, job: TrainingJob) -> dict[str, Tensor]:
     """Train the gates and return them by module name, each `[inner]`. Weights and statistics do not change."""
     config, modules = job.config, net.gated()
     gates = {name: torch.ones(m.inner, device=job.device, requires_grad=True) for name, m in modules.items()}

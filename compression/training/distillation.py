@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.training.finetune import finetune
-from tidesplit.compression.training.phase import Job
+from tidesplit.compression.training.phase import TrainingJob
 from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet
 
@@ -22,7 +22,7 @@ def untrained_lite2(classes: int) -> EfficientNetLite0:
     return EfficientNetLite0(classes, cuts=(), blocks=LITE2_BLOCKS)
 
 
-def train_lite2(job: Job) -> EfficientNetLite0:
+def train_lite2(job: TrainingJob) -> EfficientNetLite0:
     """Fine-tune from ImageNet weights. Checkpoints go to a folder of their own."""
     net, config = untrained_lite2(len(job.pictures.classes)), job.config
     load_imagenet(net)

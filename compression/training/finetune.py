@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.compression.training.parts import adamw, by_steps, mixup
-from tidesplit.compression.training.phase import Job, Phase
+from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim_net import SlimNet
 
 CLASSIFIER = 5.0  # times the rate of the pretrained weights
 
 
-def finetune(net: SlimNet, job: Job) -> None:
+def finetune(net: SlimNet, job: TrainingJob) -> None:
     """Train in place. The averaged weights are in on return."""
     config = job.config
     steps = job.epoch_steps * config.finetune_epochs

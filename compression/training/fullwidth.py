@@ -19,7 +19,7 @@ from tidesplit.compression.pictures.labelled import CropStyle, recoded
 from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.distillation import Teacher
 from tidesplit.compression.training.parts import by_steps
-from tidesplit.compression.training.phase import Job, Phase
+from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim import WidthNorm, inner_channels, set_of_partition, set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 
@@ -72,7 +72,7 @@ def _loss(
     return loss.item()
 
 
-def train_full_width(system: SplitNet, teacher: Teacher, job: Job) -> None:
+def train_full_width(system: SplitNet, teacher: Teacher, job: TrainingJob) -> None:
     """Train in place. The averaged weights are in on return."""
     config = job.config
     system.eval()

@@ -34,7 +34,7 @@ SAVE_S = 120.0  # between two checkpoints of a phase without epochs
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """The inputs of every phase: pictures, the rows of them to train on, the recipe's options, the device."""
 
     pictures: Pictures
@@ -63,7 +63,7 @@ class Phase:
         gives_way: True where the phase leaves the cores that other work uses.
     """
 
-    job: Job
+    job: TrainingJob
     name: str
     _: KW_ONLY
     steps: int

@@ -31,7 +31,7 @@ from tidesplit.compression.training.finetune import finetune
 from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fullwidth import train_full_width
 from tidesplit.compression.training.parts import load_checkpoint, save_checkpoint
-from tidesplit.compression.training.phase import Job
+from tidesplit.compression.training.phase import TrainingJob
 from tidesplit.compression.training.refine import refine
 from tidesplit.compression.training.sandwich import sandwich
 from tidesplit.compression.training.warmup import warm_bottlenecks
@@ -57,7 +57,7 @@ def _once(config: TrainConfig, name: str, module: nn.Module, work: Callable[[], 
         raise SystemExit(f"stopped after phase {name}, as asked")
 
 
-def _train_widths(system: SplitNet, job: Job) -> None:
+def _train_widths(system: SplitNet, job: TrainingJob) -> None:
     """Phases 1 to 3."""
     net, config = system.net, job.config
     if isinstance(net, EfficientNetLite0):
@@ -67,7 +67,7 @@ def _train_widths(system: SplitNet, job: Job) -> None:
     _once(config, "sandwich", system, lambda: sandwich(system, deepcopy(net), job))
 
 
-def _teacher(system: SplitNet, job: Job) -> Teacher:
+def _teacher(system: SplitNet, job: TrainingJob) -> Teacher:
     """The teacher that `--teacher` names."""
     net: nn.Module = deepcopy(system.net)
     if job.config.teacher:
@@ -77,7 +77,7 @@ def _teacher(system: SplitNet, job: Job) -> Teacher:
     return answer(net.eval())
 
 
-def _train_points(system: SplitNet, teacher: Teacher, job: Job) -> None:
+def _train_points(system: SplitNet, teacher: Teacher, job: TrainingJob) -> None:
     """Phases 5 to 7."""
     _once(job.config, "fullwidth", system, lambda: train_full_width(system, teacher, job))
     _once(job.config, "warmup", system, lambda: warm_bottlenecks(system, job))
@@ -96,7 +96,7 @@ def train(config: TrainConfig) -> None:
     data = TrainingPictures(Path(config.data))
     pictures = data.all(CACHE_PX)
     index, held = split(pictures.labels, config.holdout, config.seed)
-    job = Job(pictures, index, config, device)
+    job = TrainingJob(pictures, index, config, device)
     system = SplitNet(build(config.model, len(pictures.classes)))
     system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     config.cuts(system.net.partitions)

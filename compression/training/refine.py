@@ -24,7 +24,7 @@ from tidesplit.compression.codec.knobs import BITS, RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.training.parts import by_share
-from tidesplit.compression.training.phase import Job, Phase
+from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim import set_of_partition, set_of_ratio
 
 RATIO_SHARES = (0.1, 0.15, 0.3, 0.45)
@@ -100,7 +100,7 @@ def _loss(system: SplitNet, partition: int, lesson: Lesson, rng: np.random.Gener
     return F.cross_entropy(answer.float(), lesson.target) + POOLED * off.mean()
 
 
-def refine(system: SplitNet, job: Job) -> None:
+def refine(system: SplitNet, job: TrainingJob) -> None:
     """Train in place, for `refine_steps` or, if given, `refine_minutes`. The averaged weights are in on return."""
     config, partitions = job.config, job.config.cuts(system.net.partitions)
     system.eval()

@@ -19,7 +19,7 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import CropStyle, recoded
 from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.parts import adamw, by_share
-from tidesplit.compression.training.phase import Job, Phase
+from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 
@@ -76,7 +76,7 @@ def _target(teacher: SlimNet, image: Tensor, label: Tensor) -> tuple[list[Tensor
     return features, TEACHER * soft + (1 - TEACHER) * F.one_hot(label, soft.shape[1])
 
 
-def sandwich(system: SplitNet, teacher: SlimNet, job: Job) -> None:
+def sandwich(system: SplitNet, teacher: SlimNet, job: TrainingJob) -> None:
     """Train in place, for `sandwich_epochs` or, if given, `minutes`. The averaged weights are in on return."""
     config, net = job.config, system.net
     phase = Phase(

@@ -16,7 +16,7 @@ from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.compression.training.parts import by_steps
-from tidesplit.compression.training.phase import Job, Phase
+from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim import set_of_ratio
 
 RATE = 3e-3
@@ -42,7 +42,7 @@ def _loss(system: SplitNet, partition: int, ratio: float, feature: Tensor, rng: 
     return error
 
 
-def warm_bottlenecks(system: SplitNet, job: Job) -> None:
+def warm_bottlenecks(system: SplitNet, job: TrainingJob) -> None:
     """Renew the cuts asked for and train their bottlenecks in place. Of the CNN only the tails of these cuts change."""
     config, partitions = job.config, job.config.cuts(system.net.partitions)
     for partition in partitions:

@@ -12,7 +12,7 @@ from tidesplit.compression.pictures.labelled import CropStyle, Pictures
 from tidesplit.compression.training import phase as phases
 from tidesplit.compression.training.config import ConfigError, TrainConfig
 from tidesplit.compression.training.parts import by_steps
-from tidesplit.compression.training.phase import Job, Phase
+from tidesplit.compression.training.phase import Phase, TrainingJob
 
 EPOCHS, EPOCH_STEPS = 3, 4
 
@@ -21,7 +21,7 @@ EPOCHS, EPOCH_STEPS = 3, 4
 def job(tmp_path):
     pictures = Pictures(np.stack([natural_picture(16, seed=i) for i in range(9)]), np.arange(9) % 3, ("a", "b", "c"))
     config = dataclasses.replace(TrainConfig(), out=str(tmp_path), batch=2)
-    return Job(pictures, np.arange(9), config, torch.device("cpu"))
+    return TrainingJob(pictures, np.arange(9), config, torch.device("cpu"))
 
 
 @pytest.fixture
