@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidesplit.agents.rules.controllers import Static, stand_in
+from tidesplit.agents.rules.controllers import Static, nearest_allowed
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
 from tidesplit.envs.world.observation import HopSeen, Observation
@@ -107,7 +107,7 @@ class Jmdc:
         rates = [self._rate(hop, usual) for hop, usual in zip(seen.hops, self.usual_rates, strict=True)]
         bound_s = np.where(seen.for_latency > 0.0, np.inf, seen.deadline_s.astype(np.float64) - self.margin_s)
         latency_s = static_latency(self.table, self.world, rates)
-        return stand_in(observation, solve(latency_s, self.table.accuracy, bound_s, self.min_accuracy))
+        return nearest_allowed(observation, solve(latency_s, self.table.accuracy, bound_s, self.min_accuracy))
 
     def _rate(self, hop: HopSeen, usual_rate: float) -> Floats:
         """Bandwidth assumed of a hop, rounded to a power of MATERIAL, bytes a second, ``[B, 1]``."""
