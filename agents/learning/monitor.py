@@ -12,7 +12,7 @@ from tidesplit.agents.judging.evaluation import History, play, simulation_of
 from tidesplit.agents.judging.figures import decisions_figure
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.envs.adapters.sb3 import SplitInferenceVecEnv
-from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import MISS, Ints, Outcome, each
 
@@ -30,10 +30,6 @@ class Learner:
     def predict(self, observation: Observation) -> Ints:
         """Most likely allowed point, ``[B]``."""
         return np.asarray(greedy(self._policy, observation.flat(), observation.mask), dtype=np.int64)
-
-    def __call__(self, simulation: Simulation) -> Learner:  # noqa: ARG002  # it knows nothing beyond its observation
-        """The entrant that a contest asks for."""
-        return self
 
 
 class Monitor(BaseCallback):
