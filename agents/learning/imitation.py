@@ -19,7 +19,7 @@ from tidesplit.agents.rules.lookahead import Outlook, regret
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
 
-REGRET_CAP = 2.0  # in frames: for a larger loss the later decisions of the horizon are to blame
+REGRET_CAP = 2.0  # utility of two frames; larger losses are due to later decisions within the horizon
 
 
 @dataclass(frozen=True, kw_only=True)
