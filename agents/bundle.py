@@ -38,13 +38,7 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True)
 class OnnxPolicy:
-    """A controller that chooses the allowed point with the highest logit.
-
-    Attributes:
-        name: name in tables.
-        model: content of the ONNX file.
-        session: runs the model.
-    """
+    """A controller that chooses the allowed point with the highest logit. ``model``: content of the ONNX file."""
 
     name: str
     model: bytes
@@ -66,15 +60,7 @@ class OnnxPolicy:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Content of a bundle.
-
-    Attributes:
-        policy: the policy.
-        manifest: content of ``bundle.json``.
-        profile: profile that the policy was trained for.
-        table: operating points that it chooses from.
-        demand: demand that it was trained for.
-    """
+    """Content of a bundle. ``profile``, ``table`` and ``demand`` are those that the policy was trained for."""
 
     policy: OnnxPolicy
     manifest: Mapping[str, Any]

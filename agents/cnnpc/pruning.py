@@ -34,11 +34,11 @@ def load(path: Path, tables: Tables) -> Drops:
 
     Rows with block1 = block2 and rate1 = rate2 describe one cut. Rows of two cuts are ignored, because the accuracy of
     two cuts is taken as the base less both losses. For the 13 such rows that CNNPC published, this is off by 0.005 in
-    the mean and 0.018 at most, and more often too low than too high. A row of rate 0, of any block, gives the base.
+    the mean and 0.018 at most, mostly too low. A row of rate 0, of any block, gives the base.
 
     Raises:
         TableError: the file is unreadable, a block is no cut, a number is out of range, a rate has two accuracies, or
-            there is no base.
+            the base is missing.
     """
     measured: list[dict[float, float]] = [{0.0: 0.0} for _ in tables.blocks]
     single = [row for row in _rows(path) if row[1][0] == row[1][2] and row[1][1] == row[1][3]]

@@ -17,12 +17,8 @@ SAME = 10.0**-DECIMALS  # numbers that differ by less count as equal, so that ro
 class Solution(NamedTuple):
     """A strategy in words.
 
-    Attributes:
-        latency_ms: latency, milliseconds.
-        accuracy: expected accuracy.
-        cuts: blocks after which the CNN is cut.
-        rates: share of the channels that is removed at each cut.
-        tiers: tiers that compute, in order.
+    ``cuts``: blocks after which the CNN is cut. ``rates``: share of the channels removed at each cut. ``tiers``: those
+    that compute, in order.
     """
 
     latency_ms: float
@@ -33,12 +29,7 @@ class Solution(NamedTuple):
 
 
 class Infeasible(Exception):  # noqa: N818  # a result, not an error
-    """No strategy meets the demand.
-
-    Attributes:
-        nearest: the nearest demand that can be met.
-        solution: the strategy that meets it.
-    """
+    """No strategy meets the demand. ``nearest`` is the nearest demand that can be met, and ``solution`` meets it."""
 
     def __init__(self, sentence: str, nearest: float, solution: Solution) -> None:
         super().__init__(sentence)

@@ -26,13 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Result:
-    """Results of one seed.
-
-    Attributes:
-        rows: one for each controller and trace.
-        bounds: the clairvoyant's mean utility by trace.
-        records: what happened, by controller and trace.
-    """
+    """Results of one seed: ``bounds`` are the clairvoyant's utilities by trace, ``records`` by controller and trace."""
 
     rows: list[Row]
     bounds: dict[str, float]
@@ -62,7 +56,7 @@ def contest(
 
     Args:
         entrants: by the name that they have in the rows.
-        scenario: traces, demand, operating points and world.
+        scenario: its traces are played from start to end.
         bounds: the clairvoyant's mean utility by seed and trace.
         seeds: seeds of the courses of events.
         progress: called before each entrant's results, and at the end.
@@ -127,12 +121,8 @@ def workers(count: int | None = None) -> Iterator[ProcessPoolExecutor]:
 
 def stop_on_sigterm() -> None:
     """Handle SIGTERM, which a service manager sends, like Ctrl-C. So no worker process is left behind."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def submit_bounds(pool: ProcessPoolExecutor, scenario: Scenario, seed: int, limit: int = LIMIT) -> list[Future[float]]:

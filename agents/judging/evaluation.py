@@ -40,23 +40,11 @@ class History(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Results of one controller on one trace.
+    """Results of one controller on one trace. Everything is a mean over all frames, unless its name says otherwise.
 
-    Attributes:
-        controller: its name.
-        trace: the trace's name.
-        utility: mean over the frames.
-        latency_ms_mean: mean latency of all frames. Here and in the next three a miss counts as the deadline.
-        latency_ms_p50: median.
-        latency_ms_p95: 95th percentile.
-        latency_ms_p99: 99th percentile.
-        miss_rate: share of frames without an answer by the deadline, dropped ones too.
-        drop_rate: share of frames that were not begun.
-        accuracy: mean accuracy of the frames, 0 for a miss.
-        bytes_mean: bytes a frame on the first hop.
-        switches_per_min: how often the chosen point changed, per minute.
-        decision_us: median time of one decision, microseconds.
-        regret_pct: utility lost to the clairvoyant, percent of the clairvoyant's.
+    A miss has accuracy 0, and the deadline as its latency. ``miss_rate`` includes drops. ``bytes_mean``: on the first
+    hop. ``switches_per_min``: changes of the chosen point. ``decision_us``: median time of a decision, microseconds.
+    ``regret_pct``: utility lost to the clairvoyant, in percent of the clairvoyant's.
     """
 
     controller: str
@@ -102,15 +90,9 @@ def controller_of(entrant: Entrant, simulation: Simulation) -> Controller:
 def play(
     entrant: Entrant, simulation: Simulation, report: Callable[[int, int], None] = lambda *_: None
 ) -> list[History]:
-    """Let an entrant decide every frame of every lane's episode.
+    """Let an entrant decide every frame of every lane's episode. Returns one history for each lane.
 
-    Args:
-        entrant: who decides.
-        simulation: its episodes are played from their start.
-        report: called with the frames done and the frames in all, every 50 frames and at the end.
-
-    Returns:
-        One history for each lane.
+    ``report`` is called with the frames done and the frames in all, every 50 frames and at the end.
     """
     controller = controller_of(entrant, simulation)
     longest = int(simulation.frames.max())
@@ -188,12 +170,9 @@ def mean_row(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def captured(utility: float, static: float, bound: float) -> float:
-    """Share of the headroom that a controller captures. The headroom is ``bound`` less ``static``.
+    """Share of the headroom that a controller captures.
 
-    Args:
-        utility: of the controller.
-        static: utility of the best static point.
-        bound: utility of the clairvoyant.
+    The headroom is the clairvoyant's utility, ``bound``, less that of the best static point, ``static``.
     """
     return (utility - static) / (bound - static) if bound > static else float("nan")
 

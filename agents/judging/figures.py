@@ -77,14 +77,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def decisions_figure(record: History, table: PointTable, period_s: float, title: str) -> Figure:
-    """Three panels over time: bandwidth, the chosen partition coloured by channel ratio, and latency by who answered.
-
-    Args:
-        record: one episode.
-        table: its operating points.
-        period_s: from frame to frame.
-        title: of the figure.
-    """
+    """Three panels over time: bandwidth, partition (colour: channel ratio), and latency (colour: who answered)."""
     time_s = np.arange(len(record.points)) * period_s
     figure, (link, choice, latency) = plt.subplots(3, 1, figsize=(11, 7), sharex=True, layout="constrained")
     link.plot(time_s, record.goodput_bps / 1e6, lw=0.7, color="#3060a0")

@@ -30,10 +30,8 @@ class Estimate(NamedTuple):
 class Standing(NamedTuple):
     """One controller over all traces and seeds.
 
-    Attributes:
-        utility: interquartile mean of its utilities.
-        difference: mean of its differences to the rival on the same traces and seeds.
-        by_trace: mean difference over the seeds, by trace.
+    ``utility``: interquartile mean. ``difference``: mean difference to the rival on the same traces and seeds.
+    ``by_trace``: mean difference over the seeds, by trace.
     """
 
     utility: Estimate
@@ -49,13 +47,9 @@ class Standing(NamedTuple):
 def standings(
     results: Sequence[Result], rival: str, rng: np.random.Generator, draws: int = DRAWS
 ) -> dict[str, Standing]:
-    """Compare every controller with one of them.
+    """Compare every controller with the one called ``rival``.
 
-    Args:
-        results: one for each seed, of the same controllers and traces.
-        rival: name of the controller that the others are compared with.
-        rng: draws the bootstrap samples. All controllers share the same samples.
-        draws: number of bootstrap samples.
+    ``results``: one for each seed, of the same controllers and traces. All controllers share the bootstrap samples.
     """
     played = utilities(results)
     traces = list(results[0].bounds)
@@ -83,12 +77,9 @@ def drawn(traces: int, seeds: int, rng: np.random.Generator, draws: int = DRAWS)
 
 
 def estimate(values: Floats, chosen: tuple[np.ndarray, np.ndarray], statistic: Callable[[Floats], Floats]) -> Estimate:
-    """A statistic of ``values`` and its interval.
+    """A statistic of ``values``, ``[T, S]``, and its interval over the samples ``chosen`` by `drawn`.
 
-    Args:
-        values: shape ``[T, S]``.
-        chosen: bootstrap samples from `drawn`.
-        statistic: maps samples ``[N, T * S]`` to ``[N]``.
+    ``statistic`` maps samples ``[N, T * S]`` to ``[N]``.
     """
     samples = statistic(values[chosen].reshape(len(chosen[0]), -1))
     low, high = np.percentile(samples, [2.5, 97.5])

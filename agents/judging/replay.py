@@ -29,14 +29,8 @@ STEADY = replace(EMULATED, request_spread=0.0)
 class Agreement:
     """Simulated against real latencies of ``n`` frames.
 
-    Attributes:
-        median: median of the errors, relative to the real latency.
-        p95: 95th percentile of the same.
-        n: number of frames.
-        simulated_ms: mean simulated latency, milliseconds.
-        real_ms: mean real latency, milliseconds.
-        simulated_misses: share of frames that missed the deadline in the simulation.
-        real_misses: share of frames that really missed it.
+    ``median`` and ``p95`` (95th percentile) are of the errors relative to the real latency. Times are mean latencies in
+    milliseconds. Misses are shares of the frames.
     """
 
     median: float
@@ -82,13 +76,7 @@ def replayed_ms(
 ) -> NDArray[np.float64]:
     """Simulated latency of each logged frame, capped at the deadline, milliseconds, ``[N]``.
 
-    Args:
-        lines: the log, in the order of frames.
-        trace: the link that the log was made on.
-        table: operating points of the run.
-        demand: demand of the run.
-        offset_s: time in the trace at which the first frame arrived.
-        world: physical numbers.
+    ``lines``: the log in the order of frames. ``offset_s``: time in the trace at which the first frame arrived.
     """
     rows = np.array([table.row(line["decision"]) for line in lines])
     scenario = Scenario(traces=(trace,), demands=(demand,), table=table, world=world)

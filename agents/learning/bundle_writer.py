@@ -74,15 +74,8 @@ def write_bundle(
 ) -> None:
     """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``.
 
-    Args:
-        folder: made where it does not exist.
-        policy: policy to deploy.
-        profile: profile that it was trained for.
-        table: operating points that it chooses from.
-        machines: labels of the two or three machines in the profile, device first.
-        demand: demand that it was trained for.
-        config: options of the training, as JSON values.
-        also: names of other files of the bundle. They have to be in the folder already.
+    ``machines``: labels of the two or three machines in the profile, device first. ``config``: options of the training,
+    as JSON values. ``also``: other files of the bundle that are in the folder already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(policy, folder / POLICY)

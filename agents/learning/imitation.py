@@ -56,13 +56,7 @@ class ImitationConfig:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labelled states.
-
-    Attributes:
-        flat: flat observations, ``[N, S + F * A]``.
-        mask: allowed points, ``[N, A]``.
-        regret: the teacher's regret of each point, ``[N, A]``.
-    """
+    """Labelled states: flat observations ``[N, S + F * A]``, allowed points and the teacher's regret, ``[N, A]``."""
 
     flat: Tensor
     mask: Tensor
@@ -79,14 +73,10 @@ def imitate(
     rng: np.random.Generator,
     report: Callable[[int, int, float], None] = lambda *_: None,
 ) -> None:
-    """Train the policy's actor, and fit its normaliser to the first round's states.
+    """Train the policy's actor, and fit its normaliser to the states of the first round.
 
-    Args:
-        policy: policy to train.
-        simulation: its lanes are played and labelled. Episodes that end are followed by new ones.
-        config: amounts and rates.
-        rng: draws states to label, random points, and the order of labels.
-        report: called after each round with its number, the number of rounds, and the expected regret.
+    The simulation's lanes are played on and labelled. ``report`` is called after each round with its number, the number
+    of rounds, and the expected regret.
     """
     labels: Labels | None = None
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.rate)
@@ -128,14 +118,8 @@ def collect(
 def teacher_regret(simulation: Simulation, lanes: Ints, horizon: int = 6, width: int = 12) -> Floats:
     """The teacher: regret of each point at the frame that these lanes are about to decide, with the true future known.
 
-    Args:
-        simulation: simulation whose future is read.
-        lanes: lanes to label, ``[N]``.
-        horizon: number of frames searched.
-        width: plans kept after each frame.
-
-    Returns:
-        Shape ``[N, A]``, see `regret`.
+    ``lanes``: lanes to label, ``[N]``. ``horizon`` and ``width``: frames searched and plans kept, see `regret`.
+    Returns ``[N, A]``.
     """
     observation = simulation.observation()
     outlook = Outlook(

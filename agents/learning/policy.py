@@ -24,13 +24,7 @@ class PointPolicy(MaskableActorCriticPolicy):
     what the actor learned by imitation. In training, privileged columns follow the observation. Only the critic reads
     them. Where there are none, it reads zeros.
 
-    Args:
-        observation_space: flat observations, with or without privileged columns.
-        action_space: the operating points.
-        lr_schedule: maps the share of training that is left to the learning rate.
-        hidden: width of the actor's hidden layers. The critic's are twice as wide.
-        hops: number of hops in the observation.
-        kwargs: passed on to Stable-Baselines3.
+    ``hidden``: width of the actor's hidden layers. The critic's are twice as wide. ``hops``: hops in the observation.
     """
 
     def __init__(
@@ -118,10 +112,7 @@ class PointPolicy(MaskableActorCriticPolicy):
 def greedy(policy: PointPolicy, flat: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Rows of the most likely allowed points, ``[B]``, without SB3's overhead.
 
-    Args:
-        policy: gives the logits.
-        flat: flat observations, ``[B, S + F * A]``.
-        mask: allowed points, ``[B, A]``.
+    ``flat``: flat observations, ``[B, S + F * A]``. ``mask``: allowed points, ``[B, A]``.
     """
     with torch.no_grad():
         logits = policy.actor(*policy.read(torch.from_numpy(flat)))

@@ -34,9 +34,9 @@ def column_count(hops: int) -> int:
 def privileged_columns(simulation: Simulation) -> NDArray[np.float32]:
     """The near future of each lane, ``[B, COLUMNS]`` with one hop, on scales of about one.
 
-    First come the columns of the first link: the logarithm of its mean rate over each of SPANS_S, and of the time until
-    it has carried one more packet. Slow-down, server wait and round trip follow for each of FRAMES_AHEAD. The columns
-    of further links come last.
+    A link has the logarithms of its mean rate over each of SPANS_S, and of the time until it has carried one more
+    packet. The order is: first link, then slow-down, server wait and round trip for each of FRAMES_AHEAD, then further
+    links.
     """
     now_s = simulation.situation().now_s
     first, *further = simulation.uplinks

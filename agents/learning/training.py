@@ -126,12 +126,8 @@ def learn_by_ppo(
 ) -> None:
     """Second and third phase: only the critic, then actor and critic.
 
-    Args:
-        model: trained on from its own ``num_timesteps``, so that a checkpoint can be continued.
-        recipe: hyperparameters.
-        callback: called by Stable-Baselines3 in every phase.
-        progress: called after each rollout.
-        logger: where Stable-Baselines3 logs. None: its default.
+    The model continues from its own ``num_timesteps``, so a checkpoint can be resumed. ``callback`` and ``logger`` are
+    Stable-Baselines3's. ``progress`` is called after each rollout.
     """
     if logger is not None:
         model.set_logger(logger)

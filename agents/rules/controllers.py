@@ -39,7 +39,6 @@ class Lookup:
     chosen, or the quickest one for the objective latency. Where no point fits, the quickest of all is chosen.
 
     Attributes:
-        name: name in tables.
         safety: factor on the estimated bandwidth (the harmonic mean of the last messages).
         margin_s: time by which a prediction has to be shorter than the deadline, seconds.
         device_share: longest device time of a fitting point, as a share of the frame period.
@@ -79,9 +78,6 @@ class Mpc:
     The model is the simulator's own pipeline, with links whose bandwidth stays constant.
 
     Attributes:
-        name: name in tables.
-        table: operating points.
-        world: physical numbers.
         horizon: number of frames planned.
         width: partial plans kept after each frame.
         safety: factor on the bandwidth.
@@ -173,7 +169,7 @@ def _rows(points: Ints | np.intp) -> Ints:
 
 
 def uncompressed(table: PointTable) -> Bools:
-    """True for the widest point with the most bits at each partition, ``[A]``: the choices of partitioning alone.
+    """True for the widest point with the most bits at each partition, ``[A]``. With these, only the cut is chosen.
 
     With several hops: the widest point of each combination of partitions.
     """

@@ -31,12 +31,11 @@ class LinUcb:
     tiers the part of the latency beyond the first hop is the observation's.
 
     The paper minimises latency. For the objective accuracy, the most accurate point within the deadline is chosen here.
-    The paper forces samples, since nothing is learned on the device alone. Here the world's probes take their place.
-    Four additions help the bandit: the estimated bandwidth is a feature, the link's queue is counted, old answers fade,
+    The paper forces samples, since a device that sends nothing learns nothing. The world's probes take their place.
+    Four additions help the bandit. The estimated bandwidth is a feature, the link's queue is counted, old answers fade,
     and the ridge pulls towards the profile's numbers.
 
     Attributes:
-        name: name in tables.
         usual_rate: bandwidth assumed while the last measurement is too old, bytes a second.
         alpha: width of the confidence interval for a feature vector of length one, seconds.
         memory: factor on the weight of all earlier answers at each new one.
@@ -147,12 +146,10 @@ def beyond_first_hop_s(observation: Observation) -> Numbers:
 
 
 def features(payload: Numbers, rate: Numbers, server_s: Numbers) -> Floats:
-    """Features of messages, ``[..., FEATURES]``.
+    """Features ``[..., FEATURES]`` of messages, from arrays ``[...]``.
 
-    Args:
-        payload: bytes on the link, ``[...]``.
-        rate: bandwidth estimated when the message was chosen, bytes a second.
-        server_s: time that the server computes, seconds.
+    ``payload``: bytes. ``rate``: bandwidth estimated when the message was chosen, bytes a second. ``server_s``: time
+    that the server computes, seconds.
     """
     columns = [np.ones_like(payload), payload / KILOBYTE, payload / rate / PART_S, server_s / PART_S]
     return np.stack(columns, axis=-1).astype(np.float64)

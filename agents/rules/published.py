@@ -30,15 +30,9 @@ def mean_rate(traces: Sequence[Trace]) -> float:
 
 
 def static_latency(table: PointTable, world: World, rates: Sequence[float | Floats]) -> Floats:
-    """Latency of each point by the tables, without queues and waits, seconds.
+    """Latency of each point by the tables, without queues and waits, seconds, ``[A]``.
 
-    Args:
-        table: operating points.
-        world: physical numbers.
-        rates: bandwidth of each hop, bytes a second: a number each, or ``[B, 1]`` each.
-
-    Returns:
-        Shape ``[A]``, or ``[B, A]`` where the rates are ``[B, 1]``.
+    ``rates``: bandwidth of each hop, bytes a second. Rates of shape ``[B, 1]`` give latencies ``[B, A]``.
     """
     away: Floats = np.zeros(table.size)
     for number, (hop, rate) in enumerate(zip(table.hops, rates, strict=True)):
@@ -56,13 +50,7 @@ def cnnpc(table: PointTable, world: World, demand: Demand, rates: Sequence[float
 
     Objective accuracy (the paper's T0): the most accurate point within the deadline and at or above the floor.
     Objective latency (A0): the quickest point at or above the floor. Where no point qualifies: the quickest at or above
-    the floor, and where none reaches the floor, the quickest of all.
-
-    Args:
-        table: operating points.
-        world: physical numbers.
-        demand: objective, deadline and accuracy floor.
-        rates: mean bandwidth of each hop, bytes a second.
+    the floor, and where none reaches the floor, the quickest of all. ``rates``: as in `static_latency`.
     """
     latency = static_latency(table, world, rates)
     accurate = table.accuracy >= demand.min_accuracy
@@ -79,14 +67,11 @@ class Jmdc:
     """JMDC (Ding et al., JPDC 2023): an integer programme over static tables, solved for the last measured bandwidth.
 
     The programme chooses one point: the most accurate within a latency bound, or the quickest within an accuracy bound.
-    See `solve`. The paper assumes that device and server take the times in the tables, that nothing queues, and that
-    the link stays as its monitor last saw it. ``safety`` and ``margin_s`` are not in the paper. Tuned, they make up for
-    the queues and jitter that it does not model.
+    See `solve`. The paper assumes that device and server take the times in the tables and that nothing queues. The link
+    is assumed to stay as its monitor last saw it. ``safety`` and ``margin_s`` are not in the paper. Tuned, they make up
+    for the queues and jitter that it does not model.
 
     Attributes:
-        name: name in tables.
-        table: operating points.
-        world: physical numbers.
         usual_rates: bandwidth assumed of each hop while its last measurement is too old, bytes a second.
         min_accuracy: the demand's accuracy floor.
         safety: factor on the estimated bandwidth.
