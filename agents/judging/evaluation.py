@@ -17,7 +17,7 @@ from tidesplit.envs.world.vocabulary import MISS, Bools, Floats, Ints
 Entrant = Controller | Callable[[Simulation], Controller]
 """Takes part in a contest: a controller, or a function that makes one from the simulation that it will play in.
 
-Functions are for controllers that need more than the observation, as the true bandwidth or the answers themselves.
+Functions are for controllers that need more than the observation, such as the true bandwidth or single answers.
 """
 
 

@@ -97,7 +97,7 @@ def collect(
 ) -> Labels:
     """Label states that the policy visits. Without a policy: the states that the teacher visits."""
     flats, masks, regrets = [], [], []
-    count, step = 0, 0
+    count = 0
     every_lane = np.arange(simulation.lanes)
     while count < config.labels_per_round:
         observation = simulation.observation()
@@ -107,7 +107,7 @@ def collect(
         flats.append(flat[labelled])
         masks.append(mask[labelled])
         regrets.append(np.minimum(losses, REGRET_CAP).astype(np.float32))
-        count, step = count + len(labelled), step + 1
+        count += len(labelled)
         points = np.argmin(losses, axis=1) if policy is None else greedy(policy, flat, mask)
         _, ended = simulation.step(_explored(points, mask, config.explore, rng))
         if ended.any():

@@ -33,14 +33,14 @@ class LinUcb:
     The paper minimises latency. For the objective accuracy, the most accurate point within the deadline is chosen here.
     The paper forces samples, since a device that sends nothing learns nothing. The world's probes take their place.
     Four additions help the bandit. The estimated bandwidth is a feature, the link's queue is counted, old answers fade,
-    and the ridge pulls towards the profile's numbers.
+    and the ridge pulls towards the usual delay: round trip, time on the link, time on the server.
 
     Attributes:
         usual_rate: bandwidth assumed while the last measurement is too old, bytes a second.
         alpha: width of the confidence interval for a feature vector of length one, seconds.
         memory: factor on the weight of all earlier answers at each new one.
         margin_s: time by which a predicted latency has to be shorter than the deadline, seconds.
-        ridge: weight of the profile's numbers, in answers.
+        ridge: weight of the usual delay, in answers.
     """
 
     name: str
