@@ -5,51 +5,71 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = {
-    "train": ("tidesplit.train", "train a policy for a profile, a demand and an uplink"),
-    "evaluate": ("tidesplit.evaluate", "compare a trained policy with every rule on any uplink"),
-    "edge": ("tidesplit.runtime.edge", "run on the device: classify a camera's frames with a trained policy"),
-    "server": ("tidesplit.runtime.server.__main__", "answer frames from devices"),
-    "emulate": ("tidesplit.runtime.emulator.__main__", "put an emulated mobile link between a device and a server"),
-    "export": ("tidesplit.runtime.export", "write a CNN's ONNX models for device and server"),
-    "profile": ("tidesplit.profiling.__main__", "measure what the operating points of a CNN cost"),
-    "cuts": ("tidesplit.profiling.cuts.legal_cuts", "find the legal cuts of a torch module"),
-    "trace": ("tidesplit.envs.traces.generator", "generate a synthetic uplink trace, or fit one"),
-    "train-cnn": ("tidesplit.compression.training.recipe", "train a CNN with all its operating points"),
-    "fit-entropy": (
-        "tidesplit.compression.training.fit_entropy",
-        "fit the entropy stage's tables to training pictures",
-    ),
-    "unpack": ("tidesplit.compression.pictures.packed", "write packed CIFAR-10 pictures as folders"),
-    "estimate-pi": (
-        "tidesplit.profiling.devices.raspberry_pi",
-        "estimate a Raspberry Pi 4's timings from measured ones",
-    ),
-    "namespaces": ("tidesplit.runtime.emulator.namespaces", "emulate a mobile link between network namespaces (root)"),
-    "cnnpc": ("tidesplit.agents.cnnpc.__main__", "solve CNNPC's static search exactly"),
+from tidesplit import __version__
+
+GROUPS = {
+    "train and compare": {
+        "train": ("tidesplit.train", "train a policy for a profile, a demand and an uplink"),
+        "evaluate": ("tidesplit.evaluate", "compare a trained policy with every rule on any uplink"),
+    },
+    "run": {
+        "edge": ("tidesplit.runtime.edge", "on the device: classify a camera's frames with a trained policy"),
+        "server": ("tidesplit.runtime.server.__main__", "answer frames from devices"),
+        "emulate": ("tidesplit.runtime.emulator.__main__", "put an emulated mobile link between device and server"),
+        "namespaces": ("tidesplit.runtime.emulator.namespaces", "emulate it between network namespaces (root)"),
+        "export": ("tidesplit.runtime.export", "write a CNN's ONNX models for device and server"),
+    },
+    "measure": {
+        "profile": ("tidesplit.profiling.__main__", "measure the operating points of a CNN"),
+        "cuts": ("tidesplit.profiling.cuts.legal_cuts", "find the legal cuts of a torch module"),
+        "estimate-pi": ("tidesplit.profiling.devices.raspberry_pi", "estimate a Raspberry Pi 4's timings from others"),
+        "trace": ("tidesplit.envs.traces.generator", "generate a synthetic uplink trace, or fit one"),
+        "cnnpc": ("tidesplit.agents.cnnpc.__main__", "solve CNNPC's static search exactly"),
+    },
+    "make a CNN": {
+        "train-cnn": ("tidesplit.compression.training.recipe", "train a CNN with all its operating points"),
+        "fit-entropy": ("tidesplit.compression.training.fit_entropy", "fit the tables of the entropy stage"),
+        "unpack": ("tidesplit.compression.pictures.packed", "write packed CIFAR-10 pictures as folders"),
+    },
 }
-"""Subcommand: the module whose ``main`` it is, and what it does. Modules are imported when they are asked for."""
+"""Subcommands by group. Each has the module with its ``main``, imported on demand, and a line of help."""
+
+COMMANDS = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
+EXTRAS = {"grpc_health": "server", "prometheus_client": "server", "ray": "ray"}
+"""Extra that installs a package, by the package's import name. All others come with the extra `train`."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a subcommand. Returns its exit status; 2 for a word that is none."""
-    words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in ("-h", "--help"):
+    """Run a subcommand. Returns its exit status; 2 for an unknown command or a missing extra."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    if name in ("", "-h", "--help"):
         print(usage())
-        return 0 if words else 2
-    if words[0] not in COMMANDS:
-        print(f"tidesplit: error: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 0 if name else 2
+    if name == "--version":
+        print(f"tidesplit {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"tidesplit: error: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module, _ = COMMANDS[words[0]]
-    status: int | None = importlib.import_module(module).main(words[1:])
+    try:
+        status: int | None = importlib.import_module(COMMANDS[name]).main(rest)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "tidesplit"):
+            raise
+        extra = EXTRAS.get(package, "train")
+        print(f"tidesplit {name}: error: {package} is missing: pip install 'tidesplit[{extra}]'", file=sys.stderr)
+        return 2
     return status or 0
 
 
 def usage() -> str:
-    """What `tidesplit --help` prints."""
+    """Text of `tidesplit --help`."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {told}" for name, (_, told) in COMMANDS.items()]
-    return "\n".join(["usage: tidesplit COMMAND ...", "", *lines, "", "tidesplit COMMAND --help tells more."])
+    lines = ["usage: tidesplit [-h] [--version] COMMAND ..."]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<{width}}  {text}" for name, (_, text) in commands.items())]
+    return "\n".join([*lines, "", "tidesplit COMMAND --help explains a command."])
 
 
 if __name__ == "__main__":

@@ -1,26 +1,26 @@
-"""What the runtime itself costs a frame on this machine, beside the CNN: python benchmarks/edge_cost.py --bundle OUT
+"""What the runtime costs a frame on this machine, without the CNN: python benchmarks/edge_cost.py --bundle OUT
 
-Prints median and 95th percentile of decision (observation, policy, record), encoding and framing in milliseconds, the
-resident memory of a device with every model of the bundle loaded, and how long loading takes. With --install: the size
-of the base installation (pip included) and how long the edge takes to start.
+Prints median and 95th percentile, in milliseconds, of the decision (observation, policy, record), of encoding and of
+framing; then the resident memory of a device with every model of the bundle loaded, and the time to load them. With
+--install it also prints the size of the base installation (pip included) and the time until the device program answers.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import subprocess
-import sys
 import tempfile
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
-
 from tidesplit.agents import bundle as bundles
+from tidesplit.agents.bundle import Bundle
+from tidesplit.benchmarks.results import percentiles, write_json
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.envs.world.observation import Situation, observe
 from tidesplit.envs.world.physics import World
@@ -34,6 +34,41 @@ from tidesplit.runtime.wire.estimator import Estimator, Settled
 from tidesplit.runtime.wire.messages import Request, build_request
 
 STARTS = 5
+PARTS = ("decision", "encoding", "framing")
+
+
+def time_frames(loaded: Bundle, engine: Engine, frames: int) -> list[tuple[float, float, float]]:
+    """Time of each part of PARTS in each frame, milliseconds. The CNN runs beforehand."""
+    table, world = loaded.table, World()
+    picture = Picture(natural_picture(engine.cnn.input_px), "drawn")
+    cuts = [point for point in engine.points if point.codec == "feature"]
+    values = {point.id: engine.values(point.id, picture.pixels) for point in cuts}
+    estimator = Estimator(world.window)
+    times = []
+    for k, point in zip(range(frames), itertools.cycle(cuts), strict=False):
+        estimator.sent(k, k / 30, Settled(900.0, tail_s=0.008))
+        estimator.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001)
+        moments = [time.perf_counter()]
+        now = np.array([k / 30 + 0.09])
+        situation = Situation(now, np.zeros(1), (estimator.transfers(),), np.ones(1), np.array([k % table.size]))
+        observation = observe(situation, table, Demands.of(loaded.demand), world)
+        row = int(loaded.policy.predict(observation)[0])
+        Record.of(k, picture, loaded.demand, table, observation, row)
+        moments.append(time.perf_counter())
+        payload = engine.cnn.codec.encode(*values[point.id], knobs_of(point))
+        moments.append(time.perf_counter())
+        request = Request(engine.cnn.name, point.partition, engine.cnn.version, str(k), payload, point.id)
+        build_request(request).SerializeToString()
+        moments.append(time.perf_counter())
+        decision, encoding, framing = 1e3 * np.diff(moments)
+        times.append((decision, encoding, framing))
+    return times
+
+
+def summary(times_ms: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Median and 95th percentile of every part, and of a frame's parts together, from rows of PARTS."""
+    columns = {**dict(zip(PARTS, zip(*times_ms, strict=True), strict=True)), "together": tuple(map(sum, times_ms))}
+    return {name: percentiles(column, median_ms=50, p95_ms=95) for name, column in columns.items()}
 
 
 def resident_mib() -> float:
@@ -43,7 +78,7 @@ def resident_mib() -> float:
 
 
 def installed() -> dict[str, float]:
-    """Size of the base installation in a fresh virtual environment, and how long the edge's `--help` takes there."""
+    """Size of the base installation in a fresh virtual environment, and the time that `edge --help` takes there."""
     root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
@@ -53,72 +88,40 @@ def installed() -> dict[str, float]:
         took = []
         for _ in range(STARTS):
             begun = time.perf_counter()
-            subprocess.run(
-                [python, "-m", "tidesplit.runtime.edge", "--help"], check=True, capture_output=True, cwd=folder
-            )
+            start = [python, "-m", "tidesplit.runtime.edge", "--help"]
+            subprocess.run(start, check=True, capture_output=True, cwd=folder)
             took.append(time.perf_counter() - begun)
-    return {
-        "installed_mb": size / 1e6,
-        "start_s": float(np.median(took)),
-        "slowest_start_s": max(took),
-    }
+    return {"installed_mb": size / 1e6, **percentiles(took, start_s=50, slowest_start_s=100)}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True, help="folder of train.py")
+    parser.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
     parser.add_argument("--frames", type=int, default=1000, help="frames to time")
-    parser.add_argument("--install", action="store_true", help="also install the base package anew, and start it")
+    parser.add_argument("--install", action="store_true", help="also install the base package afresh, and start it")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     begun = time.perf_counter()
     loaded = bundles.load(options.bundle)
-    cnn = for_bundle(options.bundle)
-    engine = Engine(cnn, tuple(loaded.profile.point(i) for i in loaded.table.ids))
+    engine = Engine(for_bundle(options.bundle), tuple(loaded.profile.point(i) for i in loaded.table.ids))
     load_s = time.perf_counter() - begun
-    table, world, demand = loaded.table, World(), loaded.demand
-    picture = Picture(natural_picture(cnn.input_px), "drawn")
-    for point in table.ids:
-        result = engine.head(point, picture.pixels)
+    for point in loaded.table.ids:  # a session takes its memory when it first runs
+        result = engine.head(point, natural_picture(engine.cnn.input_px))
         if result.payload is not None:
             engine.finish(point, result.feature)
     memory = resident_mib()
-    cuts = [point for point in engine.points if point.codec == "feature"]
-    values = {p.id: engine.values(p.id, picture.pixels) for p in cuts}
-    estimator = Estimator(world.window)
-    parts: dict[str, list[float]] = {"decision": [], "encoding": [], "framing": [], "together": []}
-    for k in range(options.frames):
-        estimator.sent(k, k / 30, Settled(900.0, tail_s=0.008))
-        estimator.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001)
-        a = time.perf_counter()
-        now = np.array([k / 30 + 0.09])
-        situation = Situation(now, np.zeros(1), estimator.transfers(), np.ones(1), np.array([k % table.size]))
-        observation = observe(
-            situation, table, Demands.of(demand), world.usual_rtt_s, world.overhead_bytes, world.guard_s
-        )
-        row = int(loaded.policy.predict(observation)[0])
-        Record.of(k, picture, demand, table, observation, row)
-        b = time.perf_counter()
-        point = cuts[k % len(cuts)]
-        payload = cnn.codec.encode(*values[point.id], knobs_of(point))
-        c = time.perf_counter()
-        request = Request(cnn.name, point.partition, cnn.version, str(k), payload, point.id)
-        build_request(request).SerializeToString()
-        d = time.perf_counter()
-        for name, took in zip(parts, (b - a, c - b, d - c, d - a), strict=True):
-            parts[name].append(1e3 * took)
-    found = {n: {"median_ms": float(np.median(v)), "p95_ms": float(np.percentile(v, 95))} for n, v in parts.items()}
-    for name, row_ in found.items():
-        print(f"{name:9} median {row_['median_ms']:.3f} ms, 95th percentile {row_['p95_ms']:.3f} ms")
-    print(f"{len(engine.points)} points, {len(cnn.files)} models: loaded in {load_s:.1f} s, {memory:.0f} MiB resident")
+    found = summary(time_frames(loaded, engine, options.frames))
+    for name, of in found.items():
+        print(f"{name:9} median {of['median_ms']:.3f} ms, 95th percentile {of['p95_ms']:.3f} ms")
+    models = len(engine.cnn.files)
+    print(f"{len(engine.points)} points, {models} models: loaded in {load_s:.1f} s, {memory:.0f} MiB resident")
     fresh = installed() if options.install else {}
     if fresh:
-        print("base installation {installed_mb:.0f} MB; --help after {start_s:.2f} s".format(**fresh), end="")
-        print(f" (median of {STARTS}, slowest {fresh['slowest_start_s']:.2f} s)")
-    if options.json:
-        told = {"frames": options.frames, "parts": found, "resident_mib": memory, "load_s": load_s, **fresh}
-        options.json.write_text(json.dumps({**told, "machine": machine_facts(1)}, indent=1) + "\n", encoding="utf-8")
+        print("base installation {installed_mb:.0f} MB; --help after {start_s:.2f} s (median of {n}, "
+              "slowest {slowest_start_s:.2f} s)".format(n=STARTS, **fresh))  # fmt: skip
+    facts = {"frames": options.frames, "parts": found, "resident_mib": memory, "load_s": load_s, **fresh}
+    write_json(options.json, {**facts, "machine": machine_facts(1)})
 
 
 if __name__ == "__main__":

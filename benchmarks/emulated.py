@@ -1,43 +1,34 @@
-"""Every controller through the real runtime over an emulated link, beside what the simulator says of it.
+"""Every controller through the real runtime over an emulated link, and the simulator's account of the same.
 
     python benchmarks/emulated.py --bundle OUT --images DIR --trace T [T ...] [--frames 2000] [--json FILE]
 
-Per trace and controller: a server process, a link process that follows the trace, and this process as the device,
-paced as the bundle's device (emulated: frames, bytes, answers and fallbacks are real, missing computing time is slept).
-The simulator plays the same controller on the same seconds of the trace in a world where nothing but the request's
-overhead varies, and then the very decisions that the runtime took (replay). Per trace it prints whether both order the
-controllers alike.
-Controllers are tuned on the bundle's training traces.
+Each run has a server process, a link process that follows the trace, and this process as the device, paced as the
+bundle's device. Frames, bytes, answers and fallbacks are real; the computing time that this machine lacks is slept.
+The simulator plays the same controller on the same seconds of the trace, in a world where only the request's overhead
+varies. It then replays the decisions that the runtime took. Per trace, the two orders of the controllers are compared.
+Rules are tuned on the bundle's training traces.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, installed or not
-
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
-from tidesplit.agents.judging.evaluation import Record as Played
-from tidesplit.agents.judging.evaluation import play
-from tidesplit.agents.judging.ladder import Blind
+from tidesplit.agents.judging.evaluation import History, play
 from tidesplit.agents.judging.replay import EMULATED, agreement
-from tidesplit.agents.rules.controllers import Controller
+from tidesplit.benchmarks.processes import linked, served
+from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.vocabulary import MISS
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.device import source
@@ -46,55 +37,16 @@ from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.log import Log
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.record import Record
-from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.export import for_bundle
 
 CONTROLLERS = ("PPO", "device only", "image offload", "partition only", "look-up, tuned", "MPC, tuned")
 COLUMNS = ("mean_ms", "p95_ms", "misses", "utility")
 
 
-@contextmanager
-def served() -> Iterator[tuple[str, int]]:
-    """A server process; its address."""
-    command = [sys.executable, "-m", "tidesplit.runtime.server", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = next(line for line in process.stdout if "listening on" in line)
-        host, port = line.split("listening on ")[1].split(",")[0].strip().rsplit(":", 1)
-        yield host, int(port)
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def link_process(trace: Trace, to: tuple[str, int], rtt_s: float, pipe: Connection) -> None:
-    """The emulated link in a process of its own: tells its address, then the time on its clock whenever it is asked."""
-    with Link(trace, to=to, rtt_s=rtt_s, rng=np.random.default_rng(0)) as link:
-        pipe.send(link.address)
-        while pipe.recv():
-            pipe.send(link.now_s())
-
-
-@contextmanager
-def linked(trace: Trace, to: tuple[str, int], rtt_s: float) -> Iterator[tuple[str, Connection]]:
-    """A link to the server: where to connect, and the pipe to its clock."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=link_process, args=(trace, to, rtt_s, theirs))
-    process.start()
-    try:
-        host, port = ours.recv()
-        yield f"{host}:{port}", ours
-        ours.send(False)
-    finally:
-        process.join(5)
-        process.kill()
-
-
 def emulate(
     controller: Controller, trace: Trace, loaded: bundles.Bundle, engine: Engine, options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], float]:
-    """Log of one run, in order of frames, and where on the trace its first frame was."""
+    """Log of one run in order of frames, and the moment of the trace at which its first frame came, seconds."""
     records: list[Record] = []
     offset: list[float] = []
     with served() as server, linked(trace, server, EMULATED.rtt_s) as (address, clock):
@@ -105,24 +57,22 @@ def emulate(
 
         pictures = source.ahead(source.folder(options.images, engine.cnn.input_px))
         with GrpcClient(address, engine.cnn) as client, Log([records.append]) as log:
-            device = Device(
-                controller, loaded.table, loaded.demand, engine, client, log, paced=True, started=started
-            )  # fmt: skip
+            device = Device(controller, loaded.table, loaded.demand, engine, client, log, paced=True, started=started)
             device.run(pictures, options.frames)
     return [r.as_json() for r in sorted(records, key=lambda r: r.frame)], offset[0]
 
 
-def simulate(controller: Controller, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> Played:
+def simulate(controller: Controller, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> History:
     """The simulator's own run of a controller on the same seconds."""
     scenario = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=EMULATED)
     simulation = Simulation(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
-    simulation.offset_s[:] = offset_s
+    simulation.links[0].offset_s[:] = offset_s
     simulation.frames[:] = np.minimum(simulation.frames, frames)
-    return play(Blind(controller), simulation)[0]
+    return play(controller, simulation)[0]
 
 
 def emulated_row(lines: list[dict[str, Any]], limit_ms: float) -> dict[str, float]:
-    """What the log says. `right`: share of frames whose answer in time was the picture's class."""
+    """Figures of a run's log. ``right``: share of frames whose answer in time was the picture's class."""
     missed = np.array([line["answered_by"] == "miss" for line in lines])
     ms = np.array([limit_ms if m else line["actual_ms"]["total"] for m, line in zip(missed, lines, strict=True)])
     return {
@@ -136,8 +86,8 @@ def emulated_row(lines: list[dict[str, Any]], limit_ms: float) -> dict[str, floa
     }
 
 
-def simulated_row(played: Played) -> dict[str, float]:
-    """What the simulator says."""
+def simulated_row(played: History) -> dict[str, float]:
+    """The same figures of a simulated run, as far as it has them."""
     ms = 1e3 * played.latency_s
     return {
         "mean_ms": float(ms.mean()),
@@ -148,9 +98,10 @@ def simulated_row(played: Played) -> dict[str, float]:
 
 
 class Order(NamedTuple):
-    """Controllers from best to worst utility, emulated and simulated; `swapped`: pairs that the two do not order alike.
+    """Controllers from best to worst utility, emulated and simulated.
 
-    `tau` is Kendall's (one means the same order). A swapped pair comes with both differences of utility.
+    ``tau`` is Kendall's: one means the same order. ``swapped`` lists the pairs in opposite order, each with its
+    difference of utility, emulated and simulated.
     """
 
     emulated: tuple[str, ...]
@@ -160,9 +111,9 @@ class Order(NamedTuple):
 
 
 def order(utilities: Mapping[str, tuple[float, float]], frames: int) -> Order:
-    """Compare the orders of `controller: (emulated, simulated)` utilities. Equal in one of the two is no swap.
+    """Compare the orders by utility, emulated and simulated, of each controller.
 
-    What a single one of the `frames` can make, an answer more or less, is no difference.
+    A difference that one answer more or less could make, one in ``frames``, counts as a tie. A tie is no swap.
     """
     real, model = (sorted(utilities, key=lambda name: -utilities[name][side]) for side in (0, 1))
     pairs = [
@@ -177,57 +128,57 @@ def order(utilities: Mapping[str, tuple[float, float]], frames: int) -> Order:
 
 
 def tell(trace: str, found: Order) -> None:
-    """Print both orders, and by how much swapped pairs differ."""
+    """Print both orders and the swapped pairs."""
     print(f"{trace}: order emulated {' > '.join(found.emulated)}")
     print(f"{trace}: order simulated {' > '.join(found.simulated)}; Kendall's tau {found.tau:.2f}")
     for a, b, emulated, simulated in found.swapped:
         print(f"    swapped: {a} over {b} by {emulated:.3f} emulated, {simulated:.3f} simulated")
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True, help="folder of train.py")
-    parser.add_argument("--images", type=Path, required=True, help="pictures in a folder a class")
+    parser.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
+    parser.add_argument("--images", type=Path, required=True, help="pictures, one folder per class")
     parser.add_argument("--trace", nargs="+", required=True, help="uplink traces, each played from its start")
     parser.add_argument("--tune-on", default="", help="traces that the rules are tuned on (default: the bundle's)")
     parser.add_argument("--controllers", nargs="+", default=list(CONTROLLERS), choices=CONTROLLERS, metavar="NAME")
-    parser.add_argument("--frames", type=int, default=2000, help="frames a run")
+    parser.add_argument("--frames", type=int, default=2000, help="frames of a run")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/emulated.json"), help="file to write")
-    options = parser.parse_args()
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run every controller on every trace, compare, print."""
+    options = arguments().parse_args(argv)
     loaded = bundles.load(options.bundle)
     tune_on = options.tune_on or loaded.manifest["config"]["trace"]
     scenario = Scenario(traces=tuple(load_traces(tune_on)), demands=(loaded.demand,), table=loaded.table)
     rules = ladder.tuned_rules(scenario, ladder.Tuning())
-    cnn = for_bundle(options.bundle)
-    engine = Engine(cnn, tuple(loaded.profile.point(i) for i in loaded.table.ids))
+    engine = Engine(for_bundle(options.bundle), tuple(loaded.profile.point(i) for i in loaded.table.ids))
     rows: list[dict[str, Any]] = []
-    for spec in options.trace:
-        for trace in load_traces(spec):
-            for name in options.controllers:
-                rule = rules.get(name)
-                controller = rule.controller if isinstance(rule, Blind) else loaded.policy
-                lines, offset_s = emulate(controller, trace, loaded, engine, options)
-                real = emulated_row(lines, 1e3 * loaded.demand.deadline_s)
-                model = simulated_row(simulate(controller, trace, loaded, offset_s, options.frames))
-                same = agreement(lines, trace, loaded.table, loaded.demand, offset_s)
-                row = {"emulated": real, "simulated": model, "replay": asdict(same)}
-                rows.append({"trace": trace.name, "controller": name, **row})
-                told = "  ".join(f"{c} {real[c]:.3f} ({model[c]:.3f})" for c in COLUMNS)
-                print(f"{trace.name}  {name}: {told}  right {real['right']:.3f}", flush=True)
-                print(f"    replayed decisions: error median {same.median:.1%}, p95 {same.p95:.1%}", flush=True)
-    facts: dict[str, Any] = {
-        "frames": options.frames,
-        "machine": machine_facts(1),
-        "demand": asdict(loaded.demand),
-        "orders": {},
-        "rows": rows,
-    }
-    for name in dict.fromkeys(row["trace"] for row in rows):
-        here = {r["controller"]: r for r in rows if r["trace"] == name}
-        both = {c: (r["emulated"]["utility"], r["simulated"]["utility"]) for c, r in here.items()}
-        tell(name, found := order(both, options.frames))
-        facts["orders"][name] = found._asdict()
-    options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    orders: dict[str, dict[str, Any]] = {}
+    for trace in [trace for spec in options.trace for trace in load_traces(spec)]:
+        utilities = {}
+        for name in options.controllers:
+            rule = rules.get(name)
+            controller = loaded.policy if rule is None or callable(rule) else rule
+            lines, offset_s = emulate(controller, trace, loaded, engine, options)
+            real = emulated_row(lines, 1e3 * loaded.demand.deadline_s)
+            model = simulated_row(simulate(controller, trace, loaded, offset_s, options.frames))
+            same = agreement(lines, trace, loaded.table, loaded.demand, offset_s)
+            rows.append(
+                {"trace": trace.name, "controller": name, "emulated": real, "simulated": model, "replay": asdict(same)}
+            )
+            utilities[name] = real["utility"], model["utility"]
+            figures = "  ".join(f"{c} {real[c]:.3f} ({model[c]:.3f})" for c in COLUMNS)
+            print(f"{trace.name}  {name}: {figures}  right {real['right']:.3f}", flush=True)
+            print(f"    replayed decisions: error median {same.median:.1%}, p95 {same.p95:.1%}", flush=True)
+        found = order(utilities, options.frames)
+        tell(trace.name, found)
+        orders[trace.name] = found._asdict()
+    facts = {"frames": options.frames, "machine": machine_facts(1), "demand": asdict(loaded.demand)}
+    write_json(options.json, {**facts, "orders": orders, "rows": rows})
 
 
 if __name__ == "__main__":

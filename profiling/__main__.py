@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tidesplit.compression.codec.knobs import split
 from tidesplit.profiling.measuring.accuracy import measure_accuracy
 from tidesplit.profiling.measuring.assemble import assemble, profile_path
 from tidesplit.profiling.measuring.chain import assumption, chain_table, measure_chains
@@ -58,7 +59,7 @@ def _chains(options: argparse.Namespace) -> None:
     out, path = Path(options.json), Path(options.file) if options.file else profile_path(options.profile)
     profile = profiles.load(path)
     weights = Path(options.weights) if options.weights else None
-    pairs = [(one, two) for one, _, two in (pair.partition(">") for pair in options.pairs.split(",") if pair)]
+    pairs = [split(pair) for pair in options.pairs.split(",") if pair]
     chains = measure_chains(
         options.profile, Path(options.images), pairs or worth_measuring(profile), options.limit,
         out.with_suffix(".partial.jsonl"), options.jobs, weights,

@@ -1,9 +1,12 @@
-"""The CNN as it is deployed: a folder of ONNX models under one manifest, every file checked before it is opened.
+"""The deployed CNN: a folder of ONNX models and a manifest with their hashes, checked before a model is loaded.
 
-`head-p2-c0.75` turns an image into the feature, the values to send and the attention score; `finish-p2-c0.75` takes the
-feature to logits on the device; `tail-p2` the received values on the server (`tail-p0` an image); `middle-p2-p4` turns
-received values into those of a later cut (`middle-p0-p4` an image); `device-c0.50` is the whole CNN. NumPy and ONNX
-Runtime alone.
+    device-c0.50      picture to logits: the whole CNN, at channel ratio 0.50
+    head-p2-c0.75     picture to the feature at partition 2, the values to send, and the attention score
+    finish-p2-c0.75   that feature to logits, on the device
+    tail-p2           received values to logits; `tail-p0` takes a picture
+    middle-p2-p4      received values to the outputs of a later head; `middle-p0-p4` takes a picture
+
+Needs NumPy and ONNX Runtime only.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ from tidesplit.compression.codec.knobs import BITS, CutSpec
 from tidesplit.compression.codec.learned_entropy import parse
 from tidesplit.compression.codec.wire import WireCodec
 
-__all__ = ["FORMAT", "MANIFEST", "Cnn", "CnnError", "load_cnn"]
+__all__ = [
+    "FORMAT", "MANIFEST", "VERSION_DIGITS", "Cnn", "CnnError", "finish_name", "head_name", "load_cnn", "middle_name",
+    "tail_name",
+]  # fmt: skip
 
 FORMAT = "tidesplit-cnn/1"
 MANIFEST = "cnn.json"
@@ -32,12 +38,12 @@ VERSION_DIGITS = 16  # of the weights' SHA-256: 64 bits tell versions apart
 
 
 class CnnError(ValueError):
-    """A folder of models that cannot be trusted or used; the sentence says which, what was received and expected."""
+    """A folder of models that cannot be trusted or used. The message has the value received and the one expected."""
 
 
 @dataclass(frozen=True)
 class Cnn:
-    """A deployed CNN. `files`: SHA-256 by file name."""
+    """A deployed CNN. `files` has the SHA-256 of each file, by name."""
 
     folder: Path
     name: str
@@ -49,20 +55,24 @@ class Cnn:
 
     @property
     def version(self) -> str:
-        """What device and server must agree on: the start of the weights' hash."""
+        """The start of the weights' hash, on which device and server must agree."""
         return self.weights_sha256[:VERSION_DIGITS]
 
     @property
     def partitions(self) -> int:
-        """Index of the last partition: the whole CNN on the device."""
+        """Index of the last partition, the whole CNN on the device."""
         return max(self.codec.cuts, default=0) + 1
 
     def has(self, model: str) -> bool:
-        """Whether the folder holds that model."""
+        """True where the folder has that model."""
         return f"{model}.onnx" in self.files
 
     def session(self, model: str, threads: int = 1) -> onnxruntime.InferenceSession:
-        """An ONNX Runtime session on the CPU. Raises CnnError where the file is missing, altered or unreadable."""
+        """An ONNX Runtime session on the CPU.
+
+        Raises:
+            CnnError: the file is missing, altered or unreadable.
+        """
         if not self.has(model):
             have = ", ".join(sorted(Path(f).stem for f in self.files))
             raise CnnError(f"{self.folder} has no model {model!r}; it has {have}")
@@ -70,49 +80,70 @@ class Cnn:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # arenas of many sessions together would fill a small device
+        options.enable_cpu_mem_arena = False  # one arena a session would fill a small device's memory
+        data = _checked(path, self.files[path.name])
         try:
-            return onnxruntime.InferenceSession(
-                _checked(path, self.files[path.name]), options, providers=["CPUExecutionProvider"]
-            )
-        except CnnError:
-            raise
-        except Exception as error:  # ONNX Runtime's errors have no public class of their own
+            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no public class
             raise CnnError(f"{path}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
 
 
+def head_name(partition: int, ratio: float) -> str:
+    """Model from a picture to a cut."""
+    return f"head-p{partition}-c{ratio:.2f}"
+
+
+def finish_name(partition: int, ratio: float) -> str:
+    """Model from a head's feature to logits, on the device."""
+    return f"finish-p{partition}-c{ratio:.2f}"
+
+
+def tail_name(partition: int) -> str:
+    """Model from a partition to logits, on a server."""
+    return f"tail-p{partition}"
+
+
+def middle_name(first: int, second: int) -> str:
+    """Model from a partition to a later one, on the middle server."""
+    return f"middle-p{first}-p{second}"
+
+
 def load_cnn(folder: Path) -> Cnn:
-    """Read a manifest. Models are checked and loaded when they are asked for."""
+    """The CNN of a folder's manifest. A model is checked when its session is made.
+
+    Raises:
+        CnnError: there is no manifest, or it cannot be used.
+    """
     path = folder / MANIFEST
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CnnError(f"{folder} holds no CNN: it has no {MANIFEST}; tidesplit export writes one") from None
     except (OSError, ValueError) as error:
         raise CnnError(f"{path}: not a readable JSON file ({error})") from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CnnError(f'{path}: expected "format": "{FORMAT}"')
     try:
-        return _parse(folder, told)
+        return _parse(folder, manifest)
     except (KeyError, TypeError, ValueError) as error:
         raise CnnError(f"{path}: a key is missing or holds a wrong value ({error!r})") from error
 
 
-def _parse(folder: Path, told: Mapping[str, Any]) -> Cnn:
-    cuts = {int(p): CutSpec(int(p), *(int(n) for n in shape)) for p, shape in told["cuts"].items()}
-    low = {p: _levels(told["low"][str(p)], cut) for p, cut in cuts.items()}
-    step = {p: _levels(told["step"][str(p)], cut) for p, cut in cuts.items()}
-    # Folders written before there were tables have none, and work without
-    tables = {str(name): base64.b64decode(text, validate=True) for name, text in told.get("tables", {}).items()}
-    sha256 = str(told["weights_sha256"])
+def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
+    cuts = {int(p): CutSpec(int(p), *(int(n) for n in shape)) for p, shape in manifest["cuts"].items()}
+    low = {p: _levels(manifest["low"][str(p)], cut) for p, cut in cuts.items()}
+    step = {p: _levels(manifest["step"][str(p)], cut) for p, cut in cuts.items()}
+    # Optional: an older export has no tables, and its payloads are coded without them.
+    tables = {str(name): base64.b64decode(text, validate=True) for name, text in manifest.get("tables", {}).items()}
+    sha256 = str(manifest["weights_sha256"])
     return Cnn(
         folder=folder,
-        name=str(told["name"]),
+        name=str(manifest["name"]),
         weights_sha256=sha256,
-        input_px=int(told["input_px"]),
-        classes=tuple(str(c) for c in told["classes"]),
+        input_px=int(manifest["input_px"]),
+        classes=tuple(str(c) for c in manifest["classes"]),
         codec=WireCodec(cuts, low, step, tag=int(sha256[:4], 16), tables=parse(tables, cuts)),
-        files={str(name): str(digest) for name, digest in told["files"].items()},
+        files={str(name): str(digest) for name, digest in manifest["files"].items()},
     )
 
 
@@ -126,7 +157,7 @@ def _levels(rows: list[list[float]], cut: CutSpec) -> np.ndarray[tuple[int, ...]
 
 
 def _checked(path: Path, expected: str) -> bytes:
-    """Bytes of a file whose name, size and hash are as they should be."""
+    """The bytes of a file, after checks of its name, size and hash."""
     if path.name != Path(path.name).name or not path.is_file():
         raise CnnError(f"{path} is missing")
     if path.stat().st_size > LARGEST_BYTES:

@@ -1,12 +1,14 @@
-"""Classify a camera's frames with a trained policy: tidesplit edge --bundle OUT --server HOST:PORT --images DIR
+"""Classify a camera's frames with a trained policy, on the device:
 
-Per frame the policy chooses an operating point from what the device knows of link, queue and server; the head runs, its
-payload is sent, the answer is taken, or the device finishes the frame by itself. Every frame has exactly one answer:
-the server's, the device's own, or a miss. --images takes a folder, or - for MJPEG on the standard input:
+    tidesplit edge --bundle OUT --server HOST:PORT --images DIR
+
+For each frame the policy chooses an operating point from the state of link, queue and server. The device runs the head
+and sends its payload. If no answer comes in time, the device finishes the frame itself. Every frame ends in exactly one
+way: the server's answer, the device's own, or a miss. With --images - frames come as MJPEG on the standard input:
 
     rpicam-vid -t 0 --codec mjpeg --width 640 --height 480 --framerate 30 -o - | tidesplit edge --images - ...
 
-Needs NumPy, ONNX Runtime, grpcio, zstandard and Pillow; no torch, where the bundle holds its exported CNN.
+Torch is needed only where the bundle does not hold its exported CNN yet.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
+from tidesplit.compression.codec.knobs import split
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
@@ -34,13 +37,9 @@ from tidesplit.runtime.device.log import Board, Live, Log, Sink, json_lines
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.notify import Notifier
 from tidesplit.runtime.device.record import Record
-from tidesplit.runtime.export import for_bundle
+from tidesplit.runtime.export import for_bundle, say
 
 __all__ = ["main"]
-
-
-class EdgeError(ValueError):
-    """An option that cannot be followed, in one sentence."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,40 +49,45 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--bundle", type=Path, required=True, help="folder that train.py wrote")
-    made.add_argument("--server", required=True, metavar="HOST:PORT", help="where runtime.server listens")
-    made.add_argument("--images", default="", help="folder of pictures, or - for MJPEG on stdin (default: drawn ones)")
-    made.add_argument("--frames", type=int, help="end after so many frames (default: go on until stopped)")
-    made.add_argument("--json", type=Path, metavar="LOG.jsonl", help="write one JSON line a frame")
+    made.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
+    made.add_argument("--server", required=True, metavar="HOST:PORT", help="address of tidesplit server")
+    made.add_argument("--images", default="", help="folder, or - for MJPEG on stdin (default: drawn pictures)")
+    made.add_argument("--frames", type=int, metavar="N", help="stop after N frames (default: run until stopped)")
+    made.add_argument("--json", type=Path, metavar="LOG.jsonl", help="write one JSON line for each frame")
     made.add_argument("--tensorboard", type=Path, metavar="DIR", help="write the same figures for TensorBoard")
     made.add_argument("--fps", type=float, help="frames a second (default: the bundle's)")
-    made.add_argument("--deadline-ms", type=float, help="a frame answered later is lost (default: the bundle's)")
-    made.add_argument("--min-accuracy", type=float, help="accuracy floor (default: the bundle's)")
-    made.add_argument("--next-point", default="", metavar="ID", help="where a middle tier cuts again, or cloud")
-    made.add_argument("--threads", type=int, default=1, help="ONNX Runtime threads of heads and finishes (default: 1)")
     made.add_argument(
-        "--pace",
-        metavar="DEVICE",
-        help="take as long as this device of the profile would (emulated), e.g. raspberry-pi-4",
+        "--deadline-ms", type=float, metavar="MS", help="later answers are misses (default: the bundle's)"
     )
-    safety = made.add_argument_group("security")
-    safety.add_argument("--insecure", action="store_true", help="allow plaintext to a server that is not on loopback")
-    safety.add_argument("--tls-ca", type=Path, help="PEM certificates to trust; turns TLS on")
-    safety.add_argument("--tls-cert", type=Path, help="PEM certificate of this device, for mutual TLS")
-    safety.add_argument("--tls-key", type=Path, help="its PEM key")
-    safety.add_argument("--token-file", type=Path, help="file with the bearer token that the server asks for")
+    made.add_argument("--min-accuracy", type=float, metavar="A", help="accuracy floor (default: the bundle's)")
+    made.add_argument(
+        "--next-point", default="", metavar="ID",
+        help="point at which the middle server cuts again, or cloud if it passes payloads on unchanged",
+    )  # fmt: skip
+    made.add_argument("--threads", type=int, default=1, metavar="N", help="ONNX Runtime threads (default: 1)")
+    made.add_argument(
+        "--pace", metavar="DEVICE", help="run as slowly as this device of the profile, e.g. raspberry-pi-4 (emulated)"
+    )
+    safety = made.add_argument_group("security", "Certificates and keys are PEM files.")
+    safety.add_argument("--insecure", action="store_true", help="allow plaintext over a network")
+    safety.add_argument(
+        "--tls-ca", type=Path, metavar="FILE", help="authority of the server's certificate; turns TLS on"
+    )
+    safety.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate of this device, for mutual TLS")
+    safety.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
+    safety.add_argument("--token-file", type=Path, metavar="FILE", help="bearer token that the server requires")
     return made
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run; 0 when done, 2 for a user's mistake, 130 when stopped by Ctrl-C."""
+    """Run the command. Returns 0 when done, 2 after a user's mistake, 130 after Ctrl-C."""
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: frames under way are settled first
+    signal.signal(signal.SIGTERM, _stop)  # like Ctrl-C, it lets frames under way end first
     try:
         run(options)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError) as error:  # CnnError, BundleError, SourceError, DemandError and ProfileError are such
+    except (ValueError, OSError) as error:
         print(f"tidesplit edge: error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -94,32 +98,26 @@ def _stop(*_: object) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Put the device together and let it run."""
+    """Build the device and run it."""
     if options.frames is not None and options.frames < 1:
-        raise EdgeError(f"--frames {options.frames} received, 1 or more expected")
+        raise ValueError(f"--frames {options.frames} received, 1 or more expected")
     bundle = bundles.load(options.bundle)
     if len(bundle.table.hops) > 1 and options.next_point:
-        raise EdgeError(f"--next-point received, but the policy of {options.bundle} decides that: it has three tiers")
+        raise ValueError(f"--next-point: the policy of {options.bundle} has three tiers and chooses that itself")
     demand = demanded(bundle.demand, options)
     table = paced(bundle, options.pace)
-    cnn = for_bundle(options.bundle, lambda name, _: print(f"exporting {name} ...", file=sys.stderr, flush=True))
+    cnn = for_bundle(options.bundle, say)
     if (expected := bundle.profile.cnn.get("weights_sha256")) not in (None, cnn.weights_sha256):
         raise CnnError(
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
-            "delete the folder, and it is exported anew"
+            "delete the folder, and the right weights are exported"
         )
-    own = dict.fromkeys(point.partition(">")[0] for point in table.ids)  # what goes on begins as what does not
+    own = dict.fromkeys(split(point)[0] for point in table.ids)  # the device's part of each point, once
     engine = Engine(cnn, tuple(bundle.profile.point(point) for point in own), options.threads)
     tally = Tally()
     with contextlib.ExitStack() as stack:
         pictures = source.ahead(frames_of(options.images, cnn.input_px))
-        sinks: list[Sink] = [tally, Heartbeat(), Live("emulated  " if options.pace else "")]
-        if options.json:
-            sinks.append(json_lines(stack.enter_context(options.json.open("w", encoding="utf-8"))))
-        if options.tensorboard:
-            board = Board(options.tensorboard)
-            stack.callback(board.close)
-            sinks.append(board)
+        sinks: list[Sink] = [tally, *sinks_of(options, stack)]
         safety = credentials(options)
         client = stack.enter_context(GrpcClient(options.server, cnn, safety, options.insecure, options.next_point))
         log = stack.enter_context(Log(sinks))
@@ -128,8 +126,20 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n{tally.text()}", file=sys.stderr)
 
 
+def sinks_of(options: argparse.Namespace, stack: contextlib.ExitStack) -> Iterator[Sink]:
+    """Outputs for settled frames. `stack` closes their files."""
+    yield Heartbeat()
+    yield Live("emulated  " if options.pace else "")
+    if options.json:
+        yield json_lines(stack.enter_context(options.json.open("w", encoding="utf-8")))
+    if options.tensorboard:
+        board = Board(options.tensorboard)
+        stack.callback(board.close)
+        yield board
+
+
 def demanded(demand: Demand, options: argparse.Namespace) -> Demand:
-    """The bundle's demand, with what the command line changes."""
+    """The bundle's demand with the changes of the command line."""
     changes = {
         "fps": options.fps,
         "deadline_s": None if options.deadline_ms is None else options.deadline_ms / 1e3,
@@ -139,7 +149,7 @@ def demanded(demand: Demand, options: argparse.Namespace) -> Demand:
 
 
 def paced(bundle: Bundle, label: str | None) -> PointTable:
-    """The bundle's points, as the device that sets the pace runs them."""
+    """The bundle's points with the timings of the device `label`."""
     if label is None or label == bundle.manifest["device"]:
         return bundle.table
     _, *servers = bundles.machines_of(bundle.manifest)
@@ -147,14 +157,14 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
 
 
 def frames_of(images: str, px: int) -> Iterator[source.Picture]:
-    """Frames from what --images names."""
+    """Frames from the source that --images names."""
     if images == "-":
         return source.stream(sys.stdin.buffer, px)
     return source.folder(Path(images), px) if images else source.drawn(px)
 
 
 class Heartbeat:
-    """Tells systemd with the first settled frame that the service is up, and every second that it is alive."""
+    """Reports to systemd: ready with the first settled frame, then alive every second."""
 
     def __init__(self) -> None:
         self._notify, self._last_s = Notifier(), -math.inf
@@ -168,7 +178,7 @@ class Heartbeat:
 
 
 class Tally:
-    """Counts what the last line says."""
+    """Counts for the last line."""
 
     def __init__(self) -> None:
         self.frames = self.labelled = self.right = 0
@@ -185,7 +195,7 @@ class Tally:
             self.right += record.answer == record.label
 
     def text(self) -> str:
-        """The last line: a miss counts as the deadline, and as a wrong answer."""
+        """The last line. A miss counts as the deadline, and as a wrong answer."""
         if not self.frames:
             return "no frames"
         by = ", ".join(f"{name} {100 * n / self.frames:.1f} %" for name, n in self.answers.items())

@@ -1,7 +1,7 @@
-"""Write the CNN's ONNX models for device and server: tidesplit export --profile NAME --out FOLDER
+"""Write a CNN's ONNX models: tidesplit export --profile NAME --out FOLDER
 
-Needs the `train` extra (torch, onnx); what it writes needs neither. With --bundle only the models that a device with
-this trained policy uses are written, into the bundle's folder `cnn`.
+With --profile, all models of device and server. With --bundle, the models that a device with this trained policy needs,
+into the bundle's folder `cnn`. Exporting needs the extra `train` (torch, onnx); running the models needs neither.
 """
 
 from __future__ import annotations
@@ -15,25 +15,32 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.data.files import WEIGHTS, whole
-from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, CnnError, load_cnn
+from tidesplit.runtime.cnn import FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn, middle_name
 
 if TYPE_CHECKING:
+    import onnx
+
     from tidesplit.profiling.measuring.trained import Trained
     from tidesplit.profiling.points.table import PointTable
 
-__all__ = ["cached_server", "export", "for_bundle", "for_device", "for_server"]
+__all__ = ["cached_server", "export", "for_bundle", "for_device", "for_server", "say"]
 
 SUBFOLDER = "cnn"
-Made = tuple[str, Callable[[], Any]]
+Report = Callable[[str, int], None]
+"""Called with each model's name and its size in bytes."""
 
 
 def trained(name: str) -> Trained:
-    """The network with its weights; CnnError where torch is not installed or there are no such weights."""
+    """The network with its weights.
+
+    Raises:
+        CnnError: torch or onnx is not installed, or there are no such weights.
+    """
     try:
         from tidesplit.profiling.measuring.trained import load_trained
     except ImportError as error:
@@ -46,22 +53,24 @@ def trained(name: str) -> Trained:
         raise CnnError(f"no trained CNN called {name!r} ({error})") from error
 
 
-def for_server(source: Trained, middles: bool) -> Iterator[Made]:
-    """Tails of every partition; for the middle of three tiers also what lies before and between the cuts."""
+def for_server(source: Trained, middles: bool) -> Iterator[onnx.ModelProto]:
+    """The tails of all partitions. With `middles`, also the models from a picture or a cut to a later cut."""
     from tidesplit.compression.net import deploy
 
     system, last = source.system, source.system.net.partitions
-    for p in range(last):
-        yield f"tail-p{p}", lambda p=p: deploy.tail_model(system, p)  # type: ignore[misc]
-    for second in range(1, last if middles else 0):
-        yield f"middle-p0-p{second}", lambda b=second: deploy.head_model(system, b, 1.0)  # type: ignore[misc]
-    for first in range(1, last if middles else 0):
-        for second in range(first + 1, last):
-            yield f"middle-p{first}-p{second}", lambda a=first, b=second: deploy.middle_model(system, a, b)  # type: ignore[misc]
+    for first in range(last):
+        yield deploy.tail_model(system, first)
+        for second in range(first + 1, last if middles else 0):
+            model = deploy.middle_model(system, first, second) if first else deploy.head_model(system, second, 1.0)
+            model.graph.name = middle_name(first, second)
+            yield model
 
 
-def for_device(source: Trained, table: PointTable | None) -> Iterator[Made]:
-    """Heads, finishes and whole nets: of the points in a table, or all. The narrowest net finishes image offload."""
+def for_device(source: Trained, table: PointTable | None) -> Iterator[onnx.ModelProto]:
+    """Heads, finishes and whole nets of the table's points, or of all points where there is no table.
+
+    The narrowest whole net is always there, because it finishes image offload.
+    """
     from tidesplit.compression.net import deploy
 
     system, last = source.system, source.system.net.partitions
@@ -69,27 +78,25 @@ def for_device(source: Trained, table: PointTable | None) -> Iterator[Made]:
     rows = None if uplink is None else set(zip(uplink.partition.tolist(), uplink.channel_ratio.tolist(), strict=True))
     for ratio in RATIOS:
         if rows is None or (last, ratio) in rows or ratio == RATIOS[0]:
-            yield f"device-c{ratio:.2f}", lambda r=ratio: deploy.device_model(system, r)  # type: ignore[misc]
+            yield deploy.device_model(system, ratio)
     for p in range(1, last):
         for ratio in RATIOS:
             if rows is None or (p, ratio) in rows:
-                yield f"head-p{p}-c{ratio:.2f}", lambda p=p, r=ratio: deploy.head_model(system, p, r)  # type: ignore[misc]
-                yield f"finish-p{p}-c{ratio:.2f}", lambda p=p, r=ratio: deploy.finish_model(system, p, r)  # type: ignore[misc]
+                yield deploy.head_model(system, p, ratio)
+                yield deploy.finish_model(system, p, ratio)
 
 
-def export(
-    source: Trained, folder: Path, made: Iterable[Made], report: Callable[[str, int], None] = lambda *_: None
-) -> Cnn:
-    """Write models and, last of all, the manifest: a folder that has one is whole."""
+def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], report: Report = lambda *_: None) -> Cnn:
+    """Write models, each named after its graph, and the manifest last: a folder with a manifest is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
-    for name, make in made:
-        data = make().SerializeToString()
+    for model in models:
+        name, data = model.graph.name, model.SerializeToString()
         (folder / f"{name}.onnx").write_bytes(data)
         files[f"{name}.onnx"] = hashlib.sha256(data).hexdigest()
         report(name, len(data))
     wire = source.codec.wire
-    told = {
+    manifest = {
         "format": FORMAT,
         "name": source.system.net.name,
         "weights_sha256": source.sha256,
@@ -102,16 +109,16 @@ def export(
         "files": files,
     }
     with whole(folder / MANIFEST) as part:
-        part.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
     return load_cnn(folder)
 
 
-def cached_server(name: str, middles: bool = False, report: Callable[[str, int], None] = lambda *_: None) -> Cnn:
-    """The server's models of a bundled CNN, from the user's cache folder; exported at the first start."""
+def cached_server(name: str, middles: bool = False, report: Report = lambda *_: None) -> Cnn:
+    """The server's models of a bundled CNN, from the user's cache folder. The first call exports them."""
     weights = WEIGHTS / f"{name}.safetensors"
     if not weights.is_file():
         raise CnnError(f"no trained CNN called {name!r}: {weights} does not exist")
-    version = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    version = hashlib.sha256(weights.read_bytes()).hexdigest()[:VERSION_DIGITS]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = root / "tidesplit" / f"{name}-{version}{'-middles' if middles else ''}"
     if (folder / MANIFEST).is_file():
@@ -120,8 +127,8 @@ def cached_server(name: str, middles: bool = False, report: Callable[[str, int],
     return export(source, folder, for_server(source, middles), report)
 
 
-def for_bundle(bundle: Path, report: Callable[[str, int], None] = lambda *_: None) -> Cnn:
-    """The models that a bundle's points need, in its folder `cnn`; exported where they are not there yet."""
+def for_bundle(bundle: Path, report: Report = lambda *_: None) -> Cnn:
+    """The models that a bundle's points need, in its folder `cnn`. The first call exports them."""
     from tidesplit.agents.bundle import load
 
     folder = bundle / SUBFOLDER
@@ -132,26 +139,31 @@ def for_bundle(bundle: Path, report: Callable[[str, int], None] = lambda *_: Non
     return export(source, folder, for_device(source, loaded.table), report)
 
 
-def _say(name: str, size: int) -> None:
-    print(f"{name}.onnx  {size / 2**20:.1f} MiB", flush=True)
+def say(name: str, size: int) -> None:
+    """Report a model on the standard error output."""
+    print(f"exported {name}.onnx, {size / 2**20:.1f} MiB", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run; 0 when done, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="tidesplit export", description=__doc__.splitlines()[0])
+    """Run the command. Returns 0 when done, 2 after a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="tidesplit export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--profile", help="name of a trained CNN: every model, of device and server")
-    which.add_argument("--bundle", type=Path, help="folder of train.py: what its policy's points need on the device")
-    parser.add_argument("--out", type=Path, help="folder to write (with --profile)")
+    which.add_argument("--profile", metavar="NAME", help="trained CNN, such as efficientnet_lite0: all its models")
+    which.add_argument(
+        "--bundle", type=Path, help="folder that tidesplit train wrote: the models of its policy's points"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write; needed with --profile")
     options = parser.parse_args(arguments)
+    if options.profile and options.out is None:
+        parser.error("--profile needs --out, the folder to write")
     try:
         if options.bundle:
-            cnn = for_bundle(options.bundle, _say)
-        elif options.out is None:
-            parser.error("--out is needed with --profile")
+            cnn = for_bundle(options.bundle, say)
         else:
             source = trained(options.profile)
-            cnn = export(source, options.out, chain(for_server(source, True), for_device(source, None)), _say)
+            cnn = export(source, options.out, chain(for_server(source, True), for_device(source, None)), say)
     except ValueError as error:
         print(f"tidesplit export: error: {error}", file=sys.stderr)
         return 2

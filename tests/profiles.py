@@ -69,7 +69,7 @@ def synthetic_profile() -> Profile:
 
 
 def three_tier_profile() -> Profile:
-    """The same with a cloud 2.5 times as fast as the server, which becomes the edge server, and two pairs of cuts."""
+    """The same with a cloud 2.5 times as fast as the server, which becomes the middle server, and two pairs of cuts."""
     profile = synthetic_profile()
     timings = {
         name: Timing(head_s=0.0, encode_s=0.0, decode_s=0.0, tail_s=t.tail_s / 2.5, finish_s=0.0)

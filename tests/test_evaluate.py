@@ -46,8 +46,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         policy_of(new_model(scenario, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))),
         profile=few_points(),
         table=scenario.table,
-        device=DEVICE,
-        server=SERVER,
+        machines=(DEVICE, SERVER),
         demand=demand,
         config={"trace": "lte"},
     )
@@ -151,7 +150,7 @@ def refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str])
     """Exit code 2 and one line that begins with the program's name."""
     assert evaluate.main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("evaluate.py: error: ")
+    assert told.startswith("tidesplit evaluate: error: ")
     assert told.count("\n") == 1
     assert re.search(sentence, told), told
 
@@ -177,21 +176,21 @@ def test_policies_that_are_not_alike_are_refused(
 
 
 @pytest.mark.parametrize("words", [[], ["OUT"], ["OUT", "--trace", "lte", "--seeds", "0"]])
-def test_argparse_tells_the_rest(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_options_and_a_bad_number_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         evaluate.main(words)
     assert caught.value.code == 2
-    assert "usage: evaluate.py" in capsys.readouterr().err
+    assert "usage: tidesplit evaluate" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `out`, with a cloud behind the edge server."""
+    """As `out`, in three tiers."""
     folder = tmp_path_factory.mktemp("three")
     demand = Demand(fps=5.0, deadline_s=0.15)
     profile = three_tier_profile()
     scenario = scenario_from(
-        trace="lte", profile=profile, tiers=3, server=SERVER, cloud=CLOUD, onward_trace="metro", demands=[demand]
+        trace="lte", profile=profile, tiers=3, server=SERVER, cloud=CLOUD, second_trace="metro", demands=[demand]
     )
     some = [scenario.table.row(i) for i in ("jpeg95", "jpeg95>cloud", "jpeg95>cut2-w100-b2", "device-w50")]
     few = replace(scenario, table=scenario.table.take(some))
@@ -200,18 +199,16 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
         policy_of(new_model(few, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))),
         profile=profile,
         table=few.table,
-        device=DEVICE,
-        server=SERVER,
-        cloud=CLOUD,
+        machines=(DEVICE, SERVER, CLOUD),
         demand=demand,
-        config={"trace": "lte", "onward_trace": "metro"},
+        config={"trace": "lte", "second_trace": "metro"},
     )
     return folder
 
 
-def test_three_tiers_over_the_policys_own_second_link_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
+def test_three_tiers_over_the_second_hop_of_the_training_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
     bounds = []
-    for number, words in enumerate([[], ["--onward-trace", str(uplinks / "slow.csv")]]):
+    for number, words in enumerate([[], ["--second-trace", str(uplinks / "slow.csv")]]):
         results = tmp_path / f"{number}.json"
         asked = [str(three), "--trace", str(uplinks / "swift.csv"), "--tune-on", str(uplinks), "--json", str(results)]
         assert evaluate.main([*asked, *words]) == 0
@@ -222,5 +219,5 @@ def test_three_tiers_over_the_policys_own_second_link_or_another(three: Path, up
         assert all(row["utility"] <= bounds[-1] + 1e-9 for row in document["rows"])
 
 
-def test_a_second_link_is_of_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused([str(out), "--trace", "lte", "--onward-trace", "metro"], r"--onward-trace is of three tiers", capsys)
+def test_a_second_hop_needs_three_tiers(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(out), "--trace", "lte", "--second-trace", "metro"], r"--second-trace needs three tiers", capsys)

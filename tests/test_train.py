@@ -25,7 +25,7 @@ from tidesplit.profiling.points import profile as profiles
 ROOT = Path(train.__file__).parent
 COLUMNS = [
     "controller", "trace", "utility", "latency_ms_mean", "latency_ms_p50", "latency_ms_p95", "latency_ms_p99",
-    "miss_rate", "accuracy", "bytes_mean", "switches_per_min", "decision_us", "regret_pct",
+    "miss_rate", "drop_rate", "accuracy", "bytes_mean", "switches_per_min", "decision_us", "regret_pct",
 ]  # fmt: skip
 FEW = ("jpeg50", "cut1-w50-b4", "cut2-w50-r50-b2", "device-w50", "device-w25")
 # Five frames a second make the rules' tuning short. So many steps make one check of the greedy policy.
@@ -115,8 +115,8 @@ def test_tensorboard_holds_what_users_look_for(trained: Trained) -> None:
     scalars = set(events.Tags()["scalars"])
     wanted = {
         "imitation/expected_regret",
-        "frames/utility", "frames/latency_ms_mean", "frames/latency_ms_p95", "frames/miss_rate", "frames/accuracy",
-        "frames/bytes_mean",
+        "frames/utility", "frames/latency_ms_mean", "frames/latency_ms_p95", "frames/miss_rate", "frames/drop_rate",
+        "frames/accuracy", "frames/bytes_mean",
         "partition_share/0", "partition_share/1", "partition_share/3",
         "check/utility", "check/miss_rate", "check/regret_to_clairvoyant",
         "train/loss", "train/value_loss", "train/entropy_loss", "train/approx_kl", "train/explained_variance",
@@ -224,7 +224,7 @@ def refused(words: list[str], sentence: str, folder: Path, capsys: pytest.Captur
     before = contents(folder)
     assert train.main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("train.py: error: ")
+    assert told.startswith("tidesplit train: error: ")
     assert told.count("\n") == 1
     assert re.search(sentence, told), told
     assert contents(folder) == before
@@ -235,7 +235,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("words", [["--steps", "many"], ["--objective", "speed"], ["--colour", "red"]])
-def test_argparse_tells_the_rest(words: list[str], usual: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_options_and_values_are_refused(
+    words: list[str], usual: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         train.main([*usual, *words])
     assert caught.value.code == 2
@@ -247,7 +249,7 @@ def test_a_finished_bundle_is_never_written_over(trained: Trained) -> None:
     done = command("--trace", "lte.csv", "--profile", trained.profile, "--out", trained.out)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"train.py: error: {trained.out} holds a trained policy already; "
+        f"tidesplit train: error: {trained.out} holds a trained policy already; "
         "--resume goes on with it, another --out keeps it\n"
     )
     assert contents(trained.out) == before
@@ -291,19 +293,19 @@ def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "machines"),
     [
-        ([], ("raspberry-pi-4", "x86-2core", None)),
+        ([], ("raspberry-pi-4", "x86-2core")),
         (["--tiers", "3"], ("raspberry-pi-4", "i5-2500", "x86-2core")),
         (["--tiers", "3", "--server", "a", "--cloud", "b"], ("raspberry-pi-4", "a", "b")),
     ],
 )
-def test_machines_of_two_tiers_and_of_three(words: list[str], machines: tuple[str, str, str | None]) -> None:
-    assert train.parse(train.Config, "", words).machines == machines
+def test_machines_of_two_tiers_and_of_three(words: list[str], machines: tuple[str, ...]) -> None:
+    assert train.parse(words).world.machines == machines
 
 
 def test_a_scenario_of_three_tiers(tmp_path: Path) -> None:
-    config = train.parse(train.Config, "", ["--tiers", "3", "--trace-spread", "0.5"])
+    config = train.parse(["--tiers", "3", "--trace-spread", "0.5"])
     links = [Trace(name, np.zeros(1), 10.0, np.array([2e6])) for name in ("first", "second")]
     made = train.scenario(config, synthetic_profile(), links[:1], links[1:])
-    assert ([t.name for t in made.traces], [t.name for t in made.onward]) == (["first"], ["second"])
-    assert (made.tiers, made.trace_spread) == (3, 0.5)
-    assert train.check_episodes(made).onward == made.onward
+    assert [[trace.name for trace in traces] for traces in made.links] == [["first"], ["second"]]
+    assert made.trace_spread == 0.5
+    assert train.check_episodes(made).further == made.further

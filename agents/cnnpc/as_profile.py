@@ -21,12 +21,13 @@ from tidesplit.agents.cnnpc.strategies import (
     END_EDGE,
     Strategies,
 )
+from tidesplit.compression.codec.knobs import PASSED_ON, joined
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats
 from tidesplit.profiling.points.profile import Codec, DeviceTable, OperatingPoint, Profile, Provenance, Timing
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.profiling.points.tiers import RELAY, three_tiers
+from tidesplit.profiling.points.tiers import three_tiers
 
 HOP_BPS = 20e6
 """Rate from end to edge in all of CNNPC's published tables. The second hop's rate follows from T_C of the raw image."""
@@ -103,9 +104,9 @@ def name_of(strategies: Strategies, row: int) -> str:
     one = point_id(first, k)
     return {
         END_EDGE: one,
-        END_CLOUD: f"{one}>{RELAY}",
-        EDGE_CLOUD: f"{RAW}>{one}",
-        ALL_TIERS: f"{one}>{point_id(second, also)}",
+        END_CLOUD: joined(one, PASSED_ON),
+        EDGE_CLOUD: joined(RAW, one),
+        ALL_TIERS: joined(one, point_id(second, also)),
     }[int(strategies.placement[row])]
 
 

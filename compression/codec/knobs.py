@@ -1,23 +1,38 @@
-"""What a decision sets: partition, channel ratio, region ratio, bits; and the geometry of what then crosses.
+"""Settings of operating points, sizes of their payloads, and identifiers of points:
 
-Numpy-free and torch-free: the edge device imports it.
+    device-c0.50              the whole CNN on the device, at channel ratio 0.50
+    p0-jpeg-q75               a picture crosses: JPEG of quality 75
+    p3-c0.75-r1.00-b2         a cut at partition 3: channel ratio 0.75, region ratio 1.00, 2 bits a value
+    A>cloud                   three tiers: the middle server passes on what point A sends
+    A>p5-c1.00-r1.00-b2       three tiers: the middle server cuts again, at partition 5
+
+The functions of this module write and read all identifiers. It needs no NumPy and no torch, and belongs to the kernel
+that runs on the device.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
-__all__ = ["BITS", "RATIOS", "REGIONS", "CutSpec", "Knobs", "all_knobs", "device_id", "image_id"]
+__all__ = [
+    "BITS", "PASSED_ON", "RATIOS", "REGIONS", "CutSpec", "Knobs", "all_knobs", "device_id", "image_id", "joined",
+    "partition_of", "read_knobs", "split",
+]  # fmt: skip
 
 RATIOS = (0.25, 0.5, 0.75, 1.0)
 REGIONS = (0.5, 1.0)
 BITS = (1, 2, 4, 8)
+PASSED_ON = "cloud"
+"""The second part of an identifier where the middle server passes the payload on unchanged."""
+CUT = re.compile(r"p([1-9][0-9]?)-c([0-9]\.[0-9]{2})-r([0-9]\.[0-9]{2})-b([0-9])")
+PICTURE = re.compile(r"p0-[a-z]+-q[0-9]{1,3}")
 
 
 @dataclass(frozen=True)
 class CutSpec:
-    """Geometry of the wire grid of one partition: at most `channels` values at each of `height x width` positions."""
+    """Geometry of the grid sent at one partition: at most `channels` values at each of `height x width` positions."""
 
     partition: int
     channels: int
@@ -40,7 +55,7 @@ class CutSpec:
 
 @dataclass(frozen=True, order=True)
 class Knobs:
-    """One operating point behind an inner cut."""
+    """The settings of one operating point at an inner cut."""
 
     partition: int
     ratio: float
@@ -65,7 +80,7 @@ class Knobs:
 
 
 def all_knobs(partitions: int) -> list[Knobs]:
-    """Every combination behind the inner cuts 1 to `partitions` - 1."""
+    """Every combination of settings at the inner cuts 1 to `partitions` - 1."""
     return [Knobs(p, c, r, b) for p in range(1, partitions) for c in RATIOS for r in REGIONS for b in BITS]
 
 
@@ -77,3 +92,35 @@ def device_id(ratio: float) -> str:
 def image_id(codec: str, quality: int) -> str:
     """Identifier of image offload."""
     return f"p0-{codec}-q{quality}"
+
+
+def joined(first: str, second: str) -> str:
+    """Identifier of a point of three tiers; `first` itself where `second` is empty."""
+    return f"{first}>{second}" if second else first
+
+
+def split(point_id: str) -> tuple[str, str]:
+    """The device's part of an identifier and the middle server's. The second is empty in two tiers."""
+    first, _, second = point_id.partition(">")
+    return first, second
+
+
+def partition_of(first: str) -> int:
+    """The partition at which a point's payload leaves the device; 0 for a picture.
+
+    Raises:
+        ValueError: the identifier is neither a picture's nor a cut's.
+    """
+    return 0 if PICTURE.fullmatch(first) else read_knobs(first).partition
+
+
+def read_knobs(text: str) -> Knobs:
+    """The settings that the identifier of a cut stands for.
+
+    Raises:
+        ValueError: the text is no such identifier, or has a setting that does not exist.
+    """
+    found = CUT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} received, an inner cut such as p3-c0.75-r1.00-b2 expected")
+    return Knobs(int(found[1]), float(found[2]), float(found[3]), int(found[4]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import tyro
 
 from tidesplit.models.registry import MODELS
 
@@ -82,15 +83,14 @@ class TrainConfig:
 
 
 def parse(arguments: list[str] | None = None) -> TrainConfig:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="tidesplit train-cnn", description=TrainConfig.__doc__)
-    for item in fields(TrainConfig):
-        flag = "--" + item.name.replace("_", "-")
-        text = f"{item.metadata['help']} (default: {item.default})"
-        if item.name == "model":
-            parser.add_argument(flag, choices=MODELS, default=item.default, help=text)
-        elif item.type in ("bool", bool):
-            parser.add_argument(flag, action="store_true", help=text)
-        else:
-            parser.add_argument(flag, type=type(item.default), default=item.default, help=text)
-    return TrainConfig(**vars(parser.parse_args(arguments)))
+    """Read the command line. Raises ConfigError for a CNN that is not in the registry."""
+    config = tyro.cli(
+        TrainConfig,
+        prog="tidesplit train-cnn",
+        description=TrainConfig.__doc__,
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    if config.model not in MODELS:
+        raise ConfigError(f"no CNN called {config.model!r}: have {', '.join(MODELS)}")
+    return config

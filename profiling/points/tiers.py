@@ -18,10 +18,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tidesplit.compression.codec.knobs import PASSED_ON, joined, split
 from tidesplit.profiling.points.profile import DeviceTable, Profile, ProfileError, Provenance, Timing
 from tidesplit.profiling.points.table import HopColumns, PointTable, representative, table_for, undominated
 
-RELAY = "cloud"
 MIDDLE, CLOUD = "i5-2500", "x86-2core"
 PI = "raspberry-pi-4"
 PI_OVER_MIDDLE = 4.43
@@ -35,9 +35,9 @@ def names(profile: Profile) -> list[str]:
     """Every point of three tiers; of those cut twice the measured ones, if any were. An edge server runs whole nets."""
     crossing = [p for p in profile.points if p.codec != "none"]
     whole = [p for p in crossing if p.channel_ratio == 1.0]
-    again = [f"{p.id}>{q.id}" for p in crossing for q in whole if q.partition > p.partition]
+    again = [joined(p.id, q.id) for p in crossing for q in whole if q.partition > p.partition]
     further = again if profile.chains is None else _measured(profile)
-    return [*(p.id for p in profile.points), *(f"{p.id}>{RELAY}" for p in crossing), *further]
+    return [*(p.id for p in profile.points), *(joined(p.id, PASSED_ON) for p in crossing), *further]
 
 
 def three_tiers(profile: Profile, device: str, middle: str, cloud: str, ids: Sequence[str]) -> PointTable:
@@ -128,7 +128,7 @@ def worth_measuring(
     """Pairs of points that may be worth choosing if drops add up: two dozen."""
     assumed = replace(profile, chains=None)
     ids = cut_twice(_promising(assumed, device, middle, cloud), MEASURED_STEP).ids
-    return [(one, two) for one, _, two in (name.partition(">") for name in ids)]
+    return [split(name) for name in ids]
 
 
 def _promising(profile: Profile, device: str, middle: str, cloud: str) -> PointTable:
@@ -136,19 +136,19 @@ def _promising(profile: Profile, device: str, middle: str, cloud: str) -> PointT
     known = with_middle_server(profile, middle)
     firsts = set(representative(undominated(table_for(known, device, middle))).ids)
     pairs = _measured(profile)
-    ids = [name for name in names(profile) if name in pairs or name.partition(">")[0] in firsts]
+    ids = [name for name in names(profile) if name in pairs or split(name)[0] in firsts]
     return undominated(three_tiers(profile, device, middle, cloud, ids))
 
 
 def estimated(profile: Profile, ids: Sequence[str]) -> list[str]:
     """Those of the points whose accuracy is estimated: cut twice, and the pair was not measured."""
     measured = _measured(profile)
-    return [i for i in ids if ">" in i and not i.endswith(f">{RELAY}") and i not in measured]
+    return [i for i in ids if split(i)[1] not in ("", PASSED_ON) and i not in measured]
 
 
 def _measured(profile: Profile) -> list[str]:
     """The points that are pairs of cuts measured together."""
-    return [] if profile.chains is None else [f"{c.first}>{c.second}" for c in profile.chains.chains]
+    return [] if profile.chains is None else [joined(c.first, c.second) for c in profile.chains.chains]
 
 
 def with_middle_server(profile: Profile, label: str) -> Profile:
@@ -171,13 +171,13 @@ def _rows(
     ids: Sequence[str], row: dict[str, int], profile: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Rows of each point's first and second cut, the first again where there is none, and whether it goes on."""
-    split = [name.partition(">") for name in ids]
+    parts = [split(name) for name in ids]
     try:
-        first = np.array([row[one] for one, _, _ in split], dtype=np.int64)
-        second = np.array([row[two if two not in ("", RELAY) else one] for one, _, two in split], dtype=np.int64)
+        first = np.array([row[one] for one, _ in parts], dtype=np.int64)
+        second = np.array([row[two if two not in ("", PASSED_ON) else one] for one, two in parts], dtype=np.int64)
     except KeyError as error:
         raise ProfileError(f"profile {profile}: no operating point {error}") from error
-    return first, second, np.array([bool(mark) for _, mark, _ in split], dtype=bool)
+    return first, second, np.array([bool(two) for _, two in parts], dtype=bool)
 
 
 def _uncut(table: PointTable) -> float:
@@ -193,7 +193,7 @@ def _as_measured(profile: Profile, table: PointTable, accuracy_of_first: NDArray
     uplink, between = table.hops
     accuracy, mean, sigma = table.accuracy.copy(), between.bytes_mean.copy(), between.bytes_sigma.copy()
     for chain in profile.chains.chains if profile.chains is not None else ():
-        at = row.get(f"{chain.first}>{chain.second}")
+        at = row.get(joined(chain.first, chain.second))
         if at is not None:
             accuracy[at] = min(max(accuracy_of_first[at] - chain.lost, 0.0), 1.0)
             mean[at], sigma[at] = chain.bytes_mean, chain.bytes_std / chain.bytes_mean

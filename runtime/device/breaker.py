@@ -1,8 +1,8 @@
-"""The breaker: stops sending into a link or to a server that fails, and finds out when it is back.
+"""The breaker stops sending while the link or the server fails, and notices when it works again.
 
-A state machine over values, without socket or clock. Closed: frames cross. Open: nothing crosses but a probe when its
-back-off has passed. Half-open: that probe is under way; its answer closes the breaker, its failure opens it again for
-longer. What the breaker allows is in the observation's mask.
+It is a state machine over values, without socket or clock. Closed: frames are sent. Open: only a probe is sent, after a
+back-off. Half-open: that probe is under way. Its answer closes the breaker, its failure opens it again for longer. The
+observation's mask excludes points that the breaker blocks.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ State = Literal["closed", "open", "half-open"]
 
 @dataclass
 class Breaker:
-    """`first_s` to `last_s`: back-off after the first failure, doubling. `jitter`: it is spread by this share.
+    """The back-off doubles from `first_s` to `last_s` and varies at random by the share `jitter`.
 
-    The longest back-off bounds how late a link's return is noticed: half a second leaves the other half of the second
-    within which frames are to cross again to connecting and to the probe's round trip.
+    The longest back-off bounds the time until a link's return is noticed. Frames shall be sent again within one second:
+    0.5 s of back-off leave 0.5 s for connecting and for the probe.
     """
 
     rng: np.random.Generator
@@ -36,13 +36,13 @@ class Breaker:
 
     @property
     def blocked(self) -> bool:
-        """Whether frames may not cross."""
+        """True while no frame may be sent."""
         return self.state != "closed"
 
     def failed(self, now_s: float, reason: str) -> None:
         """A message failed: refused, reset, or unanswered for too long."""
         if self.state == "open":
-            return  # the back-off runs already: those sent before it opened all fail together
+            return  # all messages sent before it opened fail together, and the back-off runs already
         doubled = 2.0 * self._backoff_s if self.state == "half-open" else self.first_s
         self._backoff_s = min(max(doubled, self.first_s), self.last_s)
         spread = 1.0 + self.jitter * float(self.rng.uniform(-1.0, 1.0))
@@ -50,15 +50,15 @@ class Breaker:
         self.retry_s = now_s + self._backoff_s * spread
 
     def wants_probe(self, now_s: float) -> bool:
-        """Whether a probe is due that would find out if the link is back."""
+        """True where a probe is due."""
         return self.state == "open" and now_s >= self.retry_s
 
     def probing(self) -> None:
-        """That probe was sent."""
+        """The due probe was sent."""
         self.state = "half-open"
 
     def succeeded(self) -> bool:
-        """An answer came; returns whether this closed the breaker."""
+        """An answer came. Returns True where it closed the breaker."""
         closes = self.state != "closed"
         self.state, self.reason, self._backoff_s = "closed", "", 0.0
         return closes

@@ -1,93 +1,61 @@
-"""The device's side of the wire: gRPC calls that nobody waits for, each ended once by an answer or a failure."""
+"""The device's side of the wire: gRPC calls that return at once. Each ends once, with an answer or a failure."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import grpc
 
+from tidesplit.compression.codec.knobs import PASSED_ON, partition_of, split
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.loop import Done, Failure, Receipt, Reply
-from tidesplit.runtime.wire.answers import AnswerError, Timing, read_answer, read_probe_answer, read_receipt
-from tidesplit.runtime.wire.certificate import check_dates
-from tidesplit.runtime.wire.messages import RELAY, Request, build_probe, build_request, read_point
-from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS, METHODS
+from tidesplit.runtime.wire.address import read_address
+from tidesplit.runtime.wire.answers import AnswerError, ServerTiming, read_answer, read_probe_answer, read_receipt
+from tidesplit.runtime.wire.messages import Request, build_probe, build_request, read_point
+from tidesplit.runtime.wire.protocol import METHODS
+from tidesplit.runtime.wire.security import Credentials, check_plaintext, client_credentials, read_token
 
-__all__ = ["ClientError", "Credentials", "GrpcClient", "credentials"]
+__all__ = ["GrpcClient", "credentials"]
 
-
-RECEIPTS = 128  # threads, made as they are needed: more frames than a camera takes while an answer may be awaited
-
-
-class ClientError(ValueError):
-    """A server that cannot be talked to as asked, in one sentence."""
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """What makes the connection safe: PEM bytes, and a bearer token; None where not used."""
-
-    ca: bytes | None = None
-    certificate: bytes | None = None
-    key: bytes | None = None
-    token: str | None = None
+RECEIPTS = 128  # threads at most: more than the frames that a camera takes while one answer may be awaited
 
 
 def credentials(options: argparse.Namespace) -> Credentials:
-    """Read the files of the command line's security options. Raises ClientError, another ValueError or OSError."""
+    """Read the files of the command line's security options.
 
-    def read(path: Path | None) -> bytes | None:
-        return None if path is None else path.read_bytes()
-
+    Raises:
+        ValueError: an option is missing, or a file cannot be used.
+    """
     if (options.tls_cert is None) != (options.tls_key is None):
-        raise ClientError("--tls-cert and --tls-key belong together: one was received without the other")
+        raise ValueError("--tls-cert and --tls-key belong together: one was received without the other")
     if options.tls_cert is not None and options.tls_ca is None:
-        raise ClientError("--tls-cert received without --tls-ca: the server's certificate has to be checked too")
-    token = read(options.token_file)
-    text = None if token is None else token.decode("ascii", errors="replace").strip()
-    if text == "":
-        raise ClientError(f"{options.token_file} holds no token")
-    safety = Credentials(read(options.tls_ca), read(options.tls_cert), read(options.tls_key), text)
-    if safety.certificate is not None:
-        check_dates(safety.certificate, f"--tls-cert {options.tls_cert}")
-    return safety
+        raise ValueError("--tls-cert received without --tls-ca: the server's certificate has to be checked too")
+    token = "" if options.token_file is None else read_token(options.token_file)
+    return client_credentials(options.tls_ca, options.tls_cert, options.tls_key, token)
 
 
 class GrpcClient:
-    """Sends to one server. `next_point`: operating point at which a middle tier is to cut again; empty: none."""
+    """Sends to one server. `next_point` is where the middle server cuts again; empty if nowhere."""
 
     def __init__(
         self, address: str, cnn: Cnn, safety: Credentials | None = None, insecure: bool = False, next_point: str = ""
     ) -> None:
-        safety = safety or Credentials()
-        host = _host(address)
+        safety, server = safety or Credentials(), read_address("--server", address)
+        check_plaintext("--server", server.host, safety.tls is not None, insecure, "--tls-ca")
         self._cnn, self._next_point = cnn, next_point
-        self._next_partition = cnn.partitions if next_point == RELAY else _partition(next_point)
-        self._metadata = () if safety.token is None else (("authorization", f"Bearer {safety.token}"),)
-        if safety.ca is None and not insecure and not _loopback(host):
-            raise ClientError(
-                f"{host} is not this machine: give --tls-ca, or --insecure to send plaintext over a network"
-            )
-        options = list(CLIENT_OPTIONS)
-        if safety.ca is None:
-            self._channel = grpc.insecure_channel(address, options)
-        else:
-            secret = grpc.ssl_channel_credentials(safety.ca, safety.key, safety.certificate)
-            self._channel = grpc.secure_channel(address, secret, options)
+        self._next_partition = cnn.partitions if next_point == PASSED_ON else _partition(next_point)
+        self._metadata = safety.metadata
+        self._channel = safety.channel(grpc, str(server))
         method = METHODS["ModelInfer"]
         coders: Any = (method.request.SerializeToString, method.response.FromString)
         self._call = self._channel.unary_unary(method.path, *coders)
-        # The same method and the same bytes; but of a stream gRPC gives the initial metadata before the message.
+        # The same method and bytes. Of a stream, gRPC hands out the initial metadata before the message.
         self._call_with_receipt = self._channel.unary_stream(method.path, *coders)
         self._receipts = ThreadPoolExecutor(RECEIPTS, thread_name_prefix="receipt")
         self._probes = 0
@@ -95,9 +63,7 @@ class GrpcClient:
     def __enter__(self) -> GrpcClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._channel.close()
         self._receipts.shutdown()
 
@@ -105,13 +71,13 @@ class GrpcClient:
         self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
         receipt: Receipt | None = None, probe_next: bool = False,
     ) -> None:  # fmt: skip
-        """Send a frame's payload. What stands behind a ">" in the point's name is for a middle tier to do."""
-        partition = int(point_id.split("-", 1)[0].removeprefix("p"))
-        behind = point_id.partition(">")[2]
-        if not behind and partition < self._next_partition:
-            behind = self._next_point
+        """Send a frame's payload. The point's second part, if any, is the middle server's work."""
+        first, second = split(point_id)
+        partition = partition_of(first)
+        if not second and partition < self._next_partition:
+            second = self._next_point
         request = Request(
-            self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, behind, probe_next
+            self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, second, probe_next
         )
 
         def read(message: Any) -> Reply:
@@ -121,13 +87,13 @@ class GrpcClient:
         self._send(build_request(request), limit_s, read, done, receipt)
 
     def probe(self, size: int, limit_s: float, done: Done, probe_next: bool = False) -> None:
-        """Send `size` bytes that mean nothing."""
+        """Send `size` bytes without meaning."""
         self._probes += 1
         number = f"probe-{self._probes}"
 
         def read(message: Any) -> Reply:
             answer = read_probe_answer(message, number)
-            return Reply(None, Timing(answer.received_s, answer.wait_s, 0.0), None, answer.newest)
+            return Reply(None, ServerTiming(answer.received_s, answer.wait_s, 0.0), None, answer.newest)
 
         self._send(build_probe(number, bytes(size), probe_next), limit_s, read, done)
 
@@ -140,23 +106,23 @@ class GrpcClient:
                 future.add_done_callback(partial(_ended, read=read, done=done))
             else:
                 call = self._call_with_receipt(message, timeout=limit_s, metadata=self._metadata)
-                self._receipts.submit(_follow, call, receipt, read, done).add_done_callback(_say)
-        except (ValueError, RuntimeError) as error:  # the channel, or the pool, is closed
+                self._receipts.submit(_follow, call, receipt, read, done).add_done_callback(_log)
+        except (ValueError, RuntimeError) as error:  # the channel or the pool is closed
             done(Failure(str(error)))
 
 
-def _say(followed: Future[None]) -> None:
-    """As gRPC does where a callback fails: a log that cannot be written, say."""
+def _log(followed: Future[None]) -> None:
+    """Log an exception of a callback, as gRPC does. A full disk under the frames' log raises one."""
     if (error := followed.exception()) is not None:
-        logging.getLogger(__name__).error("an answer could not be taken", exc_info=error)
+        logging.getLogger(__name__).error("an answer could not be processed", exc_info=error)
 
 
 def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Done) -> None:
-    """On a thread of the client's: wait for the receipt, if there is one, and for the answer."""
+    """Wait for the receipt, if one comes, and for the answer. Runs on a thread of the client."""
     try:
-        told = read_receipt(call.initial_metadata())
-        if told is not None:
-            receipt(told)
+        timing = read_receipt(call.initial_metadata())
+        if timing is not None:
+            receipt(timing)
         message = next(call)
     except StopIteration:
         done(Failure("OK without an answer"))
@@ -166,11 +132,11 @@ def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Don
         return
     _read(message, read, done)
     with contextlib.suppress(grpc.RpcError):
-        next(call, None)  # the status behind it, or the call would be cancelled as nobody's
+        next(call, None)  # read the status too, or gRPC would cancel the call
 
 
 def _ended(future: Any, read: Callable[[Any], Reply], done: Done) -> None:
-    """On a thread of gRPC's: the call is over."""
+    """Take a call's end. Runs on a thread of gRPC."""
     if future.cancelled():
         done(Failure("the client was closed"))
         return
@@ -198,17 +164,3 @@ def _reason(error: Any) -> str:
 
 def _partition(next_point: str) -> int:
     return read_point(next_point).partition if next_point else 0
-
-
-def _host(address: str) -> str:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise ClientError(f"server {address!r} received, HOST:PORT expected, e.g. localhost:50051")
-    return host.strip("[]")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

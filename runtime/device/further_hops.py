@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Transfers
-from tidesplit.runtime.wire.answers import Crossing, NextTiming
+from tidesplit.runtime.wire.answers import HopTimes, NextTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
 __all__ = ["FurtherHop", "NoFurtherHop"]
@@ -72,7 +72,7 @@ class FurtherHop:
             self._estimator.drop(key)
         return frame is not None and frame.passed_on
 
-    def answered(self, key: int, now_s: float, timing: NextTiming | None, newest: Crossing | None) -> bool:
+    def answered(self, key: int, now_s: float, timing: NextTiming | None, newest: HopTimes | None) -> bool:
         """Record an answer. Returns True where the middle server had sent the message on before.
 
         `timing`: of the second hop, None where the message did not cross it. `newest`: the last message that the middle
@@ -91,7 +91,7 @@ class FurtherHop:
         """The messages as the observation takes them, one entry for each further hop, shapes `[1, window]`."""
         return (self._estimator.transfers(),)
 
-    def _learn(self, newest: Crossing, known_s: float) -> None:
+    def _learn(self, newest: HopTimes, known_s: float) -> None:
         sent_s = known_s - newest.rtt_s - newest.uplink_s
         over = [probe for probe, asked_s in self._asked_s.items() if asked_s <= sent_s]
         if over:

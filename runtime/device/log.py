@@ -1,4 +1,4 @@
-"""Where settled frames go: JSON lines, one line in the terminal, TensorBoard. Writing never holds up a frame."""
+"""Outputs for settled frames: JSON lines, one line in the terminal, TensorBoard. Writing never delays a frame."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
 from tidesplit.runtime.device.record import Record
 
-__all__ = ["Board", "Live", "Log"]
+__all__ = ["Board", "Live", "Log", "Sink", "json_lines"]
 
 REFRESH_S = 0.5
-RECENT = 150  # frames that the terminal's figures are about: five seconds at 30 fps
+RECENT = 150  # frames in the terminal's figures: five seconds at 30 fps
 Sink = Callable[[Record], None]
 
 
 class Log:
-    """Hands records to sinks on a thread of its own, in the order in which frames were settled."""
+    """Passes records to sinks on a thread of its own, in the order in which frames were settled."""
 
     def __init__(self, sinks: list[Sink]) -> None:
         self._sinks = sinks
@@ -40,9 +39,7 @@ class Log:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._waiting.put(None)
         self._thread.join()
 
@@ -53,7 +50,7 @@ class Log:
 
 
 def json_lines(file: IO[str]) -> Sink:
-    """One JSON object a line; each line is whole at once, so that a crash loses none before it."""
+    """A sink that writes one JSON object a line and flushes each, so that a crash loses no earlier line."""
 
     def write(record: Record) -> None:
         file.write(json.dumps(record.as_json()) + "\n")
@@ -63,28 +60,28 @@ def json_lines(file: IO[str]) -> Sink:
 
 
 class Live:
-    """One line in the terminal: how the last seconds were. Where there is no terminal, a line now and then."""
+    """One line in the terminal on the last five seconds. Without a terminal, a new line every 5 s."""
 
     def __init__(self, title: str, out: IO[str] = sys.stderr, every_s: float | None = None) -> None:
         self._title, self._out = title, out
         self._every_s = every_s or (REFRESH_S if out.isatty() else 5.0)
         self._recent: deque[tuple[float, Record]] = deque(maxlen=RECENT)
         self._shown_s = -np.inf
-        self._told: str | None = None
+        self._shown_error: str | None = None
 
     def __call__(self, record: Record) -> None:
         """Take a settled frame's record."""
         now_s = time.perf_counter()
         self._recent.append((now_s, record))
-        if record.error and record.error != self._told:
-            self._told = record.error
+        if record.error and record.error != self._shown_error:
+            self._shown_error = record.error
             self._print(f"server: {record.error}\n")
         if now_s - self._shown_s >= self._every_s:
             self._shown_s = now_s
             self._print(self.text() + ("" if self._out.isatty() else "\n"))
 
     def text(self) -> str:
-        """The line."""
+        """The line, with figures of the last `RECENT` frames."""
         records = [record for _, record in self._recent]
         span_s = max(self._recent[-1][0] - self._recent[0][0], 1e-3)
         latency = np.array([r.latency_s for r in records if r.answered_by != "miss"])
@@ -103,7 +100,11 @@ class Live:
 
 
 class Board:
-    """Figures over time for TensorBoard. Raises ImportError where it is not installed (extra `train`)."""
+    """Writes figures over time for TensorBoard.
+
+    Raises:
+        ImportError: TensorBoard, of the extra `train`, is not installed.
+    """
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -129,5 +130,5 @@ class Board:
         self._writer.add_event(self._event(wall_time=time.time(), step=record.frame, summary=summary))
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Write all buffered figures."""
         self._writer.close()

@@ -26,7 +26,7 @@ from tidesplit.runtime.device.further_hops import FurtherHop, NoFurtherHop
 from tidesplit.runtime.device.record import Record, Settlement
 from tidesplit.runtime.device.schedule import AnsweredBy, Flight, Schedule, due_s, too_late
 from tidesplit.runtime.device.source import Picture
-from tidesplit.runtime.wire.answers import Crossing, NextTiming, Timing
+from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
 __all__ = ["Client", "Device", "Done", "Failure", "Receipt", "Reply"]
@@ -48,9 +48,9 @@ class Reply:
     """
 
     logits: NDArray[np.float32] | None
-    timing: Timing
+    timing: ServerTiming
     onward: NextTiming | None = None
-    newest: Crossing | None = None
+    newest: HopTimes | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Failure:
 
 
 Done = Callable[[Reply | Failure], None]
-Receipt = Callable[[Timing], None]
+Receipt = Callable[[ServerTiming], None]
 
 
 class Client(Protocol):
@@ -265,7 +265,7 @@ class Device:
             None if onward is None else lambda timing: self._passed_on(record.frame, timing), probe_next,
         )  # fmt: skip
 
-    def _passed_on(self, key: int, timing: Timing) -> None:
+    def _passed_on(self, key: int, timing: ServerTiming) -> None:
         """Take the middle server's receipt for a frame that it sends on. On a thread of the client's."""
         with self._lock:
             if self._further.passed_on(key):

@@ -1,4 +1,4 @@
-"""Tell systemd that the service is ready and alive (sd_notify(3)): a datagram to the socket that it names."""
+"""Reports to systemd that the service is ready and alive, see sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Notifier"]
 
 
 class Notifier:
-    """Sends states to `address` (default: the environment's NOTIFY_SOCKET); does nothing where there is none."""
+    """Sends states to the socket `address`, by default NOTIFY_SOCKET of the environment; without one, nowhere."""
 
     def __init__(self, address: str | None = None) -> None:
         found = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
@@ -17,7 +17,7 @@ class Notifier:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if found else None
 
     def __call__(self, state: str) -> None:
-        """Send e.g. READY=1 or WATCHDOG=1. A service manager that does not listen is no reason to stop."""
+        """Send a state such as READY=1 or WATCHDOG=1. Ends quietly where the service manager does not listen."""
         if self._socket is not None:
             try:
                 self._socket.sendto(state.encode("ascii"), self._address)
@@ -25,7 +25,7 @@ class Notifier:
                 self.close()
 
     def close(self) -> None:
-        """Close the socket; nothing is sent any more."""
+        """Close the socket. Later states are not sent."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -1,6 +1,6 @@
-"""Where frames come from: a folder of pictures, a stream of JPEGs (any camera program's MJPEG), or drawn test pictures.
+"""Sources of frames: a folder of pictures, a stream of JPEGs (MJPEG of a camera program), or drawn test pictures.
 
-Pictures are decoded ahead by a thread of their own, so that reading a file is not counted as the device's work.
+A thread of its own decodes pictures ahead, so that reading a file does not count as the device's work.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ START, END = b"\xff\xd8", b"\xff\xd9"
 
 
 class SourceError(ValueError):
-    """Pictures that cannot be had; the sentence says what was received and expected."""
+    """A source without usable pictures. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels uint8 `[px, px, 3]`, what to call the picture, and the class that its folder's name tells."""
+    """Pixels uint8 `[px, px, 3]`, a name, and the name of the folder as the picture's class."""
 
     pixels: Pixels
     name: str
@@ -38,9 +38,9 @@ class Picture:
 
 
 def folder(path: Path, px: int) -> Iterator[Picture]:
-    """Pictures of a folder and its subfolders in the order of their names, again and again."""
+    """Pictures of a folder and its subfolders in the order of their names, over and over."""
     if not path.is_dir():
-        raise SourceError(f"{path} is no folder of pictures")
+        raise SourceError(f"{path} is not a folder of pictures")
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise SourceError(f"{path} holds no pictures: expected files that end in {', '.join(sorted(SUFFIXES))}")
@@ -62,24 +62,24 @@ def _read(files: list[Path], root: Path, px: int) -> Iterator[Picture]:
 
 
 def drawn(px: int) -> Iterator[Picture]:
-    """Drawn pictures without a class, for trying out timings where no pictures are at hand."""
+    """Drawn pictures without a class, to try out timings without pictures."""
     made = [Picture(natural_picture(px, seed), f"drawn-{seed}") for seed in range(DRAWN)]
     return cycle(made)
 
 
 def stream(file: IO[bytes], px: int) -> Iterator[Picture]:
-    """JPEGs laid end to end, as `rpicam-vid --codec mjpeg -o -` or ffmpeg write them; ends with the stream."""
+    """The JPEGs of a stream, laid end to end as `rpicam-vid --codec mjpeg -o -` and ffmpeg write them."""
     number = 0
     for data in _jpegs(file):
         try:
             yield Picture(load_square(io.BytesIO(data), px), f"stream-{number}")
         except (OSError, ValueError):
-            continue  # a frame damaged on its way from the camera
+            continue  # a damaged frame
         number += 1
 
 
 def _jpegs(file: IO[bytes]) -> Iterator[bytes]:
-    """Cut at the markers: the end marker cannot occur within a JPEG's coded data, which stuffs 0xff bytes."""
+    """JPEGs, cut at their markers. Coded data never contains the end marker, because JPEG stuffs its 0xff bytes."""
     held = b""
     while chunk := file.read(1 << 16):
         held += chunk
@@ -91,7 +91,7 @@ def _jpegs(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def ahead(pictures: Iterator[Picture], depth: int = 4) -> Iterator[Picture]:
-    """The same pictures, up to `depth` of them decoded ahead; an error is raised where its picture is awaited."""
+    """The same pictures, up to `depth` of them decoded ahead. An error is raised in the place of its picture."""
     ready: queue.Queue[Picture | BaseException | None] = queue.Queue(maxsize=depth)
 
     def work() -> None:

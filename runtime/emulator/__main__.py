@@ -1,6 +1,8 @@
-"""Emulate a mobile link between a client and a server: a TCP relay that follows an uplink trace. No root needed.
+"""Emulate a mobile link between a client and a server: a TCP relay that follows an uplink trace. Needs no root.
 
-tidesplit emulate --trace lte --rtt-ms 60 --listen 127.0.0.1:9000 --to 127.0.0.1:8001 --fault blackhole@10+8
+    tidesplit emulate --trace lte --rtt-ms 60 --listen 127.0.0.1:9000 --to 127.0.0.1:50051 --fault blackhole@10+8
+
+The client connects to the address of --listen, here with tidesplit edge --server 127.0.0.1:9000.
 """
 
 from __future__ import annotations
@@ -15,83 +17,72 @@ from types import FrameType
 
 import numpy as np
 
-from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
-from tidesplit.runtime.emulator.faults import FaultError, help_text, script
+from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.runtime.emulator.faults import help_text, script
 from tidesplit.runtime.emulator.proxy import Link, Status
+from tidesplit.runtime.wire.address import Address, read_address
 
 REFRESH_S = 0.5  # of the live line
-MOST_PORTS = 65_535
-
-
-class UsageError(ValueError):
-    """An option that cannot be used; the message is one sentence."""
-
-
-MISTAKES = (UsageError, TraceError, FaultError, ValueError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until interrupted: 0 then, 2 after a mistake in the options."""
+    """Run until interrupted. Returns 0 then, 2 after a user's mistake."""
     options = parser().parse_args(argv)
     try:
         link = link_of(options)
-    except MISTAKES as error:
+    except ValueError as error:
         return complain(str(error))
     try:
         with link:
             serve(link, options)
     except OSError as error:
-        return complain(f"--listen {options.listen} --to {options.to}: {error.strerror or error}.")
+        return complain(f"--listen {options.listen} --to {options.to}: {error.strerror or error}")
     return 0
 
 
 def link_of(options: argparse.Namespace) -> Link:
-    """The link that the options describe, not yet listening.
+    """The link that the options describe. It does not listen yet.
 
     Raises:
-        ValueError: an option, trace or fault that cannot be used.
+        ValueError: an option, the trace or a fault cannot be used.
     """
     return Link(
         trace_of(options.trace, options.loop_from),
-        to=host_and_port("--to", options.to),
+        to=read_address("--to", options.to),
         rtt_s=options.rtt_ms / 1e3,
         jitter_s=options.jitter_ms / 1e3,
         loss=options.loss,
         downlink_bps=options.downlink_mbps * 1e6,
         rng=np.random.default_rng(options.seed),
-        listen=host_and_port("--listen", options.listen),
+        listen=read_address("--listen", options.listen, least_port=0),
         script=script(options.fault),
     )
 
 
 def trace_of(spec: str, start_s: float) -> Trace:
-    """The one trace that ``spec`` names, entered ``start_s`` after its beginning."""
+    """The single trace of ``spec``, starting ``start_s`` after its beginning.
+
+    Raises:
+        ValueError: there is no such trace, or several, or the start is not within it.
+    """
     traces = load_traces(spec)
     if len(traces) != 1:
-        raise UsageError(f"--trace {spec}: got a folder of {len(traces)} traces, expected one file.")
+        raise ValueError(f"--trace {spec}: got a folder of {len(traces)} traces, expected one file")
     if not 0.0 <= start_s < traces[0].duration_s:
-        raise UsageError(f"--loop-from {start_s:g}: expected a time within the trace's {traces[0].duration_s:g} s.")
+        raise ValueError(f"--loop-from {start_s:g}: expected a time within the trace's {traces[0].duration_s:g} s")
     return traces[0].with_offset(start_s)
 
 
-def host_and_port(option: str, text: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT`` or ``[HOST]:PORT``."""
-    host, colon, port = text.rpartition(":")
-    if not (host and colon and port.isdecimal() and int(port) <= MOST_PORTS):
-        raise UsageError(f"{option} {text}: expected HOST:PORT with a port up to {MOST_PORTS}, such as 127.0.0.1:9000.")
-    return host.strip("[]"), int(port)
-
-
 def serve(link: Link, options: argparse.Namespace) -> None:
-    """Show the link on one line until Ctrl-C or a polite kill."""
+    """Show the link on one line until Ctrl-C or SIGTERM."""
     with on_signals():
-        say(f"listening on {link.address[0]}:{link.address[1]}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
+        say(f"listening on {Address(*link.address)}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
         watch(link)
     say(f"{line(link.status())}\n" if not sys.stderr.isatty() else "\n")
 
 
 def watch(link: Link) -> None:
-    """Keep the live line fresh, for ever."""
+    """Refresh the live line forever."""
     while True:
         if sys.stderr.isatty():
             say(f"\r{line(link.status())}\x1b[K")
@@ -100,15 +91,15 @@ def watch(link: Link) -> None:
 
 @contextlib.contextmanager
 def on_signals() -> Iterator[None]:
-    """What runs inside ends quietly on Ctrl-C or a polite kill."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT unless told otherwise
+    """Let the block inside end quietly on Ctrl-C or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # background jobs of a shell ignore SIGINT without a handler
         signal.signal(number, _interrupt)
     with contextlib.suppress(KeyboardInterrupt):
         yield
 
 
 def line(status: Status) -> str:
-    """The link in one line."""
+    """The link's status as one line of text."""
     parts = [
         f"{status.time_s:7.1f} s",
         "gone" if status.conditions.dark else f"{status.bandwidth_bps / 1e6:.2f} Mbit/s",
@@ -122,13 +113,13 @@ def line(status: Status) -> str:
 
 
 def say(text: str) -> None:
-    """To the terminal, at once."""
+    """Write to the terminal at once."""
     sys.stderr.write(text)
     sys.stderr.flush()
 
 
 def complain(sentence: str, program: str = "tidesplit emulate") -> int:
-    """Tell the user of a mistake; the exit code for it."""
+    """Print a mistake of the user. Returns the exit code for it."""
     say(f"{program}: error: {sentence}\n")
     return 2
 
@@ -137,20 +128,30 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="tidesplit emulate",
-        description=(__doc__ or "").strip(),
+        description=__doc__,
         epilog=help_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--trace", required=True, help="uplink: CSV, mahimahi or Pensieve file, or lte (bundled)")
-    made.add_argument("--rtt-ms", type=float, default=60.0, help="round trip, unless the trace has rtt_ms (60)")
-    made.add_argument("--jitter-ms", type=float, default=0.0, help="standard deviation of each packet's way (0)")
-    made.add_argument("--loss", type=float, default=0.0, metavar="P", help="share of packets a round trip late (0)")
-    made.add_argument("--downlink-mbps", type=float, default=50.0, help="server to client, constant (50)")
-    made.add_argument("--listen", required=True, metavar="HOST:PORT", help="where clients connect; port 0: any free")
-    made.add_argument("--to", required=True, metavar="HOST:PORT", help="the server")
-    made.add_argument("--loop-from", type=float, default=0.0, metavar="S", help="enter the trace at S seconds (0)")
-    made.add_argument("--fault", action="append", default=[], metavar="FAULT", help="see below; may be repeated")
-    made.add_argument("--seed", type=int, default=0, help="of jitter and loss (0)")
+    made.add_argument("--trace", required=True, help="uplink: a CSV, Mahimahi or Pensieve file, or lte (bundled)")
+    made.add_argument(
+        "--rtt-ms", type=float, default=60.0, metavar="MS", help="round trip, unless the trace has rtt_ms (60)"
+    )
+    made.add_argument(
+        "--jitter-ms", type=float, default=0.0, metavar="MS", help="standard deviation of one-way delays (0)"
+    )
+    made.add_argument(
+        "--loss", type=float, default=0.0, metavar="P", help="share of packets lost, and so a round trip late (0)"
+    )
+    made.add_argument(
+        "--downlink-mbps", type=float, default=50.0, metavar="M", help="rate from server to client, constant (50)"
+    )
+    made.add_argument(
+        "--listen", required=True, metavar="HOST:PORT", help="address for clients; port 0 is any free port"
+    )
+    made.add_argument("--to", required=True, metavar="HOST:PORT", help="address of the server")
+    made.add_argument("--loop-from", type=float, default=0.0, metavar="S", help="start the trace at S seconds (0)")
+    made.add_argument("--fault", action="append", default=[], metavar="FAULT", help="a fault as below; may be repeated")
+    made.add_argument("--seed", type=int, default=0, help="seed of jitter and loss (0)")
     return made
 
 

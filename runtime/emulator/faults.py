@@ -1,7 +1,7 @@
-"""Faults of a link as values: what Toxiproxy does to a connection, written as text and placed on the trace's clock.
+"""Faults of a link: written as text, scheduled on the trace's clock. The kinds are those of Toxiproxy.
 
-One fault is ``KIND@START[+DURATION][=VALUE]``, times in seconds; without a duration it lasts for ever. So
-``blackhole@10+8`` is a link gone from 10 s to 18 s, and ``latency@30+5=200`` a round trip longer by 200 ms for 5 s.
+A fault reads ``KIND@START[+DURATION][=VALUE]``, with times in seconds. Without a duration it lasts forever. In
+``blackhole@10+8`` nothing passes from 10 s to 18 s; ``latency@30+5=200`` makes the round trip 200 ms longer for 5 s.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-PACKET_BYTES = 1_448  # what one Ethernet frame leaves for data: 1500 less IPv4, TCP and its time stamps
+PACKET_BYTES = 1_448  # data of one Ethernet frame: 1500 less IPv4, TCP and its time stamps
 
 
 class FaultError(ValueError):
-    """The fault given by the user cannot be used; the message is one sentence."""
+    """A fault that cannot be used. The message is one sentence."""
 
 
 class Kind(NamedTuple):
-    """One kind of fault: what its value means (None: it takes none), the values it may take, whether it lasts."""
+    """One kind of fault.
+
+    ``unit`` is that of its value, None where it has no value; ``low`` and ``high`` are the value's limits. ``lasts`` is
+    False for a fault of a single moment.
+    """
 
     unit: str | None
     low: float
@@ -31,23 +35,25 @@ class Kind(NamedTuple):
 
 KINDS = {
     "latency": Kind("ms", 0.0, 60_000.0, True, "the round trip is longer by VALUE ms"),
-    "jitter": Kind("ms", 0.0, 60_000.0, True, "each packet's way varies by VALUE ms (standard deviation)"),
+    "jitter": Kind("ms", 0.0, 60_000.0, True, "one-way delays vary by VALUE ms (standard deviation)"),
     "bandwidth": Kind("share", 0.0, 1_000.0, True, "the uplink has VALUE times the trace's bandwidth"),
-    "blackhole": Kind(None, 0.0, 0.0, True, "nothing passes; bytes are held and flow again afterwards"),
-    "slicer": Kind("bytes", 1.0, PACKET_BYTES, True, f"packets of VALUE bytes in place of {PACKET_BYTES}"),
-    "slow-close": Kind("ms", 0.0, 60_000.0, True, "the end of a connection is passed on VALUE ms late"),
+    "blackhole": Kind(None, 0.0, 0.0, True, "nothing passes; bytes are held and flow on afterwards"),
+    "slicer": Kind("bytes", 1.0, PACKET_BYTES, True, f"packets have VALUE bytes instead of {PACKET_BYTES}"),
+    "slow-close": Kind("ms", 0.0, 60_000.0, True, "the end of a connection arrives VALUE ms late"),
     "reset": Kind(None, 0.0, 0.0, False, "every open connection is reset"),
-    "half-close": Kind(None, 0.0, 0.0, False, "clients read the end of the stream, servers still hear them"),
+    "half-close": Kind(None, 0.0, 0.0, False, "clients read the end of the stream; servers still hear them"),
 }
 SYNTAX = "KIND@START[+DURATION][=VALUE], such as blackhole@10+8"
-PATTERN = re.compile(r"(?P<kind>[a-z-]+)@(?P<start>[0-9.]+)(\+(?P<lasts>[0-9.]+))?(=(?P<value>[0-9.]+))?")
+NUMBER = r"[0-9]*\.?[0-9]+"
+PATTERN = re.compile(rf"(?P<kind>[a-z-]+)@(?P<start>{NUMBER})(\+(?P<lasts>{NUMBER}))?(=(?P<value>{NUMBER}))?")
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a link suffers from at one moment; the default is a sound link.
+    """A link's state at one moment. The default is a link without faults.
 
-    ``extra_latency_s`` is added to the round trip, half each way; ``jitter_s`` is the standard deviation of each way.
+    ``extra_latency_s`` is added to the round trip, half each way. ``jitter_s`` is the standard deviation of one-way
+    delays. While ``dark``, nothing passes.
     """
 
     extra_latency_s: float = 0.0
@@ -68,7 +74,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: of ``kind`` from ``start_s`` to ``end_s`` on the trace's clock; ``value`` in the kind's own unit."""
+    """A fault from ``start_s`` to ``end_s`` on the trace's clock. ``value`` is in the kind's unit."""
 
     kind: str
     start_s: float
@@ -76,7 +82,7 @@ class Fault:
     value: float = 0.0
 
     def worsens(self, now: Conditions) -> Conditions:
-        """The conditions ``now`` with this fault on top."""
+        """The conditions ``now`` with this fault added."""
         match self.kind:
             case "latency":
                 return replace(now, extra_latency_s=now.extra_latency_s + self.value / 1e3)
@@ -90,29 +96,29 @@ class Fault:
                 return replace(now, packet_bytes=min(now.packet_bytes, int(self.value)))
             case "slow-close":
                 return replace(now, slow_close_s=now.slow_close_s + self.value / 1e3)
-        return now  # a stroke, not a condition: see `Script.strokes`
+        return now  # a fault of a single moment changes no condition, see `Script.strokes`
 
 
 @dataclass(frozen=True)
 class Script:
-    """Faults over time."""
+    """The faults of a run."""
 
     faults: tuple[Fault, ...] = ()
 
     def conditions(self, time_s: float, sound: Conditions) -> Conditions:
-        """The conditions at ``time_s`` of a link that would otherwise be as ``sound``."""
+        """The conditions at ``time_s``. Without faults they would be ``sound``."""
         for fault in self.faults:
             if fault.start_s <= time_s < fault.end_s:
                 sound = fault.worsens(sound)
         return sound
 
     def next_s(self, after_s: float) -> float:
-        """The first moment later than ``after_s`` at which a fault begins or ends; infinity if none does."""
+        """The first moment after ``after_s`` at which a fault begins or ends; infinity where there is none."""
         moments = (moment for fault in self.faults for moment in (fault.start_s, fault.end_s) if moment > after_s)
         return min(moments, default=math.inf)
 
     def strokes(self, time_s: float) -> list[str]:
-        """Kinds of the faults that have no duration and fall on exactly ``time_s``."""
+        """Kinds of the single-moment faults at exactly ``time_s``."""
         return [fault.kind for fault in self.faults if not KINDS[fault.kind].lasts and fault.start_s == time_s]
 
 
@@ -120,23 +126,22 @@ def parse(text: str) -> Fault:
     """The fault that ``text`` describes.
 
     Raises:
-        FaultError: not of the form ``KIND@START[+DURATION][=VALUE]``, or a value out of its kind's range.
+        FaultError: the text has another form, or its value is out of range.
     """
     found = PATTERN.fullmatch(text.strip())
     if found is None:
-        raise FaultError(f"fault '{text}': expected {SYNTAX}.")
+        raise FaultError(f"fault '{text}': expected {SYNTAX}")
     kind = KINDS.get(found["kind"])
     if kind is None:
-        raise FaultError(f"fault '{text}': no kind '{found['kind']}', expected one of {', '.join(KINDS)}.")
+        raise FaultError(f"fault '{text}': no kind '{found['kind']}', expected one of {', '.join(KINDS)}")
     if found["lasts"] is not None and not kind.lasts:
-        raise FaultError(f"fault '{text}': {found['kind']} is a single stroke, expected no +DURATION.")
-    start_s = _number(text, "START", found["start"])
-    lasts_s = math.inf if found["lasts"] is None else _number(text, "DURATION", found["lasts"])
+        raise FaultError(f"fault '{text}': {found['kind']} takes a single moment, expected no +DURATION")
+    start_s, lasts_s = float(found["start"]), float(found["lasts"] or math.inf)
     return Fault(found["kind"], start_s, start_s + lasts_s, _value(text, kind, found["value"]))
 
 
 def script(texts: Iterable[str]) -> Script:
-    """The script of several faults in text form.
+    """The script of several faults, given as text.
 
     Raises:
         FaultError: one of them cannot be used.
@@ -145,7 +150,7 @@ def script(texts: Iterable[str]) -> Script:
 
 
 def help_text() -> str:
-    """The syntax and a line per kind, for a terminal."""
+    """The syntax of faults and one line for each kind, for a terminal."""
     rows = (f"  {name + ('' if kind.unit is None else '=VALUE'):18}{kind.what}" for name, kind in KINDS.items())
     return "\n".join([f"faults: {SYNTAX}; seconds on the trace's clock", *rows])
 
@@ -153,18 +158,10 @@ def help_text() -> str:
 def _value(text: str, kind: Kind, value: str | None) -> float:
     if kind.unit is None:
         if value is not None:
-            raise FaultError(f"fault '{text}': got the value {value}, expected none for this kind.")
+            raise FaultError(f"fault '{text}': got the value {value}, expected none for this kind")
         return 0.0
     if value is None:
-        raise FaultError(f"fault '{text}': got no value, expected ={kind.unit} at its end.")
-    number = _number(text, "VALUE", value)
-    if not kind.low <= number <= kind.high:
-        raise FaultError(f"fault '{text}': got {value}, expected {kind.low:g} to {kind.high:g} ({kind.unit}).")
-    return number
-
-
-def _number(text: str, part: str, digits: str) -> float:
-    try:
-        return float(digits)
-    except ValueError:
-        raise FaultError(f"fault '{text}': got {part} {digits}, expected a number such as 2.5.") from None
+        raise FaultError(f"fault '{text}': got no value, expected ={kind.unit} at its end")
+    if not kind.low <= float(value) <= kind.high:
+        raise FaultError(f"fault '{text}': got {value}, expected {kind.low:g} to {kind.high:g} ({kind.unit})")
+    return float(value)

@@ -1,7 +1,7 @@
-"""Both directions of an emulated link under one clock: two shapers, the faults scripted for them and those set by hand.
+"""Both directions of an emulated link on one clock: two shapers, scripted faults, and conditions set by hand.
 
-Knows the time but no socket. Everything here is called with ``lock`` held, by the thread that serves the sockets or by
-one that changes the conditions.
+This module reads the clock but knows no sockets. Hold ``lock`` for every call, because one thread serves the sockets
+and others change the conditions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setup:
-    """What a link is before any fault: seconds, bits per second; ``loss`` is a share of packets, in [0, 1]."""
+    """A link without faults. ``loss`` is a share of packets, in [0, 1]."""
 
     trace: Trace
     rtt_s: float
@@ -42,7 +42,7 @@ class Setup:
 
 
 class Lines(Generic[T]):
-    """Uplink and downlink; ``strokes`` are the scripted faults without duration that are due and not yet done."""
+    """Uplink and downlink. ``strokes`` are the faults of a single moment that are due and not carried out yet."""
 
     def __init__(self, setup: Setup, rng: np.random.Generator) -> None:
         self.lock = threading.Lock()
@@ -54,26 +54,26 @@ class Lines(Generic[T]):
         back = uplink_of(constant(setup.downlink_bps))
         self.up: Shaper[T] = Shaper(self._line, way, loss=setup.loss, rng=up, conditions=self.now)
         self.down: Shaper[T] = Shaper(back, way, loss=setup.loss, rng=down, conditions=self.now)
-        self._origin_s: float | None = None  # the trace's zero by time.perf_counter
+        self._origin_s: float | None = None  # time.perf_counter() at the trace's start
         self._played_s = -1.0
 
     def now_s(self) -> float:
-        """Seconds on the trace's clock, 0 before it starts."""
+        """Seconds on the trace's clock; 0 before it starts."""
         return 0.0 if self._origin_s is None else time.perf_counter() - self._origin_s
 
     def begin(self) -> None:
-        """The trace's clock starts now, unless it runs already."""
+        """Start the trace's clock, unless it runs already."""
         if self._origin_s is None:
             self._origin_s = time.perf_counter()
             self.play(0.0)
 
     def set(self, sound: Conditions) -> None:
-        """The link is so from now on, apart from what is scripted."""
+        """Set the conditions that hold without scripted faults, from now on."""
         self.sound = sound
         self._change(self.now_s())
 
     def play(self, until_s: float) -> None:
-        """Scripted faults that begin or end by then, each at its very moment however late this is called."""
+        """Apply the scripted faults that begin or end by ``until_s``, each at its own moment even if called late."""
         if self._origin_s is None:
             return
         while (moment_s := self._script.next_s(self._played_s)) <= until_s:
@@ -82,16 +82,16 @@ class Lines(Generic[T]):
             self._change(moment_s)
 
     def next_s(self) -> float:
-        """When something arrives or a scripted fault begins or ends; infinity if nothing does."""
+        """Time of the next arrival or scripted change; infinity where there is none."""
         scripted_s = math.inf if self._origin_s is None else self._script.next_s(self._played_s)
         return min(self.up.next_s(), self.down.next_s(), scripted_s)
 
     def bandwidth_bps(self) -> float:
-        """The uplink's at this moment."""
+        """The uplink's present bandwidth, bits per second."""
         share = 0.0 if self.now.dark else self.now.bandwidth_factor
         return 8.0 * share * float(self._line.rate_at(LANE, np.array([self.now_s()]))[0])
 
     def _change(self, at_s: float) -> None:
         self.now = self._script.conditions(at_s, self.sound)
         self.up.change(at_s, self.now)
-        self.down.change(at_s, replace(self.now, bandwidth_factor=1.0))  # the trace and its factor are the uplink's
+        self.down.change(at_s, replace(self.now, bandwidth_factor=1.0))  # the factor applies to the uplink only

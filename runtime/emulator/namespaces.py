@@ -1,12 +1,11 @@
-"""The emulated link for real packets, as root on Linux: two network namespaces with nothing but the link between them.
+"""Emulate a mobile link for IP packets, between two network namespaces. Needs Linux and root.
 
     tidesplit namespaces --trace lte --rtt-ms 60
-    ip netns exec tidesplit-server python ... --listen 10.77.0.2:8001      # in other terminals
-    ip netns exec tidesplit-client python ... --server 10.77.0.2:8001
+    ip netns exec tidesplit-server tidesplit server --host 10.77.0.2 --insecure           # in other terminals
+    ip netns exec tidesplit-client tidesplit edge --server 10.77.0.2:50051 --insecure ...
 
-Each namespace ends in a TUN device, and this process carries IP packets from one to the other, when `shaper`
-says so; so the kernel needs no netem. Here TCP is the kernel's own: handshake, slow start, retransmission of packets
-that are really lost, and headers that take their bytes of the link.
+Each namespace has a TUN device. This process carries IP packets between the two at the times that `shaper` computes, so
+the kernel needs no netem. TCP is the kernel's own, with handshake, slow start, retransmission and headers.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tidesplit.runtime.emulator.__main__ import MISTAKES, complain, on_signals, say, trace_of
+from tidesplit.runtime.emulator.__main__ import complain, on_signals, say, trace_of
 from tidesplit.runtime.emulator.faults import Script
 from tidesplit.runtime.emulator.lines import Lines, Setup
 from tidesplit.runtime.emulator.streams import DEEP_BYTES
@@ -41,15 +40,15 @@ IDLE_S = 0.5
 
 
 class NotPossibleError(RuntimeError):
-    """This machine, or this user, cannot have it; the message is one sentence."""
+    """This machine or this user cannot make namespaces. The message is one sentence."""
 
 
 def why_not() -> str | None:
-    """What is missing on this machine, None if nothing is known to be."""
+    """The first requirement that is missing; None where all known ones are met."""
     if not sys.platform.startswith("linux"):
-        return f"got the system {sys.platform}, expected Linux with network namespaces"
+        return f"got the system {sys.platform}, expected Linux"
     if os.geteuid() != 0:
-        return "got a user without rights over network namespaces, expected root; tidesplit emulate needs none"
+        return "got a user without rights over network namespaces, expected root; tidesplit emulate needs no root"
     if shutil.which("ip") is None:
         return "found no command ip, expected iproute2 to be installed"
     return None if TUN.exists() else f"found no {TUN}, expected a kernel with TUN devices"
@@ -57,28 +56,28 @@ def why_not() -> str | None:
 
 @contextlib.contextmanager
 def namespaces() -> Iterator[tuple[int, int]]:
-    """Both namespaces, for as long as this lasts; gives the descriptors of the client's and the server's TUN device.
+    """Both namespaces while the block runs. Yields the file descriptors of the client's and the server's TUN device.
 
     Raises:
-        NotPossibleError: something is missing, or the system refuses.
+        NotPossibleError: a requirement is missing, or the system refuses.
     """
     if reason := why_not():
-        raise NotPossibleError(f"{reason}.")
+        raise NotPossibleError(reason)
     with contextlib.ExitStack() as stack:
         client, server = (_end(stack, name, peer) for name, peer in ((CLIENT, SERVER), (SERVER, CLIENT)))
         yield client, server
 
 
 def _end(stack: contextlib.ExitStack, name: str, peer: str) -> int:
-    """One namespace with its device, undone by ``stack``."""
+    """One namespace with its device. ``stack`` removes both."""
     _ip("netns", "add", name)
     stack.callback(_ip, "netns", "del", name)
     try:
         device = _open(DEVICE[name])
     except OSError as error:
-        raise NotPossibleError(f"the system refuses a TUN device ({error.strerror}).") from error
+        raise NotPossibleError(f"the system refuses a TUN device ({error.strerror})") from error
     stack.callback(os.close, device)
-    _ip("link", "set", "dev", DEVICE[name], "netns", name)  # the descriptor stays ours
+    _ip("link", "set", "dev", DEVICE[name], "netns", name)  # this process keeps the descriptor
     _ip("-n", name, "addr", "add", ADDRESS[name], "peer", ADDRESS[peer], "dev", DEVICE[name])
     _ip("-n", name, "link", "set", "dev", "lo", "up")
     _ip("-n", name, "link", "set", "dev", DEVICE[name], "up")
@@ -86,7 +85,7 @@ def _end(stack: contextlib.ExitStack, name: str, peer: str) -> int:
 
 
 def _open(name: str) -> int:
-    import fcntl  # POSIX alone has it, and `why_not` has to work elsewhere
+    import fcntl  # only POSIX has it, and `why_not` has to run elsewhere too
 
     device = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
     try:
@@ -100,11 +99,11 @@ def _open(name: str) -> int:
 def _ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=10, check=False)
     if done.returncode:
-        raise NotPossibleError(f"'ip {' '.join(arguments)}' failed ({done.stderr.strip()}).")
+        raise NotPossibleError(f"'ip {' '.join(arguments)}' failed ({done.stderr.strip()})")
 
 
 def carry(client: int, server: int, lines: Lines[bytes], loss: float, rng: np.random.Generator) -> None:
-    """Carry packets between the two devices until interrupted; lost ones and those beyond the deep buffer are gone."""
+    """Carry packets between the two devices until interrupted. Lost ones and those beyond the buffer are dropped."""
     while True:
         with lines.lock:
             wait_s = min(max(lines.next_s() - lines.now_s(), 0.0), IDLE_S)
@@ -112,7 +111,7 @@ def carry(client: int, server: int, lines: Lines[bytes], loss: float, rng: np.ra
         with lines.lock:
             for device, line in ((client, lines.up), (server, lines.down)):
                 packet = os.read(device, MOST_BYTES) if device in readable else b""
-                # IPv6's own announcements are not traffic.
+                # Only IPv4: the kernel's IPv6 announcements are no traffic.
                 if packet and packet[0] >> 4 == 4 and line.held_bytes < DEEP_BYTES and rng.random() >= loss:
                     lines.begin()
                     line.put(lines.now_s(), [packet], [len(packet)])
@@ -120,21 +119,25 @@ def carry(client: int, server: int, lines: Lines[bytes], loss: float, rng: np.ra
             lines.play(now_s)
             for device, line in ((server, lines.up), (client, lines.down)):
                 for packet in line.take(now_s):
-                    with contextlib.suppress(OSError):  # a full or downed device loses packets, as others do
+                    with contextlib.suppress(OSError):  # a full device, or one that is down, loses packets
                         os.write(device, packet)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until interrupted: 0 then, 2 after a mistake in the options or where it is not possible."""
+    """Run until interrupted. Returns 0 then, 2 after a user's mistake or where namespaces are not possible."""
     parser = argparse.ArgumentParser(
         prog="tidesplit namespaces",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--trace", required=True, help="uplink: CSV, mahimahi or Pensieve file, or lte (bundled)")
-    parser.add_argument("--rtt-ms", type=float, default=60.0, help="round trip, unless the trace has rtt_ms (60)")
+    parser.add_argument("--trace", required=True, help="uplink: a CSV, Mahimahi or Pensieve file, or lte (bundled)")
+    parser.add_argument(
+        "--rtt-ms", type=float, default=60.0, metavar="MS", help="round trip, unless the trace has rtt_ms (60)"
+    )
     parser.add_argument("--loss", type=float, default=0.0, metavar="P", help="share of packets lost (0)")
-    parser.add_argument("--downlink-mbps", type=float, default=50.0, help="server to client, constant (50)")
+    parser.add_argument(
+        "--downlink-mbps", type=float, default=50.0, metavar="M", help="rate from server to client, constant (50)"
+    )
     options = parser.parse_args(argv)
     try:
         setup = Setup(
@@ -143,8 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         rng = np.random.default_rng(0)
         with namespaces() as (client, server), on_signals():
             say(f"{CLIENT} is {ADDRESS[CLIENT]}, {SERVER} is {ADDRESS[SERVER]}, uplink {options.trace}; Ctrl-C ends\n")
-            carry(client, server, Lines(replace(setup, loss=0.0), rng), setup.loss, rng)  # TCP sends it again here
-    except (NotPossibleError, *MISTAKES) as error:
+            carry(
+                client, server, Lines(replace(setup, loss=0.0), rng), setup.loss, rng
+            )  # loss is applied in `carry`, where the packet is dropped
+    except (NotPossibleError, ValueError) as error:
         return complain(str(error), "tidesplit namespaces")
     return 0
 

@@ -1,8 +1,8 @@
-"""The link emulator in a process: a TCP relay whose client-to-server direction follows an uplink trace.
+"""The link emulator as an object: a TCP relay whose direction from client to server follows an uplink trace.
 
-All connections through one `Link` share one uplink queue and one downlink queue (`shaper`). What user space
-cannot do: the kernel itself answers a TCP handshake, so connecting costs no round trip and works in a blackhole; TCP's
-slow start and retransmission time-outs do not show, and headers below TCP are not charged.
+All connections through one `Link` share one uplink queue and one downlink queue. A relay in user space has limits. The
+kernel answers TCP handshakes itself, so connecting costs no round trip and works in a blackhole. TCP's slow start and
+retransmission time-outs do not appear, and headers below TCP cost no bytes. `namespaces` has none of these limits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import socket
 import threading
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ JOIN_S = 1.0
 
 
 class Status(NamedTuple):
-    """What a link looks like at one moment; ``queued_s`` is what a byte entering now would wait for the uplink."""
+    """A link's state at one moment. ``queued_s`` is the uplink's queue, as the wait of a byte that enters now."""
 
     time_s: float
     bandwidth_bps: float
@@ -38,11 +37,20 @@ class Status(NamedTuple):
 
 
 class Link:
-    """A link on ``trace`` to the server ``to``; use it in a ``with``, connect to ``address``.
+    """A link to the server ``to``, for use in a ``with`` block. Clients connect to ``address``.
 
-    The trace's clock starts at `start` or else with the first byte from either end. ``rtt_s`` counts where the trace
-    has no round trip of its own; ``jitter_s`` is the standard deviation of each way, ``loss`` the share of packets that
-    arrive a round trip late. Bandwidths in bits per second.
+    The trace's clock starts with `start` or with the first byte from either end.
+
+    Args:
+        trace: uplink bandwidth over time, bits per second, and possibly round trips.
+        to: host and port of the server.
+        rtt_s: round trip where the trace has none.
+        jitter_s: standard deviation of one-way delays.
+        loss: share of packets that arrive a round trip late.
+        downlink_bps: constant bandwidth from server to client, bits per second.
+        rng: generator of jitter and loss.
+        listen: host and port for clients; port 0 is any free port.
+        script: scheduled faults.
     """
 
     def __init__(
@@ -65,7 +73,7 @@ class Link:
         """Listen and serve.
 
         Raises:
-            OSError: the address to listen on is taken or not ours, or the server's name is not known.
+            OSError: the address to listen on is taken or not this machine's, or the server's name is unknown.
         """
         family, _, _, _, to = socket.getaddrinfo(*self._to, type=socket.SOCK_STREAM)[0]
         own_family, _, _, _, own = socket.getaddrinfo(*self._listen, type=socket.SOCK_STREAM)[0]
@@ -77,29 +85,26 @@ class Link:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close every socket; returns within `JOIN_S`; once more does no harm."""
+        """Close every socket, within `JOIN_S`. May be called again."""
         self._relay.stop()
         self._thread.join(JOIN_S)
 
     def start(self) -> None:
-        """The trace's clock starts now, unless it runs already."""
+        """Start the trace's clock, unless it runs already."""
         with self._lines.lock:
             self._lines.begin()
         self._relay.ring()
 
     def now_s(self) -> float:
-        """Seconds on the trace's clock, 0 before it starts."""
+        """Seconds on the trace's clock; 0 before it starts."""
         return self._lines.now_s()
 
     def status(self) -> Status:
-        """What the link looks like now."""
+        """The link's present state."""
         lines, relay = self._lines, self._relay
         with lines.lock:
             now_s = lines.now_s()
@@ -107,49 +112,22 @@ class Link:
             return Status(now_s, lines.bandwidth_bps(), lines.up.queued_s(now_s), *counts, relay.failure, lines.now)
 
     def blackhole(self, on: bool = True) -> None:
-        """The link is gone (what has left still arrives, all else is held), or back."""
-        self._set(dark=on)
+        """Take the link away or bring it back. Bytes that had left still arrive; all others are held."""
+        self.change(dark=on)
 
-    @property
-    def extra_latency_s(self) -> float:
-        """Added to the round trip, half each way, of packets that have not left yet."""
-        return self._lines.sound.extra_latency_s
-
-    @extra_latency_s.setter
-    def extra_latency_s(self, seconds: float) -> None:
-        self._set(extra_latency_s=seconds)
-
-    @property
-    def jitter_s(self) -> float:
-        """Standard deviation of each packet's way."""
-        return self._lines.sound.jitter_s
-
-    @jitter_s.setter
-    def jitter_s(self, seconds: float) -> None:
-        self._set(jitter_s=seconds)
-
-    @property
-    def bandwidth_factor(self) -> float:
-        """The uplink has so many times the trace's bandwidth; 0 stops the uplink alone."""
-        return self._lines.sound.bandwidth_factor
-
-    @bandwidth_factor.setter
-    def bandwidth_factor(self, factor: float) -> None:
-        self._set(bandwidth_factor=factor)
+    def change(self, **fields: Any) -> None:
+        """Change fields of the `Conditions` without scripted faults, as in ``change(bandwidth_factor=0.5)``."""
+        with self._lines.lock:
+            self._lines.set(replace(self._lines.sound, **fields))
+        self._relay.ring()
 
     def reset(self) -> None:
-        """Every open connection is reset at both ends, within a moment."""
+        """Reset every open connection at both ends."""
         self._stroke("reset")
 
     def half_close(self) -> None:
-        """Every client reads the end of its stream; what it sends still reaches the server."""
+        """End every client's incoming stream. Its own bytes still reach the server."""
         self._stroke("half-close")
-
-    def _set(self, **changed: Any) -> None:
-        """Change fields of the conditions that hold apart from the script."""
-        with self._lines.lock:
-            self._lines.set(replace(self._lines.sound, **changed))
-        self._relay.ring()
 
     def _stroke(self, kind: str) -> None:
         with self._lines.lock:

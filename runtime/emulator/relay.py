@@ -1,6 +1,6 @@
-"""The thread that carries bytes between clients, the two lines and the server: one loop around select(2).
+"""The thread that carries bytes between clients, the two lines and the server: a loop around select(2).
 
-select(2) sleeps to within its 50 us of timer slack, where epoll rounds up to whole milliseconds.
+It uses select(2) because epoll rounds its time-out up to whole milliseconds. The timer slack of select(2) is 50 us.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from tidesplit.runtime.emulator.lines import Lines
 from tidesplit.runtime.emulator.shaper import slices
 from tidesplit.runtime.emulator.streams import DEEP_BYTES, Connection, Stream
 
-IDLE_S = 0.5  # the thread looks around this often even if nothing happens
-MOST_FDS = 1_024  # select(2) knows no descriptor from here on
-END, BREAK = b"", None  # on the line: the sender's orderly end, and its breaking off
-MARK_BYTES = 1  # either takes one sequence number in TCP, and so a byte of the line
+IDLE_S = 0.5  # longest wait of the loop
+MOST_FDS = 1_024  # select(2) cannot handle descriptors from here on
+END, BREAK = b"", None  # items on the line: the sender's orderly end, and a broken connection
+MARK_BYTES = 1  # of such an item: TCP's FIN and RST take one sequence number
 Cargo = tuple[Connection, Stream, bytes | None]
 
 
 class Relay:
-    """Serves ``listener``: every client gets a connection of its own to ``target``."""
+    """Serves ``listener``. Each client gets a connection of its own to ``target``."""
 
     def __init__(
         self, listener: socket.socket, target: tuple[str, int], family: socket.AddressFamily, lines: Lines[Cargo]
@@ -36,17 +36,17 @@ class Relay:
         self._closing = False
 
     def ring(self) -> None:
-        """Wake the thread, from another one: something has changed."""
-        with contextlib.suppress(OSError):  # a full pipe has woken it already, a closed one has no thread
+        """Wake the thread after a change, from any other thread."""
+        with contextlib.suppress(OSError):  # a full pipe wakes it anyway, and behind a closed one there is no thread
             self._bell.send(b"!")
 
     def stop(self) -> None:
-        """Have the thread close everything and end."""
+        """Let the thread close all sockets and end."""
         self._closing = True
         self.ring()
 
     def run(self) -> None:
-        """Carry bytes until told to stop."""
+        """Carry bytes until `stop`."""
         try:
             while not self._closing:
                 self._turn()
@@ -77,7 +77,7 @@ class Relay:
             self._tidy()
 
     def _interest(self) -> tuple[list[socket.socket], list[socket.socket]]:
-        """Sockets to read from, as far as the deep buffer has room, and sockets to write to."""
+        """Sockets to read from, while the buffer has room, and sockets to write to."""
         readers, writers = [self._listener, self._alarm], []
         for one in self.connections:
             for stream, line in ((one.up, self._lines.up), (one.down, self._lines.down)):
@@ -97,7 +97,7 @@ class Relay:
         return min(max(next_s - self._lines.now_s(), 0.0), IDLE_S)
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the client has gone again
+        with contextlib.suppress(OSError):  # the client has left already
             client, _ = self._listener.accept()
             connection = Connection(client, self._target, self._family)
             if max(client.fileno(), connection.server.fileno()) >= MOST_FDS:
@@ -105,7 +105,7 @@ class Relay:
             self.connections.append(connection)
 
     def _read(self, connection: Connection, stream: Stream, readable: list[socket.socket]) -> None:
-        """Put what a source has sent on the line, in packets."""
+        """Put a source's bytes on the line, in packets."""
         if not stream.read or stream.source not in readable:
             return
         cargo: bytes | None = BREAK
@@ -125,7 +125,7 @@ class Relay:
         self.down_bytes += len(cargo or b"") if not up else 0
 
     def _deliver(self) -> None:
-        """Hand over what has arrived."""
+        """Pass arrived items to their receivers."""
         now_s = self._lines.now_s()
         for connection, stream, part in [*self._lines.up.take(now_s), *self._lines.down.take(now_s)]:
             if part is BREAK:
@@ -135,10 +135,10 @@ class Relay:
             elif part and not stream.ended:
                 stream.outbox += part
                 if not (connection.connecting and stream is connection.up):
-                    stream.flush()  # each packet by itself, as a receiver on a real link sees them
+                    stream.flush()  # one packet at a time, as on a real link
 
     def _tidy(self) -> None:
-        """Pass on ends that are due, part with connections that are over."""
+        """Pass on ends that are due, and close connections that have ended."""
         now_s = self._lines.now_s()
         for one in self.connections:
             for stream in (one.up, one.down):
@@ -154,7 +154,7 @@ class Relay:
         self.connections = [one for one in self.connections if not one.closed]
 
     def _strokes(self) -> None:
-        """Do the faults that are done at once."""
+        """Carry out the faults of a single moment."""
         for kind in self._lines.strokes:
             for one in self.connections:
                 if kind == "reset":

@@ -1,10 +1,9 @@
-"""One direction of a link as a state machine over values: what is put in, when does it leave, when does it arrive?
+"""One direction of a link as a state machine over values: when each packet leaves and when it arrives.
 
-No socket and no clock: every call says what time it is. The line is serial, first in first out, at byte granularity,
-with a buffer as deep as mobile networks have. A packet leaves when the line has carried its last byte, by the very
-arithmetic of the simulated world (`TraceUplink`), and arrives half a round trip later, never before the one
-ahead of it. Nothing is ever thrown away, as TCP would send it again: in a blackhole bytes are held, and a lost packet
-arrives one round trip late with those behind it.
+There is no socket and no clock; the time is an argument of every call. The line is serial, first in, first out. A
+packet leaves when the line has carried its last byte, by the arithmetic of the simulated world (`TraceUplink`). It
+arrives half a round trip later, never before the packet ahead of it. No packet is dropped, because TCP would send it
+again. In a blackhole bytes are held, and a lost packet arrives one round trip late, with the packets after it.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ LANE = np.zeros(1, dtype=np.int64)
 
 @dataclass
 class Packet(Generic[T]):
-    """One packet on its way: ``to_send`` bytes remain to be sent from ``begins_s`` on; the last leaves at ``leaves_s``.
+    """One packet. Its remaining ``to_send`` bytes are sent from ``begins_s`` to ``leaves_s``.
 
-    ``luck`` is a standard normal (its jitter), ``lost`` whether its first sending fails.
+    ``luck`` is a standard normal draw for its jitter. ``lost`` is True where its first transmission fails.
     """
 
     item: T
@@ -46,7 +45,7 @@ class Packet(Generic[T]):
 
 
 class Shaper(Generic[T]):
-    """The packets of one direction, in order. ``rtt_s`` tells the round trip of a packet by when it leaves."""
+    """The packets of one direction, in order. ``rtt_s`` maps the time when a packet leaves to its round trip."""
 
     def __init__(
         self,
@@ -59,14 +58,14 @@ class Shaper(Generic[T]):
     ) -> None:
         self._uplink, self._rtt_s, self._loss, self._rng = uplink, rtt_s, loss, rng
         self._now_s = 0.0
-        self._free_s = 0.0  # when the last packet popped had left, and arrived
+        self._free_s = 0.0  # when the last packet that was taken left, and arrived
         self._arrived_s = 0.0
         self._packets: deque[Packet[T]] = deque()
         self.conditions = conditions or Conditions()
         self.held_bytes = 0
 
     def put(self, now_s: float, items: Sequence[T], sizes: Sequence[int]) -> None:
-        """Packets of ``sizes`` bytes enter, one an item; times may not run backwards, so an earlier one means now."""
+        """Add packets, one for each item, of ``sizes`` bytes. A time earlier than the last call's counts as that."""
         now_s = self._tick(now_s)
         luck = self._rng.standard_normal(len(items)).tolist()
         lost = (self._rng.random(len(items)) < self._loss).tolist()
@@ -79,7 +78,7 @@ class Shaper(Generic[T]):
         self.held_bytes += sum(sizes)
 
     def take(self, now_s: float) -> list[T]:
-        """What has arrived by ``now_s``, in order; it is handed out once."""
+        """The items that have arrived by ``now_s``, in order. Each is returned once."""
         arrived: list[T] = []
         while self._packets and self._packets[0].arrives_s <= now_s:
             packet = self._packets.popleft()
@@ -89,16 +88,16 @@ class Shaper(Generic[T]):
         return arrived
 
     def next_s(self) -> float:
-        """When the next packet arrives if nothing changes; infinity if none does."""
+        """Time of the next arrival under the present conditions; infinity where there is none."""
         return self._packets[0].arrives_s if self._packets else math.inf
 
     def queued_s(self, now_s: float) -> float:
-        """How long a byte entering now would wait for the line; infinity in a blackhole with bytes before it."""
+        """Wait for the line of a byte that enters now; infinity where a blackhole holds bytes ahead of it."""
         last_s = self._packets[-1].leaves_s if self._packets else self._free_s
         return max(last_s - now_s, 0.0)
 
     def change(self, now_s: float, conditions: Conditions) -> None:
-        """From now on the link is so. What has left stays as it was, what has not is planned anew."""
+        """Set the conditions from now on. Packets that have not left yet are planned again."""
         now_s = self._tick(now_s)
         waiting = [packet for packet in self._packets if packet.leaves_s > now_s]
         if waiting:
@@ -115,14 +114,14 @@ class Shaper(Generic[T]):
         return self._now_s
 
     def _carried(self, start_s: float, end_s: float) -> float:
-        """Bytes that the line has carried under the present conditions."""
+        """Bytes that the line carries in a span under the present conditions."""
         if self.conditions.dark or end_s <= start_s:
             return 0.0
         carried = self._uplink.bytes_between(LANE, np.array([start_s]), np.array([end_s]))
         return float(carried[0]) * self.conditions.bandwidth_factor
 
     def _plan(self, packets: Sequence[Packet[T]], ahead: Packet[T] | None) -> None:
-        """Set when ``packets``, all of which wait already, begin, leave and arrive behind the one ahead of them."""
+        """Set the times of waiting ``packets``, which follow the packet ``ahead``."""
         if not packets:
             return
         free_s, arrived_s = (self._free_s, self._arrived_s) if ahead is None else (ahead.leaves_s, ahead.arrives_s)
@@ -134,7 +133,7 @@ class Shaper(Generic[T]):
             arrived_s = packet.arrives_s = max(arrived_s, leaves_s + self._way_s(packet))
 
     def _finish_s(self, start_s: float, payload: Floats) -> Floats:
-        """When that many bytes have left from ``start_s`` on, shape `[N]`; infinity on a line that carries nothing."""
+        """Times at which so many bytes have left since ``start_s``, shape `[N]`; infinity on a stopped line."""
         factor = self.conditions.bandwidth_factor
         if self.conditions.dark or factor <= 0.0 or start_s >= NEVER_S:
             return np.full(len(payload), math.inf)
@@ -143,7 +142,7 @@ class Shaper(Generic[T]):
         return np.where(finish >= NEVER_S, math.inf, finish)
 
     def _way_s(self, packet: Packet[T]) -> float:
-        """From the line's end to the receiver: half a round trip, another whole one if the packet is lost."""
+        """Delay from the line's end to the receiver: half a round trip, and a whole one more for a lost packet."""
         if packet.leaves_s == math.inf:
             return 0.0
         rtt_s = self._rtt_s(packet.leaves_s) + self.conditions.extra_latency_s
@@ -151,7 +150,7 @@ class Shaper(Generic[T]):
 
 
 def uplink_of(trace: Trace) -> TraceUplink:
-    """The line that plays ``trace`` from its start, over and over."""
+    """A line that plays ``trace`` from its start, over and over."""
     return TraceUplink.of([trace])
 
 
@@ -161,7 +160,7 @@ def constant(bits_per_s: float) -> Trace:
 
 
 def round_trip(trace: Trace, default_s: float) -> Callable[[float], float]:
-    """The trace's round trip over time, seconds; ``default_s`` throughout where it has none."""
+    """The trace's round trip as a function of time, seconds; ``default_s`` where the trace has none."""
     measured_s = trace.rtt_s
     if measured_s is None:
         return lambda _time_s: default_s
@@ -175,5 +174,5 @@ def round_trip(trace: Trace, default_s: float) -> Callable[[float], float]:
 
 
 def slices(data: bytes, packet_bytes: int) -> list[bytes]:
-    """``data`` in packets of at most ``packet_bytes``."""
+    """``data``, cut into packets of at most ``packet_bytes``."""
     return [data[at : at + packet_bytes] for at in range(0, len(data), packet_bytes)]

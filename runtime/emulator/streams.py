@@ -1,4 +1,4 @@
-"""The two byte streams of one TCP connection through the link emulator; sockets, all of them non-blocking."""
+"""The two byte streams of one TCP connection through the link emulator. All sockets are non-blocking."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import socket
 import struct
 
 READ_BYTES = 65_536
-DEEP_BYTES = 1 << 20  # a mobile network's buffer: senders feel back-pressure only beyond it
-ABORT = struct.pack("ii", 1, 0)  # SO_LINGER with no time to linger: close() sends a reset
+DEEP_BYTES = 1 << 20  # buffer of a mobile network: senders are held back only beyond it
+ABORT = struct.pack("ii", 1, 0)  # SO_LINGER with a time of 0: close() sends a reset
 
 
 class Stream:
     """One direction: from ``source`` over the line to ``sink``.
 
-    ``outbox`` is what has arrived and the sink's socket does not take yet. ``read`` says whether the source has more
-    to say, ``ended`` whether the sink has been told that nothing follows, which happens at ``end_due_s``.
+    ``outbox`` holds arrived bytes that the sink's socket does not accept yet. ``read`` is True until the source ends.
+    ``ended`` is True once that end was passed to the sink, which is due at ``end_due_s``.
     """
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
@@ -28,10 +28,10 @@ class Stream:
         self.end_due_s = math.inf
 
     def receive(self) -> bytes | None:
-        """What the source has sent, empty at its end, None if there is nothing now.
+        """Bytes from the source: empty at its end, None where there are none now.
 
         Raises:
-            ConnectionError: the source has broken off.
+            ConnectionError: the source's connection is broken.
         """
         try:
             return self.source.recv(READ_BYTES)
@@ -41,7 +41,7 @@ class Stream:
             raise ConnectionError(*error.args) from error
 
     def flush(self) -> None:
-        """Give the sink what it takes; a broken sink takes nothing more."""
+        """Give the sink as many bytes as it accepts. A broken sink gets no more."""
         while self.outbox and not self.ended:
             try:
                 sent = self.sink.send(self.outbox)
@@ -55,7 +55,7 @@ class Stream:
             self.outbox.clear()
 
     def end(self) -> None:
-        """Tell the sink that nothing follows."""
+        """Pass the stream's end to the sink."""
         self.ended = True
         self.outbox.clear()
         with contextlib.suppress(OSError):
@@ -63,7 +63,7 @@ class Stream:
 
 
 class Connection:
-    """A client's connection and the one to the server made for it."""
+    """A client's connection, and the connection to the server made for it."""
 
     def __init__(self, client: socket.socket, to: tuple[str, int], family: socket.AddressFamily) -> None:
         self.client, self.server = client, socket.socket(family, socket.SOCK_STREAM)
@@ -77,16 +77,16 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether it has been closed, by us."""
+        """True after `close`."""
         return self.client.fileno() < 0
 
     def connected(self) -> None:
-        """The attempt to reach the server has come to an end, well or not (then ``failed`` says why)."""
+        """Take the result of connecting to the server. ``failed`` is the reason, None after success."""
         status = self.server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self.connecting, self.failed = False, os.strerror(status) if status else None
 
     def close(self, *, abort: bool = False) -> None:
-        """Close both ends, with a reset if ``abort``."""
+        """Close both ends, with a reset where ``abort``."""
         for end in (self.client, self.server):
             if abort:
                 with contextlib.suppress(OSError):

@@ -1,1 +1,1 @@
-"""The server, and the middle tier that passes frames on."""
+"""The server, which is also the middle server of three tiers."""

@@ -1,8 +1,8 @@
 """Answer frames from devices: tidesplit server --port 50051
 
-Serves the tails of one CNN over gRPC, by the Open Inference Protocol. With --next it is the middle of three tiers. It
-prints one line when it listens. SIGTERM and SIGINT drain it: new requests are refused for half a second, what it has
-taken is finished, 5 s at most.
+Runs the rest of one CNN for each frame, over gRPC with the Open Inference Protocol. With --next it is the middle server
+of three tiers. It prints one line when it listens. After SIGTERM or SIGINT it refuses new requests for half a second,
+finishes those that it has accepted within 5 s, and ends.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import argparse
 import asyncio
 import signal
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from tidesplit.compression.heap import lean_heap
 from tidesplit.runtime.cnn import Cnn, load_cnn
-from tidesplit.runtime.export import cached_server
+from tidesplit.runtime.export import cached_server, say
 from tidesplit.runtime.server.serving import Server, ServerOptions
 from tidesplit.runtime.wire.security import read_token
 
@@ -24,42 +25,49 @@ __all__ = ["main"]
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="tidesplit server", description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(
+        prog="tidesplit server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    p.add_argument("--port", type=_number(0, 65535), default=50051, help="0 chooses a free one (default 50051)")
+    p.add_argument("--port", type=_number(0, 65535), default=50051, help="0 is any free port (default 50051)")
     which = p.add_mutually_exclusive_group()
-    which.add_argument("--cnn", type=Path, metavar="FOLDER", help="models written by tidesplit export")
+    which.add_argument("--cnn", type=Path, metavar="FOLDER", help="models that tidesplit export wrote")
     which.add_argument(
         "--profile", default="efficientnet_lite0", metavar="NAME",
-        help="bundled CNN; exported into the cache folder at the first start (default efficientnet_lite0)",
+        help="bundled CNN, exported into the cache folder at the first start (default efficientnet_lite0)",
     )  # fmt: skip
     p.add_argument(
-        "--next", default="", metavar="HOST:PORT", help="server behind this one, which is then the middle tier"
-    )
-    p.add_argument("--next-ca", type=Path, metavar="FILE", help="authority of the next server's certificate (PEM): TLS")
+        "--next", default="", metavar="HOST:PORT", dest="next_address",
+        help="next server; this one is then the middle server",
+    )  # fmt: skip
+    p.add_argument("--next-ca", type=Path, metavar="FILE", help="authority that signed the next server's certificate")
     p.add_argument(
-        "--threads", type=_number(1, 256), default=1, metavar="N", help="frames computed at once (default 1)"
+        "--threads", type=_number(1, 256), default=1, metavar="N", help="batches computed at once (default 1)"
     )
     p.add_argument(
-        "--max-concurrent", type=_number(1, 4096), default=64, metavar="N", help="requests taken (default 64)"
-    )
+        "--max-concurrent", type=_number(1, 4096), default=64, metavar="N",
+        help="requests accepted at once; others are refused (default 64)",
+    )  # fmt: skip
     p.add_argument(
         "--max-batch", type=_number(1, 64), default=8, metavar="N",
-        help="frames of one partition computed together, where the model takes several (default 8)",
+        help="frames of one partition computed together, if the model was exported for several (default 8)",
     )  # fmt: skip
-    p.add_argument("--metrics-port", type=_number(0, 65535), metavar="P", help="serve Prometheus metrics there")
-    p.add_argument("--tls-cert", type=Path, metavar="FILE", help="the server's certificate chain (PEM)")
-    p.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
-    p.add_argument("--client-ca", type=Path, metavar="FILE", help="clients need a certificate of this authority (PEM)")
     p.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="clients need this bearer token; the next server too"
+        "--metrics-port", type=_number(0, 65535), metavar="PORT", help="serve Prometheus metrics on this port"
     )
-    p.add_argument("--insecure", action="store_true", help="allow plaintext over a network")
+    safety = p.add_argument_group("security", "Certificates and keys are PEM files.")
+    safety.add_argument("--tls-cert", type=Path, metavar="FILE", help="this server's certificate chain; turns TLS on")
+    safety.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
+    safety.add_argument("--client-ca", type=Path, metavar="FILE", help="require client certificates of this authority")
+    safety.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="require this bearer token, and send it to --next"
+    )
+    safety.add_argument("--insecure", action="store_true", help="allow plaintext over a network")
     return p
 
 
 def _number(least: int, most: int) -> type[int]:
-    """A type for argparse: a whole number within limits."""
+    """An argparse type: a whole number from `least` to `most`."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
@@ -70,34 +78,20 @@ def _number(least: int, most: int) -> type[int]:
 
 
 def read_options(given: argparse.Namespace) -> ServerOptions:
-    """The command line as options; reads the token."""
-    return ServerOptions(
-        host=given.host,
-        port=given.port,
-        threads=given.threads,
-        max_concurrent=given.max_concurrent,
-        max_batch=given.max_batch,
-        metrics_port=given.metrics_port,
-        next_address=given.next,
-        next_ca=given.next_ca,
-        tls_cert=given.tls_cert,
-        tls_key=given.tls_key,
-        client_ca=given.client_ca,
-        token="" if given.token_file is None else read_token(given.token_file),
-        insecure=given.insecure,
-    )
+    """The server's options from the command line. Reads the token's file."""
+    token = "" if given.token_file is None else read_token(given.token_file)
+    names = {field.name for field in fields(ServerOptions)} - {"token"}
+    return ServerOptions(token=token, **{name: value for name, value in vars(given).items() if name in names})
 
 
 def _load(given: argparse.Namespace) -> Cnn:
     if given.cnn is not None:
         return load_cnn(given.cnn)
-    return cached_server(
-        given.profile, bool(given.next), lambda name, _size: print(f"exporting {name}", file=sys.stderr, flush=True)
-    )
+    return cached_server(given.profile, bool(given.next_address), say)
 
 
 async def _serve(server: Server, cnn: Cnn, how: str) -> None:
-    """Until a signal comes."""
+    """Serve until a signal comes."""
     asked_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
@@ -113,7 +107,7 @@ async def _serve(server: Server, cnn: Cnn, how: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run; 0 when asked to stop, 2 for a user's mistake."""
+    """Run the command. Returns 0 after a signal, 2 after a user's mistake."""
     given = parser().parse_args(arguments)
     lean_heap()
     how = "plaintext" if given.tls_cert is None else "TLS" if given.client_ca is None else "mutual TLS"

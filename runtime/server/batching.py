@@ -1,7 +1,7 @@
-"""Frames that wait for a worker: what is taken together, what has waited too long, how long a frame would wait now.
+"""The queue of frames that wait for a worker: batches, frames that are too late, and the wait to expect.
 
-`Queue` and `WaitEstimate` are values over a clock passed in; `Batcher` is the shell around them: an event loop in
-front, a pool of threads behind. Nothing waits to fill a batch: what is there when a worker falls idle is taken.
+`Queue` and `WaitEstimate` are values; the time is passed in. `Batcher` connects them to an event loop and a pool of
+threads. No frame waits for a batch to fill: an idle worker takes the frames that are there.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ import grpc
 
 from tidesplit.runtime.wire.messages import RefusedError
 
-__all__ = ["Batcher", "Done", "Job", "Queue", "WaitEstimate", "Work"]
+__all__ = ["Batcher", "Computed", "Job", "Queue", "WaitEstimate", "Work"]
 
-FORGET_S = 1.0  # after a second a wait says little about the next one: thirty frames of one camera have passed
-SHARE = 0.2  # of the newest wait in the mean
+FORGET_S = 1.0  # time constant of the mean wait; thirty frames of one camera pass in it
+SHARE = 0.2  # weight of the newest wait in the mean
 
 
 @dataclass(eq=False)
 class Job:
-    """One frame's work. Jobs of one `key` may be computed together. Times are of one monotonic clock."""
+    """One frame's work. Jobs of one `key` may be computed together. Times are on one monotonic clock.
+
+    `gone` returns True once the client no longer waits. `settle` takes the result or the exception.
+    """
 
     key: str
     item: Any
     arrived_s: float
     deadline_s: float
-    gone: Callable[[], bool] = field(default=lambda: False)  # whether nobody waits for it any more
+    gone: Callable[[], bool] = field(default=lambda: False)
     settle: Callable[[Any], None] = field(default=lambda _: None)
 
 
 class Queue:
-    """First come, first served, bounded; jobs of the oldest one's key may overtake others to come along with it."""
+    """A bounded queue, first come, first served. A batch is the oldest job and later ones of the same key."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -47,7 +50,7 @@ class Queue:
         return len(self._jobs)
 
     def put(self, job: Job) -> bool:
-        """Whether there was room, after those that nobody waits for have made theirs."""
+        """Add a job. Returns False where the queue is full, even after abandoned jobs are removed."""
         if len(self._jobs) >= self.limit:
             self._jobs = [waiting for waiting in self._jobs if not waiting.gone()]
         if len(self._jobs) >= self.limit:
@@ -56,7 +59,7 @@ class Queue:
         return True
 
     def take(self, now_s: float, limit_of: Callable[[str], int]) -> tuple[list[Job], list[Job]]:
-        """The next batch, of one key, and the jobs found to be too late. Those that nobody waits for just go."""
+        """The next batch and the jobs past their deadline. Abandoned jobs are dropped."""
         late = [job for job in self._jobs if not job.gone() and job.deadline_s <= now_s]
         alive = [job for job in self._jobs if not job.gone() and job.deadline_s > now_s]
         batch = [job for job in alive if job.key == alive[0].key][: limit_of(alive[0].key)] if alive else []
@@ -67,23 +70,23 @@ class Queue:
 
 @dataclass
 class WaitEstimate:
-    """Mean of recent waits, recent ones weighing more, fading with age."""
+    """Exponential mean of recent waits, which decays to zero while no frame comes."""
 
     mean_s: float = 0.0
     at_s: float = -math.inf
 
     def expected_s(self, now_s: float) -> float:
-        """Wait of a frame that came now."""
+        """The wait that a frame can expect now."""
         return self.mean_s * math.exp(-max(0.0, now_s - self.at_s) / FORGET_S)
 
     def observe(self, now_s: float, wait_s: float) -> None:
-        """One more frame has waited."""
+        """Add the wait of one more frame."""
         self.mean_s, self.at_s = (1 - SHARE) * self.expected_s(now_s) + SHARE * wait_s, now_s
 
 
 @dataclass(frozen=True)
-class Done:
-    """A frame's result; when its batch began and how long it took."""
+class Computed:
+    """A frame's result, with the start and the duration of its batch."""
 
     value: Any
     began_s: float
@@ -91,13 +94,13 @@ class Done:
 
 
 class Work(Protocol):
-    """What the workers do, off the event loop."""
+    """The computation that workers do, off the event loop."""
 
     def limit(self, key: str) -> int:
-        """How many jobs of this key the work can compute together."""
+        """Jobs of this key that can be computed together."""
 
     def run(self, key: str, items: Sequence[Any]) -> Sequence[Any]:
-        """A result, or the exception in its place, for each item."""
+        """For each item its result or an exception."""
 
 
 class Batcher:
@@ -123,13 +126,13 @@ class Batcher:
         return len(self._queue)
 
     def expected_wait_s(self) -> float:
-        """Wait of a frame that came now: none while a worker is idle."""
+        """The wait that a frame can expect now; zero while a worker is idle."""
         return 0.0 if self._idle else self._wait.expected_s(self._clock())
 
-    async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float) -> Done:
-        """The result of one frame. RefusedError where the queue is full, or the deadline passed before its turn."""
+    async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float) -> Computed:
+        """The result of one frame. RefusedError where the queue is full or the deadline passes before its turn."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Done] = loop.create_future()
+        future: asyncio.Future[Computed] = loop.create_future()
         job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result))
         if not self._queue.put(job):
             raise RefusedError(
@@ -148,14 +151,14 @@ class Batcher:
                 self._pool.submit(self._compute, loop, batch)
 
     def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[Job]) -> None:
-        """In a worker thread."""
+        """Compute a batch, in a worker thread."""
         began_s = self._clock()
         try:
             results = self._work.run(batch[0].key, [job.item for job in batch])
-        except Exception as error:  # whatever it is, each of these frames gets an answer
+        except Exception as error:  # each frame of the batch is answered with it
             results = [error] * len(batch)
         took_s = self._clock() - began_s
-        done = [r if isinstance(r, Exception) else Done(r, began_s, took_s) for r in results]
+        done = [r if isinstance(r, Exception) else Computed(r, began_s, took_s) for r in results]
         loop.call_soon_threadsafe(self._finish, loop, batch, done, began_s)
 
     def _finish(self, loop: asyncio.AbstractEventLoop, batch: list[Job], done: list[Any], began_s: float) -> None:
@@ -167,12 +170,12 @@ class Batcher:
         self._start_idle_workers(loop)
 
     async def close(self) -> None:
-        """Wait for the batches under way; nothing may be submitted any more."""
+        """Wait for the batches under way. No more frames may be submitted."""
         await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
-        await asyncio.sleep(0)  # lets the last results, already on their way to the loop, arrive
+        await asyncio.sleep(0)  # the last results are on their way to the event loop
 
 
-def _settle(future: asyncio.Future[Done], result: Any) -> None:
+def _settle(future: asyncio.Future[Computed], result: Any) -> None:
     if future.done():
         return
     if isinstance(result, Exception):

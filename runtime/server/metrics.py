@@ -1,52 +1,35 @@
-"""What the server tells Prometheus. Without --metrics-port nothing is counted and prometheus-client is not needed."""
+"""The server's metrics. Without --metrics-port nothing is counted and prometheus-client is not needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-from tidesplit.runtime.wire.answers import Answer
+from tidesplit.runtime.wire.answers import FrameAnswer
 
-__all__ = ["Metrics", "NoMetrics", "start_metrics"]
+__all__ = ["Metrics", "Prometheus", "start_metrics"]
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # a frame's deadline is about 0.1
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 
 
-class Metrics(Protocol):
-    """What the server counts."""
+class Metrics:
+    """Everything that the server reports. This class counts nothing, `Prometheus` all of it."""
 
-    def answered(self, partition: int, answer: Answer, total_s: float) -> None:
+    def answered(self, partition: int, answer: FrameAnswer, total_s: float) -> None:
         """A frame got its logits, `total_s` after it came."""
 
     def refused(self, partition: str, code: str) -> None:
-        """A request got a status in place of logits; `partition` is empty where it named none of ours."""
+        """A request ended with a status. `partition` is empty where the request named none of this server's."""
 
     def batch(self, key: str, size: int) -> None:
-        """So many frames were computed together."""
+        """`size` frames were computed together by the model `key`."""
 
     def close(self) -> None:
-        """Stop serving them."""
+        """Stop serving metrics."""
 
 
-class NoMetrics:
-    """Counts nothing."""
-
-    def answered(self, partition: int, answer: Answer, total_s: float) -> None:
-        """Nothing."""
-
-    def refused(self, partition: str, code: str) -> None:
-        """Nothing."""
-
-    def batch(self, key: str, size: int) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-class Prometheus:
-    """Counters and histograms in a registry of their own, served over HTTP from a thread."""
+class Prometheus(Metrics):
+    """Counters and histograms in a registry of their own, served over HTTP by a thread."""
 
     def __init__(self, host: str, port: int, waiting: Callable[[], int], under_way: Callable[[], int]) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -57,13 +40,13 @@ class Prometheus:
         )
         self._refused = Counter(
             "tidesplit_refused",
-            "Requests that got a status in place of logits",
+            "Requests that ended with a status instead of logits",
             ["partition", "code"],
             registry=registry,
         )
         self._seconds = Histogram(
             "tidesplit_seconds",
-            "Parts of a frame's time: wait, compute, next (there and back), total",
+            "Parts of a frame's time: wait, compute, next (second hop, there and back), total",
             ["partition", "part"],
             buckets=SECONDS,
             registry=registry,
@@ -79,8 +62,8 @@ class Prometheus:
         self._server, self._thread = start_http_server(port, addr=host, registry=registry)
         self.port: int = self._server.server_port
 
-    def answered(self, partition: int, answer: Answer, total_s: float) -> None:
-        """Counts it, and the parts of its time."""
+    def answered(self, partition: int, answer: FrameAnswer, total_s: float) -> None:
+        """Count it, and the parts of its time."""
         label = str(partition)
         self._answers.labels(label, str(bool(answer.fell_back)).lower()).inc()
         parts = {"wait": answer.timing.wait_s, "compute": answer.timing.compute_s, "total": total_s}
@@ -90,11 +73,11 @@ class Prometheus:
             self._seconds.labels(label, part).observe(seconds)
 
     def refused(self, partition: str, code: str) -> None:
-        """Counts it by status."""
+        """Count it by status."""
         self._refused.labels(partition, code).inc()
 
     def batch(self, key: str, size: int) -> None:
-        """Counts its size."""
+        """Count its size."""
         self._sizes.labels(key).observe(size)
 
     def close(self) -> None:
@@ -105,7 +88,11 @@ class Prometheus:
 
 
 def start_metrics(host: str, port: int, waiting: Callable[[], int], under_way: Callable[[], int]) -> Prometheus:
-    """Serve metrics at /metrics. ValueError where prometheus-client is missing or the port is taken."""
+    """Serve metrics at /metrics.
+
+    Raises:
+        ValueError: prometheus-client is missing, or the port is taken.
+    """
     try:
         return Prometheus(host, port, waiting, under_way)
     except ImportError as error:

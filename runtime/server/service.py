@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's calls, answered: checks, the queue, the tier behind; every refusal a typed status."""
+"""The calls of the Open Inference Protocol: checks, the queue, the second hop. Every refusal is a typed status."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
 import grpc.aio
 import numpy as np
 
-from tidesplit.runtime.server.batching import Batcher, Done
-from tidesplit.runtime.server.metrics import Metrics, NoMetrics
-from tidesplit.runtime.server.next_tier import NextError, NextTier
-from tidesplit.runtime.server.tails import Item, Tails, middle, tail
+from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
+from tidesplit.runtime.cnn import middle_name, tail_name
+from tidesplit.runtime.server.batching import Batcher, Computed
+from tidesplit.runtime.server.metrics import Metrics
+from tidesplit.runtime.server.next_hop import NextHop, NextHopError
+from tidesplit.runtime.server.tails import Item, Tails
 from tidesplit.runtime.wire.answers import (
-    Answer,
-    Crossing,
+    FrameAnswer,
+    HopTimes,
     ProbeAnswer,
-    Timing,
+    ServerTiming,
     build_answer,
     build_probe_answer,
     receipt,
@@ -30,11 +32,10 @@ from tidesplit.runtime.wire.messages import (
     INPUT,
     OUTPUT,
     PROBE,
-    RELAY,
     RefusedError,
     Request,
     check_version,
-    partition_of,
+    model_partition,
     read_point,
     read_probe,
     read_request,
@@ -45,23 +46,32 @@ from tidesplit.runtime.wire.wire_format import parse
 __all__ = ["InferenceService"]
 
 Code = grpc.StatusCode
-Acknowledge = Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
 LONGEST_S = 10.0  # a request without a deadline of its own is not computed after this
 PLATFORM = "onnxruntime_onnx"
 
 
-class InferenceService:
-    """Answers for one CNN. `draining`: what is under way is finished, nothing new is taken."""
+@dataclass(frozen=True)
+class _Call:
+    """A request with its times on this server's clock. `confirm` sends initial metadata to the device."""
 
-    def __init__(self, tails: Tails, batcher: Batcher, next_tier: NextTier | None, max_concurrent: int) -> None:
-        self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_tier
-        self._max_concurrent, self.under_way, self._passed_on = max_concurrent, 0, 0
+    request: Request
+    received_s: float
+    deadline_s: float
+    confirm: Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
+
+
+class InferenceService:
+    """Answers for one CNN. While `draining`, it finishes the requests under way and refuses new ones."""
+
+    def __init__(self, tails: Tails, batcher: Batcher, next_hop: NextHop | None, max_concurrent: int) -> None:
+        self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_hop
+        self._max_concurrent, self.under_way, self._sent_on = max_concurrent, 0, 0
         self._probes: set[asyncio.Task[None]] = set()
         self.draining = False
-        self.metrics: Metrics = NoMetrics()
+        self.metrics = Metrics()
 
     def handler(self) -> Any:
-        """What gRPC routes calls to."""
+        """The generic handler that gRPC routes calls to."""
         calls: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -76,7 +86,7 @@ class InferenceService:
         )
 
     def _typed(self, name: str, call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        """Bytes in and out, and a status with a sentence for every way it can fail."""
+        """A call from bytes to bytes, which ends every failure with a status and a sentence."""
         kind = METHODS[name].request
 
         async def handle(data: bytes, context: Any) -> bytes:
@@ -98,9 +108,9 @@ class InferenceService:
         return handle
 
     def _label(self, message: Any) -> str:
-        """Partition for the metrics: never a text that a client makes up."""
+        """The partition as a label of the metrics. A client's own text never becomes a label."""
         try:
-            partition = partition_of(message.model_name, self._cnn.name)
+            partition = model_partition(message.model_name, self._cnn.name)
         except RefusedError:
             return ""
         return str(partition) if partition in self._tails.partitions else ""
@@ -130,7 +140,7 @@ class InferenceService:
 
     def _check_model(self, message: Any) -> None:
         if message.name != PROBE:
-            self._check_partition(partition_of(message.name, self._cnn.name))
+            self._check_partition(model_partition(message.name, self._cnn.name))
             check_version(message.version, self._cnn.version)
 
     def _check_partition(self, partition: int) -> None:
@@ -154,9 +164,8 @@ class InferenceService:
         self._probe_next(request.probe_next)
         self.under_way += 1
         try:
-            answer = await self._answer(
-                request, received_s, received_s + _remaining_s(context), context.send_initial_metadata
-            )
+            deadline_s = received_s + _remaining_s(context)
+            answer = await self._answer(_Call(request, received_s, deadline_s, context.send_initial_metadata))
         finally:
             self.under_way -= 1
         self.metrics.answered(request.partition, answer, time.perf_counter() - received_s)
@@ -165,77 +174,76 @@ class InferenceService:
     def _probe_next(self, asked: bool) -> None:
         if asked and self._next is not None:
             task = asyncio.create_task(self._next.probe())
-            self._probes.add(task)  # else it may be collected before it has run
+            self._probes.add(task)  # asyncio itself holds only a weak reference to a running task
             task.add_done_callback(self._probes.discard)
 
-    def _newest(self) -> Crossing | None:
+    def _newest(self) -> HopTimes | None:
         return None if self._next is None else self._next.newest
 
-    async def _answer(self, request: Request, received_s: float, deadline_s: float, acknowledge: Acknowledge) -> Answer:
-        if not request.next_point:
-            return await self._by_itself(request, received_s, deadline_s, "")
-        onward = self._onward(request)
-        if isinstance(onward, str):
-            return await self._by_itself(request, received_s, deadline_s, onward)
+    async def _answer(self, call: _Call) -> FrameAnswer:
+        if not call.request.next_point:
+            return await self._compute(call, "")
         try:
-            return await self._with_next(request, onward, received_s, deadline_s, acknowledge)
-        except NextError as error:
-            if time.perf_counter() >= deadline_s:
+            return await self._send_on(call)
+        except NextHopError as error:
+            if time.perf_counter() >= call.deadline_s:
                 raise RefusedError(
                     Code.DEADLINE_EXCEEDED, f"the next server gave no answer in time: {error}"
                 ) from error
-            return await self._by_itself(request, received_s, deadline_s, str(error))
+            return await self._compute(call, str(error))
 
-    def _onward(self, request: Request) -> Item | str | None:
-        """The middle tier's own work, None to pass on, or why it has to do all. RefusedError: it cannot be next."""
-        if request.next_point == RELAY:
-            return "no next server here" if self._next is None else None
-        knobs = read_point(request.next_point)
-        if not (request.partition < knobs.partition and knobs.partition in self._cnn.codec.cuts):
+    async def _compute(self, call: _Call, fell_back: str) -> FrameAnswer:
+        """Run the tail here. `fell_back` is the reason why the frame is not sent on, empty where none was asked for."""
+        request, asked_s = call.request, time.perf_counter()
+        item = Item(request.partition, request.payload)
+        done = await self._batcher.submit(tail_name(request.partition), item, asked_s, call.deadline_s)
+        logits, timing = np.asarray(done.value, dtype=np.float32), _timing(call.received_s, asked_s, done)
+        return FrameAnswer(request.frame, logits, timing, None, fell_back, self._newest())
+
+    async def _send_on(self, call: _Call) -> FrameAnswer:
+        """Send the payload on, cut again or unchanged, and confirm it to the device. NextHopError without an answer."""
+        request, cut = call.request, self._second_cut(call.request)
+        if self._next is None:
+            raise NextHopError("no next server here")
+        if self._sent_on >= max(1, self._max_concurrent // 2):  # a stalled hop must not take every place
+            raise NextHopError(f"{self._sent_on} frames wait for the next server, the limit here")
+        onward = replace(request, next_point="", probe_next=False)
+        own = ServerTiming(call.received_s, 0.0, 0.0)
+        confirmed = replace(own, wait_s=self._batcher.expected_wait_s())  # an unchanged payload does not wait itself
+        if cut is not None:
+            key, item = middle_name(request.partition, cut.partition), Item(request.partition, request.payload, cut)
+            if not self._tails.has(key):
+                raise NextHopError(f"no model from partition {request.partition} to {cut.partition} here")
+            done = await self._batcher.submit(key, item, call.received_s, call.deadline_s)
+            onward = replace(onward, partition=cut.partition, payload=done.value, point=request.next_point)
+            own = confirmed = _timing(call.received_s, call.received_s, done)
+        left_s = call.deadline_s - time.perf_counter()
+        if left_s <= 0.0:
+            raise RefusedError(Code.DEADLINE_EXCEEDED, "the deadline passed in the middle server")
+        self._sent_on += 1
+        try:
+            await call.confirm(receipt(confirmed))
+            theirs, timing = await self._next.ask(onward, left_s)
+        finally:
+            self._sent_on -= 1
+        return FrameAnswer(request.frame, theirs.logits, own, timing, theirs.fell_back)
+
+    def _second_cut(self, request: Request) -> Knobs | None:
+        """Settings of the second cut; None where the payload is passed on unchanged. RefusedError: no such cut."""
+        if request.next_point == PASSED_ON:
+            return None
+        cut = read_point(request.next_point)
+        if not (request.partition < cut.partition and cut.partition in self._cnn.codec.cuts):
             raise RefusedError(
                 Code.INVALID_ARGUMENT,
-                f"next_point of partition {knobs.partition}: an inner cut after {request.partition} is expected, "
+                f"next_point of partition {cut.partition}: an inner cut after {request.partition} is expected, "
                 f"of {tuple(self._cnn.codec.cuts)}",
             )
-        if self._next is None:
-            return "no next server here"
-        if not self._tails.has(middle(request.partition, knobs.partition)):
-            return f"no model from partition {request.partition} to {knobs.partition} here"
-        return Item(request.partition, request.payload, knobs)
-
-    async def _by_itself(self, request: Request, received_s: float, deadline_s: float, fell_back: str) -> Answer:
-        item, asked_s = Item(request.partition, request.payload), time.perf_counter()
-        done = await self._batcher.submit(tail(request.partition), item, asked_s, deadline_s)
-        logits = np.asarray(done.value, dtype=np.float32)
-        return Answer(request.frame, logits, _timing(received_s, asked_s, done), None, fell_back, self._newest())
-
-    async def _with_next(
-        self, request: Request, item: Item | None, received_s: float, deadline_s: float, acknowledge: Acknowledge
-    ) -> Answer:
-        assert self._next is not None
-        if self._passed_on >= max(1, self._max_concurrent // 2):  # else a link that stalls would take all places
-            raise NextError(f"{self._passed_on} frames wait for the next server, the limit here")
-        behind, own = request, Timing(received_s, 0.0, 0.0)
-        told = Timing(received_s, self._batcher.expected_wait_s(), 0.0)  # what is passed on does not wait itself
-        if item is not None and item.onward is not None:
-            key = middle(request.partition, item.onward.partition)
-            done = await self._batcher.submit(key, item, received_s, deadline_s)
-            behind = replace(request, partition=item.onward.partition, payload=done.value, point=request.next_point)
-            own = told = _timing(received_s, received_s, done)
-        left_s = deadline_s - time.perf_counter()
-        if left_s <= 0.0:
-            raise RefusedError(Code.DEADLINE_EXCEEDED, "the deadline passed in the middle tier")
-        self._passed_on += 1
-        try:
-            await acknowledge(receipt(told))
-            theirs, timing = await self._next.ask(replace(behind, next_point="", probe_next=False), left_s)
-        finally:
-            self._passed_on -= 1
-        return Answer(request.frame, theirs.logits, own, timing, theirs.fell_back)
+        return cut
 
 
-def _timing(received_s: float, asked_s: float, done: Done) -> Timing:
-    return Timing(received_s, max(0.0, done.began_s - asked_s), done.compute_s)
+def _timing(received_s: float, asked_s: float, done: Computed) -> ServerTiming:
+    return ServerTiming(received_s, max(0.0, done.began_s - asked_s), done.compute_s)
 
 
 def _remaining_s(context: Any) -> float:

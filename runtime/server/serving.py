@@ -1,37 +1,36 @@
-"""A server as an object: started on a port, stopped without losing what it had taken. The command line is one user."""
+"""A server as an object: it starts on a port, and stops only after it has answered every frame it accepted."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import grpc.aio
 
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.server.batching import Batcher
-from tidesplit.runtime.server.metrics import Metrics, NoMetrics, start_metrics
-from tidesplit.runtime.server.next_tier import NextTier, next_tier
+from tidesplit.runtime.server.metrics import Metrics, Prometheus, start_metrics
+from tidesplit.runtime.server.next_hop import NextHop
 from tidesplit.runtime.server.service import InferenceService
 from tidesplit.runtime.server.tails import Tails
+from tidesplit.runtime.wire.address import Address, read_address
 from tidesplit.runtime.wire.protocol import SERVER_OPTIONS, SERVICE
-from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, server_credentials
+from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, client_credentials, server_credentials
 
-__all__ = ["Server", "ServerOptions", "ServerThread"]
+__all__ = ["Server", "ServerOptions"]
 
-DRAIN_S = 5.0  # a hundred times what a frame takes; systemd kills after 90 s, Kubernetes after 30 s
-# gRPC ends what reaches it while it shuts down with CANCELLED, as if the client had wished it (grpc/grpc#41785). So new
-# requests are refused first, for fifteen frames of a device: whoever asks meanwhile is told UNAVAILABLE.
+DRAIN_S = 5.0  # a hundred times a frame's own time; systemd kills after 90 s, Kubernetes after 30 s
+# While gRPC shuts down it ends new requests with CANCELLED, as if the client had cancelled them (grpc/grpc#41785).
+# Therefore the server first answers new requests with UNAVAILABLE, for the time of fifteen frames.
 REFUSE_S = 0.5
-SPARE_CALLS = 32  # beside inference: health, metadata, and refusals being written
+SPARE_CALLS = 32  # calls besides inference: health, metadata, and refusals
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What a server may be told. Port 0: a free one. `next_address`: HOST:PORT of the tier behind."""
+    """Options of a server. Port 0 is any free port. With `next_address`, HOST:PORT, it is the middle server."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -48,8 +47,8 @@ class ServerOptions:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        """ValueError says which option cannot be."""
-        check_plaintext(self.host, self.tls_cert is not None, self.insecure)
+        """Raise ValueError where options contradict each other."""
+        check_plaintext("--host", self.host, self.tls_cert is not None, self.insecure, "--tls-cert and --tls-key")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together, only one was given")
         if self.client_ca is not None and self.tls_cert is None:
@@ -60,41 +59,42 @@ class Server:
     """One server in the running event loop."""
 
     def __init__(self, cnn: Cnn, options: ServerOptions) -> None:
-        """Loads the models: seconds."""
-        # Here, so that the command line can say what to install.
+        """Load the models, which takes seconds."""
+        # Imported here so that the command line can name the missing package.
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
         self._health, self._serving = health.aio.HealthServicer(), health_pb2.HealthCheckResponse.SERVING
         self._add_health = health_pb2_grpc.add_HealthServicer_to_server
         self._cnn, self._options = cnn, options
         self._tails = Tails(cnn, middles=bool(options.next_address))
-        self._metrics: Metrics = NoMetrics()
-        self._next: NextTier | None = None
+        self._metrics = Metrics()
+        self._next: NextHop | None = None
         self.port = 0
 
     @property
     def address(self) -> str:
         """HOST:PORT."""
-        return f"{_bracketed(self._options.host)}:{self.port}"
+        return self._where(self.port)
 
     @property
     def partitions(self) -> tuple[int, ...]:
-        """Partitions served."""
+        """The partitions that this server can continue from."""
         return self._tails.partitions
 
     @property
     def metrics_port(self) -> int | None:
-        """Where Prometheus asks, if it may."""
-        return getattr(self._metrics, "port", None)
+        """The port of the Prometheus metrics; None where there are none."""
+        return self._metrics.port if isinstance(self._metrics, Prometheus) else None
 
     async def start(self) -> None:
-        """Listen. ValueError where that cannot be."""
+        """Start to listen.
+
+        Raises:
+            ValueError: an address or a file cannot be used.
+        """
         options = self._options
         if options.next_address:
-            self._next = next_tier(
-                options.next_address, len(self._cnn.classes), options.next_ca, options.tls_cert, options.tls_key,
-                options.token, options.insecure,
-            )  # fmt: skip
+            self._next = self._next_hop()
         self._batcher = Batcher(
             self._tails, options.threads, options.max_batch, options.max_concurrent,
             observe=lambda key, size: self._metrics.batch(key, size),
@@ -111,9 +111,21 @@ class Server:
             await self._release()
             raise
 
+    def _where(self, port: int) -> str:
+        return str(Address(self._options.host.strip("[]"), port))
+
+    def _next_hop(self) -> NextHop:
+        options = self._options
+        address = read_address("--next", options.next_address)
+        check_plaintext("--next", address.host, options.next_ca is not None, options.insecure, "--next-ca")
+        credentials = client_credentials(
+            options.next_ca, options.tls_cert, options.tls_key, options.token, ca_option="--next-ca"
+        )
+        return NextHop(str(address), len(self._cnn.classes), credentials)
+
     def _start_metrics(self) -> Metrics:
         if self._options.metrics_port is None:
-            return NoMetrics()
+            return Metrics()
         return start_metrics(
             self._options.host, self._options.metrics_port,
             lambda: self._batcher.waiting, lambda: self._service.under_way,
@@ -133,7 +145,7 @@ class Server:
 
     def _listen(self) -> int:
         options = self._options
-        where = f"{_bracketed(options.host)}:{options.port}"
+        where = self._where(options.port)
         try:
             if options.tls_cert is None or options.tls_key is None:
                 return int(self._server.add_insecure_port(where))
@@ -145,7 +157,7 @@ class Server:
             ) from error
 
     async def stop(self, grace_s: float = DRAIN_S, refuse_s: float = REFUSE_S) -> None:
-        """Refuse what is new for `refuse_s`, finish what is under way within another `grace_s`, close."""
+        """Refuse new requests for `refuse_s`, then let those under way end within another `grace_s`, and close."""
         self._service.draining = True
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(refuse_s)
@@ -157,54 +169,3 @@ class Server:
         if self._next is not None:
             await self._next.close()
         self._metrics.close()
-
-
-def _bracketed(host: str) -> str:
-    """An IPv6 address as it stands before a port."""
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
-
-
-class ServerThread:
-    """A server in a thread with its own event loop: `with ServerThread(cnn, options) as server: server.address`."""
-
-    def __init__(self, cnn: Cnn, options: ServerOptions) -> None:
-        self._server = Server(cnn, options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT."""
-        return self._server.address
-
-    @property
-    def metrics_port(self) -> int | None:
-        """Where Prometheus asks, if it may."""
-        return self._server.metrics_port
-
-    def __enter__(self) -> ServerThread:
-        self._thread.start()
-        try:
-            self._wait(self._server.start())
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._wait(self._server.stop(refuse_s=0.0))  # those who ask are in this process, and know
-        self._end()
-
-    def _wait(self, what: Any) -> None:
-        asyncio.run_coroutine_threadsafe(what, self._loop).result(timeout=60.0)
-
-    def _end(self) -> None:
-        async def close_executor() -> None:
-            await self._loop.shutdown_default_executor()
-
-        self._wait(close_executor())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

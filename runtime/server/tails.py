@@ -1,4 +1,4 @@
-"""The server's computing, in worker threads: decode, run a tail or a middle, encode for the next tier."""
+"""The server's computation, in worker threads: decode, run a tail or a middle model, encode for the second hop."""
 
 from __future__ import annotations
 
@@ -14,63 +14,53 @@ from tidesplit.compression.codec.errors import PayloadError
 from tidesplit.compression.codec.image_codec import decode_image
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import to_input
-from tidesplit.runtime.cnn import Cnn, CnnError
+from tidesplit.runtime.cnn import Cnn, CnnError, middle_name, tail_name
 from tidesplit.runtime.wire.messages import RefusedError
 
-__all__ = ["Item", "Tails", "middle", "tail"]
+__all__ = ["Item", "Tails"]
 
 Floats = NDArray[np.float32]
 
 
-def tail(partition: int) -> str:
-    """Model from a partition to the logits."""
-    return f"tail-p{partition}"
-
-
-def middle(first: int, second: int) -> str:
-    """Model from a partition (0: a picture) to a later one."""
-    return f"middle-p{first}-p{second}"
-
-
 @dataclass(frozen=True)
 class Item:
-    """One payload of a partition. With `onward`, what is wanted is the payload at that later point, else the logits."""
+    """One payload of a partition. The result is the payload at `next_cut`, or logits where that is None."""
 
     partition: int
     payload: bytes
-    onward: Knobs | None = None
+    next_cut: Knobs | None = None
 
 
 class Tails:
-    """Every tail in the folder, and with `middles` what lies between any two cuts; loaded at once."""
+    """All tails of a folder, and with `middles` all models between two cuts. They are loaded at once."""
 
     def __init__(self, cnn: Cnn, middles: bool = False) -> None:
         self.cnn = cnn
-        names = [tail(p) for p in range(cnn.partitions) if cnn.has(tail(p))]
-        if not names:
+        self.partitions = tuple(p for p in range(cnn.partitions) if cnn.has(tail_name(p)))
+        if not self.partitions:
             raise CnnError(f"{cnn.folder} holds no tails: it was exported for a device")
-        self.partitions = tuple(int(name.removeprefix("tail-p")) for name in names)
+        names = [tail_name(p) for p in self.partitions]
         if middles:
-            pairs = [middle(a, b) for a in (0, *cnn.codec.cuts) for b in cnn.codec.cuts if a < b]
+            pairs = [middle_name(a, b) for a in (0, *cnn.codec.cuts) for b in cnn.codec.cuts if a < b]
             names += [name for name in pairs if cnn.has(name)]
             if not any(name.startswith("middle") for name in names):
                 raise CnnError(f"{cnn.folder} holds no model between two cuts, which --next needs")
-        # One thread a run: frames of several devices run beside each other, each with the least work in all.
+        # One thread a run: frames of several devices run in parallel, and each then costs the least processor time.
         self._sessions = {name: cnn.session(name, threads=1) for name in names}
-        for session in self._sessions.values():  # the first run takes twice as long: not a frame's
+        for session in self._sessions.values():  # the first run takes twice as long
             session.run(None, {"x": np.zeros([1, *session.get_inputs()[0].shape[1:]], np.float32)})
 
     def has(self, key: str) -> bool:
-        """Whether that model is loaded."""
+        """True where that model is loaded."""
         return key in self._sessions
 
     def limit(self, key: str) -> int:
-        """How many frames the model takes at once: any number, unless it was exported for one."""
+        """Frames that the model takes at once: any number, unless it was exported for one."""
         first = self._sessions[key].get_inputs()[0].shape[0]
         return first if isinstance(first, int) else np.iinfo(np.int32).max
 
     def run(self, key: str, items: Sequence[Item]) -> list[Any]:
-        """Logits `[classes]`, or the payload for the next tier, of each item; in its place what was wrong with it."""
+        """For each item its logits `[classes]`, its payload for the second hop, or the error in it."""
         inputs = [self._input(item) for item in items]
         sound = [i for i, x in enumerate(inputs) if not isinstance(x, Exception)]
         results: list[Any] = list(inputs)
@@ -81,7 +71,7 @@ class Tails:
         return results
 
     def _input(self, item: Item) -> Any:
-        """The model's input without the batch, `[C, h, w]`, or the error."""
+        """The model's input `[C, h, w]`, without the batch, or the error."""
         try:
             if item.partition == 0:
                 return to_input(decode_image(item.payload, self.cnn.input_px))[0]
@@ -93,8 +83,8 @@ class Tails:
             return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     def _result(self, item: Item, outputs: list[Floats]) -> Any:
-        if item.onward is None:
+        if item.next_cut is None:
             return outputs[0]
         _, values, score = outputs
-        cut = self.cnn.codec.cuts[item.onward.partition]
-        return self.cnn.codec.encode(values[: cut.kept_channels(item.onward.ratio)], score[0], item.onward)
+        cut = self.cnn.codec.cuts[item.next_cut.partition]
+        return self.cnn.codec.encode(values[: cut.kept_channels(item.next_cut.ratio)], score[0], item.next_cut)

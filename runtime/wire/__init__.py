@@ -1,1 +1,1 @@
-"""What device and server say to each other: messages, answers, security. Values and bytes, no sockets."""
+"""Messages between device and servers: requests, answers, addresses, security. Values and bytes, no sockets."""

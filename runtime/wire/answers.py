@@ -1,6 +1,7 @@
-"""What comes back, as values: logits and the times they took; an answer is believed only when all of it fits.
+"""Answers to frames and probes: logits and timings, built by servers, checked and read by those who asked.
 
-Both sides use these functions, as they do those of `runtime.wire.messages`.
+A server writes timings as parameters of its answer, each named after a field below. Parameters of the second hop begin
+with `next_` (one frame) or `hop_` (the newest message). `runtime.wire.messages` has the requests.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +26,26 @@ from tidesplit.runtime.wire.messages import (
 from tidesplit.runtime.wire.protocol import MESSAGES
 
 __all__ = [
-    "Answer", "AnswerError", "Crossing", "NextTiming", "ProbeAnswer", "Timing", "build_answer", "build_probe_answer",
-    "read_answer", "read_probe_answer", "read_receipt", "receipt",
+    "AnswerError", "FrameAnswer", "HopTimes", "NextTiming", "ProbeAnswer", "ServerTiming", "build_answer",
+    "build_probe_answer", "read_answer", "read_probe_answer", "read_receipt", "receipt",
 ]  # fmt: skip
 
 MOST_S, MOST_CLOCK_S = 3600.0, 1e10
-MOST = {"received_s": MOST_CLOCK_S, "crossing_age_s": MOST_CLOCK_S, "crossing_payload": 1e9}  # others: MOST_S
+MOST = {"received_s": MOST_CLOCK_S, "hop_age_s": MOST_CLOCK_S, "hop_payload": 1e9}  # of all others MOST_S
 Logits = NDArray[np.float32]
+Times = TypeVar("Times", "ServerTiming", "NextTiming", "HopTimes")
 
 
 class AnswerError(ValueError):
-    """An answer that cannot be believed: what was received and what was expected."""
+    """An answer that cannot be true. The sentence has the value received and the one expected."""
 
 
 @dataclass(frozen=True)
-class Timing:
-    """What one tier says of itself: its own clock when the request came; waiting for a worker; decode and run."""
+class ServerTiming:
+    """A server's own report on one request.
+
+    `received_s` is its clock when the request came, `wait_s` the time in the queue, `compute_s` decoding and running.
+    """
 
     received_s: float
     wait_s: float
@@ -49,9 +54,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class NextTiming:
-    """The tier behind, as the middle tier saw it: there and back, what it said of itself, and the link between.
+    """The middle server's report on a frame that it sent on.
 
-    `uplink_s`: what the bytes took; `rtt_s`: the rest of the way there and back, without waiting and computing.
+    `total_s` is the time there and back. `wait_s` and `compute_s` are the next server's own. `uplink_s` is the time
+    that the bytes took, `rtt_s` the rest of the total.
     """
 
     total_s: float
@@ -62,10 +68,11 @@ class NextTiming:
 
 
 @dataclass(frozen=True)
-class Crossing:
-    """The newest message that the tier behind has answered, whoever's it was.
+class HopTimes:
+    """The newest answered message on the second hop, from any device.
 
-    `payload`: its bytes, with overhead; `age_s`: how long ago it was answered; the rest as in `NextTiming`.
+    `payload` is its size in bytes with overhead, `age_s` the time since its answer. `uplink_s` and `rtt_s` are those of
+    `NextTiming`.
     """
 
     payload: float
@@ -76,30 +83,31 @@ class Crossing:
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """The server's clock when a probe came, the wait that it expects, and the newest crossing, if there was any."""
+    """The server's clock when a probe came, a frame's expected wait there, and the newest times of the second hop."""
 
     received_s: float
     wait_s: float
-    newest: Crossing | None = None
+    newest: HopTimes | None = None
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Logits `[classes]` and times. `fell_back`: why a middle tier answered by itself; empty if it did not have to.
+class FrameAnswer:
+    """Logits `[classes]` and timings of one frame.
 
-    `newest`: what the middle tier knows of the link behind it.
+    `next_timing` is there where the middle server sent the frame on. `fell_back` is the reason why it could not, empty
+    if there is none. `newest` has its newest times of the second hop.
     """
 
     frame: str
     logits: Logits
-    timing: Timing
+    timing: ServerTiming
     next_timing: NextTiming | None = None
     fell_back: str = ""
-    newest: Crossing | None = None
+    newest: HopTimes | None = None
 
 
-def build_answer(request: Request, answer: Answer) -> Any:
-    """ModelInferResponse to one frame."""
+def build_answer(request: Request, answer: FrameAnswer) -> Any:
+    """ModelInferResponse to a frame."""
     message = MESSAGES["ModelInferResponse"](
         model_name=model_name(request.cnn, request.partition), model_version=request.version, id=answer.frame
     )
@@ -109,7 +117,7 @@ def build_answer(request: Request, answer: Answer) -> Any:
     if answer.next_timing is not None:
         _put(message, "next_", vars(answer.next_timing))
     if answer.newest is not None:
-        _put(message, "crossing_", vars(answer.newest))
+        _put(message, "hop_", vars(answer.newest))
     if answer.fell_back:
         message.parameters["fell_back"].string_param = answer.fell_back[:MAX_TEXT_CHARACTERS]
     return message
@@ -120,92 +128,99 @@ def build_probe_answer(number: str, answer: ProbeAnswer) -> Any:
     message = MESSAGES["ModelInferResponse"](model_name=PROBE, id=number)
     _put(message, "", {"received_s": answer.received_s, "wait_s": answer.wait_s})
     if answer.newest is not None:
-        _put(message, "crossing_", vars(answer.newest))
+        _put(message, "hop_", vars(answer.newest))
     return message
 
 
-def receipt(timing: Timing) -> tuple[tuple[str, str], ...]:
-    """Initial metadata by which a middle tier says that it has a frame and sends it on."""
+def receipt(timing: ServerTiming) -> tuple[tuple[str, str], ...]:
+    """Initial metadata with which the middle server confirms a frame before it sends it on."""
     return tuple((f"{name.removesuffix('_s')}-s", repr(value)) for name, value in vars(timing).items())
 
 
-def read_receipt(metadata: Iterable[tuple[str, Any]]) -> Timing | None:
-    """What `receipt` says; None where it is not one, or not to be believed."""
-    told = dict(metadata)
+def read_receipt(metadata: Iterable[tuple[str, Any]]) -> ServerTiming | None:
+    """The timing in a receipt; None where the metadata is none, or holds times that cannot be true."""
+    found = dict(metadata)
     try:
-        received_s, wait_s, compute_s = (float(told[f"{name}-s"]) for name in ("received", "wait", "compute"))
+        received_s, wait_s, compute_s = (float(found[f"{name}-s"]) for name in ("received", "wait", "compute"))
     except (KeyError, TypeError, ValueError):
         return None
     believable = 0.0 <= received_s <= MOST_CLOCK_S and all(0.0 <= s <= MOST_S for s in (wait_s, compute_s))
-    return Timing(received_s, wait_s, compute_s) if believable else None
+    return ServerTiming(received_s, wait_s, compute_s) if believable else None
 
 
-def _put(message: Any, prefix: str, times: Mapping[str, float]) -> None:
-    for key, seconds in times.items():
-        message.parameters[prefix + key].double_param = seconds
+def read_answer(message: Any, request: Request, classes: int) -> FrameAnswer:
+    """The answer to `request`.
 
-
-def read_answer(message: Any, request: Request, classes: int) -> Answer:
-    """The answer to `request`; AnswerError unless all of it is as it must be."""
-    _believe("model", message.model_name, model_name(request.cnn, request.partition))
-    _believe("version", message.model_version, request.version)
-    _believe("id", message.id, request.frame)
-    told = _told(message)
-    behind = None
-    if "next_total_s" in told:
-        behind = NextTiming(*(_number(told, f"next_{field.name}") for field in fields(NextTiming)))
-    return Answer(
+    Raises:
+        AnswerError: any part of it cannot be true.
+    """
+    _expect("model", message.model_name, model_name(request.cnn, request.partition))
+    _expect("version", message.model_version, request.version)
+    _expect("id", message.id, request.frame)
+    found = _parameters(message)
+    return FrameAnswer(
         frame=request.frame,
         logits=_logits(message, classes),
-        timing=Timing(*(_number(told, key) for key in ("received_s", "wait_s", "compute_s"))),
-        next_timing=behind,
-        fell_back=told["fell_back"].string_param[:MAX_TEXT_CHARACTERS] if "fell_back" in told else "",
-        newest=_crossing(told),
+        timing=_times(found, "", ServerTiming),
+        next_timing=_times(found, "next_", NextTiming) if "next_total_s" in found else None,
+        fell_back=found["fell_back"].string_param[:MAX_TEXT_CHARACTERS] if "fell_back" in found else "",
+        newest=_newest(found),
     )
 
 
 def read_probe_answer(message: Any, number: str) -> ProbeAnswer:
-    """The answer to that probe; AnswerError unless all of it is as it must be."""
-    _believe("model", message.model_name, PROBE)
-    _believe("id", message.id, number)
-    told = _told(message)
-    return ProbeAnswer(_number(told, "received_s"), _number(told, "wait_s"), _crossing(told))
+    """The answer to the probe of that number.
+
+    Raises:
+        AnswerError: any part of it cannot be true.
+    """
+    _expect("model", message.model_name, PROBE)
+    _expect("id", message.id, number)
+    found = _parameters(message)
+    return ProbeAnswer(_number(found, "received_s"), _number(found, "wait_s"), _newest(found))
 
 
-def _told(message: Any) -> dict[str, Any]:
+def _put(message: Any, prefix: str, times: Mapping[str, float]) -> None:
+    for key, value in times.items():
+        message.parameters[prefix + key].double_param = value
+
+
+def _parameters(message: Any) -> dict[str, Any]:
     return {key: message.parameters[key] for key in list(message.parameters)[:MAX_PARAMETERS]}
 
 
-def _crossing(told: Mapping[str, Any]) -> Crossing | None:
-    if "crossing_payload" not in told:
-        return None
-    return Crossing(*(_number(told, f"crossing_{field.name}") for field in fields(Crossing)))
+def _newest(found: Mapping[str, Any]) -> HopTimes | None:
+    return _times(found, "hop_", HopTimes) if "hop_payload" in found else None
+
+
+def _times(found: Mapping[str, Any], prefix: str, kind: type[Times]) -> Times:
+    return kind(*(_number(found, prefix + field.name) for field in fields(kind)))
 
 
 def _logits(message: Any, classes: int) -> Logits:
     """Finite float32 `[classes]`."""
-    _believe("number of outputs", len(message.outputs), 1)
+    _expect("number of outputs", len(message.outputs), 1)
     tensor = message.outputs[0]
-    _believe("output", tensor.name, OUTPUT)
-    _believe("datatype", tensor.datatype, "FP32")
-    _believe("shape", list(tensor.shape[:4]), [1, classes])
-    _believe("bytes of logits", [len(raw) for raw in message.raw_output_contents[:2]], [4 * classes])
+    _expect("output", tensor.name, OUTPUT)
+    _expect("datatype", tensor.datatype, "FP32")
+    _expect("shape", list(tensor.shape[:4]), [1, classes])
+    _expect("bytes of logits", [len(raw) for raw in message.raw_output_contents[:2]], [4 * classes])
     logits = np.frombuffer(message.raw_output_contents[0], dtype="<f4").astype(np.float32)
     if not np.isfinite(logits).all():
         raise AnswerError("logits that are not finite received: the server's weights or memory are broken")
     return logits
 
 
-def _number(told: Mapping[str, Any], key: str) -> float:
-    """Seconds, or bytes, that may be: what is absurd would make every belief absurd."""
-    given = key in told and told[key].WhichOneof("parameter_choice") == "double_param"
-    value = float(told[key].double_param) if given else math.nan
+def _number(found: Mapping[str, Any], key: str) -> float:
+    """Seconds or bytes within plausible limits. One absurd value would spoil every later estimate of the link."""
+    given = key in found and found[key].WhichOneof("parameter_choice") == "double_param"
+    value = float(found[key].double_param) if given else math.nan
     most = MOST.get(key, MOST_S)
     if not 0.0 <= value <= most:
         raise AnswerError(f"{key}: {value} received, a number from 0 to {most:g} expected")
     return value
 
 
-def _believe(what: str, received: object, expected: object) -> None:
+def _expect(what: str, received: object, expected: object) -> None:
     if received != expected:
         raise AnswerError(f"{what}: {short(str(received))} received, {short(str(expected))} expected")

@@ -1,8 +1,8 @@
-"""What crosses between tiers, as values: requests, built and read by the same functions on both sides.
+"""Requests, built and read by the same functions on both sides.
 
-A request carries one payload (the codec's bytes, or a JPEG or WebP picture at partition 0) to a model named
-`CNN-pPARTITION` of a version (16 digits of the weights' hash). A probe carries bytes that mean nothing. Sizes are
-looked at before anything is made of them. `runtime.wire.answers` has the way back.
+A request carries one payload: the codec's bytes, or a JPEG or WebP picture at partition 0. It names a model,
+`CNN-pPARTITION`, and a version, the first 16 digits of the weights' hash. A probe carries bytes without meaning. Counts
+and sizes are checked before anything is allocated. `runtime.wire.answers` has the answers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any
 
 import grpc
 
-from tidesplit.compression.codec.knobs import Knobs
-from tidesplit.profiling.points.tiers import RELAY
+from tidesplit.compression.codec.knobs import PASSED_ON, Knobs, read_knobs
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
 
 __all__ = [
     "INPUT", "MAX_FEATURE_BYTES", "MAX_PARAMETERS", "MAX_PROBE_BYTES", "MAX_TEXT_CHARACTERS", "OUTPUT", "PROBE",
-    "RELAY", "RefusedError", "Request", "build_probe", "build_request", "check_version", "model_name", "partition_of",
+    "RefusedError", "Request", "build_probe", "build_request", "check_version", "model_name", "model_partition",
     "read_point", "read_probe", "read_request", "short",
 ]  # fmt: skip
 
@@ -28,17 +27,16 @@ PROBE = "probe"
 INPUT, OUTPUT = "payload", "logits"
 MAX_FEATURE_BYTES = 1 << 16  # the codec's own limit
 MAX_PROBE_BYTES = 1 << 16
-MAX_ID_CHARACTERS = 64  # frame numbers have fewer than 20; other clients like UUIDs
+MAX_ID_CHARACTERS = 64  # frame numbers have fewer than 20; other clients send UUIDs of 36
 MAX_PARAMETERS = 32
 MAX_TEXT_CHARACTERS = 128  # names, ids of points, reasons
-POINT = re.compile(r"p(\d{1,2})-c(\d\.\d{2})-r(\d\.\d{2})-b(\d)")
 MODEL = re.compile(r"(?P<cnn>[A-Za-z0-9_.-]{1,100})-p(?P<partition>[0-9]|1[0-5])")
 
 Code = grpc.StatusCode
 
 
 class RefusedError(ValueError):
-    """A request that is not served: the status that says so, and a sentence for whoever sent it."""
+    """A request that the server refuses: a gRPC status, and a sentence for the sender."""
 
     def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
         super().__init__(sentence)
@@ -47,10 +45,10 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """One frame on its way. `point`: its operating point, told for the log.
+    """One frame's payload, with orders for the middle server. `point` is its operating point, for logs.
 
-    `next_point`: where a middle tier cuts again, or `RELAY` if it is to pass the payload on as it is. `probe_next`: it
-    is to find out how its link to the tier behind is, if nothing is under way there.
+    `next_point` is the cut that the middle server makes, or `PASSED_ON` if it passes the payload on unchanged.
+    `probe_next` is True where it shall probe the second hop, unless a message is under way there.
     """
 
     cnn: str
@@ -68,8 +66,8 @@ def model_name(cnn: str, partition: int) -> str:
     return f"{cnn}-p{partition}"
 
 
-def partition_of(name: str, cnn: str) -> int:
-    """Partition that a model's name stands for. RefusedError (NOT_FOUND) if it is none of this CNN's."""
+def model_partition(name: str, cnn: str) -> int:
+    """The partition in a model's name. RefusedError (NOT_FOUND) where it is no model of this CNN."""
     found = MODEL.fullmatch(name)
     if found is None or found["cnn"] != cnn:
         raise RefusedError(Code.NOT_FOUND, f"no model {short(name)} here, expected {cnn}-pPARTITION or {PROBE!r}")
@@ -77,7 +75,7 @@ def partition_of(name: str, cnn: str) -> int:
 
 
 def check_version(received: str, expected: str) -> None:
-    """RefusedError (FAILED_PRECONDITION) where the weights differ. Empty leaves the choice to the server."""
+    """RefusedError (FAILED_PRECONDITION) where the weights differ. An empty version accepts any."""
     if received not in ("", expected):
         raise RefusedError(
             Code.FAILED_PRECONDITION,
@@ -86,14 +84,11 @@ def check_version(received: str, expected: str) -> None:
 
 
 def read_point(text: str) -> Knobs:
-    """The operating point that an identifier such as p4-c1.00-r1.00-b2 stands for."""
-    found = POINT.fullmatch(text)
+    """The settings of a second cut, read from its identifier. RefusedError (INVALID_ARGUMENT) where it is none."""
     try:
-        if found is None:
-            raise ValueError(f"expected an inner cut such as p4-c1.00-r1.00-b2, or {RELAY}")
-        return Knobs(int(found[1]), float(found[2]), float(found[3]), int(found[4]))
+        return read_knobs(text)
     except ValueError as error:
-        raise RefusedError(Code.INVALID_ARGUMENT, f"next_point {short(text)}: {error}") from error
+        raise RefusedError(Code.INVALID_ARGUMENT, f"next_point has to be {PASSED_ON} or a cut: {error}") from error
 
 
 def build_request(request: Request) -> Any:
@@ -108,7 +103,7 @@ def build_request(request: Request) -> Any:
 
 
 def build_probe(number: str, payload: bytes, probe_next: bool = False) -> Any:
-    """ModelInferRequest that measures the link: answered at once, with nothing. `probe_next`: see `Request`."""
+    """ModelInferRequest that measures the link. The server answers at once. `probe_next` is that of `Request`."""
     message = _infer_request(PROBE, number, payload)
     _ask_for_probe(message, probe_next)
     return message
@@ -126,32 +121,32 @@ def _infer_request(name: str, number: str, payload: bytes) -> Any:
 
 
 def read_request(message: Any, cnn: str, version: str) -> Request:
-    """The frame in a ModelInferRequest for this CNN; RefusedError says what is wrong with it."""
-    partition = partition_of(message.model_name, cnn)
+    """The frame in a ModelInferRequest for this CNN. RefusedError where anything is wrong with it."""
+    partition = model_partition(message.model_name, cnn)
     check_version(message.model_version, version)
     payload = _payload(message, MAX_MESSAGE_BYTES if partition == 0 else MAX_FEATURE_BYTES)
     _check_outputs(message)
-    told = _parameters(message)
+    found = _parameters(message)
     return Request(
-        cnn, partition, version, message.id, payload, _text(told, "point"), _text(told, "next_point"), _flag(told)
+        cnn, partition, version, message.id, payload, _text(found, "point"), _text(found, "next_point"), _flag(found)
     )
 
 
 def read_probe(message: Any) -> tuple[str, bool]:
-    """The number of a probe, and whether the next link is to be probed; RefusedError where it is malformed."""
+    """The number of a probe, and its `probe_next`. RefusedError where it is malformed."""
     _payload(message, MAX_PROBE_BYTES)
     return str(message.id), _flag(_parameters(message))
 
 
 def _payload(message: Any, limit: int) -> bytes:
-    """The single input's bytes: counts and sizes are looked at first, and nothing is copied before."""
+    """The bytes of the single input, copied only after all counts and sizes are checked."""
     _expect(len(message.id) <= MAX_ID_CHARACTERS, f"id of {len(message.id)} characters, at most {MAX_ID_CHARACTERS}")
     _expect(len(message.inputs) == 1, f"{len(message.inputs)} inputs, expected one, {INPUT!r}")
     tensor = message.inputs[0]
     _expect(tensor.name == INPUT, f"input {short(tensor.name)}, expected {INPUT!r}")
     _expect(tensor.datatype == "UINT8", f"input of datatype {short(tensor.datatype)}, expected 'UINT8'")
     raw = len(message.raw_input_contents)
-    _expect(raw == 1, f"{raw} raw_input_contents, expected one: contents as lists are not taken here")
+    _expect(raw == 1, f"{raw} raw_input_contents, expected one: contents as lists are not supported")
     size = len(message.raw_input_contents[0])
     shape = list(tensor.shape[:4])
     _expect(shape == [size], f"shape {shape} with {size} bytes, expected one dimension equal to the bytes")
@@ -193,5 +188,5 @@ def _expect(holds: bool, sentence: str) -> None:
 
 
 def short(text: str) -> str:
-    """Text from elsewhere, quoted, cut to what a sentence can bear."""
+    """A stranger's text, quoted and cut to 40 characters."""
     return repr(text if len(text) <= 40 else text[:37] + "...")

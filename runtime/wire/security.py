@@ -1,45 +1,118 @@
-"""Who may ask, and over what: TLS, mutual TLS, bearer token; plaintext only where nobody can listen in."""
+"""TLS, mutual TLS and bearer tokens, for both sides; plaintext only where no other machine can read it."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
+from cryptography import x509
 
-__all__ = ["TokenCheck", "check_plaintext", "client_credentials", "is_loopback", "read_token", "server_credentials"]
+from tidesplit.runtime.wire.address import is_loopback
+from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS
+
+__all__ = [
+    "Credentials", "TokenCheck", "check_dates", "check_plaintext", "client_credentials", "read_token",
+    "server_credentials",
+]  # fmt: skip
 
 MIN_TOKEN, MAX_TOKEN = 16, 4096  # characters: 16 hexadecimal ones are 64 bits; headers have 16 KiB in all
 HEALTH = "/grpc.health."  # load balancers ask for it and hold no token
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+@dataclass(frozen=True)
+class Credentials:
+    """A client's proof of who it is. `tls` holds gRPC's channel credentials, None for plaintext."""
+
+    tls: Any = None
+    token: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Metadata that every call carries."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def channel(self, library: Any, address: str) -> Any:
+        """A channel to HOST:PORT. `library` is `grpc` or `grpc.aio`."""
+        options = list(CLIENT_OPTIONS)
+        if self.tls is None:
+            return library.insecure_channel(address, options)
+        return library.secure_channel(address, self.tls, options)
 
 
-def check_plaintext(host: str, tls: bool, insecure: bool) -> None:
-    """ValueError for plaintext that others could read, unless it was asked for."""
+def client_credentials(
+    ca: Path | None, cert: Path | None = None, key: Path | None = None, token: str = "", ca_option: str = "--tls-ca"
+) -> Credentials:
+    """Credentials from files: TLS where `ca`, the server's authority, is given, and plaintext elsewhere.
+
+    Raises:
+        ValueError: a file cannot be used, or the client's certificate is not valid now. gRPC would report such a
+            certificate only as a server that is not available.
+    """
+    if ca is None:
+        return Credentials(None, token)
+    roots = _authority(ca, ca_option)
+    if cert is None or key is None:
+        return Credentials(grpc.ssl_channel_credentials(roots), token)
+    chain, secret = _pair(cert, key)
+    check_dates(chain, f"--tls-cert {cert}")
+    return Credentials(grpc.ssl_channel_credentials(roots, secret, chain), token)
+
+
+def server_credentials(cert: Path, key: Path, client_ca: Path | None) -> Any:
+    """The server's side of TLS. With `client_ca`, clients need a certificate of that authority.
+
+    Raises:
+        ValueError: a file cannot be used.
+    """
+    chain, secret = _pair(cert, key)
+    roots = None if client_ca is None else _authority(client_ca, "--client-ca")
+    return grpc.ssl_server_credentials([(secret, chain)], roots, require_client_auth=roots is not None)
+
+
+def check_plaintext(option: str, host: str, tls: bool, insecure: bool, remedy: str) -> None:
+    """Refuse plaintext that others could read, unless the user asked for it.
+
+    Raises:
+        ValueError: there is no TLS, and the host is another machine or reachable from one.
+    """
     if not (tls or insecure or is_loopback(host)):
         raise ValueError(
-            f"--host {host} without TLS would send pictures and tokens in the clear: "
-            "give --tls-cert and --tls-key, or say --insecure"
+            f"{option} {host} without TLS would send pictures and tokens in the clear: give {remedy}, or --insecure"
         )
 
 
+def check_dates(pem: bytes, what: str, now: datetime | None = None) -> None:
+    """Check that the first certificate, the holder's own, is valid at `now`, by default the present.
+
+    Raises:
+        ValueError: it is not valid then, or cannot be read.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except ValueError as error:
+        raise ValueError(f"{what}: not a readable certificate in PEM ({error})") from error
+    now = now or datetime.now(UTC)
+    if now > ends:
+        raise ValueError(f"{what}: the certificate expired on {ends:%Y-%m-%d %H:%M} UTC")
+    if now < begins:
+        raise ValueError(f"{what}: the certificate is valid from {begins:%Y-%m-%d %H:%M} UTC on: is the clock right?")
+
+
 def read_token(path: Path) -> str:
-    """The bearer token in a file: one line."""
+    """The bearer token in a file: one word on one line.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no such word.
+    """
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -52,48 +125,12 @@ def read_token(path: Path) -> str:
     return token
 
 
-def server_credentials(cert: Path, key: Path, client_ca: Path | None) -> Any:
-    """The server's side of TLS; with `client_ca` clients need its certificates. ValueError says why not."""
-    chain, secret = _read(cert, "--tls-cert"), _read(key, "--tls-key")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: b"")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        raise ValueError(f"--tls-cert {cert} and --tls-key {key} are no PEM pair ({error})") from error
-    roots = None if client_ca is None else _authority(client_ca, "--client-ca")
-    return grpc.ssl_server_credentials([(secret, chain)], roots, require_client_auth=roots is not None)
-
-
-def client_credentials(ca: Path, cert: Path | None = None, key: Path | None = None) -> Any:
-    """The client's side of TLS: the authority it trusts, and its own certificate where the server wants one."""
-    return grpc.ssl_channel_credentials(
-        _authority(ca, "the server's authority"),
-        None if key is None else _read(key, "the client's key"),
-        None if cert is None else _read(cert, "the client's certificate"),
-    )
-
-
-def _authority(path: Path, what: str) -> bytes:
-    data = _read(path, what)
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise ValueError(f"{what} {path}: no certificates in PEM ({error})") from error
-    return data
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{what} {path}: not a readable file ({error.strerror})") from error
-
-
 class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Refuses calls without `authorization: Bearer TOKEN`. Health checks pass."""
+    """Refuses calls without `authorization: Bearer TOKEN`, except health checks. Calls `refused` for each."""
 
     def __init__(self, token: str, refused: Callable[[], None] = lambda: None) -> None:
         self._digest = _digest(f"Bearer {token}")
-        self._told = refused
+        self._refused = refused
         self._refusal = grpc.unary_unary_rpc_method_handler(self._refuse)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
@@ -106,7 +143,7 @@ class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has 
         return await continuation(details) if right else self._refusal
 
     async def _refuse(self, _request: Any, context: Any) -> None:
-        self._told()
+        self._refused()
         await context.abort(
             grpc.StatusCode.UNAUTHENTICATED, "the bearer token is missing or wrong: give the server's --token-file"
         )
@@ -114,3 +151,29 @@ class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has 
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
+
+
+def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
+    """A certificate chain and its private key, both PEM."""
+    chain, secret = _read(cert, "--tls-cert"), _read(key, "--tls-key")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: b"")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise ValueError(f"--tls-cert {cert} and --tls-key {key} are no PEM pair ({error})") from error
+    return chain, secret
+
+
+def _authority(path: Path, option: str) -> bytes:
+    data = _read(path, option)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError(f"{option} {path}: no certificates in PEM ({error})") from error
+    return data
+
+
+def _read(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{option} {path}: not a readable file ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Bytes to messages, with a look at the bytes first: a megabyte of empty fields would become fifty of objects."""
+"""Bytes to messages. Fields are counted first, because protobuf makes 50 MB of objects of 1 MB of empty fields."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tidesplit.runtime.wire.messages import MAX_PARAMETERS, RefusedError
 __all__ = ["parse"]
 
 MAX_FIELDS = MAX_PARAMETERS + 16  # top-level fields of a request: name, version, id, one input, its bytes, parameters
-FIXED = {1: 8, 5: 4}  # bytes of the wire types that have always as many
+FIXED = {1: 8, 5: 4}  # wire type: bytes of its values
 VARINT, BYTES = 0, 2
 
 
 def parse(kind: Any, data: bytes) -> Any:
-    """A message of class `kind`. RefusedError (INVALID_ARGUMENT) if the bytes are none, or have too many fields."""
+    """A message of class `kind`. RefusedError (INVALID_ARGUMENT) where the bytes are none, or have too many fields."""
     try:
         _check_fields(data)
         return kind.FromString(data)
@@ -28,7 +28,7 @@ def parse(kind: Any, data: bytes) -> Any:
 
 
 def _check_fields(data: bytes) -> None:
-    """Counts top-level fields. IndexError where a number is cut off; what is inside fields is left to the parser."""
+    """Count top-level fields; protobuf checks their contents later. IndexError where a number is cut off."""
     at, fields = 0, 0
     while at < len(data):
         tag, at = _varint(data, at)

@@ -72,8 +72,7 @@ def write(folder: Path, model: MaskablePPO) -> None:
         policy_of(model),
         profile=synthetic_profile(),
         table=scenario(BUMPY).table,
-        device=DEVICE,
-        server=SERVER,
+        machines=(DEVICE, SERVER),
         demand=Demand(fps=20.0),
         config={"trace": "lte"},
     )

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.pipeline import Frame, Message, Queues, advance
+from tidesplit.envs.world.pipeline import Frame, Queues, advance
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, Outcome
-from tidesplit.profiling.points.table import PointTable
+from tidesplit.profiling.points.table import HopColumns, PointTable
 
 IMAGE, CUT, LOCAL = 0, 1, 2
-TABLE = PointTable(
-    ids=("image", "cut", "local"),
+UPLINK = HopColumns(
     partition=np.array([0, 1, 2]),
     channel_ratio=np.ones(3),
     region_ratio=np.ones(3),
     bits=np.array([90, 8, 0]),
-    local=np.array([False, False, True]),
+    sends=np.array([True, True, False]),
+    relays=np.zeros(3, dtype=bool),
+    compute_s=np.zeros(3),
+    bytes_mean=np.array([3850.0, 850.0, 0.0]),  # with 150 bytes of overhead: 4000 and 1000
+    bytes_sigma=np.zeros(3),
+)
+TABLE = PointTable(
+    ids=("image", "cut", "local"),
+    hops=(UPLINK,),
     head_s=np.array([0.010, 0.020, 0.050]),
     server_s=np.array([0.020, 0.010, 0.0]),
     finish_s=np.array([np.inf, 0.030, np.inf]),
-    bytes_mean=np.array([3850.0, 850.0, 0.0]),  # with 150 bytes of overhead: 4000 and 1000
-    bytes_sigma=np.zeros(3),
     accuracy=np.array([0.9, 0.8, 0.6]),
     finish_accuracy=np.array([0.0, 0.7, 0.0]),
 )
 WORLD = replace(World(), rtt_s=0.040, request_s=0.0, probe_after_s=1e9)  # no probes unless a test wants them
 BYTES_PER_S = 100_000.0  # the image is 40 ms on the link, the cut 10 ms
-IDLE = Queues.idle(1)._replace(last_sent_s=np.zeros(1))
 
 
 def play(
     point: int,
     *,
     arrival_s: float = 0.0,
-    queues: Queues = IDLE,
+    queues: Queues | None = None,
     demand: Demand | None = None,
     world: World = WORLD,
     rate: float = BYTES_PER_S,
@@ -47,36 +53,70 @@ def play(
     wait_s: float = 0.0,
     rtt_s: float | None = None,
     noise: float = 0.0,
+    further: tuple[tuple[float, float], ...] = (),
     **beliefs: float,
-) -> tuple[Queues, Outcome, Message]:
-    """One frame of one lane through the pipeline. ``beliefs``: ``slow_belief``, ``expected_s``."""
-    rtt = np.array([world.rtt_s if rtt_s is None else rtt_s])
-    frame = Frame(
-        np.array([arrival_s]), rtt, np.array([world.rtt_s]), np.array([slow]), np.array([wait_s]), np.array([noise])
-    )
+) -> tuple[Queues, Outcome, tuple[Crossing, ...]]:
+    """One frame of one lane through the pipeline.
+
+    ``further``: bytes a second and round trip of each hop beyond the first. ``beliefs``: ``slow_belief``,
+    ``expected_s``.
+    """
+    first = RoundTrip(np.array([world.rtt_s if rtt_s is None else rtt_s]), np.array([world.rtt_s]))
+    trips = (first, *(RoundTrip(np.array([own_s]), np.array([own_s])) for _, own_s in further))
+    rates = (rate, *(bytes_per_s for bytes_per_s, _ in further))
     return advance(
-        queues,
+        queues or idle(len(trips)),
         np.array([point]),
-        frame,
+        Frame(np.array([arrival_s]), np.array([slow]), np.array([wait_s]), np.array([noise]), trips),
         table=table,
         demands=Demands.of(demand or Demand()),
         world=world,
-        uplink=ConstantUplink(np.array([rate])),
+        uplinks=tuple(ConstantUplink(np.array([bytes_per_s])) for bytes_per_s in rates),
         lane=np.zeros(1, dtype=np.int64),
         **{name: np.array([value]) for name, value in beliefs.items()},
     )
 
 
-def queued(**times: float) -> Queues:
-    """Idle queues but for these times."""
-    return IDLE._replace(**{name: np.array([value]) for name, value in times.items()})
+def idle(hops: int = 1) -> Queues:
+    """Queues of one lane with nothing under way, over whose links something was sent at 0 s."""
+    queues = Queues.idle(1, hops)
+    return queues._replace(hops=tuple(hop._replace(last_sent_s=np.zeros(1)) for hop in queues.hops))
+
+
+def queued(hops: int = 1, **times: float) -> Queues:
+    """Idle queues but for these times. Those of a link are named as `values` names them."""
+    queues, columns = idle(hops), {name: np.array([value]) for name, value in times.items()}
+    links = tuple(
+        hop._replace(**{f: columns.pop(name) for f in hop._fields if (name := _of_hop(number, f)) in columns})
+        for number, hop in enumerate(queues.hops, start=1)
+    )
+    return queues._replace(hops=links, **columns)
+
+
+def _of_hop(number: int, name: str) -> str:
+    """Name of a hop's column: ``link_free_s`` and ``last_sent_s`` of the first hop, ``hop2_free_s`` of the second."""
+    return f"hop{number}_{name}" if number > 1 else {"free_s": "link_free_s"}.get(name, name)
 
 
 def values(row: Any) -> dict[str, float]:
-    """A named tuple of ``[1]`` arrays as plain numbers, without what two tiers lack."""
-    return {name: column[0].item() for name, column in row._asdict().items() if column is not None}
+    """A named tuple of ``[1]`` arrays as plain numbers, the columns of its hops among them."""
+    columns = row._asdict()
+    for number, hop in enumerate(columns.pop("hops", ()), start=1):
+        columns |= {_of_hop(number, name): column for name, column in hop._asdict().items()}
+    return {name: column[0].item() for name, column in columns.items()}
 
 
 def stacked(row: Any) -> Floats:
-    """The columns of a named tuple as one array, without what two tiers lack."""
-    return np.stack([column for column in row if column is not None])
+    """The columns of a named tuple, those of its hops too, as one array."""
+    return np.stack(list(_columns(row)))
+
+
+def _columns(row: Any) -> Iterator[Floats]:
+    for column in row:
+        yield from _columns(column) if isinstance(column, tuple) else (column,)
+
+
+def with_uplink(table: PointTable, **columns: Any) -> PointTable:
+    """The table with these columns of its first hop in place of its own."""
+    first, *further = table.hops
+    return replace(table, hops=(replace(first, **columns), *further))

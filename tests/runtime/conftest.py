@@ -12,6 +12,6 @@ from tidesplit.runtime.cnn import Cnn
 
 @pytest.fixture(scope="session")
 def cnn(tmp_path_factory: pytest.TempPathFactory) -> Cnn:
-    """Every model of the small untrained CNN."""
+    """All models of the small untrained CNN."""
     folder: Path = tmp_path_factory.mktemp("cnn")
     return small_cnn(folder)

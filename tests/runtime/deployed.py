@@ -1,4 +1,4 @@
-"""A small untrained CNN as it is deployed, with a table of invented timings: inputs for runtime tests."""
+"""A small untrained CNN as it is deployed, and a table of invented timings, for the runtime's tests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from tidesplit.compression.codec.knobs import PASSED_ON, joined
 from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.envs.world.vocabulary import Demand
@@ -35,7 +36,7 @@ ROWS: dict[str, tuple[int, float, int, CodecName, float, float, float, float]] =
 
 
 def small_cnn(folder: Path) -> Cnn:
-    """Export an untrained CIFAR ResNet of four classes: every model of device and server."""
+    """Export all models of an untrained CIFAR ResNet of four classes."""
     torch.manual_seed(0)
     system = SplitNet(CifarResNet(len(CLASSES))).eval().requires_grad_(False)
     source = Trained(system, Codec(system, 0x5A5A), CLASSES, "5a5a" * 16)
@@ -43,7 +44,7 @@ def small_cnn(folder: Path) -> Cnn:
 
 
 def points_of_three(partitions: int) -> tuple[Profile, PointTable]:
-    """The same points in three tiers, and some that go on: as they are, or cut again."""
+    """The same points in three tiers, and points that the middle server passes on or cuts again."""
     profile, _ = points(partitions)
     second, like = "p2-c1.00-r1.00-b2", profile.point("p1-c0.50-r1.00-b2")
     devices = {
@@ -52,7 +53,7 @@ def points_of_three(partitions: int) -> tuple[Profile, PointTable]:
     }
     later = replace(like, id=second, partition=2, channel_ratio=1.0)
     profile = replace(profile, points=(*profile.points, later), devices=devices)
-    ids = [*ROWS, *(f"{first}>{onward}" for first in tuple(ROWS)[:2] for onward in ("cloud", second))]
+    ids = [*ROWS, *(joined(first, next_point) for first in tuple(ROWS)[:2] for next_point in (PASSED_ON, second))]
     return profile, three_tiers(profile, "device", "server", "server", ids)
 
 
@@ -91,8 +92,8 @@ def points(partitions: int) -> tuple[Profile, PointTable]:
 
 @contextlib.contextmanager
 def server_process(folder: Path, *options: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A real server in a process of its own, and its port."""
-    command = [sys.executable, "-m", "tidesplit.runtime.server", "--cnn", str(folder), "--port", str(port), *options]
+    """A real server in a process of its own. Yields the process and its port."""
+    command = [sys.executable, "-m", "tidesplit", "server", "--cnn", str(folder), "--port", str(port), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

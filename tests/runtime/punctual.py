@@ -1,7 +1,7 @@
-"""Tests of what happens at which moment, on a machine that may be too busy to keep to any.
+"""Tests of exact timing, on a machine that may be too busy for it.
 
-Nothing that is asserted is lowered. A test that fails while this process was woken late runs again; if the machine
-stays so busy, the test is skipped and says how late it was. On a punctual machine the first failure counts.
+No assertion is relaxed. A test that fails while the process was woken late runs again. If the machine stays busy, the
+test is skipped with the lateness in its reason. On a punctual machine the first failure counts.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import ParamSpec
 
 import numpy as np
 import pytest
 
 ATTEMPTS = 3
-# A frame is handed on about ten times, so with a wake-up in thirty so late every third one is: more than the tests
-# allow.
+# A frame needs about ten wake-ups. If one wake-up in thirty is late, every third frame is: more than the tests allow.
 LATE_S = 0.003
 SHARE = 97.0
 NAP_S = 0.004
@@ -26,7 +24,7 @@ P = ParamSpec("P")
 
 
 class Lateness:
-    """How late this process is woken meanwhile."""
+    """Measures how late this process is woken while the block runs."""
 
     def __enter__(self) -> Lateness:
         self._late: list[float] = []
@@ -35,9 +33,7 @@ class Lateness:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
@@ -49,12 +45,12 @@ class Lateness:
 
     @property
     def usual_s(self) -> float:
-        """A wake-up in thirty is later than this."""
+        """The lateness that one wake-up in thirty exceeds."""
         return float(np.percentile(self._late, SHARE)) if self._late else 0.0
 
 
 def on_time(test: Callable[P, None]) -> Callable[P, None]:
-    """A test whose assertions hold on a machine that is not too busy."""
+    """Repeat or skip a test whose assertions fail on a busy machine."""
 
     @functools.wraps(test)
     def judged(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -1,7 +1,10 @@
-"""Frames for a server of the small CNN with the logits they must get, and calls to it."""
+"""Servers of the small CNN, clients, and frames with their expected logits."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,16 @@ from tidesplit.compression.codec.image_codec import decode_image, encode_image
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.server.serving import Server, ServerOptions
 from tidesplit.runtime.wire.messages import Request
-from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS, METHODS
+from tidesplit.runtime.wire.protocol import METHODS
+from tidesplit.runtime.wire.security import Credentials
 
-LIMIT_S = 20.0  # for a call that should succeed: this machine may be busy
+LIMIT_S = 20.0  # limit of a call that should succeed on a busy machine
 
 
 def for_any_batch(folder: Path, model: str) -> None:
-    """Rewrite a model so that it takes any number of frames at once; its hash in the manifest stays the old one."""
+    """Rewrite a model so that it takes any number of frames at once. The manifest keeps the old hash."""
     path = folder / f"{model}.onnx"
     made = onnx.load(path)
     del made.graph.value_info[:]
@@ -32,7 +37,7 @@ def for_any_batch(folder: Path, model: str) -> None:
 
 @dataclass(frozen=True)
 class Frame:
-    """A request and the logits that it must be answered with."""
+    """A request and the logits expected in its answer."""
 
     request: Request
     logits: np.ndarray
@@ -56,16 +61,11 @@ def cut_frame(cnn: Cnn, knobs: Knobs, number: int = 0, next_point: str = "") -> 
 
 
 class Client:
-    """Calls by name; `raw` sends bytes as they are."""
+    """Calls by name. `raw` sends unchanged bytes."""
 
-    def __init__(self, address: str, credentials: Any = None, token: str = "") -> None:
-        options = list(CLIENT_OPTIONS)
-        self.channel = (
-            grpc.insecure_channel(address, options)
-            if credentials is None
-            else grpc.secure_channel(address, credentials, options)
-        )
-        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
+        credentials = credentials or Credentials()
+        self.channel, self.metadata = credentials.channel(grpc, address), credentials.metadata
 
     def __enter__(self) -> Client:
         return self
@@ -85,3 +85,41 @@ class Client:
 
     def raw(self, data: bytes, limit_s: float = LIMIT_S) -> bytes:
         return self.channel.unary_unary(METHODS["ModelInfer"].path)(data, timeout=limit_s)  # type: ignore[no-any-return]
+
+
+class ServerThread:
+    """A server in a thread with its own event loop: `with ServerThread(cnn, options) as server: server.address`."""
+
+    def __init__(self, cnn: Cnn, options: ServerOptions) -> None:
+        self._server, self._loop = Server(cnn, options), asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
+
+    @property
+    def address(self) -> str:
+        return self._server.address
+
+    @property
+    def metrics_port(self) -> int | None:
+        return self._server.metrics_port
+
+    def __enter__(self) -> ServerThread:
+        self._thread.start()
+        try:
+            self._wait(self._server.start())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wait(self._server.stop(refuse_s=0.0))  # clients in this process need no warning
+        self._end()
+
+    def _wait(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60.0)
+
+    def _end(self) -> None:
+        self._wait(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,4 +1,4 @@
-"""The edge as a user starts it: a bundle, pictures, a server; every mistake gets one sentence and exit code 2."""
+"""The command of the device: a bundle, pictures, a server. Each mistake gets one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def bundle(cnn: Cnn, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained policy over the small CNN's points, with the exported CNN beside it."""
+    """An untrained policy over the small CNN's points, with the exported CNN."""
     folder = tmp_path_factory.mktemp("bundle")
     profile, table = points(cnn.partitions)
     scenario = scenario_from(trace=[BUMPY], profile=profile, device="device", server="server", demands=[DEMAND])
     torch.manual_seed(0)
     model = new_model(scenario, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))
     write_bundle(
-        folder, policy_of(model), profile=profile, table=table, device="device", server="server", demand=DEMAND,
+        folder, policy_of(model), profile=profile, table=table, machines=("device", "server"), demand=DEMAND,
         config={"trace": "lte"},
     )  # fmt: skip
     (folder / "cnn").symlink_to(cnn.folder)
@@ -53,7 +53,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_line_a_frame_whoever_answers(bundle: Path, pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
+def test_each_frame_has_a_line_in_the_log(bundle: Path, pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
     log, board = tmp_path / "log.jsonl", tmp_path / "board"
     with server_process(cnn.folder) as (_, port):
         code = edge.main(
@@ -70,7 +70,7 @@ def test_a_line_a_frame_whoever_answers(bundle: Path, pictures: Path, cnn: Cnn, 
     assert list(board.iterdir())
 
 
-def test_a_policy_of_three_tiers_decides_for_both_links(pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
+def test_a_policy_of_three_tiers_decides_for_both_hops(pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
     profile, _ = points_of_three(cnn.partitions)
     scenario = scenario_from(
         trace=[BUMPY], profile=profile, device="device", server="server", cloud="server", tiers=3, demands=[DEMAND]
@@ -79,13 +79,13 @@ def test_a_policy_of_three_tiers_decides_for_both_links(pictures: Path, cnn: Cnn
     model = new_model(scenario, Recipe(ppo=PpoConfig(lanes=4, rollout=8, batch=32)))
     bundle, log = tmp_path / "bundle", tmp_path / "log.jsonl"
     write_bundle(
-        bundle, policy_of(model), profile=profile, table=scenario.table, device="device", server="server",
-        cloud="server", demand=DEMAND, config={"trace": "lte"},
+        bundle, policy_of(model), profile=profile, table=scenario.table,
+        machines=("device", "server", "server"), demand=DEMAND, config={"trace": "lte"},
     )  # fmt: skip
     (bundle / "cnn").symlink_to(cnn.folder)
     with (
-        server_process(cnn.folder) as (_, cloud),
-        server_process(cnn.folder, "--next", f"localhost:{cloud}") as (_, port),
+        server_process(cnn.folder) as (_, last),
+        server_process(cnn.folder, "--next", f"localhost:{last}") as (_, port),
     ):
         options = ["--bundle", str(bundle), "--server", f"localhost:{port}", "--images", str(pictures)]
         assert edge.main([*options, "--frames", "30", "--json", str(log), "--pace", "device"]) == 0
@@ -93,7 +93,7 @@ def test_a_policy_of_three_tiers_decides_for_both_links(pictures: Path, cnn: Cnn
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert sorted(line["frame"] for line in lines) == list(range(30))
     assert all(set(line) == KEYS for line in lines)
-    assert all("onward_goodput" in line["observation"] for line in lines)
+    assert all("hop2_goodput" in line["observation"] for line in lines)
 
 
 def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -> None:
@@ -128,8 +128,9 @@ def test_the_device_needs_no_torch(bundle: Path) -> None:
         (["--bundle", "nowhere"], "no bundle"),
         (["--server", "localhost"], "HOST:PORT expected"),
         (["--server", "localhost:99999"], "HOST:PORT expected"),
+        (["--server", "http://localhost:1"], "without http://"),
         (["--server", "example.org:50051"], "--tls-ca, or --insecure"),
-        (["--images", "nowhere"], "no folder of pictures"),
+        (["--images", "nowhere"], "is not a folder of pictures"),
         (["--frames", "0"], "1 or more expected"),
         (["--fps", "0"], "frames a second"),
         (["--pace", "toaster"], "no timings of 'toaster'"),

@@ -1,4 +1,4 @@
-"""A busy machine excuses a late test, and nothing else does."""
+"""Only a busy machine excuses a test that fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.runtime import punctual
 
 
 def tried(monkeypatch: pytest.MonkeyPatch, late_s: float, fails: int) -> int:
-    """How often a test ran that fails so many times."""
+    """The number of runs of a test that fails the first `fails` times."""
     monkeypatch.setattr(punctual.Lateness, "usual_s", late_s)
     runs = 0
 

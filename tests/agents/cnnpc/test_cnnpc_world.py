@@ -38,8 +38,8 @@ def lossless(timed: Tables) -> Drops:
 
 def scenario(table: PointTable, timed: Tables) -> Scenario:
     first, second = links_of(timed)
-    further = (second,) if table.tiers == 3 else ()
-    return Scenario(traces=(first,), demands=(PATIENT,), table=table, world=UNTROUBLED, onward=further)
+    further = ((second,),) if len(table.hops) == 2 else ()
+    return Scenario(traces=(first,), demands=(PATIENT,), table=table, world=UNTROUBLED, further=further)
 
 
 def latencies(table: PointTable, timed: Tables) -> Floats:

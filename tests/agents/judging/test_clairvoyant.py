@@ -11,16 +11,17 @@ import pytest
 
 from tests.agents.small import BUMPY, DEAD, scenario, steps
 from tests.envs.small import TABLE
-from tidesplit.agents.judging.clairvoyant import Labels, _merge, _undominated, clairvoyant
+from tidesplit.agents.judging.clairvoyant import Frontier, _merge, _undominated, clairvoyant
 from tidesplit.agents.judging.evaluation import play, simulation_of
 from tidesplit.agents.judging.ladder import Blind, Informed
 from tidesplit.agents.learning.teacher import hindsight_regret
-from tidesplit.agents.rules.controllers import Controller, Lookup, Mpc, Static
+from tidesplit.agents.rules.controllers import Lookup, Mpc, Static
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.model import generate
 from tidesplit.envs.traces.presets import PRESETS
 from tidesplit.envs.traces.trace import Trace
-from tidesplit.envs.world.observation import Observation
+from tidesplit.envs.world.hop import HopQueue
+from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Queues
 from tidesplit.envs.world.vocabulary import Ints
@@ -181,15 +182,15 @@ def test_progress_is_told_to_the_end() -> None:
     assert told == [(100, 150), (150, 150)]
 
 
-def labelled(*rows: tuple[float, float, float, float, float]) -> Labels:
+def labelled(*rows: tuple[float, float, float, float, float]) -> Frontier:
     """Labels of (utility, device free, finish from, finish until, link free)."""
     value, device, begin, end, link = (np.array(column) for column in zip(*rows, strict=True))
-    return Labels(Queues(device, begin, end, link, np.zeros(len(rows))), value)
+    return Frontier(Queues(device, begin, end, (HopQueue(link, np.zeros(len(rows))),)), value)
 
 
-def listed(labels: Labels) -> list[tuple[float, ...]]:
+def listed(labels: Frontier) -> list[tuple[float, ...]]:
     queues, value = labels
-    columns = (value, queues.device_free_s, queues.finish_from_s, queues.finish_until_s, queues.link_free_s)
+    columns = (value, queues.device_free_s, queues.finish_from_s, queues.finish_until_s, queues.hops[0].free_s)
     return sorted(zip(*(column.tolist() for column in columns), strict=True))
 
 

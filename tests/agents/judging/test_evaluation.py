@@ -15,7 +15,7 @@ from tests.envs.small import stacked
 from tidesplit.agents.judging import contest
 from tidesplit.agents.judging.evaluation import (
     COLUMNS,
-    Record,
+    History,
     captured,
     decision_time_us,
     interval,
@@ -29,13 +29,14 @@ from tidesplit.agents.rules.controllers import Lookup, Static
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
 
-FOUR = Record(
+FOUR = History(
     points=np.array([2, 2, 5, 2]),
     answered_by=np.array([SERVER, DEVICE, MISS, SERVER]),
     utility=np.array([0.9, 0.8, 0.0, 0.9]),
     latency_s=np.array([0.040, 0.060, 0.100, 0.080]),
     accuracy=np.array([0.9, 0.8, 0.0, 0.9]),
     sent_bytes=np.array([100.0, 300.0, 200.0, 0.0]),
+    dropped=np.array([False, False, True, False]),
     goodput_bps=np.zeros(4),
 )
 
@@ -49,10 +50,22 @@ def test_a_row_by_hand() -> None:
     assert row.latency_ms_p95 == pytest.approx(97.0)  # 80 + 0.85 * 20: linear between the sorted values
     assert row.latency_ms_p99 == pytest.approx(99.4)
     assert row.miss_rate == 0.25
+    assert row.drop_rate == 0.25
     assert row.accuracy == pytest.approx(0.65)
     assert row.bytes_mean == 150.0
     assert row.switches_per_min == pytest.approx(60.0)  # two in two seconds
     assert row.regret_pct == pytest.approx(18.75)
+
+
+def test_misses_that_were_dropped_and_misses_that_were_late() -> None:
+    """Over a dead link images are late; a device that needs 110 of every 100 ms drops a frame now and then."""
+    asked = scenario(DEAD, fps=10.0, deadline_ms=150.0)
+    rows = (asked.table.row("jpeg95"), asked.table.row("device-w100"))
+    late, slow = (play(Blind(Static("", row)), simulation_of(asked, 0))[0] for row in rows)
+    assert (late.answered_by[: asked.world.window] == MISS).all()  # no more may be unanswered
+    assert not late.dropped.any()
+    assert 0.0 < slow.dropped.mean() < 1.0
+    assert (slow.answered_by[slow.dropped] == MISS).all()
 
 
 def test_no_regret_where_nothing_can_be_had() -> None:
@@ -63,7 +76,7 @@ def test_no_regret_where_nothing_can_be_had() -> None:
 def test_columns_are_those_that_were_asked_for() -> None:
     assert COLUMNS == (
         "controller", "trace", "utility", "latency_ms_mean", "latency_ms_p50", "latency_ms_p95", "latency_ms_p99",
-        "miss_rate", "accuracy", "bytes_mean", "switches_per_min", "decision_us", "regret_pct",
+        "miss_rate", "drop_rate", "accuracy", "bytes_mean", "switches_per_min", "decision_us", "regret_pct",
     )  # fmt: skip
 
 
@@ -101,7 +114,7 @@ def test_interval_uses_the_generator_that_it_is_given() -> None:
     assert same[0] == same[1] != same[2]
 
 
-def equal(ours: list[Record], others: list[Record]) -> bool:
+def equal(ours: list[History], others: list[History]) -> bool:
     return all(np.array_equal(a, b) for x, y in zip(ours, others, strict=True) for a, b in zip(x, y, strict=True))
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.agents.small import BUMPY, scenario
 from tidesplit.agents.judging import intervals
 from tidesplit.agents.judging.contest import Result
-from tidesplit.agents.judging.evaluation import Record, interval, play, summarise
+from tidesplit.agents.judging.evaluation import History, interval, play, summarise
 from tidesplit.agents.judging.figures import standings_table
 from tidesplit.agents.judging.ladder import Blind
 from tidesplit.agents.rules.controllers import Static
@@ -21,7 +21,7 @@ from tidesplit.envs.simulation.course import draw_course
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.physics import World
 
-NOTHING = Record(*(np.zeros(1) for _ in Record._fields))  # type: ignore[arg-type]
+NOTHING = History(*(np.zeros(1) for _ in History._fields))  # type: ignore[arg-type]
 
 
 def results(**utilities: list[list[float]]) -> list[Result]:

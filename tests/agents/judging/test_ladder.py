@@ -60,7 +60,7 @@ def test_tuning_never_loses_on_the_episodes_it_was_done_on(rules: dict[str, Entr
     assert worth["CNNPC"] <= max(statics)
     usual = mean_rate(asked.traces)
     assert worth["LinUCB"] >= mean_utility(LinUcb(name="", usual_rate=usual), asked, TUNING)
-    untuned = Jmdc(name="", table=asked.table, world=asked.world, usual_rate=usual)
+    untuned = Jmdc(name="", table=asked.table, world=asked.world, usual_rates=(usual,))
     assert worth["JMDC"] >= mean_utility(Blind(untuned), asked, TUNING)
     assert worth["best static point"] >= max(worth["device only"], worth["image offload"])
     for name, enter in (("MPC, tuned", Blind), (KNOWS_BANDWIDTH, Informed)):
@@ -75,7 +75,7 @@ def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scena
     assert isinstance(device, Static)
     assert isinstance(image, Static)
     assert asked.table.local[device.row]
-    assert asked.table.partition[image.row] == 0
+    assert asked.table.hops[0].partition[image.row] == 0
     assert isinstance(chosen["look-up, tuned"], Lookup)
 
 

@@ -105,7 +105,7 @@ def test_mpc_finds_the_known_best_point(mbps: float, demand: dict[str, float], c
     table = replace(TABLE, head_s=np.array([0.010, 0.020, 0.033]))
     played = simulation_of(replace(scenario(steps("flat", [mbps] * 20), **demand), table=table, world=world), seed=0)
     informed = Mpc(
-        name="", table=table, world=world, true_rate=lambda: np.array([mbps * 1e6 / 8.0]), horizon=6, width=40
+        name="", table=table, world=world, true_rates=lambda: (np.array([mbps * 1e6 / 8.0]),), horizon=6, width=40
     )
     assert informed.predict(played.observation()).tolist() == [chosen]
 
@@ -116,7 +116,7 @@ def test_mpc_plans_as_it_is_told_by_its_knobs() -> None:
     before = mpc.predict(played.observation())[0]
     assert not played.table.local[before]  # it believes in 1 Mbit/s before it has sent anything
     careful = replace(mpc, safety=1e-6).predict(played.observation())[0]
-    informed = replace(mpc, true_rate=lambda: np.zeros(1)).predict(played.observation())[0]
+    informed = replace(mpc, true_rates=lambda: (np.zeros(1),)).predict(played.observation())[0]
     assert played.table.local[careful] or np.isfinite(played.table.finish_s[careful])
     assert careful == informed
     shorter = replace(mpc, margin_s=0.060).predict(played.observation())[0]

@@ -73,7 +73,7 @@ def test_one_answer_by_hand() -> None:
     simulation = simulation_of(world(0.070), seed=0)
     bandit = played(replace(KNOBS, memory=1.0), simulation, [CUT])
     x, prior, missed = ALL[0, 1], np.array([0.040, 0.0, PART_S, PART_S]), 0.030
-    assert simulation.transfers.payload[0, 0] == 1000.0
+    assert simulation.links[0].transfers.payload[0, 0] == 1000.0
     expected = prior + x * missed / (KNOBS.ridge + x @ x)
     assert bandit.delays(ALL)[0][0] == pytest.approx(ALL[0] @ expected, rel=1e-6)
 
@@ -82,7 +82,7 @@ def test_a_message_is_remembered_with_what_was_believed_as_it_was_chosen() -> No
     simulation = simulation_of(world(0.040), seed=0)
     bandit = played(replace(KNOBS, usual_rate=3 * BYTES_PER_S), simulation, [CUT, LOCAL, LOCAL, LOCAL, IMAGE])
     believed = bandit._chosen_at[0, :3].tolist()
-    assert simulation.transfers.payload[0, :3].tolist() == [4000.0, SURE.probe_bytes, 1000.0]
+    assert simulation.links[0].transfers.payload[0, :3].tolist() == [4000.0, SURE.probe_bytes, 1000.0]
     assert believed == pytest.approx([BYTES_PER_S, BYTES_PER_S, 3 * BYTES_PER_S])
 
 

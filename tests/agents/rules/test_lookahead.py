@@ -13,6 +13,7 @@ from tests.envs.small import TABLE, WORLD
 from tidesplit.agents.learning.teacher import hindsight_regret
 from tidesplit.agents.rules.lookahead import Outlook, _beam, regret
 from tidesplit.envs.simulation.simulation import Simulation
+from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
 from tidesplit.envs.world.pipeline import Frame, Queues, advance
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, each
@@ -26,11 +27,14 @@ BACKLOG_S = np.array([0.0, 0.030, 0.080, 0.010])
 def frame_ahead(h: int) -> Frame:
     """Frame h of four states, slower and slower."""
     one = np.ones(STATES)
-    return Frame(h * one / 30, 0.040 * one, 0.040 * one, (1.0 + 0.1 * h) * one, 0.001 * one, 0.0 * one)
+    trip = RoundTrip(0.040 * one, 0.040 * one)
+    return Frame(h * one / 30, (1.0 + 0.1 * h) * one, 0.001 * one, 0.0 * one, (trip,))
 
 
 def outlook(demand: Demand) -> Outlook:
-    queues = Queues.idle(STATES)._replace(link_free_s=BACKLOG_S, device_free_s=BACKLOG_S[::-1].copy())
+    idle = Queues.idle(STATES)
+    links = (idle.hops[0]._replace(free_s=BACKLOG_S),)
+    queues = idle._replace(hops=links, device_free_s=BACKLOG_S[::-1].copy())
     mask = np.array([[True, True, True], [True, True, True], [False, True, True], [True, False, True]])
     return Outlook(
         queues=queues,
@@ -38,7 +42,7 @@ def outlook(demand: Demand) -> Outlook:
         table=TABLE,
         demands=Demands.of(*[demand] * STATES),
         world=WORLD,
-        uplink=ConstantUplink(RATES),
+        uplinks=(ConstantUplink(RATES),),
         lane=np.arange(STATES),
         mask=mask,
     )
@@ -57,14 +61,14 @@ def by_enumeration(about: Outlook, queue_cost: float) -> Floats:
                 table=about.table,
                 demands=about.demands,
                 world=about.world,
-                uplink=about.uplink,
+                uplinks=about.uplinks,
                 lane=about.lane,
             )
             total = total + outcome.utility
         end = HORIZON * about.demands.period_s
         finishing = np.maximum(queues.finish_until_s - np.maximum(queues.finish_from_s, end), 0.0)
         left = np.maximum(queues.device_free_s - end, 0.0) + finishing
-        left = left + np.clip(queues.link_free_s - end, 0.0, about.demands.deadline_s)
+        left = left + np.clip(queues.hops[0].free_s - end, 0.0, about.demands.deadline_s)
         total = total - queue_cost * left / about.demands.period_s
         allowed = about.mask[:, list(plan)].all(axis=1)
         best[:, plan[0]] = np.where(allowed, np.maximum(best[:, plan[0]], total), best[:, plan[0]])
@@ -110,7 +114,7 @@ def test_a_search_over_one_frame_ranks_by_its_utility() -> None:
         table=TABLE,
         demands=about.demands.take(np.zeros(3, dtype=np.int64)),
         world=WORLD,
-        uplink=about.uplink,
+        uplinks=about.uplinks,
         lane=np.zeros(3, dtype=np.int64),
     )
     np.testing.assert_allclose(regret(about, 1, ALL, 0.0)[0], outcome.utility.max() - outcome.utility)

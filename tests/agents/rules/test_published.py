@@ -14,7 +14,7 @@ from tidesplit.envs.world.belief import UNKNOWN_AGE_S
 from tidesplit.envs.world.vocabulary import Demand, Objective
 
 POINTS = {"head_s": TABLE.head_s.tolist()}
-JMDC = Jmdc(name="JMDC", table=TABLE, world=WORLD, usual_rate=BYTES_PER_S)
+JMDC = Jmdc(name="JMDC", table=TABLE, world=WORLD, usual_rates=(BYTES_PER_S,))
 
 
 def test_mean_rate_is_over_time() -> None:
@@ -25,7 +25,7 @@ def test_mean_rate_is_over_time() -> None:
 def test_static_latency_by_hand() -> None:
     """Head, bytes at 100 a ms, 40 ms of RTT, server."""
     image, cut, local = 0.010 + 0.040 + 0.040 + 0.020, 0.020 + 0.010 + 0.040 + 0.010, 0.050
-    np.testing.assert_allclose(static_latency(TABLE, WORLD, BYTES_PER_S), [image, cut, local])
+    np.testing.assert_allclose(static_latency(TABLE, WORLD, [BYTES_PER_S]), [image, cut, local])
 
 
 CASES: list[tuple[Objective, float, float, int]] = [
@@ -43,16 +43,16 @@ CASES: list[tuple[Objective, float, float, int]] = [
 @pytest.mark.parametrize(("objective", "deadline_s", "floor", "chosen"), CASES)
 def test_cnnpc_chooses_once_for_all(objective: Objective, deadline_s: float, floor: float, chosen: int) -> None:
     demand = Demand(objective=objective, deadline_s=deadline_s, min_accuracy=floor)
-    static = cnnpc(TABLE, WORLD, demand, BYTES_PER_S)
+    static = cnnpc(TABLE, WORLD, demand, [BYTES_PER_S])
     assert (static.name, static.row) == ("CNNPC", chosen)
 
 
 def test_cnnpc_ties() -> None:
     twins = TABLE.take([IMAGE, CUT, CUT])
     quicker = replace(twins, head_s=np.array([0.010, 0.020, 0.015]))
-    assert cnnpc(quicker, WORLD, Demand(), BYTES_PER_S).row == 2
+    assert cnnpc(quicker, WORLD, Demand(), [BYTES_PER_S]).row == 2
     better = replace(twins, accuracy=np.array([0.9, 0.8, 0.82]))
-    assert cnnpc(better, WORLD, Demand(objective="latency", deadline_s=1.0), BYTES_PER_S).row == 2
+    assert cnnpc(better, WORLD, Demand(objective="latency", deadline_s=1.0), [BYTES_PER_S]).row == 2
 
 
 @pytest.mark.parametrize(("objective", "deadline_s", "floor", "chosen"), CASES)

@@ -53,7 +53,7 @@ def test_the_cards_commands_are_understood(name):
     ("words", "told"),
     [
         (["tidesplit.compression.training.recipe", "--data", "nowhere"], r"tidesplit train-cnn: error: .*nowhere"),
-        (["tidesplit.compression.training.recipe", "--model", "resnet"], r"invalid choice: 'resnet'"),
+        (["tidesplit.compression.training.recipe", "--model", "resnet"], r"no CNN called 'resnet'"),
         (
             ["tidesplit.compression.training.recipe", "--teacher", "lite9"],
             r"tidesplit train-cnn: error: no teacher called 'lite9'",

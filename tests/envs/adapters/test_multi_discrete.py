@@ -23,12 +23,13 @@ def view() -> MultiDiscretePoints:
 
 def test_every_point_has_its_name_in_both_views(view: MultiDiscretePoints) -> None:
     table = view.unwrapped.scenario.table
+    uplink = table.hops[0]
     for row in range(table.size):
         named = view.combination(row)
         assert view.action_space.contains(named)
         assert view.action(named) == row
         values = [view.levels[k][index] for k, index in enumerate(named)]
-        assert values == [getattr(table, knob)[row] for knob in KNOBS]
+        assert values == [getattr(uplink, knob)[row] for knob in KNOBS]
 
 
 # partition, channel ratio, region ratio, bits -> the point meant
@@ -86,7 +87,7 @@ def test_other_environments_are_refused() -> None:
         MultiDiscretePoints(gymnasium.make("CartPole-v1"))
 
 
-def test_three_tiers_have_the_second_links_knobs_too() -> None:
+def test_three_tiers_have_the_second_hops_knobs_too() -> None:
     env = MultiDiscretePoints(SplitInference(scenario=three_tiers()))
     table = env.unwrapped.scenario.table  # type: ignore[attr-defined]
     assert len(env.levels) == 8

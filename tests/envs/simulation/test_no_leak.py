@@ -10,7 +10,7 @@ from tests.profiles import synthetic_profile
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.traces.trace import Trace
-from tidesplit.envs.world.observation import POINT_FIELDS, STATE_FIELDS, THREE_TIERS
+from tidesplit.envs.world.observation import ONE_HOP, Fields, fields_of
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 
@@ -43,22 +43,22 @@ def test_the_future_of_the_link_is_not_observed(demand: Demand, seed: int) -> No
     change_s = int(rng.integers(10, 60)) * BIN_S - 1e-6
     told = [play(past, bps, change_s, demand, seed) for bps in FUTURES.values()]
     assert len({len(rows) for rows in told}) == 1
-    points = (len(told[0][0]) - len(STATE_FIELDS)) // len(POINT_FIELDS)
-    names = [*STATE_FIELDS, *(name for name in POINT_FIELDS for _ in range(points))]
-    for other in told[1:]:
-        differs = {
-            names[column]
-            for ours, theirs in zip(told[0], other, strict=True)
-            for column in np.flatnonzero(ours != theirs)
-        }
-        assert differs == set()
+    assert differing(told, ONE_HOP) == set()
+
+
+def differing(told: list[list[np.ndarray]], fields: Fields) -> set[str]:
+    """Names of the columns in which the observations of one future are not those of another."""
+    points = (len(told[0][0]) - len(fields.state)) // len(fields.points)
+    names = [*fields.state, *(name for name in fields.points for _ in range(points))]
+    pairs = [pair for other in told[1:] for pair in zip(told[0], other, strict=True)]
+    return {names[column] for ours, theirs in pairs for column in np.flatnonzero(ours != theirs)}
 
 
 def play_on(which: str, past: np.ndarray, future_bps: float, change_s: float, seed: int) -> list[np.ndarray]:
     """As `play`, in three tiers, where it is this link that changes."""
     rate = np.where(np.arange(BINS) * BIN_S < change_s, past, future_bps)
     steady = Trace("steady", np.zeros(1), BINS * BIN_S, np.array([4e6]))
-    links = {"trace": steady, "onward_trace": steady, which: Trace("changes", np.arange(BINS) * BIN_S, 4.0, rate)}
+    links = {"trace": steady, "second_trace": steady, which: Trace("changes", np.arange(BINS) * BIN_S, 4.0, rate)}
     simulation = Simulation(three_tiers(world=NEAR, **links), [np.random.default_rng(seed)])
     choose, size = np.random.default_rng(seed + 1), simulation.table.size
     seen = []
@@ -69,15 +69,11 @@ def play_on(which: str, past: np.ndarray, future_bps: float, change_s: float, se
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("which", ["trace", "onward_trace"])
-def test_the_future_of_neither_link_is_observed_in_three_tiers(which: str, seed: int) -> None:
+@pytest.mark.parametrize("which", ["trace", "second_trace"])
+def test_the_future_of_neither_hop_is_observed_in_three_tiers(which: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     past = rng.choice([0.0, 0.2e6, 2e6, 8e6], size=BINS)
     change_s = int(rng.integers(10, 60)) * BIN_S - 1e-6
     told = [play_on(which, past, bps, change_s, seed) for bps in FUTURES.values()]
     assert len({len(rows) for rows in told}) == 1
-    points = (len(told[0][0]) - len(THREE_TIERS.state)) // len(THREE_TIERS.points)
-    names = [*THREE_TIERS.state, *(name for name in THREE_TIERS.points for _ in range(points))]
-    for other in told[1:]:
-        pairs = zip(told[0], other, strict=True)
-        assert {names[column] for ours, theirs in pairs for column in np.flatnonzero(ours != theirs)} == set()
+    assert differing(told, fields_of(2)) == set()

@@ -11,12 +11,14 @@ from tests.envs.small import stacked
 from tests.profiles import DEVICE, synthetic_profile
 from tests.profiles import SERVER as SERVER_LABEL
 from tidesplit.envs.simulation.course import draw_course
-from tidesplit.envs.simulation.scenario import points_of, scenario_from
+from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, TraceError
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import MISS, SERVER, Demand, DemandError, Floats
 from tidesplit.profiling.points.profile import ProfileError
+from tidesplit.profiling.points.table import PointTable
+from tidesplit.profiling.points.tiers import points_of
 
 FLAT = Trace("flat", np.zeros(1), 10.0, np.array([2e6]))
 DEAD = Trace("dead", np.zeros(1), 10.0, np.zeros(1))
@@ -74,9 +76,13 @@ def test_tables_differ_by_lane_and_episode_in_three_factors() -> None:
     played = simulation(lanes=3, table_spread=0.3)
     base, first = played.scenario.table, played.table.head_s.copy()
     assert played.table.head_s.shape == (3, base.size)
-    for name in ("head_s", "server_s", "bytes_mean"):
-        some = np.flatnonzero(getattr(base, name))  # nothing crosses at the others
-        factors = getattr(played.table, name)[:, some] / getattr(base, name)[some]
+
+    def columns(table: PointTable) -> dict[str, Floats]:
+        return {"head": table.head_s, "server": table.server_s, "bytes": table.hops[0].bytes_mean}
+
+    for name, column in columns(base).items():
+        some = np.flatnonzero(column)  # nothing crosses at the others
+        factors = columns(played.table)[name][:, some] / column[some]
         np.testing.assert_allclose(factors, np.repeat(factors[:, :1], len(some), axis=1), err_msg=name)
         assert len(np.unique(factors[:, 0])) == 3
     np.testing.assert_array_equal(played.table.accuracy, np.tile(base.accuracy, (3, 1)))
@@ -95,19 +101,20 @@ def test_without_spread_the_table_is_shared() -> None:
 
 def test_whole_traces_from_their_start_or_parts_from_anywhere() -> None:
     whole = simulation(episode_s=None, lanes=8)
-    assert whole.offset_s.tolist() == [0.0] * 8
+    assert whole.links[0].offset_s.tolist() == [0.0] * 8
     assert whole.frames.tolist() == [300] * 8
     parts = simulation(episode_s=2.0, lanes=8)
-    assert len(set(parts.offset_s)) == 8
-    assert ((parts.offset_s >= 0.0) & (parts.offset_s < 10.0)).all()
+    offset_s = parts.links[0].offset_s
+    assert len(set(offset_s)) == 8
+    assert ((offset_s >= 0.0) & (offset_s < 10.0)).all()
     assert parts.frames.tolist() == [60] * 8
 
 
 def test_lanes_can_be_given_their_traces() -> None:
     scenario = scenario_from(trace=[FLAT, RISING], profile=synthetic_profile())
     played = Simulation(scenario, [np.random.default_rng(0)] * 3, trace_of=np.array([1, 0, 1]))
-    assert played.trace_of.tolist() == [1, 0, 1]
-    assert played.uplink.rate_at(np.arange(3), np.full(3, 6.0)).tolist() == [0.5e6, 0.25e6, 0.5e6]
+    assert played.links[0].trace_of.tolist() == [1, 0, 1]
+    assert played.uplinks[0].rate_at(np.arange(3), np.full(3, 6.0)).tolist() == [0.5e6, 0.25e6, 0.5e6]
 
 
 def test_an_episode_ends_after_its_frames() -> None:
@@ -127,9 +134,9 @@ def test_demands_are_drawn_by_episode() -> None:
 def test_round_trips_follow_the_trace_where_it_has_them() -> None:
     still = replace(World(), rtt_jitter=0.0, request_s=0.01, request_spread=0.0)
     rng = np.random.default_rng(0)
-    assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).rtt_s[:30]) == {0.03 + 0.01}
-    assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).rtt_s[30:]) == {0.09 + 0.01}
-    assert set(draw_course(still, FLAT, 2.0, 60, 0.1, rng).rtt_s) == {still.usual_rtt_s}
+    assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).hops[0].rtt_s[:30]) == {0.03 + 0.01}
+    assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).hops[0].rtt_s[30:]) == {0.09 + 0.01}
+    assert set(draw_course(still, FLAT, 2.0, 60, 0.1, rng).hops[0].rtt_s) == {still.usual_rtt_s()}
 
 
 def test_chance_has_the_worlds_means() -> None:
@@ -150,10 +157,10 @@ def test_chance_has_the_worlds_means() -> None:
 @pytest.mark.parametrize(("part", "spread"), [("rtt_jitter", 0.05), ("request_spread", 0.5)])
 def test_round_trips_spread_as_the_world_says(part: str, spread: float) -> None:
     alone = replace(replace(World(), rtt_jitter=0.0, request_spread=0.0), **{part: spread})
-    course = draw_course(alone, FLAT, 0.0, 100_000, 0.1, np.random.default_rng(0))
+    (trip,) = draw_course(alone, FLAT, 0.0, 100_000, 0.1, np.random.default_rng(0)).hops
     still_s = alone.request_s if part == "rtt_jitter" else alone.rtt_s
-    assert np.log(course.rtt_s - still_s).std() == pytest.approx(spread, rel=0.02)
-    assert np.median(course.rtt_s) == pytest.approx(alone.usual_rtt_s, rel=1e-3)
+    assert np.log(trip.rtt_s - still_s).std() == pytest.approx(spread, rel=0.02)
+    assert np.median(trip.rtt_s) == pytest.approx(alone.usual_rtt_s(), rel=1e-3)
 
 
 def test_half_of_the_training_devices_begin_behind() -> None:
@@ -192,7 +199,7 @@ def test_the_device_slows_down_by_what_it_measured_last() -> None:
 
 def test_scenario_needs_something_to_play() -> None:
     with pytest.raises(ValueError, match="at least one trace and one demand"):
-        Scenario(traces=(), demands=(Demand(),), table=points_of(synthetic_profile(), DEVICE, SERVER_LABEL))
+        Scenario(traces=(), demands=(Demand(),), table=points_of(synthetic_profile(), (DEVICE, SERVER_LABEL)))
 
 
 # arguments -> the error and its sentence

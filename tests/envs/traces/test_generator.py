@@ -41,7 +41,7 @@ def test_bundled_trace_is_made_again_byte_for_byte(tmp_path: Path) -> None:
     assert (tmp_path / "two.csv").read_bytes() != (TRACES / "lte.csv").read_bytes()
 
 
-def test_bundled_second_link_is_made_again_byte_for_byte(tmp_path: Path) -> None:
+def test_bundled_second_hop_is_made_again_byte_for_byte(tmp_path: Path) -> None:
     out = tmp_path / "metro.csv"
     assert main(["--preset", "metro", "--seed", "1", "--duration", "600", "--out", str(out)]) == 0
     assert out.read_bytes() == (TRACES / "metro.csv").read_bytes()

@@ -7,11 +7,21 @@ import pytest
 
 from tests.envs.small import CUT, IMAGE, LOCAL, TABLE
 from tidesplit.envs.world.belief import believe
-from tidesplit.envs.world.observation import POINT_FIELDS, STATE_FIELDS, Observation, Situation, observe, unflatten
+from tidesplit.envs.world.observation import (
+    ONE_HOP,
+    POINT_FIELDS,
+    STATE_FIELDS,
+    Observation,
+    Situation,
+    observe,
+    unflatten,
+)
+from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
 
 NOW = 10.0
 USUAL_RTT = 0.060
+WORLD = World(rtt_s=0.050, request_s=0.010, wired_rtt_s=0.005)  # guard 5 ms, overhead 150 bytes
 WINDOW = 3
 
 # One message: sent, answered, bytes, seconds on the wire, round trip, wait at the server, [due, finish, tail]
@@ -166,15 +176,15 @@ def situation(
     return Situation(
         now_s=np.array([NOW]),
         waited_s=np.array([waited_s]),
-        transfers=transfers(*(messages or [])),
+        transfers=(transfers(*(messages or [])),),
         slow_down=np.array([slow_down]),
         last_point=np.array([last_point]),
     )
 
 
 def told(demand: Demand | None = None, **about: object) -> Observation:
-    """Observation of one lane, guard 5 ms, overhead 150 bytes."""
-    return observe(situation(**about), TABLE, Demands.of(demand or Demand()), USUAL_RTT, 150.0, 0.005)  # type: ignore[arg-type]
+    """Observation of one lane."""
+    return observe(situation(**about), TABLE, Demands.of(demand or Demand()), WORLD)  # type: ignore[arg-type]
 
 
 def test_state_of_an_idle_device() -> None:
@@ -189,7 +199,7 @@ def test_state_of_an_idle_device() -> None:
         "finish_pending_s": 0.0,
         "slow_down": 1.5,
     }
-    assert {name: float(state.of(name)[0]) for name in expected} == pytest.approx(expected)
+    assert {name: float(state.state[0, STATE_FIELDS.index(name)]) for name in expected} == pytest.approx(expected)
 
 
 # point field -> (image, cut, local): link at 100 kB/s, round trip 50 ms, wait 2 ms, device 1.5 times slower,
@@ -218,22 +228,22 @@ def test_forecast_of_every_point() -> None:
     observation = told(messages=[QUEUED, KNOWN], waited_s=0.004, slow_down=1.5, last_point=CUT)
     assert set(FORESEEN) == set(POINT_FIELDS)
     for name, expected in FORESEEN.items():
-        assert observation.of_points(name)[0] == pytest.approx(expected, abs=1e-5), name
+        assert observation.points[0, POINT_FIELDS.index(name)] == pytest.approx(expected, abs=1e-5), name
 
 
 def test_pessimism_reckons_with_the_worst_pace_and_the_stall() -> None:
     slow = (9.0, KNOWN[1], 1000, 0.030, 0.050, 0.0)  # answered with the other: together 20 us a byte, at worst 30
     observation = told(messages=[KNOWN, slow])
-    lost = observation.of_points("slack_s") - observation.of_points("slack_low_s")
+    lost = observation.foreseen.slack_s - observation.foreseen.slack_low_s
     assert lost[0] == pytest.approx([4000 * 10e-6, 1000 * 10e-6, 0.0], abs=1e-6)
     stalled = told(messages=[(9.0, 99.0, 2000, 0.0, 0.0, 0.0), KNOWN])
-    lost = stalled.of_points("slack_s") - stalled.of_points("slack_low_s")
+    lost = stalled.foreseen.slack_s - stalled.foreseen.slack_low_s
     assert lost[0] == pytest.approx([0.930, 0.930, 0.0], abs=1e-5)
 
 
 def test_head_that_a_finish_will_interrupt_takes_longer() -> None:
     due_in_25_ms = (9.99, 99.0, 4000, 0.0, 0.0, 0.0, NOW + 0.025, 0.030, 0.010)
-    assert told(messages=[due_in_25_ms]).of_points("head_s")[0] == pytest.approx([0.010, 0.020, 0.080])
+    assert told(messages=[due_in_25_ms]).foreseen.head_s[0] == pytest.approx([0.010, 0.020, 0.080])
 
 
 FULL = [(9.99, 99.0, 10.0, 0.0, 0.0, 0.0)] * WINDOW
@@ -258,7 +268,7 @@ def test_mask(case: tuple[Demand, list[Sent], list[int]]) -> None:
 def test_flat_rows_and_back() -> None:
     observation = told(messages=[KNOWN], last_point=LOCAL)
     flat = observation.flat()
-    assert flat.shape == (1, len(STATE_FIELDS) + len(POINT_FIELDS) * TABLE.size)
+    assert flat.shape == (1, ONE_HOP.width(TABLE.size)) == (1, len(STATE_FIELDS) + len(POINT_FIELDS) * TABLE.size)
     assert flat.dtype == np.float32
     for ours, theirs in zip(unflatten(flat, observation.mask), observation, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -8,7 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.envs.small import CUT, IDLE, IMAGE, LOCAL, TABLE, WORLD, play, queued, stacked, values
+from tests.envs.small import (
+    BYTES_PER_S,
+    CUT,
+    IMAGE,
+    LOCAL,
+    TABLE,
+    WORLD,
+    idle,
+    play,
+    queued,
+    stacked,
+    values,
+    with_uplink,
+)
+from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.link import NEVER_S, ConstantUplink
 from tidesplit.envs.world.pipeline import Frame, advance, turn_s
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Demand, DemandError, Demands, each
@@ -197,7 +211,7 @@ FRAMES: dict[str, tuple[int, dict[str, Any], dict[str, float], dict[str, float]]
     ),
     "payloads spread": (
         CUT,
-        {"table": replace(TABLE, bytes_sigma=np.array([0.0, np.log(2.0), 0.0])), "noise": 1.0, "expected_s": 0.080},
+        {"table": with_uplink(TABLE, bytes_sigma=np.array([0.0, np.log(2.0), 0.0])), "noise": 1.0, "expected_s": 0.080},
         {"sent_bytes": 1850.0, "uplink_s": 0.0185},
         {},
     ),
@@ -206,10 +220,29 @@ FRAMES: dict[str, tuple[int, dict[str, Any], dict[str, float], dict[str, float]]
 
 @pytest.mark.parametrize("case", FRAMES.values(), ids=FRAMES)
 def test_one_frame(case: tuple[int, dict[str, Any], dict[str, float], dict[str, float]]) -> None:
-    point, settings, outcome, onward = case
+    point, settings, outcome, later = case
     queues, happened, _ = play(point, **settings)
     assert {name: values(happened)[name] for name in outcome} == pytest.approx(outcome)
-    assert {name: values(queues)[name] for name in onward} == pytest.approx(onward)
+    assert {name: values(queues)[name] for name in later} == pytest.approx(later)
+
+
+# a frame that has waited so long (ms), its point, the link's rate -> who answers, dropped, bytes sent
+MISSES: dict[str, tuple[float, int, float, int, bool, float]] = {
+    "in time": (0, CUT, BYTES_PER_S, SERVER, False, 1000),
+    "the answer is late": (0, IMAGE, BYTES_PER_S, MISS, False, 4000),
+    "nothing comes back": (0, IMAGE, 0.0, MISS, False, 4000),
+    "the head would just end in time": (50, LOCAL, BYTES_PER_S, DEVICE, False, 0),
+    "the head would end too late": (50.1, LOCAL, BYTES_PER_S, MISS, True, 0),
+    "nor is such a frame sent": (80.1, CUT, BYTES_PER_S, MISS, True, 0),
+    "sent just before, and late": (79.9, CUT, BYTES_PER_S, MISS, False, 1000),
+}
+
+
+@pytest.mark.parametrize("case", MISSES.values(), ids=MISSES)
+def test_a_drop_is_told_from_a_late_answer(case: tuple[float, int, float, int, bool, float]) -> None:
+    waited_ms, point, rate, answered_by, dropped, sent_bytes = case
+    _, outcome, _ = play(point, queues=queued(device_free_s=waited_ms / 1e3), rate=rate)
+    assert (outcome.answered_by, outcome.dropped, outcome.hops[0].sent_bytes) == (answered_by, dropped, sent_bytes)
 
 
 # device free, finish from, until; arrival -> turn
@@ -244,23 +277,23 @@ PROBES: dict[str, tuple[float, float, float, int, float, float]] = {
 def test_probe(case: tuple[float, float, float, int, float, float]) -> None:
     arrival, last, free, point, sent_bytes, sent_s = case
     before = queued(last_sent_s=last, link_free_s=free)
-    queues, outcome, message = play(point, arrival_s=arrival, queues=before, world=WAITING)
-    assert outcome.sent_bytes == pytest.approx([sent_bytes])
-    assert queues.last_sent_s == pytest.approx([sent_s])
-    assert message.sent == (sent_bytes > 0.0)
+    queues, outcome, (crossing,) = play(point, arrival_s=arrival, queues=before, world=WAITING)
+    assert outcome.hops[0].sent_bytes == pytest.approx([sent_bytes])
+    assert queues.hops[0].last_sent_s == pytest.approx([sent_s])
+    assert crossing.sent == (sent_bytes > 0.0)
 
 
 def test_probe_takes_time_on_the_link_and_is_answered_without_a_tail() -> None:
-    queues, outcome, message = play(LOCAL, arrival_s=5.0, world=WAITING)
-    assert queues.link_free_s == pytest.approx([5.0135])
-    assert message.answered_s == pytest.approx([5.0535])
-    assert (outcome.answered_by, outcome.uplink_s, outcome.server_s) == (DEVICE, 0.0, 0.0)
+    queues, outcome, (crossing,) = play(LOCAL, arrival_s=5.0, world=WAITING)
+    assert queues.hops[0].free_s == pytest.approx([5.0135])
+    assert crossing.answered_s == pytest.approx([5.0535])
+    assert (outcome.answered_by, outcome.hops[0].uplink_s, outcome.server_s) == (DEVICE, 0.0, 0.0)
 
 
 def test_dropped_frame_may_be_followed_by_a_probe() -> None:
-    _, outcome, message = play(CUT, queues=queued(device_free_s=0.090, last_sent_s=-5.0), world=WAITING)
-    assert (outcome.answered_by, outcome.sent_bytes, message.sent) == (MISS, 1350.0, True)
-    assert message.due_s == np.inf
+    _, outcome, (crossing,) = play(CUT, queues=queued(device_free_s=0.090, last_sent_s=-5.0), world=WAITING)
+    assert (outcome.answered_by, outcome.hops[0].sent_bytes, crossing.sent) == (MISS, 1350.0, True)
+    assert crossing.due_s == np.inf
 
 
 # payload with overhead, idle before it (s) -> round trips that the ramp costs (ten segments: 14,600 bytes)
@@ -277,14 +310,14 @@ RAMP = [
 
 @pytest.mark.parametrize(("payload", "idle_s", "rounds"), RAMP)
 def test_ramp_of_an_idle_connection(payload: float, idle_s: float, rounds: int) -> None:
-    table = replace(TABLE, bytes_mean=np.array([payload - 150.0, 850.0, 0.0]), head_s=np.zeros(3))
-    _, _, message = play(IMAGE, arrival_s=5.0 + idle_s, queues=queued(link_free_s=5.0), table=table, rate=1e6)
-    assert message.uplink_s == pytest.approx([rounds * 0.040 + payload / 1e6])
+    table = with_uplink(replace(TABLE, head_s=np.zeros(3)), bytes_mean=np.array([payload - 150.0, 850.0, 0.0]))
+    _, _, (crossing,) = play(IMAGE, arrival_s=5.0 + idle_s, queues=queued(link_free_s=5.0), table=table, rate=1e6)
+    assert crossing.uplink_s == pytest.approx([rounds * 0.040 + payload / 1e6])
 
 
 def test_frames_in_a_row_share_device_and_link() -> None:
     """Every 40 ms one of 50 ms: each waits 10 ms longer, until one cannot be ready in 105 ms; a drop saves 50 ms."""
-    queues, by = IDLE, []
+    queues, by = idle(), []
     for k in range(12):
         queues, outcome, _ = play(LOCAL, arrival_s=k * 0.040, queues=queues, demand=Demand(deadline_s=0.105))
         by.append((int(outcome.answered_by[0]), round(float(outcome.waited_s[0]) * 1e3)))
@@ -296,9 +329,9 @@ def test_lanes_do_not_mix() -> None:
     """A batch of different cases gives what each gives alone."""
     points, rates = np.array([IMAGE, CUT, LOCAL, CUT]), np.array([2e5, 1e4, 1e5, 0.0])
     free = np.array([0.0, 0.05, 0.03, 0.01])
-    batch = each(lambda column: np.repeat(column, 4), IDLE)._replace(device_free_s=free)
+    batch = each(lambda column: np.repeat(column, 4), idle())._replace(device_free_s=free)
     ones = np.ones(4)
-    frame = Frame(0 * ones, 0.04 * ones, 0.04 * ones, ones, 0 * ones, 0 * ones)
+    frame = Frame(0 * ones, ones, 0 * ones, 0 * ones, (RoundTrip(0.04 * ones, 0.04 * ones),))
     together = advance(
         batch,
         points,
@@ -306,7 +339,7 @@ def test_lanes_do_not_mix() -> None:
         table=TABLE,
         demands=Demands.of(*[Demand()] * 4),
         world=WORLD,
-        uplink=ConstantUplink(rates),
+        uplinks=(ConstantUplink(rates),),
         lane=np.arange(4),
     )
     for lane in range(4):

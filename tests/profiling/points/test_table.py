@@ -11,29 +11,35 @@ from hypothesis import strategies as st
 
 from tests.profiles import DEVICE, ROWS, SERVER, synthetic_profile
 from tidesplit.profiling.points.profile import ProfileError
-from tidesplit.profiling.points.table import PointTable, above_floor, representative, table_for, undominated
+from tidesplit.profiling.points.table import HopColumns, PointTable, above_floor, representative, table_for, undominated
 
 
 def points(**columns: list[float]) -> PointTable:
     """A table of these head_s, bytes_mean, server_s and accuracy; ids are letters."""
-    size = len(next(iter(columns.values())))
-    zero = np.zeros(size)
+    given = {name: np.array(column, dtype=float) for name, column in columns.items()}
+    zero = np.zeros(len(next(iter(given.values()))))
+    ones = np.ones_like(zero, dtype=np.int64)
+    uplink = HopColumns(
+        partition=ones,
+        channel_ratio=zero + 1.0,
+        region_ratio=zero + 1.0,
+        bits=ones,
+        sends=ones > 0,
+        relays=ones < 0,
+        compute_s=zero,
+        bytes_mean=given.pop("bytes_mean", zero),
+        bytes_sigma=zero,
+    )
     table = PointTable(
-        ids=tuple("abcdefghijklmnopqrstuvwxyz"[:size]),
-        partition=np.ones(size, dtype=np.int64),
-        channel_ratio=np.ones(size),
-        region_ratio=np.ones(size),
-        bits=np.ones(size, dtype=np.int64),
-        local=np.zeros(size, dtype=bool),
+        ids=tuple("abcdefghijklmnopqrstuvwxyz"[: zero.size]),
+        hops=(uplink,),
         head_s=zero,
         server_s=zero,
         finish_s=zero,
-        bytes_mean=zero,
-        bytes_sigma=zero,
         accuracy=zero,
         finish_accuracy=zero,
     )
-    return replace(table, **{name: np.array(column, dtype=float) for name, column in columns.items()})
+    return replace(table, **given)
 
 
 def test_columns_come_from_the_right_machine() -> None:
@@ -43,19 +49,26 @@ def test_columns_come_from_the_right_machine() -> None:
     cut, image, local = table.row("cut1-w50-b4"), table.row("jpeg95"), table.row("device-w100")
     picked = [cut, image, local]
     expected = {
-        "partition": [1, 0, 3],
-        "bits": [4, 95, 0],
         "local": [False, False, True],
         "head_s": [0.016, 0.006, 0.110],
         "server_s": [0.009, 0.012, 0.0],
         "finish_s": [0.030, np.inf, np.inf],
-        "bytes_mean": [300.0, 11_000.0, 0.0],
-        "bytes_sigma": [0.1, 0.1, 0.0],
         "accuracy": [0.87, 0.92, 0.92],
         "finish_accuracy": [0.85, 0.0, 0.0],
     }
-    for name, values in expected.items():
-        np.testing.assert_allclose(getattr(table, name)[picked], values, err_msg=name)
+    of_uplink = {
+        "partition": [1, 0, 3],
+        "bits": [4, 95, 0],
+        "sends": [True, True, False],
+        "relays": [False, False, False],
+        "compute_s": [0.0, 0.0, 0.0],
+        "bytes_mean": [300.0, 11_000.0, 0.0],
+        "bytes_sigma": [0.1, 0.1, 0.0],
+    }
+    (uplink,) = table.hops
+    for part, columns in ((table, expected), (uplink, of_uplink)):
+        for name, values in columns.items():
+            np.testing.assert_allclose(getattr(part, name)[picked], values, err_msg=name)
 
 
 def test_encode_belongs_to_the_device_and_decode_to_the_server() -> None:
@@ -77,8 +90,9 @@ def test_machines_and_points_that_are_not_there() -> None:
 
 
 def test_taking_rows_keeps_their_order() -> None:
-    taken = points(head_s=[1, 2, 3]).take([2, 0])
+    taken = points(head_s=[1, 2, 3], bytes_mean=[10, 20, 30]).take([2, 0])
     assert (taken.ids, taken.head_s.tolist()) == (("c", "a"), [3, 1])
+    assert taken.hops[0].bytes_mean.tolist() == [30, 10]
 
 
 # columns -> ids that stay
@@ -132,9 +146,9 @@ def test_representatives_keep_nearly_the_best_of_every_budget(
     table = points(head_s=heads, bytes_mean=bytes_mean, accuracy=accuracy)
     kept = representative(table, head_step=1.25, bytes_step=1.5)
     assert set(kept.ids) <= set(table.ids)
-    fits = (table.head_s <= head_s) & (table.bytes_mean <= size)
+    fits = (table.head_s <= head_s) & (table.hops[0].bytes_mean <= size)
     if fits.any():
-        nearly = (kept.head_s <= 1.25 * head_s * (1 + 1e-9)) & (kept.bytes_mean <= 1.5 * size * (1 + 1e-9))
+        nearly = (kept.head_s <= 1.25 * head_s * (1 + 1e-9)) & (kept.hops[0].bytes_mean <= 1.5 * size * (1 + 1e-9))
         assert kept.accuracy[nearly].max(initial=0.0) >= table.accuracy[fits].max()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.profiles import CLOUD, DEVICE, INVENTED, SERVER, three_tier_profile
 from tidesplit.profiling.devices.scission import common_ratio, read_blocks
@@ -22,17 +24,19 @@ from tidesplit.profiling.points.profile import (
     from_json,
     to_json,
 )
-from tidesplit.profiling.points.table import undominated
+from tidesplit.profiling.points.table import PointTable, undominated
 from tidesplit.profiling.points.tiers import (
-    EDGE,
+    MIDDLE,
     PI,
-    PI_OVER_EDGE,
+    PI_OVER_MIDDLE,
     cut_twice,
     estimated,
     names,
+    points_of,
     points_of_three,
+    table_of,
     three_tiers,
-    with_edge_server,
+    with_middle_server,
     worth_measuring,
 )
 
@@ -43,10 +47,11 @@ PAIR = Chain(
 
 
 def profile(decode_s: float = 0.0, encode_s: float = 0.0) -> Profile:
-    """The tests' own, with the edge server's codec taking its time."""
+    """The tests' own, with the middle server's codec taking its time."""
     made = replace(three_tier_profile(), chains=None)
-    edge = {name: replace(t, decode_s=decode_s, encode_s=encode_s) for name, t in made.devices[SERVER].timings.items()}
-    return made.with_device(SERVER, DeviceTable(provenance=INVENTED, timings=edge))
+    timings = made.devices[SERVER].timings
+    middle = {name: replace(t, decode_s=decode_s, encode_s=encode_s) for name, t in timings.items()}
+    return made.with_device(SERVER, DeviceTable(provenance=INVENTED, timings=middle))
 
 
 def measured() -> Profile:
@@ -56,13 +61,11 @@ def measured() -> Profile:
 def test_columns_by_hand() -> None:
     ids = ["device-w100", "jpeg95", "jpeg95>cloud", "jpeg95>cut2-w100-b2", "cut1-w50-b4>cut2-w100-b2"]
     table = three_tiers(profile(decode_s=0.001, encode_s=0.0005), DEVICE, SERVER, CLOUD, ids)
-    onward = table.onward
-    assert onward is not None
-    assert (table.ids, table.tiers) == (tuple(ids), 3)
+    uplink, between = table.hops
+    assert table.ids == tuple(ids)
     expected = {
         "head_s": [0.110, 0.006, 0.006, 0.006, 0.016],
-        "bytes_mean": [0, 11_000, 11_000, 11_000, 300],
-        # tails of 12 and 6 ms, by 2.5 in the cloud; decoding takes the edge server a millisecond
+        # tails of 12 and 6 ms, by 2.5 in the cloud; decoding takes the middle server a millisecond
         "server_s": [0, 0.013, 0.0048, 0.0024, 0.0024],
         "finish_s": [np.inf, np.inf, np.inf, np.inf, 0.030],
         # uncut 0.92; the second cut alone 0.89
@@ -70,17 +73,18 @@ def test_columns_by_hand() -> None:
     }
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(table, name), values, err_msg=name)
+    np.testing.assert_allclose(uplink.bytes_mean, [0, 11_000, 11_000, 11_000, 300])
     beyond = {
         "partition": [3, 3, 0, 2, 2],
         "sends": [False, False, True, True, True],
         "relays": [False, False, True, False, False],
         # decode 1, from the picture (12 ms) or the first cut (9) to the second (6), encode 0.5
-        "middle_s": [0, 0, 0, 0.0075, 0.0045],
+        "compute_s": [0, 0, 0, 0.0075, 0.0045],
         "bytes_mean": [0, 0, 11_000, 150, 150],
         "bytes_sigma": [0, 0, 0.1, 0.1, 0.1],
     }
     for name, values in beyond.items():
-        np.testing.assert_allclose(getattr(onward, name), values, err_msg=name)
+        np.testing.assert_allclose(getattr(between, name), values, err_msg=name)
 
 
 def test_names() -> None:
@@ -95,9 +99,8 @@ def test_measured_pairs_stand_before_the_assumption() -> None:
     """0.92 behind the picture alone, of which 0.05 was lost on the sample; the bytes that were seen."""
     table = three_tiers(measured(), DEVICE, SERVER, CLOUD, ["jpeg95>cut2-w100-b2", "jpeg50>cut2-w100-b2"])
     np.testing.assert_allclose(table.accuracy, [0.87, 0.86 - 0.03])
-    assert table.onward is not None
-    np.testing.assert_allclose(table.onward.bytes_mean, [200, 150])
-    np.testing.assert_allclose(table.onward.bytes_sigma, [0.1, 0.1])
+    np.testing.assert_allclose(table.hops[1].bytes_mean, [200, 150])
+    np.testing.assert_allclose(table.hops[1].bytes_sigma, [0.1, 0.1])
 
 
 def test_which_accuracies_are_estimated() -> None:
@@ -110,25 +113,47 @@ def test_which_accuracies_are_estimated() -> None:
 def test_points_worth_choosing() -> None:
     """Every kind; behind a first cut the assumption that drops add up is not trusted, and only measured pairs are."""
     table = points_of_three(profile(), DEVICE, SERVER, CLOUD)
-    assert table.onward is not None
-    kinds = np.array([table.onward.sends, table.onward.relays, table.local]).sum(axis=1)
+    uplink, between = table.hops
+    kinds = np.array([between.sends, between.relays, table.local]).sum(axis=1)
     assert (kinds > 0).all()
     assert len(set(table.ids)) == table.size
     assert set(undominated(table).ids) == set(table.ids)
-    twice = table.onward.sends & ~table.onward.relays
+    twice = between.sends & ~between.relays
     assert twice.any()
-    assert (table.partition[twice] == 0).all()
+    assert (uplink.partition[twice] == 0).all()
     with_pairs = points_of_three(three_tier_profile(), DEVICE, SERVER, CLOUD)
     assert [i for i in with_pairs.ids if ">cut" in i] == ["jpeg95>cut2-w100-b2", "cut1-w100-b4>cut2-w100-b2"]
 
 
-def test_an_edge_server_that_another_point_makes_needless_is_not_offered() -> None:
-    """Where the cloud's processor is the edge server's own, cutting again only costs."""
+@pytest.mark.parametrize("machines", [(DEVICE, SERVER), (DEVICE, SERVER, CLOUD)])
+def test_a_chain_of_machines_has_a_hop_for_each_link(machines: tuple[str, ...]) -> None:
+    """The columns are the same whether points are chosen or named."""
+    chosen = points_of(profile(), machines)
+    named = table_of(profile(), machines, chosen.ids)
+    assert len(chosen.hops) == len(machines) - 1
+    assert named.ids == chosen.ids
+    for ours, theirs in zip(columns(named), columns(chosen), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def columns(table: PointTable) -> list[NDArray[Any]]:
+    """Every column, those of the hops too."""
+    listed: list[NDArray[Any]] = []
+
+    def note(column: NDArray[Any]) -> NDArray[Any]:
+        listed.append(column)
+        return column
+
+    table.with_columns(note, table.ids)
+    return listed
+
+
+def test_a_middle_server_that_another_point_makes_needless_is_not_offered() -> None:
+    """Where the cloud's processor is the middle server's own, cutting again only costs."""
     here = three_tiers(profile(), DEVICE, SERVER, SERVER, names(profile()))
-    kept = undominated(here)
-    assert kept.onward is not None
-    again = kept.onward.sends & ~kept.onward.relays
-    smaller = kept.onward.bytes_mean < kept.bytes_mean
+    uplink, between = undominated(here).hops
+    again = between.sends & ~between.relays
+    smaller = between.bytes_mean < uplink.bytes_mean
     assert (smaller | ~again).all()
 
 
@@ -139,7 +164,7 @@ def test_pairs_to_measure_do_not_depend_on_what_was_measured() -> None:
     assert all(not two.startswith("jpeg") for _, two in pairs)
 
 
-def test_cut_twice_keeps_the_most_accurate_within_budgets_of_both_links() -> None:
+def test_cut_twice_keeps_the_most_accurate_within_budgets_of_both_hops() -> None:
     ids = ["jpeg95>cut2-w100-b2", "jpeg50>cut2-w100-b2", "cut1-w100-b8>cut2-w100-b2", "cut1-w50-b4>cut2-w100-b2"]
     table = three_tiers(profile(), DEVICE, SERVER, CLOUD, ids)
     # 11,000, 4,500, 1,200 and 300 bytes before 150; the second is less accurate than the third, and larger
@@ -147,17 +172,17 @@ def test_cut_twice_keeps_the_most_accurate_within_budgets_of_both_links() -> Non
     assert cut_twice(table, 100.0).ids == (ids[0], ids[3])  # budgets of 300 and 30,000 bytes
 
 
-def test_the_edge_server_is_estimated_from_the_pi() -> None:
-    made = with_edge_server(three_tier_profile(), EDGE)
-    assert made.devices[EDGE].provenance.kind == "estimated"
-    of_pi, of_edge = (made.devices[label].timings["cut1-w100-b8"] for label in (PI, EDGE))
-    assert of_edge.head_s == pytest.approx(of_pi.head_s / PI_OVER_EDGE)
-    assert with_edge_server(made, EDGE) is made
-    assert with_edge_server(made, SERVER) is made
+def test_the_middle_server_is_estimated_from_the_pi() -> None:
+    made = with_middle_server(three_tier_profile(), MIDDLE)
+    assert made.devices[MIDDLE].provenance.kind == "estimated"
+    of_pi, of_middle = (made.devices[label].timings["cut1-w100-b8"] for label in (PI, MIDDLE))
+    assert of_middle.head_s == pytest.approx(of_pi.head_s / PI_OVER_MIDDLE)
+    assert with_middle_server(made, MIDDLE) is made
+    assert with_middle_server(made, SERVER) is made
 
 
-def test_the_edge_servers_factor_is_scissions(shared: Path) -> None:
-    assert common_ratio(read_blocks(shared / "device_latency", "edge-2500")) == pytest.approx(PI_OVER_EDGE, abs=0.005)
+def test_the_middle_servers_factor_is_scissions(shared: Path) -> None:
+    assert common_ratio(read_blocks(shared / "device_latency", "edge-2500")) == pytest.approx(PI_OVER_MIDDLE, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -173,11 +198,11 @@ def test_what_is_not_there(ids: list[str], cloud: str, sentence: str) -> None:
         three_tiers(profile(), DEVICE, SERVER, cloud, ids)
 
 
-def test_without_a_pi_the_edge_server_cannot_be_estimated() -> None:
+def test_without_a_pi_the_middle_server_cannot_be_estimated() -> None:
     made = three_tier_profile()
     only = replace(made, devices={SERVER: made.devices[SERVER]})
-    with pytest.raises(ProfileError, match=f"no timings of '{PI}' to estimate '{EDGE}' from"):
-        with_edge_server(only, EDGE)
+    with pytest.raises(ProfileError, match=f"no timings of '{PI}' to estimate '{MIDDLE}' from"):
+        with_middle_server(only, MIDDLE)
 
 
 def test_pairs_in_the_profile_file() -> None:
@@ -208,6 +233,5 @@ def test_a_middle_is_never_shorter_than_nothing() -> None:
     odd["cut2-w100-b2"] = Timing(head_s=0.0, encode_s=0.0, decode_s=0.0, tail_s=1.0, finish_s=0.0)
     made = made.with_device(SERVER, DeviceTable(provenance=INVENTED, timings=odd))
     table = three_tiers(made, DEVICE, SERVER, CLOUD, ["jpeg95>cut2-w100-b2"])
-    assert table.onward is not None
-    assert table.onward.middle_s.tolist() == [0.0]
-    assert tiers.RELAY == "cloud"
+    assert table.hops[1].compute_s.tolist() == [0.0]
+    assert tiers.PASSED_ON == "cloud"

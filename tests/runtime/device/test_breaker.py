@@ -3,7 +3,7 @@ import pytest
 
 from tidesplit.runtime.device.breaker import Breaker
 
-# What happens when, and what the breaker is then: state, blocked, whether it wants a probe.
+# A story, its events and their times, the breaker after them (state, blocked, wants a probe), and the time of that.
 STORIES = [
     ("closed until something fails", [], ("closed", False, False), 5.0),
     ("a failure opens it", [("fail", 1.0)], ("open", True, False), 1.05),
@@ -28,7 +28,7 @@ def test_stories(story, events, expected, at_s):
     assert (breaker.state, breaker.blocked, breaker.wants_probe(at_s)) == expected
 
 
-def test_back_off_doubles_to_its_limit_and_starts_anew_after_an_answer():
+def test_back_off_doubles_to_its_limit_and_starts_again_after_an_answer():
     breaker = Breaker(np.random.default_rng(0), jitter=0.0)
     waits = []
     for _ in range(5):
@@ -51,7 +51,7 @@ def test_jitter_comes_from_the_generator_passed_in():
     assert all(0.08 <= retries(seed) <= 0.12 for seed in range(50))
 
 
-def test_the_reason_is_kept_while_it_is_not_closed():
+def test_the_reason_is_kept_until_it_closes():
     breaker = Breaker(np.random.default_rng(0))
     breaker.failed(0.0, "token refused")
     assert breaker.reason == "token refused"

@@ -18,15 +18,16 @@ from tidesplit.agents.judging.replay import agreement
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.vocabulary import Demand
-from tidesplit.runtime.device.client import Credentials, GrpcClient
+from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.log import Log
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.source import drawn
 from tidesplit.runtime.emulator.proxy import Link
+from tidesplit.runtime.wire.security import Credentials
 
 OFFLOAD, CUT, LOCAL = 0, 1, 2
-ONWARD, SECOND = ("p0-jpeg-q50", "p1-c0.50-r1.00-b2"), "p2-c1.00-r1.00-b2"
+FIRST, SECOND = ("p0-jpeg-q50", "p1-c0.50-r1.00-b2"), "p2-c1.00-r1.00-b2"
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +135,8 @@ def test_a_wrong_token_is_refused_said_and_answered_locally(cnn, engine, tmp_pat
 
 
 @on_time
-@pytest.mark.parametrize("decision", [f"{first}>{onward}" for first in ONWARD for onward in ("cloud", SECOND)])
-def test_in_three_tiers_frames_go_on_and_both_links_are_seen(cnn, engine, decision):
+@pytest.mark.parametrize("decision", [f"{first}>{then}" for first in FIRST for then in ("cloud", SECOND)])
+def test_in_three_tiers_frames_go_on_and_both_hops_are_seen(cnn, engine, decision):
     _, table = points_of_three(cnn.partitions)
     with (
         server_process(cnn.folder) as (_, cloud),
@@ -148,28 +149,28 @@ def test_in_three_tiers_frames_go_on_and_both_links_are_seen(cnn, engine, decisi
     assert run.answered()["server"] >= 36
     last = next(r for r in run.records if r.frame == 39)
     assert last.decision == decision
-    assert 0.025 < last.state["onward_rtt_s"] < 0.060
-    assert 0.055 < last.state["rtt_s"] < 0.090, "the receipt tells of the first link alone"
+    assert 0.025 < last.state["hop2_rtt_s"] < 0.060
+    assert 0.055 < last.state["rtt_s"] < 0.090, "the receipt tells of the first hop alone"
     assert last.onward_s > 0.03
 
 
 @on_time
-def test_a_second_link_that_is_gone_is_told_from_the_first(cnn, engine):
-    """The edge server answers by itself, and what the device believes of its own link stays well."""
+def test_a_second_hop_that_is_gone_is_told_from_the_first(cnn, engine):
+    """The middle server answers by itself, and what the device believes of its own link stays well."""
     _, table = points_of_three(cnn.partitions)
     with (
         server_process(cnn.folder, "--next", "localhost:1") as (_, port),
-        Run(engine, f"localhost:{port}", table.row(f"{ONWARD[1]}>cloud"), table=table) as run,
+        Run(engine, f"localhost:{port}", table.row(f"{FIRST[1]}>cloud"), table=table) as run,
     ):
         pass
     last = max(run.records, key=lambda r: r.frame)
-    assert last.state["onward_stalled_s"] > 0.3
+    assert last.state["hop2_stalled_s"] > 0.3
     assert last.state["stalled_s"] == 0.0
     assert last.breaker == "closed"
 
 
 @on_time
-def test_where_nothing_goes_on_probes_tell_of_the_second_link(cnn, engine):
+def test_where_nothing_goes_on_probes_tell_of_the_second_hop(cnn, engine):
     _, table = points_of_three(cnn.partitions)
     with (
         server_process(cnn.folder) as (_, cloud),
@@ -179,8 +180,8 @@ def test_where_nothing_goes_on_probes_tell_of_the_second_link(cnn, engine):
     ):
         pass
     last = max(run.records, key=lambda r: r.frame)
-    assert 0.025 < last.state["onward_rtt_s"] < 0.060
-    assert last.state["onward_since_sent_s"] < 1.2
+    assert 0.025 < last.state["hop2_rtt_s"] < 0.060
+    assert last.state["hop2_since_sent_s"] < 1.2
 
 
 @on_time

@@ -1,4 +1,4 @@
-"""A paced device has one processor: a finish moves the end of what it interrupts, whenever in between it ran."""
+"""A paced device has one processor: a finish moves back the end of the work that it interrupts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tidesplit.runtime.device.engine import Pacer
 
 
 class Clock:
-    """Time that the test moves."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -20,12 +20,12 @@ class Clock:
 @pytest.mark.parametrize(
     ("begins_s", "ends_s", "counts_s"),
     [
-        (0.002, 0.012, 0.010),  # over before the work has really been done: it counts in full
+        (0.002, 0.012, 0.010),  # ended before the real work did: it counts in full
         (0.002, None, 0.028),  # still under way
         (None, None, 0.0),
     ],
 )
-def test_work_ends_later_by_what_a_finish_took_since_it_began(begins_s, ends_s, counts_s):
+def test_work_ends_later_by_the_time_of_finishes_since_it_began(begins_s, ends_s, counts_s):
     clock = Clock()
     pacer = Pacer(clock)
     begun_s, taken_s = clock.now_s, pacer.taken_s()
@@ -34,11 +34,11 @@ def test_work_ends_later_by_what_a_finish_took_since_it_began(begins_s, ends_s, 
     if ends_s is not None:
         clock.now_s = ends_s
         pacer.finish_ends()
-    clock.now_s = 0.030  # all of it is past: nothing is waited for
+    clock.now_s = 0.030  # later than any end, so that nothing is slept
     assert pacer.work(begun_s, 0.0, taken_s) == pytest.approx(begun_s + counts_s)
 
 
-def test_a_finish_before_the_work_began_is_not_its_own():
+def test_a_finish_before_the_work_does_not_count():
     clock = Clock()
     pacer = Pacer(clock)
     pacer.finish_begins(0.0)

@@ -14,7 +14,7 @@ def jpeg(shade, size=(40, 30)):
     return file.getvalue()
 
 
-def test_a_folder_goes_round_and_tells_classes(tmp_path):
+def test_a_folder_repeats_and_its_subfolders_are_classes(tmp_path):
     for name, shade in (("cat/1.jpg", 10), ("dog/2.jpg", 200)):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(jpeg(shade))
@@ -34,7 +34,7 @@ def test_a_folder_without_pictures_is_a_users_mistake(tmp_path, files, sentence)
         (tmp_path / name).write_bytes(data)
     with pytest.raises(SourceError, match=sentence):
         next(folder(tmp_path, 32))
-    with pytest.raises(SourceError, match="no folder"):
+    with pytest.raises(SourceError, match="is not a folder"):
         folder(tmp_path / "missing", 32)
 
 

@@ -1,4 +1,4 @@
-"""The emulator on real loopback sockets: times against the arithmetic, faults as an application meets them, the CLI."""
+"""The emulator on real loopback sockets: times against the arithmetic, faults, and the command line."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import pytest
 from tests.runtime.punctual import on_time
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.runtime.emulator import __main__ as emulate
-from tidesplit.runtime.emulator.faults import script
+from tidesplit.runtime.emulator.faults import Conditions, script
 from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.emulator.shaper import constant, uplink_of
 
 ROOT = Path(__file__).resolve().parents[3]
-LATE_S = 0.15  # a thread on a busy machine may wake so late; medians are held to far less
+LATE_S = 0.15  # possible lateness of a thread on a busy machine; medians have tighter limits
 RTT_S = 0.06
 
 
 class Sink:
-    """A server that notes when every byte came, answers one byte per ``frame`` bytes, and echoes nothing else."""
+    """A server that answers one byte for each ``frame`` bytes and notes the times of their arrival."""
 
     def __init__(self, frame: int) -> None:
         self.frame, self.heard, self.ends = frame, 0, 0
@@ -83,7 +83,7 @@ def ask(client: socket.socket, size: int = 1000) -> float:
 @pytest.mark.parametrize("size", [200, 10_000])
 @pytest.mark.parametrize("bits_per_s", [1e6, 20e6])
 @on_time
-def test_median_latency_is_the_arithmetics(size: int, bits_per_s: float) -> None:
+def test_median_latency_is_as_computed(size: int, bits_per_s: float) -> None:
     server = Sink(size)
     with Link(constant(bits_per_s), to=server.address, rtt_s=RTT_S) as link, dial(link) as client:
         took = [ask(client, size) for _ in range(7)]
@@ -106,7 +106,7 @@ def test_arrivals_follow_a_varying_trace() -> None:
     server.socket.close()
     ends = 1000.0 * np.arange(1, 41)
     lanes = np.zeros(40, dtype=np.int64)
-    # A frame arrives with the packet of at most 1,448 bytes that ends it.
+    # A frame arrives with its last packet. Packets have at most 1,448 bytes.
     packets = np.minimum(np.ceil(ends / 1448) * 1448, 40_000)
     wanted = uplink_of(trace).finish_s(lanes, np.zeros(40), packets) + 0.01
     assert np.median(np.abs(got - wanted)) < 0.010
@@ -128,7 +128,7 @@ def test_connections_share_the_uplink(sink: Sink) -> None:
         assert 0.1 < ask(two) < 0.2 + LATE_S
 
 
-def test_bytes_come_whole_in_both_directions() -> None:
+def test_all_bytes_arrive_in_both_directions() -> None:
     data = np.random.default_rng(0).bytes(300_000)
     echo = socket.create_server(("127.0.0.1", 0))
 
@@ -163,13 +163,13 @@ def test_blackhole_holds_bytes_and_lets_them_flow_afterwards(sink: Sink) -> None
 @on_time
 def test_conditions_set_by_hand(sink: Sink) -> None:
     with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
-        link.extra_latency_s = 0.1
+        link.change(extra_latency_s=0.1)
         assert np.median([ask(client) for _ in range(3)]) == pytest.approx(0.121, abs=0.02)
-        link.extra_latency_s, link.bandwidth_factor = 0.0, 0.1
+        link.change(extra_latency_s=0.0, bandwidth_factor=0.1)
         assert np.median([ask(client) for _ in range(3)]) == pytest.approx(0.030, abs=0.01)
         with pytest.raises(ValueError, match="bandwidth_factor"):
-            link.bandwidth_factor = math.nan
-        assert (link.extra_latency_s, link.bandwidth_factor, link.jitter_s) == (0.0, 0.1, 0.0)
+            link.change(bandwidth_factor=math.nan)
+        assert link.status().conditions == Conditions(bandwidth_factor=0.1)
 
 
 def test_reset_reaches_the_client(sink: Sink) -> None:
@@ -182,7 +182,7 @@ def test_reset_reaches_the_client(sink: Sink) -> None:
             ask(again)
 
 
-def test_half_close_ends_the_answers_alone(sink: Sink) -> None:
+def test_half_close_ends_only_the_answers(sink: Sink) -> None:
     with Link(constant(8e6), to=sink.address, rtt_s=0.02) as link, dial(link) as client:
         ask(client)
         link.half_close()
@@ -213,7 +213,7 @@ def test_no_server_is_a_reset_and_a_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         address = gone.getsockname()
     with Link(constant(8e6), to=address) as link:
-        with pytest.raises(ConnectionError):  # as soon as the client has connected, or even before it knows
+        with pytest.raises(ConnectionError):  # after the connection, or while it is made
             knock(link)
         assert "refused" in (link.status().failure or "")
 
@@ -236,7 +236,7 @@ def test_closing_is_quick_whatever_is_under_way(sink: Sink) -> None:
 @pytest.mark.parametrize(
     ("bad", "name"), [({"rtt_s": -1.0}, "rtt_s"), ({"loss": 1.5}, "loss"), ({"downlink_bps": 0.0}, "downlink_bps")]
 )
-def test_a_link_refuses_what_cannot_be(bad: dict[str, float], name: str) -> None:
+def test_a_link_refuses_impossible_values(bad: dict[str, float], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Link(constant(1e6), to=("127.0.0.1", 1), **bad)
 
@@ -244,8 +244,8 @@ def test_a_link_refuses_what_cannot_be(bad: dict[str, float], name: str) -> None
 HERE = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]
 MISTAKES = [
     (["--trace", "no-such-trace", *HERE], "trace 'no-such-trace': no such file"),
-    (["--trace", "lte", "--listen", "127.0.0.1", "--to", "127.0.0.1:9"], "--listen 127.0.0.1: expected HOST:PORT"),
-    (["--trace", "lte", "--listen", "127.0.0.1:0", "--to", "h:99999"], "--to h:99999: expected HOST:PORT"),
+    (["--trace", "lte", "--listen", "127.0.0.1", "--to", "127.0.0.1:9"], "--listen 127.0.0.1: HOST:PORT expected"),
+    (["--trace", "lte", "--listen", "127.0.0.1:0", "--to", "h:99999"], "--to h:99999: HOST:PORT expected"),
     (["--trace", "lte", *HERE, "--fault", "flood@1"], "fault 'flood@1'"),
     (["--trace", "lte", *HERE, "--loss", "7"], "got loss 7"),
     (["--trace", "lte", *HERE, "--rtt-ms", "-4"], "got rtt_s -0.004"),
@@ -266,7 +266,7 @@ def test_a_mistake_is_one_sentence_and_code_2(
 
 def test_command_serves_until_interrupted(sink: Sink) -> None:
     to = f"{sink.address[0]}:{sink.address[1]}"
-    command = [sys.executable, "-m", "tidesplit.runtime.emulator", "--trace", "lte", "--rtt-ms", "40"]
+    command = [sys.executable, "-m", "tidesplit", "emulate", "--trace", "lte", "--rtt-ms", "40"]
     command += ["--listen", "127.0.0.1:0", "--to", to, "--loop-from", "3"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         watchdog = threading.Timer(15, process.kill)

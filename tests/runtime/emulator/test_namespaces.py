@@ -1,4 +1,4 @@
-"""Real packets between two network namespaces: where it is not possible a sentence says so, else TCP feels the link."""
+"""IP packets between two network namespaces, and one sentence where namespaces are not possible."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ with socket.create_connection(("10.77.0.2", 8001), timeout=5) as client:
 """
 IMPOSSIBLE = [
     (sys, "platform", "darwin", "got the system darwin"),
-    (os, "geteuid", lambda: 1000, "expected root; tidesplit emulate needs none"),
+    (os, "geteuid", lambda: 1000, "expected root; tidesplit emulate needs no root"),
     (shutil, "which", lambda _: None, "found no command ip"),
     (namespaces, "TUN", Path("/nowhere/tun"), "found no /nowhere/tun"),
 ]
 
 
 @pytest.mark.parametrize(("where", "name", "value", "sentence"), IMPOSSIBLE)
-def test_what_is_missing_is_said_in_a_sentence_with_code_2(
+def test_a_missing_requirement_is_one_sentence_and_code_2(
     where: object,
     name: str,
     value: object,
@@ -72,12 +72,10 @@ def spawn(*command: str) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(namespaces.why_not() is not None, reason=f"namespaces: {namespaces.why_not()}")
 @on_time
-def test_tcp_between_the_namespaces_feels_rate_and_round_trip(tmp_path: Path) -> None:
+def test_tcp_between_the_namespaces_has_the_links_rate_and_round_trip(tmp_path: Path) -> None:
     trace = tmp_path / "slow.csv"
     trace.write_text("time_s,bandwidth_mbps\n0,0.2\n1,0.2\n")
-    with spawn(
-        sys.executable, "-m", "tidesplit.runtime.emulator.namespaces", "--trace", str(trace), "--rtt-ms", "80"
-    ) as link:
+    with spawn(sys.executable, "-m", "tidesplit", "namespaces", "--trace", str(trace), "--rtt-ms", "80") as link:
         try:
             assert link.stderr is not None
             if "error" in (said := link.stderr.readline()):
@@ -92,7 +90,7 @@ def test_tcp_between_the_namespaces_feels_rate_and_round_trip(tmp_path: Path) ->
 
 
 def measure() -> tuple[float, float]:
-    """Seconds that connecting took, and an answer to 1,000 bytes."""
+    """Seconds for connecting, and for an answer to 1,000 bytes."""
     inside = ("ip", "netns", "exec")
     with spawn(*inside, namespaces.SERVER, sys.executable, "-c", SERVE) as server:
         try:

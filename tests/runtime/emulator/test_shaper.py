@@ -1,4 +1,4 @@
-"""When packets leave and arrive: tables worked out by hand, and any trace against the simulator's own arithmetic."""
+"""Times at which packets leave and arrive: against tables made by hand, and against the simulator's arithmetic."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def steps(lengths_s: list[float], bytes_per_s: list[float]) -> Trace:
 
 
 def arrivals(link: Shaper[str], until_s: float = math.inf) -> list[tuple[str, float]]:
-    """Take everything in order of arrival, each at its very moment."""
+    """All items with their times of arrival, each taken at its own time."""
     seen: list[tuple[str, float]] = []
     while (moment_s := link.next_s()) < until_s:
         seen += [(item, moment_s) for item in link.take(moment_s)]
@@ -43,7 +43,7 @@ def expect(seen: list[tuple[str, float]], wanted: list[tuple[str, float]]) -> No
     assert [moment for _, moment in seen] == pytest.approx([moment for _, moment in wanted], abs=TOLERANCE_S)
 
 
-# bins (s), bytes/s, what is put in (s, name, bytes), what arrives (name, s): half of the 0.1 s after it has left
+# Bins (s), bytes/s, packets put in (s, name, bytes), arrivals (name, s), each 0.05 s after the packet has left.
 TABLE: dict[str, tuple[list[float], list[float], list[tuple[float, str, int]], list[tuple[str, float]]]] = {
     "one packet": ([1], [1000], [(0.0, "a", 100)], [("a", 0.15)]),
     "idle line": ([1], [1000], [(0.0, "a", 100), (0.5, "b", 100)], [("a", 0.15), ("b", 0.65)]),
@@ -84,7 +84,7 @@ def test_frames_in_packets_take_as_long_as_in_the_simulator(
     expect([(item, moment) for item, moment in arrivals(link) if item], wanted)
 
 
-# at t, the link becomes so; one packet of 100 bytes entered at 0 on 1,000 bytes/s, one of 50 behind it
+# Changes (s, conditions) of a line of 1,000 bytes/s. At 0 a packet of 100 bytes entered, then one of 50.
 CHANGES: dict[str, tuple[list[tuple[float, Conditions]], list[tuple[str, float]]]] = {
     "blackhole holds what has not left": (
         [(0.04, Conditions(dark=True)), (1.0, Conditions())],
@@ -130,7 +130,7 @@ def test_dark_from_the_start_and_bytes_put_in_meanwhile() -> None:
     expect(arrivals(link), [("a", 0.65), ("b", 0.75)])
 
 
-def test_a_lost_packet_comes_a_round_trip_later_and_holds_those_behind_it() -> None:
+def test_a_lost_packet_comes_a_round_trip_later_and_holds_those_after_it() -> None:
     link = shaper(constant(8e6), loss=0.5, seed=1)
     lost = np.random.default_rng(1)
     lost.standard_normal(4)
@@ -169,7 +169,7 @@ def test_round_trip_is_the_traces_where_it_has_one() -> None:
     assert [round_trip(measured, 0.06)(time_s) for time_s in (0.0, 0.99, 1.0, 2.5, 3.0)] == [0.05, 0.05, 0.2, 0.05, 0.2]
 
 
-def test_slices_are_the_whole_in_order() -> None:
+def test_slices_are_the_data_in_order() -> None:
     data = bytes(range(256)) * 20
     assert [len(part) for part in slices(data, 1448)] == [1448, 1448, 1448, 776]
     assert b"".join(slices(data, 1448)) == data

@@ -1,4 +1,4 @@
-"""A server that answers wrongly: whatever it says, each frame has one answer, and a wrong one is never believed."""
+"""A server with wrong answers: none is believed, and each frame still ends once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.runtime.device.test_loop import CUT, Run
 from tests.runtime.punctual import on_time
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.wire.answers import Answer, ProbeAnswer, Timing, build_answer, build_probe_answer
+from tidesplit.runtime.wire.answers import FrameAnswer, ProbeAnswer, ServerTiming, build_answer, build_probe_answer
 from tidesplit.runtime.wire.messages import PROBE, read_request
 from tidesplit.runtime.wire.protocol import METHODS, SERVICE
 
@@ -57,7 +57,7 @@ def late(_message):
 
 @pytest.fixture
 def served(cnn):
-    """Starts a server that spoils its answers to frames in a given way; probes it answers well."""
+    """Starts a server that spoils its answers to frames in a given way, and not those to probes."""
     running = []
 
     def serve(spoil):
@@ -67,7 +67,9 @@ def served(cnn):
             if message.model_name == PROBE:
                 return build_probe_answer(message.id, ProbeAnswer(time.perf_counter(), 0.0))
             request = read_request(message, cnn.name, cnn.version)
-            answer = build_answer(request, Answer(request.frame, GOOD, Timing(time.perf_counter(), 0.0, 0.001)))
+            answer = build_answer(
+                request, FrameAnswer(request.frame, GOOD, ServerTiming(time.perf_counter(), 0.0, 0.001))
+            )
             spoil(answer)
             return answer
 
@@ -99,7 +101,7 @@ def served(cnn):
     ],
 )
 @on_time
-def test_an_answer_that_cannot_be_believed_is_not(cnn, served, spoil, words):
+def test_a_wrong_answer_is_not_believed(cnn, served, spoil, words):
     profile, _ = points(cnn.partitions)
     with Run(Engine(cnn, profile.points), served(spoil), CUT, 30) as run:
         pass
@@ -123,7 +125,7 @@ def test_answers_that_come_late_are_finished_by_the_device(cnn, served):
 
 @on_time
 def test_a_fallback_that_breaks_loses_its_frame_and_no_other(cnn, served, monkeypatch):
-    """Answers come late, and the device's own finish fails: those frames are misses that say why, and nothing hangs."""
+    """Answers come late and the device's finish fails. Such frames are misses with a reason, and nothing hangs."""
     profile, _ = points(cnn.partitions)
     engine = Engine(cnn, profile.points)
 
@@ -139,7 +141,7 @@ def test_a_fallback_that_breaks_loses_its_frame_and_no_other(cnn, served, monkey
 
 
 def test_memory_does_not_grow_over_ten_thousand_frames(cnn, served):
-    """Frames of all kinds, as quickly as they are taken: sent and answered, sent and refused, dropped."""
+    """Frames of all kinds, as fast as the device takes them: answered, refused, dropped."""
 
     def spoil(message):
         if int(message.id) % 7 == 0:

@@ -1,4 +1,4 @@
-"""What is taken together and what has waited too long, as tables; then the shell, with work that waits to be let go."""
+"""Batches and late jobs as tables; then the batcher, with work that waits for a signal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def job(key: str, deadline_s: float = 9.0) -> Job:
 
 
 @pytest.mark.parametrize(("jobs", "limit", "now_s", "keys", "late", "left"), TAKEN)
-def test_what_is_taken(jobs: Any, limit: int, now_s: float, keys: list[str], late: int, left: int) -> None:
+def test_batches(jobs: Any, limit: int, now_s: float, keys: list[str], late: int, left: int) -> None:
     queue = Queue(limit=8)
     assert all(queue.put(job(key, deadline)) for key, deadline in jobs)
     batch, too_late = queue.take(now_s, lambda _: limit)
@@ -38,7 +38,7 @@ def test_what_is_taken(jobs: Any, limit: int, now_s: float, keys: list[str], lat
     assert (len(too_late), len(queue)) == (late, left)
 
 
-def test_queue_is_bounded_and_those_who_left_make_room() -> None:
+def test_queue_is_bounded_and_abandoned_jobs_make_room() -> None:
     queue = Queue(limit=2)
     gone = Job("a", None, 0.0, 9.0, gone=lambda: True)
     assert [queue.put(job("a")), queue.put(gone), queue.put(job("a")), queue.put(job("a"))] == [True, True, True, False]
@@ -56,7 +56,7 @@ def test_expected_wait_fades() -> None:
 
 
 class Gate:
-    """Work that stands still until it is let go; says what was computed together."""
+    """Work that waits until it is let go, and records its batches."""
 
     def __init__(self, limit: int = 100) -> None:
         self.batches: list[tuple[str, list[Any]]] = []
@@ -85,7 +85,7 @@ def submit(batcher: Batcher, key: str, item: Any, limit_s: float = 60.0) -> asyn
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(100, [1, 3, 1]), (2, [1, 2, 1, 1]), (1, [1, 1, 1, 1, 1])])
-def test_what_waits_is_computed_together(limit: int, sizes: list[int]) -> None:
+def test_waiting_frames_are_computed_together(limit: int, sizes: list[int]) -> None:
     async def run() -> None:
         gate = Gate(limit)
         batcher = Batcher(gate, workers=1, max_batch=8, max_waiting=8)
@@ -130,7 +130,7 @@ def test_late_and_cancelled_are_not_computed_and_a_full_queue_says_so() -> None:
     asyncio.run(run())
 
 
-def test_work_that_fails_fails_its_frames_and_nothing_else() -> None:
+def test_failed_work_fails_only_its_own_frames() -> None:
     async def run() -> None:
         gate = Gate()
         gate.let_go.set()

@@ -28,17 +28,17 @@ from tests.compression.codec.test_image_codec import animation, jpeg, lossless, 
 from tests.compression.codec.test_payload import bomb, forged
 from tests.memory import forget_peak, memory_mib
 from tests.runtime.deployed import server_process
-from tests.runtime.servers import LIMIT_S, Client, cut_frame, for_any_batch, picture_frame
+from tests.runtime.servers import LIMIT_S, Client, ServerThread, cut_frame, for_any_batch, picture_frame
 from tidesplit.compression.codec.image_codec import decode_image
-from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.compression.codec.pixels import to_input
 from tidesplit.envs.world.physics import World
 from tidesplit.runtime.cnn import Cnn, load_cnn
 from tidesplit.runtime.server import __main__ as server
-from tidesplit.runtime.server.serving import ServerOptions, ServerThread
+from tidesplit.runtime.server.serving import ServerOptions
 from tidesplit.runtime.server.tails import Item, Tails
-from tidesplit.runtime.wire.answers import Answer, ProbeAnswer, read_answer, read_probe_answer, read_receipt
-from tidesplit.runtime.wire.messages import RELAY, Request, build_probe, build_request, model_name
+from tidesplit.runtime.wire.answers import FrameAnswer, ProbeAnswer, read_answer, read_probe_answer, read_receipt
+from tidesplit.runtime.wire.messages import Request, build_probe, build_request, model_name
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES, METHODS
 
 EXAMPLES = int(os.environ.get("TIDESPLIT_EXAMPLES", "200"))
@@ -59,12 +59,12 @@ def client(served: ServerThread) -> Iterator[Client]:
 
 
 def stream(client: Client) -> Any:
-    """Asks as for a stream of one message: of such gRPC gives the initial metadata before the message."""
+    """The call as a stream of one message, for which gRPC hands out the initial metadata before the message."""
     method = METHODS["ModelInfer"]
     return client.channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
 
 
-def ask(client: Client, request: Request, cnn: Cnn) -> Answer:
+def ask(client: Client, request: Request, cnn: Cnn) -> FrameAnswer:
     return read_answer(client.call("ModelInfer", build_request(request)), request, len(cnn.classes))
 
 
@@ -87,7 +87,7 @@ def test_feature_gets_the_logits_of_a_local_run(client: Client, cnn: Cnn, knobs:
     np.testing.assert_allclose(ask(client, frame.request, cnn).logits, frame.logits, rtol=1e-5, atol=1e-5)
 
 
-def test_what_the_server_says_of_itself(client: Client, cnn: Cnn) -> None:
+def test_metadata_and_readiness(client: Client, cnn: Cnn) -> None:
     assert client.call("ServerLive", MESSAGES["ServerLiveRequest"]()).live
     assert client.call("ServerReady", MESSAGES["ServerReadyRequest"]()).ready
     assert client.call("ServerMetadata", MESSAGES["ServerMetadataRequest"]()).name == "tidesplit"
@@ -131,7 +131,7 @@ def test_refusals_have_a_status_and_a_sentence(client: Client, cnn: Cnn) -> None
         (replace(good, partition=0, payload=b"GIF89a"), "INVALID_ARGUMENT", "not a JPEG or WebP picture"),
         (replace(good, payload=bytes(1 << 17)), "INVALID_ARGUMENT", "payload of 131072 bytes, expected 1 to 65536"),
         (replace(good, partition=0, payload=bytes(2 << 20)), "RESOURCE_EXHAUSTED", "larger than max"),
-        (replace(good, next_point="p9"), "INVALID_ARGUMENT", "expected an inner cut such as"),
+        (replace(good, next_point="p9"), "INVALID_ARGUMENT", "'p9' received, an inner cut such as"),
         (replace(good, next_point="p1-c1.00-r1.00-b2"), "INVALID_ARGUMENT", "an inner cut after 1 is expected"),
     ]
     for request, code, sentence in table:
@@ -159,7 +159,7 @@ def test_metrics(served: ServerThread, client: Client, cnn: Cnn) -> None:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_get_an_answer_or_a_typed_status(client: Client, cnn: Cnn, data: st.DataObject) -> None:
-    """TIDESPLIT_EXAMPLES=100000 asks for more."""
+    """TIDESPLIT_EXAMPLES=100000 runs more."""
     sound = build_request(Request(cnn.name, data.draw(st.integers(0, 3)), "", "1", data.draw(st.binary(max_size=80))))
     raw = bytearray(sound.SerializeToString())
     for _ in range(data.draw(st.integers(0, 3))):
@@ -171,9 +171,9 @@ def test_any_bytes_get_an_answer_or_a_typed_status(client: Client, cnn: Cnn, dat
 
 
 def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
-    """A hundred messages of a megabyte, four at a time, whatever they promise: the process grows by 64 MiB at most.
+    """A hundred hostile messages of 1 MB, four at a time: the process grows by 64 MiB at most.
 
-    Any one that is obeyed would take 256 MiB or more.
+    One message that is obeyed would take 256 MiB or more.
     """
     sound = (picture_frame(cnn).request, cut_frame(cnn, CUT).request)
     bombs = [replace(sound[1], payload=forged(0xAB, 0x10 | second, bomb(1 << 28), 0x5A5A)) for second in range(16)]
@@ -199,7 +199,7 @@ def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
     assert taken < 64.0
 
 
-def test_a_deadline_that_is_over_is_not_computed(client: Client, cnn: Cnn) -> None:
+def test_a_frame_past_its_deadline_is_not_computed(client: Client, cnn: Cnn) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         client.call("ModelInfer", build_request(cut_frame(cnn, CUT).request), limit_s=0.0)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -233,9 +233,9 @@ def test_frames_of_one_partition_are_computed_together(cnn: Cnn, tmp_path: Path)
 def test_three_tiers(cnn: Cnn) -> None:
     frame = cut_frame(cnn, CUT, next_point=ONWARD.id)
     with (
-        ServerThread(cnn, ServerOptions()) as cloud,
-        ServerThread(cnn, ServerOptions(next_address=cloud.address)) as edge,
-        Client(edge.address) as client,
+        ServerThread(cnn, ServerOptions()) as last,
+        ServerThread(cnn, ServerOptions(next_address=last.address)) as middle,
+        Client(middle.address) as client,
     ):
         answer = ask(client, frame.request, cnn)
     assert answer.next_timing is not None
@@ -249,15 +249,15 @@ def test_three_tiers(cnn: Cnn) -> None:
 
 
 @pytest.mark.parametrize("first", ["a picture", "a cut"])
-def test_the_middle_tier_passes_on_or_cuts_a_picture_too(cnn: Cnn, first: str) -> None:
-    """What it passes on is answered as the cloud alone would; either way it says at once that it has the frame."""
+def test_the_middle_server_passes_on_and_cuts_a_picture_too(cnn: Cnn, first: str) -> None:
+    """A payload passed on gets the logits of the last server. Either way the middle server confirms it at once."""
     frame = picture_frame(cnn) if first == "a picture" else cut_frame(cnn, CUT)
     with (
-        ServerThread(cnn, ServerOptions()) as cloud,
-        ServerThread(cnn, ServerOptions(next_address=cloud.address)) as edge,
-        Client(edge.address) as client,
+        ServerThread(cnn, ServerOptions()) as last,
+        ServerThread(cnn, ServerOptions(next_address=last.address)) as middle,
+        Client(middle.address) as client,
     ):
-        relayed = replace(frame.request, next_point=RELAY)
+        relayed = replace(frame.request, next_point=PASSED_ON)
         call = stream(client)(build_request(relayed), timeout=LIMIT_S)
         took = read_receipt(call.initial_metadata())
         answer = read_answer(next(call), relayed, len(cnn.classes))
@@ -276,12 +276,12 @@ def test_the_middle_tier_passes_on_or_cuts_a_picture_too(cnn: Cnn, first: str) -
             np.testing.assert_allclose(again.logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_middle_tier_probes_its_link_when_asked(cnn: Cnn) -> None:
-    """It answers before it knows; what it found comes with a later answer."""
+def test_the_middle_server_probes_its_hop_when_asked(cnn: Cnn) -> None:
+    """It answers at once; the probe's result comes with a later answer."""
     with (
-        ServerThread(cnn, ServerOptions()) as cloud,
-        ServerThread(cnn, ServerOptions(next_address=cloud.address)) as edge,
-        Client(edge.address) as client,
+        ServerThread(cnn, ServerOptions()) as last,
+        ServerThread(cnn, ServerOptions(next_address=last.address)) as middle,
+        Client(middle.address) as client,
     ):
 
         def probed(number: str, asks: bool) -> ProbeAnswer:
@@ -296,25 +296,25 @@ def test_the_middle_tier_probes_its_link_when_asked(cnn: Cnn) -> None:
     assert told.newest.payload == World().probe_bytes
 
 
-def test_without_its_next_tier_the_middle_answers_by_itself(cnn: Cnn, client: Client) -> None:
+def test_without_a_next_server_the_middle_server_answers_itself(cnn: Cnn, client: Client) -> None:
     frame = cut_frame(cnn, CUT, next_point=ONWARD.id)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
-        with ServerThread(cnn, ServerOptions(next_address=nobody)) as edge, Client(edge.address) as alone:
+        with ServerThread(cnn, ServerOptions(next_address=nobody)) as middle, Client(middle.address) as alone:
             answer = ask(alone, frame.request, cnn)
     assert answer.fell_back.startswith("UNAVAILABLE")
     np.testing.assert_allclose(answer.logits, frame.logits, rtol=1e-5, atol=1e-5)
     assert ask(client, frame.request, cnn).fell_back == "no next server here"
 
 
-def test_a_next_server_that_stays_silent_takes_half_of_the_places(cnn: Cnn) -> None:
-    """The rest is answered by the middle tier itself, which says why, and probes are answered all the while."""
+def test_a_silent_next_server_takes_half_of_the_places(cnn: Cnn) -> None:
+    """The middle server answers the other frames itself, with the reason, and still answers probes."""
     frame = cut_frame(cnn, CUT)
-    onward = replace(frame.request, next_point=RELAY)
+    onward = replace(frame.request, next_point=PASSED_ON)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         options = ServerOptions(next_address=f"127.0.0.1:{silent.getsockname()[1]}", max_concurrent=2)
-        with ServerThread(cnn, options) as edge, Client(edge.address) as client:
+        with ServerThread(cnn, options) as middle, Client(middle.address) as client:
             waiting = stream(client)(build_request(onward), timeout=LIMIT_S)
             assert read_receipt(waiting.initial_metadata()) is not None, "it waits for the next server from here on"
             answer = ask(client, onward, cnn)
@@ -343,7 +343,7 @@ def test_too_many_requests_are_refused(cnn: Cnn) -> None:
 
 
 def test_process_drains_on_sigterm(cnn: Cnn) -> None:
-    """Who asks while the server drains is refused, what was taken is answered, nothing is cut off."""
+    """A server that drains refuses new requests and answers all that it has accepted."""
     frame = cut_frame(cnn, CUT)
     ended: list[tuple[str, str]] = []
 
@@ -388,7 +388,7 @@ def test_process_drains_on_sigterm(cnn: Cnn) -> None:
 def test_wrong_options_are_one_sentence(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with contextlib.suppress(SystemExit):  # argparse's own way out
+    with contextlib.suppress(SystemExit):  # raised by argparse
         assert server.main(arguments) == 2
     assert sentence in capsys.readouterr().err
 
@@ -402,7 +402,7 @@ def test_options_that_need_the_models_are_one_sentence(
         (["--port", taken], "the port is taken"),
         (["--port", "0", "--metrics-port", str(served.metrics_port)], "cannot listen there"),
         (["--port", "0", "--next", "nowhere"], "--next nowhere: HOST:PORT expected"),
-        (["--port", "0", "--next", "192.0.2.1:5"], "over plaintext: give --next-ca"),
+        (["--port", "0", "--next", "192.0.2.1:5"], "in the clear: give --next-ca, or --insecure"),
         (
             ["--port", "0", "--tls-cert", no_pem, "--tls-key", no_pem],
             "no PEM",

@@ -1,4 +1,4 @@
-"""Requests and answers: there and back, and every way in which one can be wrong."""
+"""Requests and answers: built and read again, and each way in which one can be wrong."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from tidesplit.compression.codec import payload
 from tidesplit.runtime.wire import messages
 from tidesplit.runtime.wire.answers import (
-    Answer,
     AnswerError,
-    Crossing,
+    FrameAnswer,
+    HopTimes,
     NextTiming,
     ProbeAnswer,
-    Timing,
+    ServerTiming,
     build_answer,
     build_probe_answer,
     read_answer,
@@ -37,8 +37,8 @@ from tidesplit.runtime.wire.wire_format import parse
 
 VERSION = "0123456789abcdef"
 REQUEST = Request("lite", 3, VERSION, "17", b"codes", "p3-c0.50-r1.00-b2", "p4-c1.00-r1.00-b2")
-ANSWER = Answer("17", np.array([1.5, -2.0, 0.0], dtype=np.float32), Timing(12.5, 0.25, 0.125))
-CROSSING = Crossing(1350.0, 0.25, 0.0625, 0.5)
+ANSWER = FrameAnswer("17", np.array([1.5, -2.0, 0.0], dtype=np.float32), ServerTiming(12.5, 0.25, 0.125))
+CROSSING = HopTimes(1350.0, 0.25, 0.0625, 0.5)
 KIND = MESSAGES["ModelInferRequest"]
 EXAMPLES = int(os.environ.get("TIDESPLIT_EXAMPLES", "300"))
 
@@ -60,31 +60,32 @@ def test_request_that_asks_for_a_probe_there_and_back() -> None:
 
 
 def test_receipt_there_and_back() -> None:
-    timing = Timing(12.5, 0.1 + 0.2, 0.25)
+    timing = ServerTiming(12.5, 0.1 + 0.2, 0.25)
     assert read_receipt((*receipt(timing), ("other", "x"))) == timing
 
 
 @pytest.mark.parametrize(
     "metadata",
     [
-        (), (("received-s", "1"),), receipt(Timing(-1.0, 0.0, 0.0)), receipt(Timing(1.0, float("nan"), 0.0)),
-        receipt(Timing(1.0, 0.0, 1e300)), (("received-s", "x"), ("wait-s", "0"), ("compute-s", "0")),
+        (), (("received-s", "1"),), receipt(ServerTiming(-1.0, 0.0, 0.0)),
+        receipt(ServerTiming(1.0, float("nan"), 0.0)),
+        receipt(ServerTiming(1.0, 0.0, 1e300)), (("received-s", "x"), ("wait-s", "0"), ("compute-s", "0")),
     ],
 )  # fmt: skip
 def test_what_is_no_receipt_is_none(metadata: tuple[tuple[str, str], ...]) -> None:
     assert read_receipt(metadata) is None
 
 
-def test_version_may_be_left_to_the_server() -> None:
+def test_an_empty_version_accepts_any() -> None:
     assert read_request(build_request(replace(REQUEST, version="")), "lite", VERSION).version == VERSION
 
 
-def test_size_of_what_surrounds_a_payload() -> None:
+def test_overhead_of_a_request() -> None:
     bare = replace(REQUEST, cnn="efficientnet_lite0", next_point="")
     assert len(build_request(bare).SerializeToString()) - len(bare.payload) < 130
 
 
-def test_limit_is_the_codecs() -> None:
+def test_limit_is_that_of_the_codec() -> None:
     assert messages.MAX_FEATURE_BYTES == payload.MAX_BYTES
 
 
@@ -141,7 +142,7 @@ def test_picture_may_be_larger_than_a_feature() -> None:
         replace(ANSWER, newest=CROSSING),
     ],
 )
-def test_answer_there_and_back(answer: Answer) -> None:
+def test_answer_there_and_back(answer: FrameAnswer) -> None:
     message = MESSAGES["ModelInferResponse"].FromString(build_answer(REQUEST, answer).SerializeToString())
     found = read_answer(message, REQUEST, 3)
     np.testing.assert_array_equal(found.logits, answer.logits)
@@ -236,7 +237,7 @@ built = st.builds(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A sound request with bytes changed, or cut short, or lengthened."""
+    """A valid request with bytes changed, removed or added."""
     data = bytearray(build_request(REQUEST).SerializeToString())
     for _ in range(draw(st.integers(1, 4))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
@@ -246,7 +247,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(built | damaged() | st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """TIDESPLIT_EXAMPLES=100000 asks for more."""
+    """TIDESPLIT_EXAMPLES=100000 runs more."""
     with contextlib.suppress(RefusedError):
         message = parse(KIND, data)
         if message.model_name == messages.PROBE:

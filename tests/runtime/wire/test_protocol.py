@@ -1,4 +1,4 @@
-"""Our reader of the .proto against protoc, and the classes it makes."""
+"""The compiled protocol against its source, and the classes made from it."""
 
 from __future__ import annotations
 
@@ -7,53 +7,15 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
-from tidesplit.runtime.wire.proto3 import ProtoError, read_proto
-from tidesplit.runtime.wire.protocol import MESSAGES, METHODS, PROTO
-
-HEAD = 'syntax = "proto3"; package p; '
-BAD = [
-    (HEAD + "enum E { A = 0; }", "'enum' is not known here"),
-    (HEAD + "message M { Other x = 1; }", "'Other', used in .p.M, is not in the file"),
-    (HEAD + "message M { string x 1; }", "'=' expected, '1' received"),
-    (HEAD + "message M { string x = 1;", "expected, 'the end' received"),
-    (HEAD + "service S { rpc A(B) returns (C); }", "'B', used in"),
-    (HEAD + "message M { string x = 1 [deprecated = true]; }", "';' expected, '[' received"),
-]
+from tidesplit.runtime.wire.protocol import DESCRIPTORS, MESSAGES, METHODS
 
 
-def compiled(folder: Path) -> descriptor_pb2.FileDescriptorProto:
-    """What protoc makes of the file."""
+def test_compiled_protocol_is_its_sources(tmp_path: Path) -> None:
     protoc = pytest.importorskip("grpc_tools.protoc")
-    out = folder / "set.pb"
-    assert protoc.main(["protoc", f"-I{PROTO.parent}", f"--descriptor_set_out={out}", PROTO.name]) == 0
-    (file,) = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
-    return file
-
-
-def without_json_names(messages: object) -> None:
-    """protoc derives them from the names; nothing here uses them."""
-    for message in messages:  # type: ignore[attr-defined]
-        for field in message.field:
-            field.ClearField("json_name")
-        without_json_names(message.nested_type)
-
-
-def test_reader_agrees_with_protoc(tmp_path: Path) -> None:
-    expected = compiled(tmp_path)
-    without_json_names(expected.message_type)
-    for service in expected.service:
-        for method in service.method:
-            method.ClearField("options")  # protoc writes empty ones
-    found = read_proto(PROTO.read_text(encoding="utf-8"), PROTO.name)
-    for message in (*found.message_type, *expected.message_type):
-        message.nested_type.sort(key=lambda nested: nested.name)  # we make a map's entry where it stands, protoc last
-    assert found == expected
-
-
-@pytest.mark.parametrize(("text", "sentence"), BAD)
-def test_reader_says_what_it_does_not_know(text: str, sentence: str) -> None:
-    with pytest.raises(ProtoError, match=sentence.replace("(", r"\(").replace("[", r"\[")):
-        read_proto(text, "p.proto")
+    out, source = tmp_path / "compiled.binpb", DESCRIPTORS.with_suffix(".proto")
+    assert protoc.main(["protoc", f"-I{source.parent}", f"--descriptor_set_out={out}", source.name]) == 0
+    compiled, committed = (descriptor_pb2.FileDescriptorSet.FromString(f.read_bytes()) for f in (out, DESCRIPTORS))
+    assert compiled == committed, f"{source.name} has changed: its first lines have the command that compiles it"
 
 
 def test_request_on_the_wire_byte_by_byte() -> None:

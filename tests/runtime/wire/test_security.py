@@ -1,21 +1,34 @@
-"""TLS, mutual TLS and tokens with certificates made by openssl: who is let in, and what the others are told."""
+"""TLS, mutual TLS and tokens, with certificates made by openssl: who is let in, and the errors of the others."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.runtime.servers import Client, cut_frame
+from tests.runtime.servers import Client, ServerThread, cut_frame
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.runtime.cnn import Cnn
-from tidesplit.runtime.server.serving import ServerOptions, ServerThread
+from tidesplit.runtime.device.client import credentials
+from tidesplit.runtime.edge import parser
+from tidesplit.runtime.server.serving import ServerOptions
 from tidesplit.runtime.wire.messages import build_request
-from tidesplit.runtime.wire.security import check_plaintext, client_credentials, is_loopback, read_token
+from tidesplit.runtime.wire.security import (
+    Credentials,
+    check_dates,
+    check_plaintext,
+    client_credentials,
+    read_token,
+)
 
 TOKEN = "f00dfacef00dfacef00d"
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
@@ -52,6 +65,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     authority(folder, "stranger")
     for name in ("server", "client"):
         signed(folder, name, "-days", "30")
+    signed(folder, "long", "-days", "12000")  # until after 2050: X.509 writes such dates in another form
     signed(folder, "expired", "-days", "-1")
     return folder
 
@@ -63,9 +77,9 @@ def mutual(cnn: Cnn, keys: Path) -> Iterator[ServerThread]:
         yield running
 
 
-def outcome(cnn: Cnn, address: str, credentials: object = None, token: str = "") -> tuple[str, str]:
+def outcome(cnn: Cnn, address: str, credentials: Credentials) -> tuple[str, str]:
     message = build_request(cut_frame(cnn, Knobs(1, 0.5, 1.0, 8)).request)
-    with Client(address, credentials, token) as client:
+    with Client(address, credentials) as client:
         try:
             client.call("ModelInfer", message)
         except grpc.RpcError as error:
@@ -76,10 +90,10 @@ def outcome(cnn: Cnn, address: str, credentials: object = None, token: str = "")
 def test_mutual_tls(cnn: Cnn, keys: Path, mutual: ServerThread) -> None:
     known = client_credentials(keys / "ca.pem", keys / "client.pem", keys / "client.key")
     assert outcome(cnn, mutual.address, known) == ("OK", "")
-    assert outcome(cnn, mutual.address, client_credentials(keys / "ca.pem"))[0] == "UNAVAILABLE"
-    assert outcome(cnn, mutual.address)[0] == "UNAVAILABLE"
-    late = client_credentials(keys / "ca.pem", keys / "expired.pem", keys / "expired.key")
-    assert outcome(cnn, mutual.address, late)[0] == "UNAVAILABLE"
+    ca, key, expired = ((keys / name).read_bytes() for name in ("ca.pem", "expired.key", "expired.pem"))
+    late = Credentials(grpc.ssl_channel_credentials(ca, key, expired))
+    for stranger in (Credentials(), client_credentials(keys / "ca.pem"), late):
+        assert outcome(cnn, mutual.address, stranger)[0] == "UNAVAILABLE"
 
 
 def test_server_of_another_authority_is_not_believed(cnn: Cnn, keys: Path, mutual: ServerThread) -> None:
@@ -88,7 +102,7 @@ def test_server_of_another_authority_is_not_believed(cnn: Cnn, keys: Path, mutua
     assert "CERTIFICATE_VERIFY_FAILED" in sentence
 
 
-def test_expired_server_is_refused_and_said_why(cnn: Cnn, keys: Path) -> None:
+def test_the_refusal_of_an_expired_server_has_the_reason(cnn: Cnn, keys: Path) -> None:
     options = ServerOptions(tls_cert=keys / "expired.pem", tls_key=keys / "expired.key")
     with ServerThread(cnn, options) as running:
         code, sentence = outcome(cnn, running.address, client_credentials(keys / "ca.pem"))
@@ -98,9 +112,9 @@ def test_expired_server_is_refused_and_said_why(cnn: Cnn, keys: Path) -> None:
 
 def test_token(cnn: Cnn) -> None:
     with ServerThread(cnn, ServerOptions(token=TOKEN)) as running:
-        assert outcome(cnn, running.address, token=TOKEN) == ("OK", "")
+        assert outcome(cnn, running.address, Credentials(token=TOKEN)) == ("OK", "")
         for wrong in ("", TOKEN[:-1], TOKEN + "x"):
-            code, sentence = outcome(cnn, running.address, token=wrong)
+            code, sentence = outcome(cnn, running.address, Credentials(token=wrong))
             assert code == "UNAUTHENTICATED"
             assert "bearer token is missing or wrong" in sentence
 
@@ -117,15 +131,52 @@ def test_token_files(tmp_path: Path, text: str, sentence: str) -> None:
     assert read_token(path) == TOKEN
 
 
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True),
-     ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("localhost.example.org", False), ("", False)],
-)  # fmt: skip
-def test_where_plaintext_may_go(host: str, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
-    check_plaintext(host, tls=True, insecure=False)
-    check_plaintext(host, tls=False, insecure=True)
-    if not loopback:
-        with pytest.raises(ValueError, match="without TLS"):
-            check_plaintext(host, tls=False, insecure=False)
+@pytest.mark.parametrize(("name", "days"), [("client", 30), ("long", 12_000), ("expired", -1)])
+def test_dates_of_a_certificate(keys: Path, name: str, days: int) -> None:
+    pem, now, day = (keys / f"{name}.pem").read_bytes(), datetime.now(UTC), timedelta(days=1)
+    if days > 0:
+        check_dates(pem, "x")
+        check_dates(pem, "x", now + (days - 1) * day)
+    with pytest.raises(
+        ValueError, match=r"--tls-cert a\.pem: the certificate expired on \d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    ):
+        check_dates(pem, "--tls-cert a.pem", now + (days + 1) * day)
+    with pytest.raises(ValueError, match="is the clock right"):
+        check_dates(pem, "x", now - 2 * day)
+
+
+def test_device_and_middle_server_refuse_to_start_with_an_expired_certificate(keys: Path) -> None:
+    files = {"--tls-ca": "ca.pem", "--tls-cert": "expired.pem", "--tls-key": "expired.key"}
+    words = [word for option, name in files.items() for word in (option, str(keys / name))]
+    with pytest.raises(ValueError, match="expired on"):
+        credentials(parser().parse_args(["--bundle", "b", "--server", "h:1", *words]))
+    with pytest.raises(ValueError, match="expired on"):
+        client_credentials(keys / "ca.pem", keys / "expired.pem", keys / "expired.key", ca_option="--next-ca")
+
+
+@given(st.binary(max_size=64))
+def test_what_is_no_certificate_is_refused(data: bytes) -> None:
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(data) + b"\n-----END CERTIFICATE-----\n"
+    for text in (data, pem):
+        with pytest.raises(ValueError, match="x: not a readable certificate in PEM"):
+            check_dates(text, "x")
+
+
+def test_files_that_are_no_pem(keys: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("no PEM")
+    with pytest.raises(ValueError, match=r"--next-ca .*other: no certificates in PEM"):
+        client_credentials(other, ca_option="--next-ca")
+    with pytest.raises(ValueError, match=r"--tls-ca .*gone: not a readable file"):
+        client_credentials(tmp_path / "gone")
+    with pytest.raises(ValueError, match="are no PEM pair"):
+        client_credentials(keys / "ca.pem", keys / "client.pem", keys / "server.key")
+
+
+@pytest.mark.parametrize(("host", "safe"), [("127.0.0.1", True), ("[::1]", True), ("0.0.0.0", False), ("h", False)])
+def test_where_plaintext_may_go(host: str, safe: bool) -> None:
+    check_plaintext("--host", host, tls=True, insecure=False, remedy="--tls-cert")
+    check_plaintext("--host", host, tls=False, insecure=True, remedy="--tls-cert")
+    refused = contextlib.nullcontext() if safe else pytest.raises(ValueError, match=f"--host {host} without TLS")
+    with refused:
+        check_plaintext("--host", host, tls=False, insecure=False, remedy="--tls-cert")

@@ -1,0 +1,26 @@
+"""A policy trained without a log: what the benchmarks compare with the rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from tidesplit.agents.learning import training
+from tidesplit.agents.learning.policy import PointPolicy
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.train import TrainingOptions
+
+
+def trained(
+    scenario: Scenario, steps: int, seed: int, trace_spread: float = TrainingOptions.trace_spread
+) -> PointPolicy:
+    """Train on the scenario as ``train.py`` does, on one thread: benchmarks train several policies at a time."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    varied = replace(scenario, trace_spread=trace_spread)
+    recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
+    model = training.new_model(varied, recipe)
+    training.learn_by_imitation(model, varied, recipe, lambda *_: None)
+    training.learn_by_ppo(model, recipe, None, lambda *_: None)
+    return training.policy_of(model)

@@ -1,0 +1,100 @@
+"""Means, shares of the headroom and tables of benchmarks/compare.py, from invented figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tests.profiles import synthetic_profile
+from tidesplit.agents.judging.evaluation import History, Row, summarise
+from tidesplit.benchmarks import compare
+from tidesplit.envs.world.vocabulary import SERVER, Demand
+from tidesplit.profiling.points.profile import save
+
+
+def row(controller: str, trace: str, utility: float) -> Row:
+    """Two frames, one after the other, each with this utility."""
+    two = np.full(2, utility)
+    record = History(np.arange(2), np.full(2, SERVER), two, two, two, two, two > 1, two)
+    return summarise(record, controller=controller, trace=trace, period_s=1.0, decision_us=0.0, bound=1.0)
+
+
+def text(table: Table) -> list[str]:
+    console = Console(width=150)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().splitlines()
+
+
+def cells(lines: list[str], first: str) -> list[str]:
+    """Cells of the line that begins with this word."""
+    (line,) = (line for line in lines if line.lstrip("│┃ ").startswith(first))
+    return [cell.strip() for cell in line.strip("│ ").split("│")]
+
+
+def test_means_are_over_traces() -> None:
+    rows = [row("PPO", "a", 0.5), row("PPO", "b", 0.9), row("JMDC", "a", 0.25), row("JMDC", "b", 0.25)]
+    assert compare.means(rows, ["PPO", "JMDC"], "utility") == {"PPO": pytest.approx(0.7), "JMDC": 0.25}
+    assert compare.means(rows, ["PPO"], "latency_ms_mean") == {"PPO": pytest.approx(700.0)}
+    assert compare.means(rows, ["PPO"], "switches_per_min") == {"PPO": pytest.approx(30.0)}
+
+
+@pytest.mark.parametrize(
+    ("utility", "bound", "shown"),
+    [(0.85, 0.9, "50 %"), (0.8, 0.9, "0 %"), (0.7, 0.9, "-100 %"), (0.9, 0.9, "100 %"), (0.8, 0.804, "-")],
+)
+def test_share_of_the_headroom(utility: float, bound: float, shown: str) -> None:
+    """Above the best static point's 0.8; where the bound is hardly higher there is nothing to share."""
+    assert compare.share(utility, 0.8, bound) == shown
+
+
+def figures(utility: float) -> dict[str, float]:
+    others = {"miss_rate": 0.01, "accuracy": 0.9, "latency_ms_mean": 50.0, "latency_ms_p95": 80.0}
+    return {"utility": utility, "bytes_mean": 1000.0, "switches_per_min": 3.0, **others}
+
+
+def test_table_of_seeds() -> None:
+    """PPO captures three quarters and one quarter of the headroom of its two seeds."""
+    found: dict[str, Any] = {
+        "demand": {"fps": 30.0, "deadline_s": 0.1},
+        "seeds": 2,
+        "recipe": {"tiers": 2},
+        "bounds": [0.9, 0.9],
+        "controllers": {
+            "best static point": [figures(0.7), figures(0.7)],
+            "PPO": [figures(0.85), figures(0.75)],
+        },
+    }
+    lines = text(compare.seeds_table(found))
+    assert "30 fps, 100 ms, 2 tiers: 2 seeds, simulated" in lines[0]
+    assert cells(lines, "PPO") == ["PPO", "0.8000 [0.7500, 0.8500]", "50 %", "1.00", "0.9000", "50.0", "80.0", "1000"]
+    assert cells(lines, "best static")[1:3] == ["0.7000 [0.7000, 0.7000]", "0 %"]
+    assert cells(lines, "clairvoyant")[1:3] == ["0.9000", "100 %"]
+
+
+def test_table_of_the_map() -> None:
+    utility = {
+        "best static point": 0.8,
+        "look-up, tuned": 0.8,
+        "MPC, tuned": 0.82,
+        "PPO": 0.85,
+        "MPC, true bandwidth": 0.9,
+    }
+    rows = [
+        {"fps": fps, "deadline_ms": 75.0, "bound": bound, "utility": utility} for fps, bound in ((5, 0.802), (30, 0.9))
+    ]
+    lines = text(compare.grid_table({"cells": rows}))
+    assert cells(lines, "5 ")[2:] == ["0.8000", "0.8020", "0.0020", "-", "-", "-", "-"]
+    assert cells(lines, "30 ")[2:] == ["0.8000", "0.9000", "0.1000", "0 %", "20 %", "50 %", "100 %"]
+
+
+def test_traces_are_shortened(tmp_path: Any) -> None:
+    save(synthetic_profile(), tmp_path / "profile.json")
+    words = ["map", "--train", "lte", "--test", "lte", "--profile", str(tmp_path / "profile.json")]
+    options = compare.arguments().parse_args(words)
+    assert compare.scenario_of(options, "lte", [Demand()], 60.0).traces[0].duration_s == 60.0
+    assert compare.scenario_of(options, "lte", [Demand()]).traces[0].duration_s == 1200.0
