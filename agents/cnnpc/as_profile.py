@@ -25,9 +25,9 @@ from tidesplit.compression.codec.knobs import PASSED_ON, joined
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats
+from tidesplit.profiling.points import tiers
 from tidesplit.profiling.points.profile import Codec, DeviceTable, OperatingPoint, Profile, Provenance, Timing
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.profiling.points.tiers import three_tiers
 
 HOP_BPS = 20e6
 """Rate from end to edge in all of CNNPC's published tables. The second hop's rate follows from T_C of the raw image."""
@@ -91,7 +91,7 @@ def table_of(profile: Profile, tables: Tables, ids: list[str]) -> PointTable:
         tables: CNNPC's tables.
         ids: strategies by the ids of `name_of`, in which ``raw`` is the raw image.
     """
-    table = three_tiers(profile, *TIERS, ids)
+    table = tiers.table_of(profile, TIERS, ids)
     uplink, between = table.hops
     first, second = tables.cross_ms.T
     own = np.append(second / first / slower(tables), 1.0)[between.partition]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tidesplit.envs.world.observation import ONE_HOP, Fields, fields_of
+from tidesplit.envs.world.fields import ONE_HOP, Fields, fields_of
 
 # Columns get a common scale before they are standardised. Rates and sizes: their logarithm. Durations: their ratio to
 # the deadline, so that one policy reads all deadlines alike. The others stay as they are.

@@ -13,7 +13,8 @@ import numpy as np
 from tidesplit.agents.rules.controllers import Static, nearest_allowed
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
-from tidesplit.envs.world.observation import HopSeen, Observation
+from tidesplit.envs.world.fields import HopSeen
+from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats, Ints
 from tidesplit.profiling.points.table import PointTable
