@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     judge_on = replace(tune_on, traces=(with_outage(unseen),), world=World(rtt_s=RTT_S))
     entrants: dict[str, Entrant] = {
         **ladder.tuned_rules(tune_on, ladder.Tuning()),
-        ladder.POLICY: ladder.Blind(bundle.policy),
+        ladder.POLICY: bundle.policy,
     }
     records = {name: play(entrants[name], simulation_of(judge_on, range(COURSES))) for name in SHOWN}
     for name, played in records.items():
