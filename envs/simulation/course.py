@@ -17,18 +17,12 @@ class Course(NamedTuple):
     """The random course of an episode, drawn before it begins so that every controller meets the same one.
 
     Shapes ``[N]`` for one episode of N frames, ``[B, N]`` for a batch.
-
-    Attributes:
-        slow_down: factor on the device's compute times.
-        server_wait_s: wait at the first server, seconds.
-        byte_noise: standard normals, scaled by each point's own spread of bytes.
-        hops: round trips of each hop.
     """
 
-    slow_down: Floats
-    server_wait_s: Floats
-    byte_noise: Floats
-    hops: tuple[RoundTrip, ...]
+    slow_down: Floats  # factor on the device's compute times
+    server_wait_s: Floats  # wait at the first server, seconds
+    byte_noise: Floats  # standard normals, scaled by each point's own spread of bytes
+    hops: tuple[RoundTrip, ...]  # round trips of each hop
 
     @classmethod
     def none(cls, lanes: int, hops: int = 1) -> Course:
@@ -45,13 +39,7 @@ def draw_course(
 
     `draw_round_trip` draws further hops afterwards, so that they do not change the rest of the course.
 
-    Args:
-        world: physical numbers.
-        trace: of the uplink.
-        offset_s: moment of the trace at which the episode begins.
-        frames: number of frames.
-        period_s: time from one frame to the next.
-        rng: random generator.
+    The episode begins ``offset_s`` into the uplink's ``trace`` and has ``frames`` frames, ``period_s`` apart.
     """
     hot = _two_state(frames, period_s, world.mean_cool_s, world.mean_hot_s, rng)
     busy = _two_state(frames, period_s, world.mean_calm_s, world.mean_busy_s, rng)

@@ -14,23 +14,14 @@ from tidesplit.envs.world.vocabulary import Bools, Ints, Outcome
 
 
 class Stepped(NamedTuple):
-    """One frame of every lane.
+    """One frame of every lane."""
 
-    Attributes:
-        observation: of the next frame; where an episode ended, of the first frame of a new one.
-        outcome: of the frame.
-        done: True where the episode ended with the frame, ``[B]``.
-        ended: the lanes of ended episodes, ``[E]``.
-        final: last observations of the ended episodes, flat rows ``[E, S + F * A]``.
-        final_mask: their masks, ``[E, A]``.
-    """
-
-    observation: Observation
-    outcome: Outcome
-    done: Bools
-    ended: Ints
-    final: NDArray[np.float32]
-    final_mask: Bools
+    observation: Observation  # of the next frame; where an episode ended, of the first frame of a new one
+    outcome: Outcome  # of the frame
+    done: Bools  # True where the episode ended with the frame, [B]
+    ended: Ints  # the lanes of ended episodes, [E]
+    final: NDArray[np.float32]  # last observations of the ended episodes, flat rows [E, S + F * A]
+    final_mask: Bools  # their masks, [E, A]
 
 
 class Lanes:

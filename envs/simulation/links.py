@@ -29,12 +29,8 @@ class Links:
         uplink: the true links. Only those who may know the future may read them.
         transfers: the last messages of each lane.
 
-    Args:
-        traces: an episode draws one.
-        lanes: number of lanes, B.
-        window: number of messages that are remembered, R.
-        spread: log-normal spread of an episode's bandwidth about the trace's. Round trips spread RTT_SPREAD times as
-            much.
+    Each episode draws one of ``traces``. Its bandwidth has the log-normal ``spread`` about the trace's, its round trip
+    RTT_SPREAD times as much. The last ``window`` messages of each lane are remembered.
     """
 
     def __init__(self, traces: Sequence[Trace], lanes: int, window: int, spread: float) -> None:
@@ -68,12 +64,8 @@ class Links:
     def remember(self, crossing: Crossing, trip: RoundTrip, sent_s: Floats, wait_s: Floats, back_s: Floats) -> None:
         """Remember the messages of one frame.
 
-        Args:
-            crossing: the messages.
-            trip: their round trips.
-            sent_s: moment at which, as the device believes, they were ready for the link, ``[B]``.
-            wait_s: wait at the server behind the hop, ``[B]``.
-            back_s: believed time of an answer from the machine before the hop to the device, ``[B]``.
+        As the device believes, the messages were ready for the link at ``sent_s``, and an answer takes ``back_s`` from
+        the machine before the hop. ``wait_s`` is the wait at the server behind the hop. All are ``[B]``.
         """
         # The far end times the uplink, so the jitter of this message's way there counts as uplink time.
         timed_s = crossing.left_s - crossing.begun_s + (trip.rtt_s - trip.base_s)

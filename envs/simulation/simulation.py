@@ -24,33 +24,25 @@ from tidesplit.profiling.points.table import PointTable
 class Scenario:
     """The traces, demands, operating points and physical numbers that episodes are drawn from.
 
-    Attributes:
-        traces: of the uplink; an episode draws one.
-        demands: an episode draws one.
-        table: operating points, with a hop for each link.
-        world: physical numbers.
-        episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
-        table_spread: log-normal spread of an episode's device, servers and payloads about the table. It makes a policy
-            read the table instead of learning it by heart.
-        trace_spread: log-normal spread of an episode's bandwidth and round trip about the traces. It makes a policy fit
-            for links beyond these traces.
-        backlog_s: half of the episodes begin with a busy device, for up to this many seconds. Good decisions rarely
-            lead into such queues, but a hiccup of a real device does.
-        further: traces of each hop beyond the first; an episode draws one for each.
-
     Raises:
         ValueError: no trace of a hop, no demand, or another number of hops than in the table.
     """
 
-    traces: tuple[Trace, ...]
-    demands: tuple[Demand, ...]
-    table: PointTable
+    traces: tuple[Trace, ...]  # of the uplink; an episode draws one
+    demands: tuple[Demand, ...]  # an episode draws one
+    table: PointTable  # one hop for each link
     world: World = field(default_factory=World)
+    # Seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
     episode_s: float | None = None
+    # Log-normal spread of an episode's device, servers and payloads about the table. It makes a policy read the table
+    # instead of learning it by heart.
     table_spread: float = 0.0
+    # The same of an episode's bandwidth and round trip about its traces, for links other than these.
     trace_spread: float = 0.0
+    # Half of the episodes begin with a busy device, for up to this many seconds. Good decisions rarely lead into such
+    # queues, but a hiccup of a real device does.
     backlog_s: float = 0.0
-    further: tuple[tuple[Trace, ...], ...] = ()
+    further: tuple[tuple[Trace, ...], ...] = ()  # traces of each hop beyond the first
 
     def __post_init__(self) -> None:
         if not all(self.links) or not self.demands:
@@ -73,10 +65,8 @@ class Simulation:
         frame: number of each lane's next frame, ``[B]``.
         frames: number of frames in each lane's episode, ``[B]``.
 
-    Args:
-        scenario: episodes are drawn from it.
-        rngs: a random generator for each lane.
-        trace_of: number of the uplink trace that each lane plays, ``[B]``. None: episodes draw them.
+    Each lane has a random generator of ``rngs`` and plays the uplink trace of number ``trace_of`` ``[B]``, or a random
+    one.
     """
 
     def __init__(self, scenario: Scenario, rngs: Sequence[np.random.Generator], trace_of: Ints | None = None) -> None:

@@ -79,11 +79,8 @@ def model_autocorrelation(lags_s: Array, memory_s: Sequence[float], weights: Arr
     values are jointly normal, and their correlation is the weight of the kept chains. The result is the mean over all
     cases.
 
-    Args:
-        lags_s: lags in seconds, `[L]`.
-        memory_s: memories of the C chains in seconds.
-        weights: W sets of weights to evaluate, `[W, C + 1]`.
-        powers: see `hermite_powers`.
+    `lags_s` `[L]` and `memory_s` `[C]` are in seconds, `weights` are W sets to evaluate, `[W, C + 1]`. For `powers` see
+    `hermite_powers`.
     """
     keep = np.exp(-lags_s[None, :] / np.asarray(memory_s)[:, None])  # [C, L]
     total = np.zeros((weights.shape[0], lags_s.size))

@@ -27,31 +27,21 @@ KNOTS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # ranks at which a model 
 class LinkModel:
     """Parameters of a kind of uplink. A generated trace depends on these, its seed and its length only.
 
-    Attributes:
-        name: of the model and its traces.
-        source: origin of the numbers.
-        step_s: length of a bin.
-        quantiles_bps: bandwidth of the non-empty bins at `KNOTS`, rising.
-        empty_share: share of bins without bandwidth, without long outages.
-        memory_s: memory of each chain.
-        weights: share of the latent variance of each chain and, last, of the memoryless part. They sum to 1.
-        outages_per_hour: number of long outages.
-        outage_mean_s: mean length of a long outage. Lengths are exponential above `outage_min_s`.
-        outage_min_s: shortest length of a long outage.
-
     Raises:
         ValueError: a number out of range.
     """
 
     name: str
-    source: str
-    step_s: float
-    quantiles_bps: tuple[float, ...]
-    empty_share: float
-    memory_s: tuple[float, ...]
-    weights: tuple[float, ...]
-    outages_per_hour: float
-    outage_mean_s: float
+    source: str  # origin of the numbers
+    step_s: float  # length of a bin
+    quantiles_bps: tuple[float, ...]  # bandwidth of the non-empty bins at `KNOTS`, rising
+    empty_share: float  # share of bins without bandwidth, long outages left out
+    memory_s: tuple[float, ...]  # memory of each chain, seconds
+    weights: tuple[
+        float, ...
+    ]  # share of the latent variance of each chain, then of the memoryless part; their sum is 1
+    outages_per_hour: float  # rate of long outages
+    outage_mean_s: float  # mean length of a long outage; lengths are exponential above `outage_min_s`
     outage_min_s: float = 2.0
 
     def __post_init__(self) -> None:

@@ -24,24 +24,19 @@ NOT_TRACES = {".md", ".json", ".png", ".pdf", ".py"}  # files in a folder that a
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Bandwidth of one link, constant within a bin, repeating after `duration_s`. The arrays are read-only copies.
+    """Bandwidth of one link, constant from one bin's start to the next, repeating after `duration_s`.
 
-    Attributes:
-        name: of the trace, in messages and tables.
-        time_s: start of each bin in seconds, rising from 0, shape `[N]`. A bin lasts until the next one begins.
-        duration_s: end of the last bin.
-        bandwidth_bps: bits per second of each bin, shape `[N]`.
-        rtt_s: round trip of each bin in seconds, shape `[N]`; None where it was not measured.
+    The arrays are read-only copies.
 
     Raises:
         TraceError: shapes differ, time does not rise from 0, or a value is negative or not finite.
     """
 
     name: str
-    time_s: NDArray[np.float64]
-    duration_s: float
-    bandwidth_bps: NDArray[np.float64]
-    rtt_s: NDArray[np.float64] | None = None
+    time_s: NDArray[np.float64]  # start of each bin in seconds, rising from 0, shape `[N]`
+    duration_s: float  # end of the last bin, seconds
+    bandwidth_bps: NDArray[np.float64]  # bits per second, shape `[N]`
+    rtt_s: NDArray[np.float64] | None = None  # seconds, shape `[N]`; None where it was not measured
 
     def __post_init__(self) -> None:
         for field in ("time_s", "bandwidth_bps", "rtt_s"):

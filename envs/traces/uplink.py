@@ -21,27 +21,16 @@ SLIVER_BYTES = 1e-4  # a payload has left but for this: a rounding error must no
 
 @dataclass(frozen=True)
 class TraceUplink:
-    """The links of many lanes over M traces, laid end to end so that one binary search serves every lane.
+    """The links of many lanes over M traces, laid end to end so that one binary search serves every lane."""
 
-    Attributes:
-        edge_s: time of each bin's edge since the start of the first trace, ``[E]``.
-        edge_bytes: bytes carried until then, ``[E]``.
-        rate: bytes a second from this edge to the next, ``[E]``.
-        first: row of each trace's first edge, ``[M]``.
-        last: row of its last edge, ``[M]``.
-        trace_of: trace that each lane plays, ``[B]``.
-        offset_s: moment of the trace at which the lane's clock begins, ``[B]``.
-        scale: factor on the trace's bandwidth, ``[B]``; None: 1.
-    """
-
-    edge_s: Floats
-    edge_bytes: Floats
-    rate: Floats
-    first: Ints
-    last: Ints
-    trace_of: Ints
-    offset_s: Floats
-    scale: Floats | None = None
+    edge_s: Floats  # time of each bin's edge since the start of the first trace, [E]
+    edge_bytes: Floats  # bytes carried until then, [E]
+    rate: Floats  # bytes a second from this edge to the next, [E]
+    first: Ints  # row of each trace's first edge, [M]
+    last: Ints  # row of its last edge, [M]
+    trace_of: Ints  # trace that each lane plays, [B]
+    offset_s: Floats  # moment of the trace at which the lane's clock begins, [B]
+    scale: Floats | None = None  # factor on the trace's bandwidth, [B]; None: 1
 
     @classmethod
     def of(cls, traces: Sequence[Trace], trace_of: Ints | None = None, offset_s: Floats | None = None) -> TraceUplink:

@@ -51,10 +51,8 @@ def believe(transfers: Transfers, now_s: Floats, usual_rtt_s: float) -> LinkBeli
     ``goodput`` is the harmonic mean weighted by bytes and recency: all bytes over all seconds. (Yin et al., SIGCOMM
     2015, use it without weights.) The uplink time of a small message is mostly jitter, which cancels in the sum.
 
-    Args:
-        transfers: the last R messages of each lane, columns ``[B, R]``.
-        now_s: moment of the estimate on each lane's clock, ``[B]``.
-        usual_rtt_s: round trip believed before the first answer.
+    ``transfers`` has columns ``[B, R]``, ``now_s`` ``[B]`` is the moment of the estimate on each lane's clock, and
+    ``usual_rtt_s`` is the round trip believed before the first answer.
     """
     at = Transfers(*(column.T for column in transfers))  # [R, B]: the lanes of a slot are neighbours in memory
     flying = at.answered_s > now_s

@@ -29,34 +29,23 @@ class Picker:
 
 
 class Turn(NamedTuple):
-    """A frame's turn, shapes ``[B]``: everything that its messages meet.
+    """A frame's turn, shapes ``[B]``: everything that its messages meet."""
 
-    Attributes:
-        start_s: moment at which the turn begins.
-        at: picks the chosen points' values.
-        byte_noise: standard normals that spread the payloads.
-        hops: the table's columns of each hop, as ``queues``, ``trips`` and ``uplinks`` are of each hop.
-        world: physical numbers.
-        lane: row of the uplinks that each lane uses.
-    """
-
-    start_s: Floats
-    at: Picker
-    byte_noise: Floats
-    hops: tuple[HopColumns, ...]
+    start_s: Floats  # its beginning
+    at: Picker  # picks the chosen points' values
+    byte_noise: Floats  # standard normals that spread the payloads
+    hops: tuple[HopColumns, ...]  # columns of the table, as many as there are queues, trips and uplinks
     queues: tuple[HopQueue, ...]
     trips: tuple[RoundTrip, ...]
     uplinks: tuple[Uplink, ...]
     world: World
-    lane: Ints
+    lane: Ints  # row of the uplinks that each lane uses
 
     def carry(self, own: Bools, ready_s: Floats, wait_s: Floats) -> tuple[Crossing, ...]:
         """Send the frames, and probes where a link was silent for long, over every hop.
 
-        Args:
-            own: True where a frame leaves the device, ``[B]``.
-            ready_s: moment at which its bytes, or a probe, are ready for the first hop, ``[B]``.
-            wait_s: wait of a frame at the first server, ``[B]``.
+        ``own`` is True where a frame leaves the device. Its bytes, or a probe, are ready for the first hop at
+        ``ready_s``, and it waits ``wait_s`` at the first server. All are ``[B]``.
         """
         first = self._cross(0, own, ~own, ready_s)
         return first, *self._carry_further(first, wait_s)

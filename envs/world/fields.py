@@ -30,80 +30,46 @@ class HopSeen(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The state, columns ``[B]``, seconds.
+    """The state, columns ``[B]``, seconds."""
 
-    Attributes:
-        waited_s: time from the frame's arrival until its turn.
-        deadline_s: of the demand, as are ``period_s`` and ``for_latency`` (1 for the objective "latency", else 0).
-        server_wait_s: believed wait at the first server.
-        finish_pending_s: see `LinkBelief`, as is ``finish_due_s``. Messages on all hops are counted.
-        slow_down: factor on the device's compute times, as last measured.
-        hops: belief about each hop.
-    """
-
-    waited_s: Column
-    deadline_s: Column
-    period_s: Column
-    for_latency: Column
-    server_wait_s: Column
-    finish_pending_s: Column
-    finish_due_s: Column
-    slow_down: Column
+    waited_s: Column  # time from the frame's arrival until its turn
+    deadline_s: Column  # of the demand
+    period_s: Column  # of the demand
+    for_latency: Column  # 1 for the objective "latency", else 0
+    server_wait_s: Column  # believed wait at the first server
+    finish_pending_s: Column  # work of the fallbacks for messages on all hops
+    finish_due_s: Column  # time until the first of them
+    slow_down: Column  # factor on the device's compute times, as last measured
     hops: tuple[HopSeen, ...]
 
 
 class HopForeseen(NamedTuple):
-    """Forecast of each point's traffic on a hop beyond the first, columns ``[B, A]``; seconds and bytes.
+    """Forecast of each point's traffic on a hop beyond the first, columns ``[B, A]``; seconds and bytes."""
 
-    Attributes:
-        sends: 1 where the point's bytes cross the hop, else 0.
-        payload: bytes with overhead.
-        compute_s: time of the server before the hop to make the bytes ready.
-        ready_s: time from now until the bytes are ready for the hop.
-        queue_s: time that the link will still be busy when the next frame arrives.
-    """
-
-    sends: Column
-    payload: Column
-    compute_s: Column
-    ready_s: Column
-    queue_s: Column
+    sends: Column  # 1 where the point's bytes cross the hop, else 0
+    payload: Column  # bytes with overhead
+    compute_s: Column  # time of the server before the hop to make the bytes ready
+    ready_s: Column  # time from now until the bytes are ready for the hop
+    queue_s: Column  # time that the link will still be busy when the next frame arrives
 
 
 class Foreseen(NamedTuple):
-    """Forecast of each point if the links stayed as believed, columns ``[B, A]``; seconds and bytes.
+    """Forecast of each point if the links stayed as believed, columns ``[B, A]``; seconds and bytes."""
 
-    Attributes:
-        local: 1 where nothing leaves the device, else 0.
-        accuracy: expected accuracy of the point.
-        head_s: time of head and encode on this device, with the fallbacks that would interrupt them.
-        payload: bytes on the first hop with overhead.
-        server_s: decode and tail at the server that answers.
-        finish_s: time of the fallback, as ``finish_accuracy`` is its accuracy.
-        latency_s: time from the frame's arrival to the answer.
-        slack_s: deadline less latency.
-        slack_low_s: the same at the lowest goodput of the remembered messages, with the present stall added.
-        device_queue_s: time that the device will still be busy when the next frame arrives.
-        link_queue_s: the same of the first hop's link.
-        finish_slack_s: time to spare if the device finished the frame right after the head.
-        is_last: 1 for the point of the previous frame, else 0.
-        further: traffic on each hop beyond the first.
-    """
-
-    local: Column
-    accuracy: Column
-    head_s: Column
-    payload: Column
-    server_s: Column
-    finish_s: Column
-    finish_accuracy: Column
-    latency_s: Column
-    slack_s: Column
-    slack_low_s: Column
-    device_queue_s: Column
-    link_queue_s: Column
-    finish_slack_s: Column
-    is_last: Column
+    local: Column  # 1 where nothing leaves the device, else 0
+    accuracy: Column  # expected accuracy of the point
+    head_s: Column  # time of head and encode on this device, with the fallbacks that would interrupt them
+    payload: Column  # bytes on the first hop with overhead
+    server_s: Column  # decode and tail at the server that answers
+    finish_s: Column  # time of the fallback
+    finish_accuracy: Column  # its accuracy
+    latency_s: Column  # time from the frame's arrival to the answer
+    slack_s: Column  # deadline less latency
+    slack_low_s: Column  # the same at the lowest remembered goodput, after the present stall
+    device_queue_s: Column  # time that the device will still be busy when the next frame arrives
+    link_queue_s: Column  # the same of the first hop's link
+    finish_slack_s: Column  # time to spare if the device finished the frame right after the head
+    is_last: Column  # 1 for the point of the previous frame, else 0
     further: tuple[HopForeseen, ...]
 
 

@@ -23,11 +23,8 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     For speed, the lanes of a point are neighbours in memory, and bounds use `np.clip`: NumPy vectorises it, but not
     `np.maximum` with a scalar.
 
-    Args:
-        now: the state, columns ``[B]``.
-        table: operating points, columns ``[A]`` for all lanes or ``[B, A]``.
-        last_point: row of the previous frame's point, ``[B]``; -1 if there is none.
-        world: physical numbers.
+    ``now`` has columns ``[B]``, ``table`` has ``[A]`` for all lanes or ``[B, A]``. ``last_point`` ``[B]`` is the row of
+    the previous frame's point, -1 if there is none.
     """
     fields, lanes = len(fields_of(len(table.hops)).points), len(now.waited_s)
     columns = np.empty((fields, table.size, lanes + CACHE_LINE), dtype=np.float32)[:, :, :lanes]
@@ -82,14 +79,8 @@ def _foresee_further(
 ) -> None:
     """Forecast the traffic on the hops beyond the first, and add its time to ``away`` and ``later``.
 
-    Args:
-        out: forecast; its ``further`` is filled.
-        now: the state.
-        table: operating points.
-        world: physical numbers.
-        leaves: time from now until the point's bytes have left the device, ``[A, B]``.
-        away: time from now until the answer, ``[A, B]``; changed in place.
-        later: extra time at the lowest goodput, ``[A, B]``; changed in place.
+    After ``leaves`` the point's bytes have left the device, after ``away`` the answer is there, and ``later`` is the
+    extra time at the lowest goodput, all from now and ``[A, B]``. The last two are changed in place.
     """
     wait_s, before = now.server_wait_s, now.hops[0]
     for hop, link, ahead in zip(table.hops[1:], now.hops[1:], out.further, strict=True):

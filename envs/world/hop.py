@@ -41,32 +41,20 @@ class Load(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """A message on a hop: a frame's feature or picture, or a probe. Shapes ``[B]``, seconds and bytes.
+    """A message on a hop: a frame's feature or picture, or a probe. Shapes ``[B]``, seconds and bytes."""
 
-    Attributes:
-        sent: True where there is a message. Elsewhere ``payload`` is 0 and the times mean nothing.
-        own: True where it is the frame's message, not a probe.
-        ready_s: moment at which the machine before the hop has the bytes ready.
-        begun_s: moment at which the link is free for them.
-        uplink_s: time from ready until the last byte has left.
-        payload: bytes with overhead.
-        compute_s: time that a server before the hop took to make the bytes ready; 0 on the first hop.
-        detour_s: time that a hop beyond the first adds to the frame's answer.
-        answered_s: moment of the answer, see `Transfers`, as are ``due_s``, ``finish_s`` and ``tail_s``.
-    """
-
-    sent: Bools
-    own: Bools
-    ready_s: Floats
-    begun_s: Floats
-    uplink_s: Floats
-    payload: Floats
-    compute_s: Floats
-    detour_s: Floats
-    answered_s: Floats
-    due_s: Floats
-    finish_s: Floats
-    tail_s: Floats
+    sent: Bools  # True where there is a message; elsewhere payload is 0 and the times mean nothing
+    own: Bools  # True where it is the frame's message, not a probe
+    ready_s: Floats  # moment at which the machine before the hop has the bytes ready
+    begun_s: Floats  # moment at which the link is free for them
+    uplink_s: Floats  # time from ready until the last byte has left
+    payload: Floats  # bytes with overhead
+    compute_s: Floats  # time that a server before the hop took to make the bytes ready; 0 on the first hop
+    detour_s: Floats  # time that a hop beyond the first adds to the frame's answer
+    answered_s: Floats  # moment of the answer, see `Transfers`
+    due_s: Floats  # see `Transfers`
+    finish_s: Floats  # see `Transfers`
+    tail_s: Floats  # see `Transfers`
 
     @property
     def left_s(self) -> Floats:
@@ -82,14 +70,7 @@ def cross(
     In the result, ``answered_s`` is the moment at which an immediate answer is back at the machine before the hop.
     ``advance`` fills in the fields that are 0 here.
 
-    Args:
-        load: the traffic.
-        ready_s: moment at which the bytes are ready, ``[B]``.
-        queue: state of the link.
-        trip: round trips of the messages.
-        world: physical numbers.
-        link: carries the bytes.
-        lane: row of ``link`` that each message uses, ``[B]``.
+    The bytes are ready at ``ready_s`` ``[B]``. ``lane`` ``[B]`` is the row of ``link`` that each message uses.
     """
     sent = load.own | load.probes
     payload = np.where(load.own, load.body + world.overhead_bytes, load.probes * world.probe_bytes)

@@ -20,10 +20,7 @@ class Uplink(Protocol):
 
         NEVER_S, or ``start_s`` where that is later, on a link that never carries the bytes.
 
-        Args:
-            lane: the lane whose link each message uses, ``[B]``.
-            start_s: moment from which the link is free, on the lane's clock, ``[B]``.
-            payload: bytes, ``[B]``.
+        The link of lane ``lane`` is free from ``start_s`` on the lane's clock. All are ``[B]``.
         """
         ...
 

@@ -30,37 +30,22 @@ from tidesplit.profiling.points.table import PointTable
 
 
 class Situation(NamedTuple):
-    """The device's knowledge when a frame's turn comes, shapes ``[B]``, seconds on each lane's clock.
+    """The device's knowledge when a frame's turn comes, shapes ``[B]``, seconds on each lane's clock."""
 
-    Attributes:
-        now_s: moment of the frame's turn.
-        waited_s: time since the frame's arrival.
-        transfers: the last messages on each hop, columns ``[B, R]``.
-        slow_down: factor on the device's compute times, as last measured.
-        last_point: row of the previous frame's point; -1 if there is none.
-        blocked: True where the device's breaker allows no sending. None: nowhere.
-    """
-
-    now_s: Floats
-    waited_s: Floats
-    transfers: tuple[Transfers, ...]
-    slow_down: Floats
-    last_point: Ints
-    blocked: Bools | None = None
+    now_s: Floats  # moment of the frame's turn
+    waited_s: Floats  # time since the frame's arrival
+    transfers: tuple[Transfers, ...]  # the last messages on each hop, columns [B, R]
+    slow_down: Floats  # factor on compute times, as last measured
+    last_point: Ints  # row of the previous frame's point; -1 if there is none
+    blocked: Bools | None = None  # True where the breaker allows no sending; None: nowhere
 
 
 class Observation(NamedTuple):
-    """One observation a lane, in SI units.
+    """One observation a lane, in SI units."""
 
-    Attributes:
-        state: shape ``[B, S]``, columns in the order of `fields_of`.
-        points: forecast of each operating point, shape ``[B, F, A]``, fields in the order of `fields_of`.
-        mask: True for the points that may be chosen, shape ``[B, A]``.
-    """
-
-    state: NDArray[np.float32]
-    points: NDArray[np.float32]
-    mask: Bools
+    state: NDArray[np.float32]  # `[B, S]`, columns in the order of `fields_of`
+    points: NDArray[np.float32]  # forecast of each point, `[B, F, A]`, fields in the order of `fields_of`
+    mask: Bools  # True for the points that may be chosen, `[B, A]`
 
     @property
     def seen(self) -> Seen:
@@ -115,11 +100,7 @@ def unflatten(flat: NDArray[np.float32], mask: Bools) -> Observation:
 def observe(situation: Situation, table: PointTable, demands: Demands, world: World) -> Observation:
     """Build the observation of every lane.
 
-    Args:
-        situation: the device's knowledge.
-        table: operating points, columns ``[A]`` for all lanes or ``[B, A]``.
-        demands: of each lane.
-        world: physical numbers.
+    The columns of ``table`` are ``[A]`` for all lanes or ``[B, A]``.
     """
     links = [believe(t, situation.now_s, world.usual_rtt_s(hop)) for hop, t in enumerate(situation.transfers)]
     first = reduce(with_finishes_of, links)

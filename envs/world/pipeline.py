@@ -158,14 +158,8 @@ def fallback_due_s(
     With "accuracy", an answer foreseen between that moment and the deadline is waited for. Finishing for nothing would
     delay later frames.
 
-    Args:
-        arrival_s: moment of the frame's arrival.
-        head_end_s: end of its head.
-        finish_s: time that finishing takes.
-        foreseen_s: moment at which the device expects the answer.
-        can: True where the device can finish the frame, and accurately enough.
-        demands: of each lane.
-        guard_s: reserve before the deadline.
+    ``foreseen_s`` is the moment at which the device expects the answer, ``finish_s`` the time that finishing takes, and
+    ``guard_s`` the reserve before the deadline. ``can`` is True where the device can finish accurately enough.
     """
     latest = arrival_s + demands.deadline_s - guard_s - finish_s
     patient = np.where(demands.for_latency, np.minimum(latest, head_end_s + finish_s), latest)

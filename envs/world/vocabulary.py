@@ -32,21 +32,17 @@ class DemandError(ValueError):
 class Demand:
     """The user's demand.
 
-    Attributes:
-        objective: "accuracy" asks for as many right answers as possible within the deadline, like CNNPC's ``--T0``.
-            "latency" asks for answers as fast as possible at or above the accuracy floor, like CNNPC's ``--A0``.
-        fps: frames a second.
-        deadline_s: seconds after its arrival by which a frame must be answered.
-        min_accuracy: accuracy floor, 0 to 1.
+    The objective "accuracy" asks for as many right answers as possible within the deadline, like CNNPC's ``--T0``. The
+    objective "latency" asks for answers as fast as possible at or above the accuracy floor, like CNNPC's ``--A0``.
 
     Raises:
         DemandError: a value out of range.
     """
 
     objective: Objective = "accuracy"
-    fps: float = 30.0
-    deadline_s: float = 0.100
-    min_accuracy: float = 0.0
+    fps: float = 30.0  # frames a second
+    deadline_s: float = 0.100  # seconds from a frame's arrival to its answer
+    min_accuracy: float = 0.0  # floor, 0 to 1
 
     def __post_init__(self) -> None:
         if self.objective not in ("accuracy", "latency"):
@@ -103,46 +99,25 @@ SERVER, DEVICE, MISS = 0, 1, 2
 
 
 class Crossed(NamedTuple):
-    """A frame's traffic on one hop, shapes ``[B]``.
+    """A frame's traffic on one hop, shapes ``[B]``."""
 
-    Attributes:
-        sent_bytes: bytes sent, those of a probe included.
-        uplink_s: time from ready until the last byte of the frame's own message has left.
-        compute_s: time that the server before the hop took to make the bytes ready. On the first hop it is 0, because
-            ``Outcome.head_s`` has the device's time.
-    """
-
-    sent_bytes: Floats
-    uplink_s: Floats
-    compute_s: Floats
+    sent_bytes: Floats  # also those of a probe
+    uplink_s: Floats  # time from ready until the last byte of the frame's own message has left
+    compute_s: Floats  # time of the server before the hop to make the bytes ready; 0 on the first hop
 
 
 class Outcome(NamedTuple):
-    """The outcome of one frame a lane, shapes ``[B]``, seconds.
+    """The outcome of one frame a lane, shapes ``[B]``, seconds."""
 
-    Attributes:
-        answered_by: SERVER, DEVICE or MISS.
-        dropped: True where the head was not begun because it would have ended after the deadline. Every drop is a
-            miss.
-        latency_s: time from arrival to answer; of a miss the deadline.
-        accuracy: expected accuracy of the answer; of a miss 0.
-        utility: see `Demands.utility`.
-        waited_s: time from arrival until the frame's turn.
-        head_s: time of the head, with the fallbacks that interrupted it.
-        server_s: wait at the first server, and decode and tail at the server that answers.
-        fell_back: True where the device began to finish the frame by itself.
-        hops: traffic on each hop.
-    """
-
-    answered_by: Ints
-    dropped: Bools
-    latency_s: Floats
-    accuracy: Floats
-    utility: Floats
-    waited_s: Floats
-    head_s: Floats
-    server_s: Floats
-    fell_back: Bools
+    answered_by: Ints  # SERVER, DEVICE or MISS
+    dropped: Bools  # True where the head was not begun because it would have ended too late; every drop is a miss
+    latency_s: Floats  # time from arrival to answer; of a miss the deadline
+    accuracy: Floats  # expected accuracy of the answer; of a miss 0
+    utility: Floats  # see `Demands.utility`
+    waited_s: Floats  # time from arrival until the frame's turn
+    head_s: Floats  # time of the head, with the fallbacks that interrupted it
+    server_s: Floats  # wait at the first server, and decode and tail at the server that answers
+    fell_back: Bools  # True where the device began to finish the frame by itself
     hops: tuple[Crossed, ...]
 
 
@@ -160,28 +135,17 @@ class Transfers(NamedTuple):
     A slot that was never used has minus infinity as ``sent_s`` and ``answered_s``. The device learns ``uplink_s``,
     ``rtt_s`` and ``wait_s`` from the answer, so they count only after ``answered_s``; until then they are finite. It
     decides ``due_s``, ``finish_s`` and ``tail_s`` itself when it sends.
-
-    Attributes:
-        sent_s: moment at which the message was ready for the link, on the lane's clock, as are the other moments.
-        answered_s: moment of the answer; infinity if there is none.
-        payload: bytes with overhead.
-        uplink_s: time of the bytes on the link.
-        rtt_s: round trip.
-        wait_s: wait at the server.
-        due_s: moment at which the device begins to finish the frame unless it is answered; infinity if it never does.
-        finish_s: time that finishing takes.
-        tail_s: time that the server needs for decode and tail.
     """
 
-    sent_s: Floats
-    answered_s: Floats
-    payload: Floats
-    uplink_s: Floats
+    sent_s: Floats  # moment at which the message was ready for the link
+    answered_s: Floats  # moment of its answer; infinity if there is none
+    payload: Floats  # bytes with overhead
+    uplink_s: Floats  # time of the bytes on the link
     rtt_s: Floats
-    wait_s: Floats
-    due_s: Floats
-    finish_s: Floats
-    tail_s: Floats
+    wait_s: Floats  # wait at the server
+    due_s: Floats  # moment at which the device begins to finish the frame; infinity if it never does
+    finish_s: Floats  # time that finishing takes
+    tail_s: Floats  # time of the server's decode and tail
 
     @classmethod
     def none(cls, lanes: int, window: int) -> Transfers:

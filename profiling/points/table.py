@@ -15,51 +15,30 @@ from tidesplit.profiling.points.profile import Profile, ProfileError
 
 @dataclass(frozen=True, kw_only=True)
 class HopColumns:
-    """The part of every operating point on one hop, columns ``[A]``, seconds and bytes.
+    """The part of every operating point on one hop, columns ``[A]``, seconds and bytes."""
 
-    Attributes:
-        partition: cut whose bytes cross the hop; the last partition P where nothing does.
-        channel_ratio: of the cut, as are ``region_ratio`` and ``bits``. At partition 0 ``bits`` is the quality.
-        sends: True where bytes cross the hop.
-        relays: True where the server before the hop passes on unchanged what it received.
-        compute_s: time of the server before the hop to decode, run the CNN between the cuts, and encode. On the first
-            hop it is 0, because ``head_s`` has the device's time.
-        bytes_mean: mean size.
-        bytes_sigma: relative spread of the size.
-    """
-
-    partition: NDArray[np.int64]
+    partition: NDArray[np.int64]  # cut whose bytes cross the hop; the last partition P where nothing does
     channel_ratio: NDArray[np.float64]
     region_ratio: NDArray[np.float64]
-    bits: NDArray[np.int64]
-    sends: NDArray[np.bool_]
-    relays: NDArray[np.bool_]
-    compute_s: NDArray[np.float64]
+    bits: NDArray[np.int64]  # a value; at partition 0 the quality of the picture
+    sends: NDArray[np.bool_]  # True where bytes cross the hop
+    relays: NDArray[np.bool_]  # True where the server before the hop passes on unchanged what it got
+    compute_s: NDArray[np.float64]  # decode, stretch of the CNN and encode at the server before; 0 on the first hop
     bytes_mean: NDArray[np.float64]
-    bytes_sigma: NDArray[np.float64]
+    bytes_sigma: NDArray[np.float64]  # relative spread of the bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointTable:
-    """The operating points of a profile on one chain of machines, columns ``[A]``, seconds.
-
-    Attributes:
-        ids: identifiers of the points.
-        hops: traffic on each hop, the uplink first.
-        head_s: head and encode on the device.
-        server_s: decode and tail at the server that answers; 0 where the device does.
-        finish_s: time of the device to finish a frame by itself; infinity where it cannot.
-        accuracy: accuracy of the point's answer.
-        finish_accuracy: accuracy of the device's own finish; 0 where it cannot finish.
-    """
+    """The operating points of a profile on one chain of machines, columns ``[A]``, seconds."""
 
     ids: tuple[str, ...]
-    hops: tuple[HopColumns, ...]
-    head_s: NDArray[np.float64]
-    server_s: NDArray[np.float64]
-    finish_s: NDArray[np.float64]
+    hops: tuple[HopColumns, ...]  # traffic on each hop, the uplink first
+    head_s: NDArray[np.float64]  # head and encode on the device
+    server_s: NDArray[np.float64]  # decode and tail at the server that answers; 0 where the device does
+    finish_s: NDArray[np.float64]  # time of the device to finish a frame by itself; infinity where it cannot
     accuracy: NDArray[np.float64]
-    finish_accuracy: NDArray[np.float64]
+    finish_accuracy: NDArray[np.float64]  # accuracy of the device's own finish; 0 where it cannot finish
 
     @property
     def size(self) -> int:
@@ -162,11 +141,7 @@ def representative(
     time, then to fewer bytes. With finer steps of 1.25 and 1.5, searches and policies did worse on training traces,
     because many of the points were equally good.
 
-    Args:
-        table: operating points.
-        head_step: factor between two budgets of device time.
-        bytes_step: factor between two budgets of bytes on the first hop.
-        instead_of_head: a cost ``[A]`` in place of device time.
+    ``instead_of_head`` ``[A]`` is a cost in place of device time. The steps are factors between two budgets.
     """
     cost = table.head_s if instead_of_head is None else instead_of_head
     crossing = table.hops[0].bytes_mean

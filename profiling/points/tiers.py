@@ -73,19 +73,12 @@ def table_of(profile: Profile, machines: Sequence[str], ids: Sequence[str]) -> P
 
 
 class _Cuts(NamedTuple):
-    """The cuts of operating points, ``[A]``.
+    """The cuts of operating points, ``[A]``."""
 
-    Attributes:
-        first: row of each point's first cut in the profile.
-        second: row of its second cut; of the first one where there is none or the payload is passed on unchanged.
-        sends: True where something crosses the second hop.
-        measured: the measured pairs of cuts, by the point's row.
-    """
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    sends: NDArray[np.bool_]
-    measured: dict[int, Chain]
+    first: NDArray[np.int64]  # row of each point's first cut in the profile
+    second: NDArray[np.int64]  # of its second cut; of the first one where there is none
+    sends: NDArray[np.bool_]  # True where the point crosses the second hop
+    measured: dict[int, Chain]  # measured pairs of cuts by the point's row
 
     @property
     def again(self) -> NDArray[np.bool_]:

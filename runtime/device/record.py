@@ -1,4 +1,4 @@
-"""One frame's story, as it is logged: what was known, decided and foreseen, and what then happened."""
+"""The record of one frame: observation, decision, forecast, and what then happened. One line of the log."""
 
 from __future__ import annotations
 
@@ -16,46 +16,37 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.device.schedule import AnsweredBy
 from tidesplit.runtime.device.source import Picture
 
-__all__ = ["Record", "Settlement"]
-
-
-@dataclass(frozen=True)
-class Settlement:
-    """Who answered a frame, and how long after its arrival."""
-
-    answered_by: AnsweredBy
-    latency_s: float
-
 
 @dataclass
 class Record:
-    """One frame. `foreseen`: features of the chosen point by name, seconds; `mask`: points that might be chosen."""
+    """One frame, in seconds and bytes."""
 
     frame: int
-    picture: str
-    label: str | None
+    picture: str  # name of the picture
+    label: str | None  # its class, if known
     demand: Demand
-    decision: str
-    row: int
-    state: dict[str, float]
-    mask: NDArray[np.bool_]
-    foreseen: dict[str, float]
-    arrival_s: float = 0.0
-    waited_s: float = 0.0
-    decided_at_s: float = 0.0
-    decided_s: float = 0.0
+    decision: str  # the chosen point's identifier
+    row: int  # its row in the table
+    state: dict[str, float]  # the observation's state by name
+    mask: NDArray[np.bool_]  # `[A]`
+    foreseen: dict[str, float]  # the chosen point's forecast by name
+    arrival_s: float = 0.0  # moment on the device's clock
+    waited_s: float = 0.0  # time from arrival until the frame's turn
+    decided_at_s: float = 0.0  # moment of the decision
+    decided_s: float = 0.0  # time that the policy took
+    dropped: bool = False  # True where the frame was dropped before its head, which would have ended too late
     head_s: float = 0.0
-    uplink_s: float | None = None
-    rtt_s: float | None = None
-    server_s: float | None = None
-    onward_s: float | None = None
-    finish_s: float | None = None
-    sent_bytes: int = 0
+    uplink_s: float | None = None  # of the first hop
+    rtt_s: float | None = None  # of the first hop
+    server_s: float | None = None  # wait and compute of the first server
+    hop2_s: float | None = None  # there and back
+    finish_s: float | None = None  # time of the fallback
+    sent_bytes: int = 0  # size of the payload
     answered_by: AnsweredBy = "miss"
-    latency_s: float = math.inf
-    utility: float = 0.0
-    answer: str | None = None
-    breaker: str = "closed"
+    latency_s: float = math.inf  # time from arrival to the answer, or until the frame was given up
+    utility: float = 0.0  # 0 to 1
+    answer: str | None = None  # class of the answer; None for a miss
+    breaker: str = "closed"  # state of the breaker at the decision
     error: str | None = None
 
     @classmethod
@@ -77,23 +68,23 @@ class Record:
         )
 
     def conclude(self, logits: NDArray[np.float32], classes: tuple[str, ...]) -> None:
-        """Take an answer's class."""
+        """Take the class of an answer."""
         self.answer = classes[int(np.argmax(logits))]
 
-    def settle(self, settlement: Settlement, demand: Demand, table: PointTable) -> None:
-        """The frame's end. A miss has no answer, whatever came too late."""
-        self.answered_by, self.latency_s = settlement.answered_by, settlement.latency_s
+    def settle(self, by: AnsweredBy, at_s: float, table: PointTable) -> None:
+        """Take the frame's end at `at_s`. After the deadline it is a miss, and a miss has no answer."""
+        self.latency_s = at_s - self.arrival_s
+        self.answered_by = by if self.latency_s <= self.demand.deadline_s else "miss"
         if self.answered_by == "miss":
             self.answer = None
             return
-        accuracy = table.accuracy[self.row]
-        if self.answered_by == "device" and self.sent_bytes:
-            accuracy = table.finish_accuracy[self.row]
-        worth = Demands.of(demand).utility(np.array([accuracy]), np.array([self.latency_s]))
+        finished = self.answered_by == "device" and self.sent_bytes
+        accuracy = (table.finish_accuracy if finished else table.accuracy)[self.row]
+        worth = Demands.of(self.demand).utility(np.array([accuracy]), np.array([self.latency_s]))
         self.utility = float(worth[0])
 
     def as_json(self) -> dict[str, Any]:
-        """One line of the log; milliseconds, bytes. Keys are always the same."""
+        """One line of the log in milliseconds and bytes. The keys are always the same."""
         foreseen, state = self.foreseen, self.state
         predicted = {
             "total": foreseen["latency_s"], "waited": state["waited_s"], "head": foreseen["head_s"],
@@ -101,7 +92,7 @@ class Record:
         }  # fmt: skip
         actual = {
             "total": self.latency_s, "waited": self.waited_s, "head": self.head_s, "uplink": self.uplink_s,
-            "round_trip": self.rtt_s, "server": self.server_s, "onward": self.onward_s, "finish": self.finish_s,
+            "round_trip": self.rtt_s, "server": self.server_s, "hop2": self.hop2_s, "finish": self.finish_s,
             "decision": self.decided_s,
         }  # fmt: skip
         return {
@@ -111,6 +102,7 @@ class Record:
             "predicted_ms": {name: _ms(value) for name, value in predicted.items()},
             "actual_ms": {name: _ms(value) for name, value in actual.items()},
             "bytes": self.sent_bytes,
+            "dropped": self.dropped,
             "answered_by": self.answered_by,
             "class": self.answer,
             "label": self.label,

@@ -1,7 +1,7 @@
-"""What becomes of each frame: a state machine over values, without socket, thread or clock.
+"""The end of each frame: a state machine over values, without socket, thread or clock.
 
 Every frame is settled exactly once: by the server's answer, by the device itself, or as a miss when its deadline has
-passed. The rules are the world's (`envs.world.pipeline`), one frame at a time.
+passed. The rules are those of `envs.world.pipeline`, for one frame at a time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ import numpy as np
 from tidesplit.envs.world.pipeline import fallback_due_s, hopeless
 from tidesplit.envs.world.vocabulary import Demand, Demands
 
-__all__ = ["AnsweredBy", "Flight", "Schedule", "Task", "due_s", "too_late"]
-
 AnsweredBy = Literal["server", "device", "miss"]
 
 
 @dataclass(frozen=True)
 class Flight:
-    """A frame that was sent. `due_s`: from when the device finishes it by itself; infinite: never."""
+    """A frame that was sent, with its deadline and the moment of its fallback. Infinity: it has no fallback."""
 
     number: int
     deadline_s: float
@@ -32,7 +30,7 @@ class Flight:
 
 @dataclass(frozen=True, order=True)
 class Task:
-    """What falls due next: to finish a frame, or to give it up."""
+    """A task that falls due at `at_s`: to finish a frame, or to give it up."""
 
     at_s: float
     kind: Literal["finish", "miss"] = field(compare=False)
@@ -40,7 +38,7 @@ class Task:
 
 
 class Schedule:
-    """Frames under way and what falls due for them."""
+    """Open frames and the tasks that fall due for them."""
 
     def __init__(self) -> None:
         self._open: set[int] = set()
@@ -48,19 +46,19 @@ class Schedule:
         self._tasks: list[Task] = []
 
     def sent(self, flight: Flight) -> None:
-        """A frame's payload was given to the link."""
+        """Record a frame that was sent."""
         self._open.add(flight.number)
         if math.isfinite(flight.due_s):
             heapq.heappush(self._tasks, Task(flight.due_s, "finish", flight.number))
         heapq.heappush(self._tasks, Task(flight.deadline_s, "miss", flight.number))
 
     def lost(self, number: int, now_s: float, finishes: bool) -> None:
-        """A frame's message failed: the device finishes it at once if it can, and has not begun to."""
+        """Record that a frame's message failed. If the device `finishes` it, that is due at once unless begun."""
         if number in self._open and number not in self._begun and finishes:
             heapq.heappush(self._tasks, Task(now_s, "finish", number))
 
     def settle(self, number: int) -> bool:
-        """An answer is there; False where the frame has one already, and this one counts for nothing."""
+        """Settle a frame. Returns False where it was settled before."""
         if number not in self._open:
             return False
         self._open.remove(number)
@@ -68,13 +66,13 @@ class Schedule:
         return True
 
     def next_s(self) -> float:
-        """When the next task falls due; infinite if none will."""
+        """Moment at which the next task falls due; infinity if there is none."""
         while self._tasks and self._idle(self._tasks[0]):
             heapq.heappop(self._tasks)
         return self._tasks[0].at_s if self._tasks else math.inf
 
     def take(self, now_s: float) -> Task | None:
-        """The task that is due now. A finish is begun by taking it; a frame given up is for the caller to settle."""
+        """Take the task that is due now; None if there is none. The caller begins the fallback or settles the miss."""
         if self.next_s() > now_s:
             return None
         task = heapq.heappop(self._tasks)
@@ -83,24 +81,24 @@ class Schedule:
         return task
 
     def _idle(self, task: Task) -> bool:
-        """Whether a task has become pointless: its frame is settled, or its finish has begun already."""
+        """True where a task is void: its frame is settled, or its fallback has begun."""
         return task.number not in self._open or (task.kind == "finish" and task.number in self._begun)
 
     @property
     def under_way(self) -> int:
-        """Frames that are not settled."""
+        """Number of frames that are not settled."""
         return len(self._open)
 
 
 def too_late(demand: Demand, waited_s: float, head_s: float) -> bool:
-    """Whether a frame is dropped when its turn comes, see `envs.world.pipeline.hopeless`."""
+    """True where a frame is dropped at its turn. See `envs.world.pipeline.hopeless`."""
     return bool(hopeless(np.array([waited_s]), np.array([head_s]), Demands.of(demand))[0])
 
 
 def due_s(
     demand: Demand, arrival_s: float, head_end_s: float, finish_s: float, foreseen_s: float, can: bool, guard_s: float
 ) -> float:
-    """When the device finishes a frame by itself, see `envs.world.pipeline.fallback_due_s`."""
+    """Moment at which the device finishes a frame by itself. See `envs.world.pipeline.fallback_due_s`."""
     arrival, end, finish, foreseen = (np.array([v]) for v in (arrival_s, head_end_s, finish_s, foreseen_s))
     due = fallback_due_s(arrival, end, finish, foreseen, np.array([can]), Demands.of(demand), guard_s)
     return float(due[0])

@@ -1,9 +1,9 @@
-"""What the device's messages have told of the link: a state machine over values, without socket or clock.
+"""The estimator times messages on one link: a state machine over values, without socket or clock.
 
-It keeps the last messages in the form of `Transfers`, from which the observation is built exactly as
-in training. The server stamps each message's arrival with a clock of its own; the smallest difference between that
-stamp and the moment of sending is one way of an empty link (and how far the clocks are apart); what a message took
-beyond it is the time its bytes needed.
+It keeps the last messages in the form of `Transfers`, so that the observation is built exactly as in training.
+
+The server stamps each arrival on its own clock. The smallest difference between a stamp and the moment of sending is
+the delay of the empty link plus the offset of the clocks. The time that a message took beyond it is that of its bytes.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ import numpy as np
 
 from tidesplit.envs.world.vocabulary import Transfers
 
-__all__ = ["Estimator", "Settled"]
-
-OFFSETS = 600  # twenty seconds of messages at 30 a second
-LARGER_BYTES = 200.0  # a message so much larger takes measurably longer
-SMALL_BYTES = 1_600.0  # a probe, or less: on all but the slowest links their bytes take next to no time
-UNEVEN_S = 0.004  # threads and systems hand a message on some milliseconds late; more is the link's doing
-BASE_S = 30.0  # clocks that drift by 50 ppm, as cheap crystals do, are 1.5 ms apart after so long
+OFFSETS = 600  # differences that are kept: twenty seconds of messages at 30 a second
+LARGER_BYTES = 200.0  # a message that is larger by this takes measurably longer
+SMALL_BYTES = 1_600.0  # a probe or less: on all but the slowest links the time of its bytes is negligible
+UNEVEN_S = 0.004  # threads delay a message by up to some milliseconds; a longer delay comes from the link
+BASE_S = 30.0  # age at which differences are dropped: cheap crystals drift by 50 ppm, 1.5 ms in this time
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What the device settles as it sends a message, see `Transfers`; seconds on its clock, bytes with overhead."""
+    """Fields of `Transfers` that the device settles itself when it sends a message."""
 
     payload: float
     due_s: float = math.inf
@@ -47,43 +45,46 @@ class _Message:
 
 
 class Estimator:
-    """The last `window` messages, newest first."""
+    """The last `window` messages on one link, newest first. Keys are the caller's names for messages."""
 
     def __init__(self, window: int) -> None:
         self.window = window
         self._messages: deque[_Message] = deque(maxlen=window)
-        # Moment of sending, the server's stamp less that, bytes.
+        # Moment of sending, difference between the server's stamp and that moment, bytes.
         self._offsets: deque[tuple[float, float, float]] = deque(maxlen=OFFSETS)
-        self._left_s = -math.inf  # when the last byte that the server has stamped had left the device
+        self._left_s = -math.inf  # moment at which the last stamped message had left the device
 
     @property
     def last_sent_s(self) -> float:
-        """When something was last sent; minus infinity if never."""
+        """Moment of the last sending; minus infinity if there was none."""
         return self._messages[0].sent_s if self._messages else -math.inf
 
     @property
     def unanswered(self) -> int:
-        """Messages among the last `window` whose answer is not there."""
+        """Number of messages without an answer."""
         return sum(math.isinf(m.answered_s) for m in self._messages)
 
     def sent(self, key: int, now_s: float, settled: Settled) -> None:
-        """A message was given to the link."""
+        """Record a message that is ready for the link at `now_s`."""
         self._messages.appendleft(_Message(key, now_s, settled))
 
     def answered(
         self, key: int, now_s: float, received_s: float, wait_s: float, waited: bool = True
     ) -> tuple[float, float] | None:
-        """An answer came; returns what its message's uplink and its round trip took, None if it is known no more.
+        """Record an answer. Returns uplink time and round trip of its message, or None for a forgotten one.
 
-        `received_s`: the server's stamp of the message's arrival, on the server's own clock. The round trip is all that
-        the profile's server time does not explain, as in the world: a server slower than its profile shows in it.
-        Without `waited` the message did not wait itself: `wait_s` is what the server says of others.
+        The round trip is the time that the profile's server time does not explain, as in the world. So a server slower
+        than its profile shows in it.
+
+        `received_s` is the server's stamp of the message's arrival, on the server's clock. Without `waited`, `wait_s`
+        is the wait of other messages, and this one did not wait.
         """
         message = next((m for m in self._messages if m.key == key), None)
         if message is None:
-            return None  # so late that `window` others were sent since
+            return None  # `window` others were sent since
         base_s = self._base_s(message, received_s)
-        left_s = min(message.sent_s + (received_s - message.sent_s - base_s), now_s)  # whatever the clock there says
+        # Never in the future, even if the server's clock jumps.
+        left_s = min(message.sent_s + (received_s - message.sent_s - base_s), now_s)
         message.uplink_s = max(left_s - max(message.sent_s, self._left_s), 0.0)
         message.rtt_s = max(now_s - left_s - waited * wait_s - message.settled.tail_s, 0.0)
         message.wait_s = wait_s
@@ -92,11 +93,13 @@ class Estimator:
         return message.uplink_s, message.rtt_s
 
     def _base_s(self, message: _Message, received_s: float) -> float:
-        """Offset of a message of no bytes over an empty link: the smallest of late, less what its own bytes took.
+        """Difference between stamp and sending for a message of no bytes on an empty link.
 
-        How long a byte takes at best is told by larger messages: the flattest slope from the smallest offset to theirs.
-        The luckiest message of many is quicker than one usually is, and what others lack of that luck is not their
-        bytes' doing: what small ones are usually later by, a few milliseconds at most, belongs to the empty link.
+        It starts from the smallest recent difference, less the time of that message's own bytes. The time of a byte is
+        the flattest slope from there to the larger messages.
+
+        The minimum is biased low. The median delay of small messages above it (capped at 4 ms) is scheduling noise, so
+        it is added to the base.
         """
         self._offsets.append((message.sent_s, received_s - message.sent_s, message.settled.payload))
         while self._offsets[0][0] < message.sent_s - BASE_S:
@@ -110,8 +113,8 @@ class Estimator:
         usual = float(np.median(beyond[payload <= SMALL_BYTES])) if (payload <= SMALL_BYTES).any() else 0.0
         return float(offset[least] - slope * payload[least]) + min(max(usual, 0.0), UNEVEN_S)
 
-    def told(self, key: int, now_s: float, uplink_s: float, rtt_s: float, payload: float | None = None) -> None:
-        """Somebody else timed a message, and knows its bytes if they differ: a middle tier, of what it sent on."""
+    def timed(self, key: int, now_s: float, uplink_s: float, rtt_s: float, payload: float | None = None) -> None:
+        """Record an answer with the times, and the bytes if given, that the middle server measured."""
         message = next((m for m in self._messages if m.key == key), None)
         if message is not None:
             message.uplink_s, message.rtt_s, message.answered_s = uplink_s, rtt_s, now_s
@@ -119,16 +122,16 @@ class Estimator:
                 message.settled = replace(message.settled, payload=payload)
 
     def drop(self, key: int) -> None:
-        """A message never came to the link."""
+        """Forget a message that did not reach the link."""
         self._messages = deque((m for m in self._messages if m.key != key), maxlen=self.window)
 
     def forget_unanswered(self, before_s: float = math.inf) -> None:
-        """The link is back: what was lost with it, sent before that moment, says nothing of how it is now."""
+        """Forget unanswered messages sent before that moment: they were lost while the link was broken."""
         kept = [m for m in self._messages if math.isfinite(m.answered_s) or m.sent_s >= before_s]
         self._messages = deque(kept, maxlen=self.window)
 
     def transfers(self) -> Transfers:
-        """The messages as the observation takes them, shapes `[1, window]`."""
+        """The messages in the form of the observation, shapes `[1, window]`."""
         table = Transfers.none(1, self.window)
         for slot, m in enumerate(self._messages):
             s = m.settled

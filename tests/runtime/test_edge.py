@@ -22,7 +22,8 @@ from tidesplit.runtime.cnn import Cnn
 
 ROOT = Path(edge.__file__).parents[1]
 KEYS = {
-    "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "answered_by", "class", "label", "picture",
+    "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
+    "picture",
     "utility", "demand", "observation", "mask", "breaker", "error",
 }  # fmt: skip
 

@@ -5,8 +5,10 @@ import pytest
 
 from tidesplit.envs.world.belief import believe
 from tidesplit.envs.world.physics import World
-from tidesplit.runtime.device.further_hops import FurtherHop, NoFurtherHop
-from tidesplit.runtime.wire.answers import HopTimes, NextTiming
+from tidesplit.runtime.device.further_hops import FurtherHop
+from tidesplit.runtime.device.knowledge import Ahead, LinkKnowledge
+from tidesplit.runtime.device.sending import Reply
+from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
 from tidesplit.runtime.wire.estimator import Settled
 
 WORLD = World()
@@ -14,8 +16,7 @@ PING = -1  # the key of a message that is no frame
 
 
 def belief(hop, now_s):
-    (transfers,) = hop.transfers()
-    return believe(transfers, np.array([now_s]), WORLD.usual_rtt_s(hop=1))
+    return believe(hop.transfers(), np.array([now_s]), WORLD.usual_rtt_s(hop=1))
 
 
 def timing(uplink_s, rtt_s):
@@ -125,10 +126,21 @@ def test_one_foreseen_too_late_does_not_make_others_forgotten():
     assert belief(hop, 1.2).in_flight[0] == 1
 
 
-def test_two_tiers_have_no_further_hop_to_know_of():
-    none = NoFurtherHop(WORLD)
-    assert not none.asks_for_probe(PING, 100.0)
-    assert none.transfers() == ()
-    assert not none.passed_on(0)
-    assert not none.failed(0)
-    assert not none.answered(0, 1.0, None, None)
+def test_a_device_with_one_hop_asks_for_no_probe_of_another():
+    links = LinkKnowledge(WORLD, 1, np.random.default_rng(0))
+    assert len(links.transfers()) == 1
+    assert not links.greeting(0.0, timed=True).probe_next
+    assert not links.sent(0, 100.0, Settled(2000.0))
+    assert links.passed_on(0, 100.1, ServerTiming(0.0, 0.0, 0.0)) is None
+    assert links.answered(0, 100.1, Reply(np.zeros(3, np.float32), ServerTiming(0.05, 0.0, 0.0))) is not None
+    links.failed(1, 100.2, "reset")
+    assert links.breaker.blocked
+
+
+def test_a_failure_beyond_the_middle_server_leaves_the_breaker_closed():
+    links = LinkKnowledge(WORLD, 2, np.random.default_rng(0))
+    assert not links.sent(0, 1.0, Settled(2000.0), [Ahead(1.1, Settled(2000.0))])
+    assert links.passed_on(0, 1.2, ServerTiming(0.05, 0.0, 0.001)) is not None
+    links.failed(0, 1.5, "unavailable")
+    assert not links.breaker.blocked
+    assert links.sent(1, 2.0, Settled(2000.0)), "nothing crossed the second hop for a second"

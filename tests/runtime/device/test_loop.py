@@ -151,7 +151,7 @@ def test_in_three_tiers_frames_go_on_and_both_hops_are_seen(cnn, engine, decisio
     assert last.decision == decision
     assert 0.025 < last.state["hop2_rtt_s"] < 0.060
     assert 0.055 < last.state["rtt_s"] < 0.090, "the receipt tells of the first hop alone"
-    assert last.onward_s > 0.03
+    assert last.hop2_s > 0.03
 
 
 @on_time
