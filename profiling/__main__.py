@@ -24,9 +24,9 @@ import torch
 from tidesplit.compression.codec.knobs import split
 from tidesplit.profiling.measuring.accuracy import measure_accuracy
 from tidesplit.profiling.measuring.assemble import assemble, profile_path
-from tidesplit.profiling.measuring.chain import assumption, chain_table, measure_chains
 from tidesplit.profiling.measuring.claims import plot, report
 from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.profiling.measuring.cut_pairs import assumption, chain_table, measure_chains
 from tidesplit.profiling.measuring.latency import measure_latency
 from tidesplit.profiling.measuring.switching import time_switching
 from tidesplit.profiling.measuring.trained import load_trained

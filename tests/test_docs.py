@@ -183,7 +183,7 @@ def help_of(what: str, verb: str = "-") -> str:
 
 
 def verbs(what: str) -> list[str]:
-    return re.findall(r"^\s*\{([\w,-]+)\}", printed(what, "--help"), re.M)
+    return re.findall(r"^    ([a-z][\w-]+)(?: |$)", printed(what, "--help"), re.M)
 
 
 @cache

@@ -17,7 +17,7 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import scale
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.weights import save_weights
-from tidesplit.profiling.measuring.chain import _again, _arrived, assumption, chain_table, measure_chains
+from tidesplit.profiling.measuring.cut_pairs import _again, _arrived, assumption, chain_table, measure_chains
 from tidesplit.profiling.measuring.trained import load_trained
 from tidesplit.profiling.points.profile import Chain
 
