@@ -17,7 +17,13 @@ from tidesplit.runtime.server.service import InferenceService
 from tidesplit.runtime.server.tails import Tails
 from tidesplit.runtime.wire.address import Address, read_address
 from tidesplit.runtime.wire.protocol import SERVER_OPTIONS, SERVICE
-from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, client_credentials, server_credentials
+from tidesplit.runtime.wire.security import (
+    TokenCheck,
+    check_plaintext,
+    client_credentials,
+    presentable,
+    server_credentials,
+)
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -118,9 +124,8 @@ class Server:
         options = self._options
         address = read_address("--next", options.next_address)
         check_plaintext("--next", address.host, options.next_ca is not None, options.insecure, "--next-ca")
-        credentials = client_credentials(
-            options.next_ca, options.tls_cert, options.tls_key, options.token, ca_option="--next-ca"
-        )
+        own = (options.tls_cert, options.tls_key) if presentable(options.tls_cert) else (None, None)
+        credentials = client_credentials(options.next_ca, *own, options.token, ca_option="--next-ca")
         return NextHop(str(address), len(self._cnn.classes), credentials)
 
     def _start_metrics(self) -> Metrics:
