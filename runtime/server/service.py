@@ -154,6 +154,7 @@ class InferenceService:
         if self.draining:
             raise RefusedError(Code.UNAVAILABLE, "the server is shutting down: ask another, or again later")
         if message.model_name == PROBE:
+            check_version(message.model_version, self._cnn.version)
             number, probe_next = read_probe(message)
             self._probe_next(probe_next)
             return build_probe_answer(number, ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest()))

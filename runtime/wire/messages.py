@@ -102,9 +102,13 @@ def build_request(request: Request) -> Any:
     return message
 
 
-def build_probe(number: str, payload: bytes, probe_next: bool = False) -> Any:
-    """ModelInferRequest that measures the link. The server answers at once. `probe_next` is that of `Request`."""
+def build_probe(number: str, payload: bytes, probe_next: bool = False, version: str = "") -> Any:
+    """ModelInferRequest that measures the link. The server answers at once. `probe_next` is that of `Request`.
+
+    A server refuses it where `version` is that of other weights, as it would refuse every frame.
+    """
     message = _infer_request(PROBE, number, payload)
+    message.model_version = version
     _ask_for_probe(message, probe_next)
     return message
 
