@@ -296,14 +296,20 @@ def test_the_middle_server_probes_its_hop_when_asked(cnn: Cnn) -> None:
     assert told.newest.payload == World().probe_bytes
 
 
-def test_without_a_next_server_the_middle_server_answers_itself(cnn: Cnn, client: Client) -> None:
+def test_without_a_next_server_the_middle_server_answers_itself(
+    cnn: Cnn, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     frame = cut_frame(cnn, CUT, next_point=ONWARD.id)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
         with ServerThread(cnn, ServerOptions(next_address=nobody)) as middle, Client(middle.address) as alone:
-            answer = ask(alone, frame.request, cnn)
-    assert answer.fell_back.startswith("UNAVAILABLE")
+            answers = [ask(alone, frame.request, cnn) for _ in range(3)]
+    answer = answers[-1]
+    assert {answer.fell_back for answer in answers} == {"UNAVAILABLE: Connection refused"}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"next server {nobody}: UNAVAILABLE: Connection refused"
+    ]
     np.testing.assert_allclose(answer.logits, frame.logits, rtol=1e-5, atol=1e-5)
     assert ask(client, frame.request, cnn).fell_back == "no next server here"
 
