@@ -15,7 +15,7 @@ from tidesplit.runtime.server.metrics import Metrics, Prometheus, start_metrics
 from tidesplit.runtime.server.next_hop import NextHop
 from tidesplit.runtime.server.service import InferenceService
 from tidesplit.runtime.server.tails import Tails
-from tidesplit.runtime.wire.address import Address, read_address
+from tidesplit.runtime.wire.address import Address, read_address, read_host
 from tidesplit.runtime.wire.protocol import SERVER_OPTIONS, SERVICE
 from tidesplit.runtime.wire.security import (
     TokenCheck,
@@ -53,7 +53,8 @@ class ServerOptions:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError where options contradict each other."""
+        """Raise ValueError where the host is none, or options contradict each other."""
+        object.__setattr__(self, "host", read_host("--host", self.host))
         check_plaintext("--host", self.host, self.tls_cert is not None, self.insecure, "--tls-cert and --tls-key")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together, only one was given")
@@ -118,7 +119,7 @@ class Server:
             raise
 
     def _where(self, port: int) -> str:
-        return str(Address(self._options.host.strip("[]"), port))
+        return str(Address(self._options.host, port))
 
     def _next_hop(self) -> NextHop:
         options = self._options
@@ -131,8 +132,9 @@ class Server:
     def _start_metrics(self) -> Metrics:
         if self._options.metrics_port is None:
             return Metrics()
+        host = self._options.host
         return start_metrics(
-            self._options.host, self._options.metrics_port,
+            "127.0.0.1" if host == "localhost" else host, self._options.metrics_port,
             lambda: self._batcher.waiting, lambda: self._service.under_way,
         )  # fmt: skip
 

@@ -383,6 +383,7 @@ def test_process_drains_on_sigterm(cnn: Cnn) -> None:
     ("arguments", "sentence"),
     [
         (["--host", "0.0.0.0"], "--host 0.0.0.0 without TLS would send pictures and tokens in the clear"),
+        (["--host", "http://localhost"], "--host http://localhost: a host without port and scheme expected"),
         (["--port", "70000"], "'70000' received, a whole number from 0 to 65535 expected"),
         (["--cnn", "nowhere"], "nowhere holds no CNN: it has no cnn.json"),
         (["--profile", "nobody"], "no trained CNN called 'nobody'"),
