@@ -170,7 +170,7 @@ class InferenceService:
         finally:
             self.under_way -= 1
         self.metrics.answered(request.partition, answer, time.perf_counter() - received_s)
-        return build_answer(request, answer)
+        return build_answer(request, answer, self._cnn.classes)
 
     def _probe_next(self, asked: bool) -> None:
         if asked and self._next is not None:
