@@ -156,6 +156,50 @@ def test_metrics(served: ServerThread, client: Client, cnn: Cnn) -> None:
         assert expected in text
 
 
+def test_configuration_statistics_and_index_as_triton_has_them(cnn: Cnn) -> None:
+    frame = cut_frame(cnn, CUT)
+    name, version = f"{cnn.name}-p1", cnn.version
+    with ServerThread(cnn, ServerOptions()) as running, Client(running.address) as client:
+        for _ in range(3):
+            ask(client, frame.request, cnn)
+        client.call("ModelInfer", build_probe("0", bytes(8)))
+        with pytest.raises(grpc.RpcError):
+            client.call("ModelInfer", build_request(replace(frame.request, payload=b"x")))
+        config = client.call("ModelConfig", MESSAGES["ModelConfigRequest"](name=name)).config
+        (one,) = client.call("ModelStatistics", MESSAGES["ModelStatisticsRequest"](name=name)).model_stats
+        every = client.call("ModelStatistics", MESSAGES["ModelStatisticsRequest"]()).model_stats
+        index = client.call("RepositoryIndex", MESSAGES["RepositoryIndexRequest"]()).models
+        for call in ("ModelConfig", "ModelStatistics"):
+            with pytest.raises(grpc.RpcError) as caught:
+                client.call(call, MESSAGES[f"{call}Request"](name="nobody"))
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert (config.name, config.max_batch_size, list(config.input[0].dims)) == (name, 0, [-1])
+    assert list(config.output[0].dims) == [1, len(cnn.classes)]
+    times = one.inference_stats
+    assert (one.version, one.inference_count, times.success.count, times.fail.count) == (version, 3, 3, 1)
+    assert times.success.ns >= times.compute_infer.ns > 0
+    assert 3 <= one.execution_count <= 4, "the refused payload was a batch of its own"
+    assert abs(one.last_inference / 1e3 - time.time()) < 60.0
+    assert {stats.name: stats.inference_count for stats in every}["probe"] == 1
+    assert {(model.name, model.state) for model in index} >= {(name, "READY"), ("probe", "READY")}
+
+
+def test_classes_listed_numbers_and_a_batch_of_one(cnn: Cnn, client: Client) -> None:
+    """As KServe's and Triton's clients send them."""
+    frame = cut_frame(cnn, CUT)
+    message = build_request(frame.request)
+    message.inputs[0].contents.uint_contents.extend(message.raw_input_contents[0])
+    with pytest.raises(grpc.RpcError, match="raw_input_contents and contents received"):
+        client.call("ModelInfer", message)
+    del message.raw_input_contents[:]
+    message.inputs[0].shape.insert(0, 1)
+    message.outputs.add(name="logits").parameters["classification"].int64_param = 1
+    answer = client.call("ModelInfer", message)
+    best = int(np.argmax(frame.logits))
+    assert answer.outputs[0].datatype == "BYTES"
+    assert answer.raw_output_contents[0][4:].decode().split(":")[1:] == [str(best), cnn.classes[best]]
+
+
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_get_an_answer_or_a_typed_status(client: Client, cnn: Cnn, data: st.DataObject) -> None:
