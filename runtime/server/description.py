@@ -14,6 +14,7 @@ __all__ = ["EXTENSIONS", "Description"]
 EXTENSIONS = ("classification", "model_configuration", "statistics")
 PLATFORM = "onnxruntime_onnx"
 ANY_LENGTH = -1
+STATISTICS_VERSION = "1"  # perf_analyzer ends with an exception where it is no whole number, such as a hash
 
 
 class Description:
@@ -58,10 +59,11 @@ class Description:
         for each in (name,) if name else (*self._partitions, PROBE):
             partition = self._partitions.get(each)
             counts = metrics.counts[PROBE if partition is None else str(partition)]
-            stats = answer.model_stats.add(name=each, inference_count=counts.answered)
-            if partition is not None:
-                stats.version, stats.last_inference = self._cnn.version, int(1e3 * counts.last_s)
-                stats.execution_count = metrics.batches[tail_name(partition)]
+            runs = counts.answered if partition is None else metrics.batches[tail_name(partition)]
+            stats = answer.model_stats.add(
+                name=each, version=STATISTICS_VERSION, last_inference=int(1e3 * counts.last_s),
+                inference_count=counts.answered, execution_count=runs,
+            )  # fmt: skip
             for part, count, seconds in (
                 ("success", counts.answered, counts.total_s),
                 ("fail", counts.refused, 0.0),

@@ -158,7 +158,7 @@ def test_metrics(served: ServerThread, client: Client, cnn: Cnn) -> None:
 
 def test_configuration_statistics_and_index_as_triton_has_them(cnn: Cnn) -> None:
     frame = cut_frame(cnn, CUT)
-    name, version = f"{cnn.name}-p1", cnn.version
+    name = f"{cnn.name}-p1"
     with ServerThread(cnn, ServerOptions()) as running, Client(running.address) as client:
         for _ in range(3):
             ask(client, frame.request, cnn)
@@ -176,7 +176,7 @@ def test_configuration_statistics_and_index_as_triton_has_them(cnn: Cnn) -> None
     assert (config.name, config.max_batch_size, list(config.input[0].dims)) == (name, 0, [-1])
     assert list(config.output[0].dims) == [1, len(cnn.classes)]
     times = one.inference_stats
-    assert (one.version, one.inference_count, times.success.count, times.fail.count) == (version, 3, 3, 1)
+    assert (one.version, one.inference_count, times.success.count, times.fail.count) == ("1", 3, 3, 1)
     assert times.success.ns >= times.compute_infer.ns > 0
     assert 3 <= one.execution_count <= 4, "the refused payload was a batch of its own"
     assert abs(one.last_inference / 1e3 - time.time()) < 60.0
