@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import hmac
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -73,12 +74,44 @@ def presentable(cert: Path | None) -> bool:
 def server_credentials(cert: Path, key: Path, client_ca: Path | None) -> Any:
     """The server's side of TLS. With `client_ca`, clients need a certificate of that authority.
 
+    Files that change while the server runs are taken from the next connection on.
+
     Raises:
         ValueError: a file cannot be used, or a certificate is not valid now or not for this use.
     """
-    chain, secret = _pair(cert, key, "server")
-    roots = None if client_ca is None else _authority(client_ca, "--client-ca")
-    return grpc.ssl_server_credentials([(secret, chain)], roots, require_client_auth=roots is not None)
+    files = _ServerFiles(cert, key, client_ca)
+    return grpc.dynamic_ssl_server_credentials(files.read(), files.changed, client_ca is not None)
+
+
+class _ServerFiles:
+    """A server's certificate, key and authority of clients, read again after a change."""
+
+    def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
+        self._cert, self._key, self._client_ca = cert, key, client_ca
+        self._seen = self._times()
+
+    def read(self) -> Any:
+        """gRPC's configuration. ValueError where a file cannot be used."""
+        chain, secret = _pair(self._cert, self._key, "server")
+        roots = None if self._client_ca is None else _authority(self._client_ca, "--client-ca")
+        return grpc.ssl_server_certificate_configuration([(secret, chain)], roots)
+
+    def changed(self) -> Any:
+        """The new configuration, None where nothing changed or the new files cannot be used."""
+        now = self._times()
+        if now == self._seen:
+            return None
+        self._seen = now
+        try:
+            return self.read()
+        except ValueError as error:
+            logging.getLogger(__name__).warning("the TLS files in use stay: %s", error)
+            return None
+
+    def _times(self) -> list[int]:
+        """When each file was last changed, 0 for one that is missing."""
+        files = (self._cert, self._key, self._client_ca)
+        return [file.stat().st_mtime_ns if file is not None and file.exists() else 0 for file in files]
 
 
 def check_plaintext(option: str, host: str, tls: bool, insecure: bool, remedy: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,6 +77,29 @@ def test_a_server_refuses_to_start_with_a_certificate_that_devices_refuse(
     options = ServerOptions(tls_cert=keys / f"{name}.pem", tls_key=keys / f"{name}.key")
     with pytest.raises(ValueError, match=rf"--tls-cert .*{name}\.pem: .*{sentence}"), ServerThread(cnn, options):
         pass
+
+
+def test_new_certificates_are_taken_without_a_restart(
+    cnn: Cnn, keys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def put(name: str, change_s: int) -> None:
+        for kind in ("pem", "key"):
+            file = tmp_path / f"own.{kind}"
+            file.write_bytes((keys / f"{name}.{kind}").read_bytes())
+            os.utime(file, (change_s, change_s))
+
+    put("server", 1)
+    known = client_credentials(keys / "ca.pem")
+    with ServerThread(cnn, ServerOptions(tls_cert=tmp_path / "own.pem", tls_key=tmp_path / "own.key")) as running:
+        assert outcome(cnn, running.address, known) == ("OK", "")
+        put("elsewhere", 2)
+        assert "Hostname Verification" in outcome(cnn, running.address, known)[1]
+        put("long", 3)
+        assert outcome(cnn, running.address, known) == ("OK", "")
+        put("expired", 4)
+        assert [outcome(cnn, running.address, known) for _ in range(2)] == [("OK", "")] * 2
+    (warning,) = caplog.records
+    assert re.search(r"the TLS files in use stay: --tls-cert .*own\.pem: .* expired on", warning.getMessage())
 
 
 def test_a_certificate_for_servers_is_not_shown_to_the_next_server(keys: Path) -> None:
