@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from tidesplit.compression.codec.knobs import PASSED_ON, Knobs, read_knobs
-from tidesplit.runtime.wire.payload import INPUT, read_payload, refuse_shared_memory
+from tidesplit.runtime.wire.input_tensor import INPUT, read_payload, refuse_shared_memory
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
 from tidesplit.runtime.wire.refusals import RefusedError, expect, short
 

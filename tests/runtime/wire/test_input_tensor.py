@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidesplit.runtime.wire.input_tensor import read_payload
 from tidesplit.runtime.wire.messages import RefusedError
-from tidesplit.runtime.wire.payload import read_payload
 from tidesplit.runtime.wire.protocol import MESSAGES
 
 
