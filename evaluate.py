@@ -23,7 +23,6 @@ from rich.progress import Progress
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import contest, figures, intervals, ladder
 from tidesplit.agents.judging.evaluation import Entrant
-from tidesplit.agents.judging.ladder import Blind
 from tidesplit.envs.simulation.scenario import SECOND_TRACE
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         results = contest.contest(ladder.in_order(rules), judge_on, bounds, seeds, ticks, pool)
         for first, each in enumerate(trained):
             turns = range(first, len(seeds), len(trained))
-            policy: dict[str, Entrant] = {ladder.POLICY: Blind(each.policy)}
+            policy: dict[str, Entrant] = {ladder.POLICY: each.policy}
             own = contest.contest(policy, judge_on, [bounds[i] for i in turns], [seeds[i] for i in turns], ticks, pool)
             for i, learned in zip(turns, own, strict=True):
                 results[i] = results[i].with_rows(learned, ladder.in_order({**rules, **policy}))

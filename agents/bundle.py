@@ -1,7 +1,7 @@
-"""A trained policy as it is deployed: read and checked without torch, decided by ONNX Runtime and NumPy alone.
+"""A trained policy in its deployed form. Reading it and deciding by it need only ONNX Runtime and NumPy.
 
-A bundle is a folder: ``bundle.json`` names every other file with its SHA-256, and nothing is opened before its hash is
-right. No file in it is a pickle but ``sb3_policy.zip``, which is for those who go on training and is never opened here.
+A bundle is a folder. ``bundle.json`` names every other file with its SHA-256, and no file is opened before its hash is
+checked. Only ``sb3_policy.zip``, for further training, contains a pickle. It is never opened here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from tidesplit.compression.session import session
 from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Ints
@@ -29,27 +30,27 @@ VERSION = 1
 MANIFEST = "bundle.json"
 POLICY = "policy.onnx"
 PROFILE = "profile.json"
-MACHINES = ("device", "server", "cloud")  # keys of the manifest, in the chain's order; two tiers have no cloud
+MACHINES = ("device", "server", "cloud")  # keys of the manifest, device first; two tiers have no cloud
 LARGEST_BYTES = 64 * 2**20
 
 
 class BundleError(ValueError):
-    """A bundle that cannot be trusted or used; the sentence says which file, what was received and what expected."""
+    """A bundle that cannot be trusted or used. The message names the file, and what was received and expected."""
 
 
 @dataclass(frozen=True)
 class OnnxPolicy:
-    """The greedy policy: the allowed point with the highest score."""
+    """A controller that chooses the allowed point with the highest logit. ``model``: content of the ONNX file."""
 
     name: str
     model: bytes
     session: onnxruntime.InferenceSession = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "session", session(self.model))
+        object.__setattr__(self, "session", session(self.model))  # one thread: a decision is small
 
     def __reduce__(self) -> tuple[type[OnnxPolicy], tuple[str, bytes]]:
-        return OnnxPolicy, (self.name, self.model)  # a session cannot go to another process, its model can
+        return OnnxPolicy, (self.name, self.model)  # a session cannot be pickled, its model can
 
     def predict(self, observation: Observation) -> Ints:
         """Row of the chosen point, ``[B]``."""
@@ -61,7 +62,7 @@ class OnnxPolicy:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle read from its folder."""
+    """Content of a bundle. ``profile``, ``table`` and ``demand`` are those that the policy was trained for."""
 
     policy: OnnxPolicy
     manifest: Mapping[str, Any]
@@ -71,13 +72,17 @@ class Bundle:
 
 
 def load(folder: Path) -> Bundle:
-    """Read a bundle. Raises BundleError in one sentence where anything is missing, altered or foreign."""
+    """Read a bundle.
+
+    Raises:
+        BundleError: a file is missing, altered or not what it should be. The message is one line.
+    """
     manifest = read_manifest(folder)
     verify(folder, manifest)
     fields = fields_of(len(machines_of(manifest)) - 1)
     for key, expected in (("state_fields", fields.state), ("point_fields", fields.points)):
         if tuple(manifest[key]) != expected:
-            raise BundleError(f"{folder / MANIFEST}: {key} differ from this version's; train the policy anew")
+            raise BundleError(f"{folder / MANIFEST}: {key} differ from this version's; train the policy again")
     try:
         profile = profiles.load(folder / PROFILE)
         table = table_of(profile, machines_of(manifest), manifest["points"])
@@ -86,21 +91,21 @@ def load(folder: Path) -> Bundle:
         raise BundleError(f"{folder}: {error}") from error
     try:
         policy = OnnxPolicy("PPO", (folder / POLICY).read_bytes())
-    except Exception as error:  # ONNX Runtime's errors have no public class of their own
+    except Exception as error:  # ONNX Runtime's errors have no public base class
         raise BundleError(f"{folder / POLICY}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
     return Bundle(policy, manifest, profile, table, demand)
 
 
 def machines_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """The chain of machines that the policy was trained for, device first."""
+    """Machines that the policy was trained for, device first."""
     return tuple(manifest[name] for name in MACHINES if name in manifest)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a bundle, its keys checked."""
+    """The manifest of a bundle, with all keys that are needed. Raises BundleError otherwise."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}; train.py --out writes one")
+        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}; tidesplit train writes one")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -111,12 +116,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if missing := sorted(needed - manifest.keys()):
         raise BundleError(f"{path}: the key {missing[0]!r} is missing")
     if not isinstance(manifest["files"], dict):
-        raise BundleError(f"{path}: an object of file names and hashes was expected under 'files'")
+        raise BundleError(f"{path}: an object of file names and hashes expected under 'files'")
     return manifest
 
 
 def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Compare every file's SHA-256 with the manifest's."""
+    """Compare every file's SHA-256 with the manifest's. Raises BundleError at the first difference."""
     for needed in (POLICY, PROFILE):
         if needed not in manifest["files"]:
             raise BundleError(f"{folder / MANIFEST}: it names no {needed}")
@@ -133,14 +138,6 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
             )
 
 
-def session(model: bytes) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on one thread: a decision is too small to share out."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes, hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

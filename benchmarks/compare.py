@@ -29,7 +29,7 @@ from rich.table import Table
 from tidesplit.agents import bundle
 from tidesplit.agents.judging import contest, ladder
 from tidesplit.agents.judging.evaluation import Row, captured, interval
-from tidesplit.agents.judging.ladder import KNOWS_BANDWIDTH, POLICY, Blind, Tuning
+from tidesplit.agents.judging.ladder import POLICY, TRUE_BANDWIDTH, Tuning
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.benchmarks.learned import trained
 from tidesplit.benchmarks.results import write_json
@@ -45,7 +45,7 @@ DEADLINES_S = (0.075, 0.100, 0.150, 0.200)
 MAP_S = 60.0  # of each trace: the map has twenty demands
 NOTHING = 0.005  # of headroom: below it one static point is enough, and a share of it means nothing
 STATIC = "best static point"
-IN_MAP = ("look-up, tuned", "MPC, tuned", POLICY, KNOWS_BANDWIDTH)
+IN_MAP = ("look-up, tuned", "MPC, tuned", POLICY, TRUE_BANDWIDTH)
 KEYS = ("utility", "miss_rate", "accuracy", "latency_ms_mean", "latency_ms_p95", "bytes_mean", "switches_per_min")
 
 
@@ -102,7 +102,7 @@ def seeds(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, A
     results = contest.contest(rules, judge_on, by_seed, numbers, pool=pool)
     found: dict[str, list[dict[str, float]]] = {}
     for seed, result in zip(numbers, results, strict=True):
-        policy = {POLICY: Blind(bundle.load(training[seed].result()).policy)}
+        policy = {POLICY: bundle.load(training[seed].result()).policy}
         (learned,) = contest.contest(policy, judge_on, [by_seed[seed]], [seed])
         columns = {key: means(result.rows + learned.rows, [*rules, POLICY], key) for key in KEYS}
         for name in ladder.in_order({**rules, **policy}):
@@ -148,7 +148,7 @@ def grid(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, An
     bounding = [contest.submit_bounds(pool, arena, 0) for arena in arenas]
     tune = Tuning(lanes=8, episode_s=8.0)
     tuning = [pool.submit(ladder.tuned_rules, scenario_of(options, options.train, [d]), tune) for d in demands]
-    policy = Blind(bundle.load(training.result()).policy)
+    policy = bundle.load(training.result()).policy
     cells = []
     for demand, arena, bounds, rules in zip(demands, arenas, bounding, tuning, strict=True):
         entrants = ladder.in_order({**rules.result(), POLICY: policy})

@@ -23,7 +23,6 @@ import numpy as np
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.judging.evaluation import History, play
-from tidesplit.agents.judging.ladder import Blind
 from tidesplit.agents.judging.replay import EMULATED, agreement
 from tidesplit.benchmarks.processes import linked, served
 from tidesplit.benchmarks.results import write_json
@@ -69,7 +68,7 @@ def simulate(controller: Controller, trace: Trace, loaded: bundles.Bundle, offse
     simulation = Simulation(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
     simulation.links[0].offset_s[:] = offset_s
     simulation.frames[:] = np.minimum(simulation.frames, frames)
-    return play(Blind(controller), simulation)[0]
+    return play(controller, simulation)[0]
 
 
 def emulated_row(lines: list[dict[str, Any]], limit_ms: float) -> dict[str, float]:
@@ -163,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         utilities = {}
         for name in options.controllers:
             rule = rules.get(name)
-            controller = rule.controller if isinstance(rule, Blind) else loaded.policy
+            controller = loaded.policy if rule is None or callable(rule) else rule
             lines, offset_s = emulate(controller, trace, loaded, engine, options)
             real = emulated_row(lines, 1e3 * loaded.demand.deadline_s)
             model = simulated_row(simulate(controller, trace, loaded, offset_s, options.frames))

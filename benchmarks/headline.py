@@ -30,7 +30,7 @@ from rich.table import Table
 
 from tidesplit.agents.judging import contest, ladder
 from tidesplit.agents.judging.evaluation import Entrant, interval, play, simulation_of
-from tidesplit.agents.judging.ladder import POLICY, Blind
+from tidesplit.agents.judging.ladder import POLICY
 from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.rules.controllers import Lookup, Static
 from tidesplit.benchmarks.learned import trained
@@ -40,7 +40,7 @@ from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import MISS, Bools, Demand, Floats
 from tidesplit.models.registry import build
-from tidesplit.models.slim import SlimNet
+from tidesplit.models.slim_net import SlimNet
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
 from tidesplit.profiling.points.table import PointTable, table_for
@@ -137,7 +137,7 @@ def compare(profile: Profile, family: str, traces: Path, steps: int, seeds: Sequ
         return whole.take(np.flatnonzero(among & (whole.accuracy >= floor)))
 
     def always(row: int) -> Entrant:
-        return Blind(Static("", row))
+        return Static("", row)
 
     images, local, chosen = good(whole.hops[0].partition == 0), good(whole.local), points_of(profile, (DEVICE, SERVER))
     worth = ladder.static_utilities(replace(world(images, seen), episode_s=12.0), ladder.Tuning())
@@ -146,7 +146,7 @@ def compare(profile: Profile, family: str, traces: Path, steps: int, seeds: Sequ
         WHOLE: (always(0), whole.take([full])),
         SLIM: (always(int(np.argmin(local.head_s))), local),
         IMAGE: (always(int(np.argmax(worth))), images),
-        UNCOMPRESSED: (Blind(Lookup(name="", quickest=True)), uncompressed(profile, whole)),
+        UNCOMPRESSED: (Lookup(name="", quickest=True), uncompressed(profile, whole)),
     }
     return {name: played(entrant, world(table), seeds) for name, (entrant, table) in entrants.items()}
 

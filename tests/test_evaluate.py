@@ -27,7 +27,7 @@ from tidesplit.profiling.points.profile import Profile
 
 ROOT = Path(evaluate.__file__).parent
 FEW = ("jpeg50", "cut1-w50-b4", "device-w50", "device-w25")
-CONTROLLERS = [*ladder.BLIND, ladder.POLICY, ladder.KNOWS_BANDWIDTH]
+CONTROLLERS = [*ladder.RULES, ladder.POLICY, ladder.TRUE_BANDWIDTH]
 
 
 def few_points() -> Profile:

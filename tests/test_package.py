@@ -22,21 +22,6 @@ ROOT = Path(tidesplit.__file__).parent
 NOT_SHIPPED = {"tests", "benchmarks", "docs", "deploy", ".ci"}
 LARGEST_ROOM = 14
 TRAIN_EXTRA = ("torch", "rich", "tyro", "gymnasium", "stable_baselines3", "sb3_contrib", "matplotlib", "scipy")
-DUPLICATES_WITH_REASON = {
-    "Answer": "CNNPC's solution; the server's answer",
-    "BlockSpec": "one for each CNN",
-    "Controller": "protocol of the rules; of the device",
-    "Crossing": "simulated; on the wire",
-    "Labels": "of the clairvoyant; of the imitation",
-    "Record": "simulated frames; a frame of the device",
-    "SecondLink": "simulated; on the device",
-    "Tally": "of right answers; of a run's frames",
-    "Timing": "of a profile; of an answer",
-    "UsageError": "of training; of the emulator",
-    "figures.py": "of results; of a trace",
-    "loop.py": "of CNN training; of the device",
-    "second_link.py": "simulated; on the device",
-}
 """Public classes and files that share a name, and what each of the two is."""
 
 
@@ -189,4 +174,4 @@ def public_classes() -> Iterator[str]:
 def test_a_name_means_one_thing() -> None:
     files = (path.name for path in modules() if path.name not in ("__init__.py", "__main__.py"))
     twice = {name for name, count in Counter([*public_classes(), *files]).items() if count > 1}
-    assert twice - DUPLICATES_WITH_REASON.keys() == set()
+    assert twice == set()

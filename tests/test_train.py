@@ -82,7 +82,7 @@ def test_it_leaves_what_it_promises(trained: Trained) -> None:
 def test_it_prints_a_table_with_every_controller(trained: Trained) -> None:
     assert "simulated" in trained.printed
     assert "clairvoyant" in trained.printed
-    for name in (*ladder.BLIND, ladder.POLICY, ladder.KNOWS_BANDWIDTH):
+    for name in (*ladder.RULES, ladder.POLICY, ladder.TRUE_BANDWIDTH):
         assert name in trained.printed
 
 
@@ -90,7 +90,7 @@ def test_results_hold_a_row_a_controller(trained: Trained) -> None:
     document: dict[str, Any] = json.loads((trained.out / "results.json").read_text())
     rows = document["rows"]
     assert [list(row) for row in rows] == [COLUMNS] * len(rows)
-    assert [row["controller"] for row in rows] == [*ladder.BLIND, ladder.POLICY, ladder.KNOWS_BANDWIDTH]
+    assert [row["controller"] for row in rows] == [*ladder.RULES, ladder.POLICY, ladder.TRUE_BANDWIDTH]
     assert {row["trace"] for row in rows} == {"lte"}
     assert document["bounds"].keys() == {"lte"}
     for row in rows:

@@ -1,8 +1,8 @@
-"""CNNPC's tables as a profile of ours, and the world in which its arithmetic is the truth.
+"""CNNPC's tables as a profile, and the world in which frames take exactly the times that CNNPC computes.
 
-Every cut at every rate becomes an operating point, its channel ratio the share that is kept, and the three tiers become
-machines. T_C says how long a whole feature takes on either hop, so payloads are that time at the hops' nominal rates;
-with links of these rates, no protocol and no chance, a frame takes what the table says.
+Every cut at every rate becomes an operating point, whose channel ratio is the share of channels that is kept. The three
+tiers become machines. T_C gives times and not bytes, so payloads are these times at the hops' nominal rates. On links
+of these rates, without protocol overhead and chance, a frame takes the time in the tables.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from tidesplit.profiling.points.profile import Codec, DeviceTable, OperatingPoin
 from tidesplit.profiling.points.table import PointTable
 
 HOP_BPS = 20e6
-"""Between end and edge, as in all of CNNPC's published tables. The second hop is as much slower as its raw image is."""
+"""Rate from end to edge in all of CNNPC's published tables. The second hop's rate follows from T_C of the raw image."""
 RAW, WHOLE = "raw", "end"
 UNTROUBLED = World(
-    rtt_s=CONSTANT_MS / 1e3,  # CNNPC gives no reason for its constant
+    rtt_s=CONSTANT_MS / 1e3,  # the constant becomes the round trip
     request_s=0.0,
     rtt_jitter=0.0,
     overhead_bytes=0.0,
@@ -49,15 +49,15 @@ UNTROUBLED = World(
 
 
 def point_id(cut: int, removed: int) -> str:
-    """The operating point of a cut, counted from 0, with so many channels removed."""
+    """Id of the operating point of a cut, counted from 0, with this number of channels removed."""
     return f"cut{cut + 1}-k{removed}"
 
 
 def profile_of(tables: Tables, drops: Drops, name: str = "cnnpc") -> Profile:
-    """The tables as a profile: machines end, edge and cloud; rates whose accuracy is not known are left out.
+    """The tables as a profile of the machines end, edge and cloud. Rates without a known accuracy are left out.
 
     Raises:
-        TableError: a feature that takes no time.
+        TableError: a feature takes no time on a hop.
     """
     if not (tables.cross_ms > 0.0).all():
         raise TableError("T_C: a hop that takes no time received, more than 0 ms expected")
@@ -82,9 +82,14 @@ def profile_of(tables: Tables, drops: Drops, name: str = "cnnpc") -> Profile:
 
 
 def table_of(profile: Profile, tables: Tables, ids: list[str]) -> PointTable:
-    """The columns of strategies, named as in `profiling.points.tiers`: ``raw`` is the image as it is.
+    """Operating points of strategies.
 
-    A feature's time on the second hop is its own, even where it is not in proportion to that on the first.
+    T_C gives the two hops independent times, so the bytes on the second hop are corrected to its own.
+
+    Args:
+        profile: from `profile_of`.
+        tables: CNNPC's tables.
+        ids: strategies by the ids of `name_of`, in which ``raw`` is the raw image.
     """
     table = tiers.table_of(profile, TIERS, ids)
     uplink, between = table.hops
@@ -94,7 +99,7 @@ def table_of(profile: Profile, tables: Tables, ids: list[str]) -> PointTable:
 
 
 def name_of(strategies: Strategies, row: int) -> str:
-    """A strategy's name as a point of three tiers."""
+    """Id of a strategy's operating point in three tiers."""
     (first, second), (k, also) = strategies.cut[row].tolist(), strategies.removed[row].tolist()
     one = point_id(first, k)
     return {
@@ -106,14 +111,14 @@ def name_of(strategies: Strategies, row: int) -> str:
 
 
 def links_of(tables: Tables) -> tuple[Trace, Trace]:
-    """The two hops, constant."""
+    """Traces of the two hops, with constant bandwidth."""
     rates = HOP_BPS, HOP_BPS / slower(tables)
     first, second = (Trace(name, np.zeros(1), 1.0, np.array([bps])) for name, bps in zip(TIERS, rates, strict=False))
     return first, second
 
 
 def slower(tables: Tables) -> float:
-    """How many times slower the second hop is than the first, for the raw image."""
+    """Ratio of the raw image's time on the second hop to that on the first."""
     return float(tables.cross_ms[0, 1] / tables.cross_ms[0, 0])
 
 
@@ -138,7 +143,7 @@ def _point(
 
 
 def _timing(run_s: Floats, partition: int) -> Timing:
-    """A tier that runs all before the cut, or all behind it."""
+    """Times of a tier that runs everything before the cut, or everything after it."""
     return Timing(
         head_s=float(run_s[:partition].sum()),
         encode_s=0.0,

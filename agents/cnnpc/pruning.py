@@ -1,4 +1,4 @@
-"""What removing channels at a cut costs in accuracy: measured at some rates, linear between them."""
+"""Loss of accuracy by removing channels at a cut: measured at some rates, and linear between them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import numpy as np
 from tidesplit.agents.cnnpc.published_tables import TableError, Tables
 from tidesplit.envs.world.vocabulary import Floats
 
-FIELDS = ("block1", "rate1", "block2", "rate2")  # and one whose name ends in "accuracy"
-ROUNDING = 1e-5  # a rate in print has six digits: 0.958333 is 23 of 24 channels, no less
+FIELDS = ("block1", "rate1", "block2", "rate2")  # the fifth column's name ends in "accuracy"
+ROUNDING = 1e-5  # printed rates have six digits: 0.958333 means 23 of 24 channels
 
 
 @dataclass(frozen=True)
 class Drops:
-    """Accuracy of the uncut CNN, and for each cut what it loses by removing k channels, ``[channels]``; NaN: unknown.
+    """Losses of accuracy.
 
-    A cut of which nothing was measured has rate 0 alone; rates above a cut's largest measured one are not offered.
+    Attributes:
+        base: accuracy of the uncut CNN.
+        of_cut: for each cut, the loss by removing k channels, ``[channels]``. NaN above the largest measured rate,
+            which is 0 for a cut that was not measured.
     """
 
     base: float
@@ -27,22 +30,23 @@ class Drops:
 
 
 def load(path: Path, tables: Tables) -> Drops:
-    """Read rows ``block1,rate1,block2,rate2,accuracy``; those with block1 = block2 and rate1 = rate2 are of one cut.
+    """Read a CSV file with the columns block1,rate1,block2,rate2,accuracy.
 
-    Rows of two cuts are not used: the accuracy of two is the base less the drops of both. For the 13 such rows that
-    CNNPC published this is off by 0.005 in the mean and 0.018 at most, and more often too low than too high. A row of
-    rate 0, of whatever block, gives the base.
+    Rows with block1 = block2 and rate1 = rate2 describe one cut. Rows of two cuts are ignored, because the accuracy of
+    two cuts is taken as the base less both losses. For the 13 such rows that CNNPC published, this is off by 0.005 in
+    the mean and 0.018 at most, mostly too low. A row of rate 0, of any block, gives the base.
 
     Raises:
-        TableError: unreadable, a block that is no cut, a number out of range, two accuracies for one rate, no base.
+        TableError: the file is unreadable, a block is no cut, a number is out of range, a rate has two accuracies, or
+            the base is missing.
     """
     measured: list[dict[float, float]] = [{0.0: 0.0} for _ in tables.blocks]
-    alone = [row for row in _rows(path) if row[1][0] == row[1][2] and row[1][1] == row[1][3]]
-    bases = {row[4] for _, row in alone if row[1] == 0.0}
+    single = [row for row in _rows(path) if row[1][0] == row[1][2] and row[1][1] == row[1][3]]
+    bases = {row[4] for _, row in single if row[1] == 0.0}
     if len(bases) != 1:
         raise TableError(f"{path}: one accuracy at rate 0 (nothing removed) expected, {len(bases)} received")
     base = bases.pop()
-    for line, (block, rate, _, _, accuracy) in alone:
+    for line, (block, rate, _, _, accuracy) in single:
         if rate == 0.0:
             continue
         cut = _cut_of(block, tables, f"{path}, line {line}")
@@ -53,7 +57,7 @@ def load(path: Path, tables: Tables) -> Drops:
 
 
 def _rows(path: Path) -> list[tuple[int, tuple[float, ...]]]:
-    """Line numbers and the five numbers of each row."""
+    """Line number and the five numbers of each row."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -87,13 +91,13 @@ def _cut_of(block: float, tables: Tables, where: str) -> int:
 
 
 def _removed(rate: float, channels: int) -> float:
-    """Channels that the rate removes; a number that is whole but for the rate's rounding is made whole."""
+    """Channels that a rate removes. Numbers that are whole, except for the rate's rounding, are made whole."""
     whole = round(rate * channels)
     return float(whole) if abs(rate - whole / channels) <= ROUNDING else rate * channels
 
 
 def _between(measured: dict[float, float], channels: int) -> Floats:
-    """Drops by channels removed, ``[channels]``: linear between the measured, NaN above the largest."""
+    """Loss by removed channels, ``[channels]``: linear between measured ones, NaN above the largest."""
     known = sorted(measured)
     removed = np.arange(channels)
     drops = np.interp(removed, known, [measured[k] for k in known])

@@ -1,4 +1,4 @@
-"""CNNPC's tables: how long each stretch of a CNN runs on each tier, and how long each feature takes on each hop."""
+"""CNNPC's tables: the time of each stretch of a CNN on each tier, and of each feature on each hop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from tidesplit.envs.world.vocabulary import Floats, Ints
 
 TIERS = ("end", "edge", "cloud")
-# The published folders hold no partitions.npy. Blocks after which the nets are cut, and channels there: MobileNetV2
-# (Sandler et al., CVPR 2018, table 2) and ResNet-18 (He et al., CVPR 2016, table 1), numbered as CNNPC does.
+# The published folders have no partitions.npy. For each net: the block before each cut, and the channels there.
+# MobileNetV2: Sandler et al., CVPR 2018, table 2. ResNet-18: He et al., CVPR 2016, table 1. CNNPC numbers the blocks.
 PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "mobilenet": ((0, 1, 3, 6, 10, 13, 16), (32, 16, 24, 32, 64, 96, 160)),
     "resnet": ((1, 6, 11, 16), (64, 64, 128, 256)),
@@ -19,16 +19,19 @@ PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 class TableError(ValueError):
-    """Tables that cannot be used; the sentence says what was received and what was expected."""
+    """Tables that cannot be used. The message says what was received and what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """A CNN with C cuts on three tiers; milliseconds.
+    """A CNN with C cuts on three tiers.
 
-    ``blocks`` and ``channels``: after which block each cut lies and how many channels cross there, ``[C]``.
-    ``run_ms`` ``[C + 1, 3]``: the stretches between the cuts on end, edge and cloud. ``cross_ms`` ``[C + 1, 2]``: the
-    raw image (row 0) and the whole feature of each cut on the hops end-edge and edge-cloud.
+    Attributes:
+        blocks: block before each cut, ``[C]``.
+        channels: channels of the feature at each cut, ``[C]``.
+        run_ms: milliseconds of each stretch between cuts on end, edge and cloud, ``[C + 1, 3]``.
+        cross_ms: milliseconds on the hops end-edge and edge-cloud, ``[C + 1, 2]``. Row 0 is the raw image, and then
+            comes the whole feature of each cut.
     """
 
     blocks: Ints
@@ -53,10 +56,15 @@ class Tables:
 
 
 def load(folder: Path, device: str | None, bandwidth: str | None) -> Tables:
-    """Tables below ``folder``: published ones by device and edge-cloud bandwidth in Mbit/s, or one's own, flat in it.
+    """Read the tables in a folder.
+
+    Args:
+        folder: has T_R.npy and T_C.npy, or the published sub-folders for devices and bandwidths.
+        device: name in a sub-folder TR-NAME. None: not needed.
+        bandwidth: Mbit/s in a sub-folder TC-20M-MBPSM, from edge to cloud. None: not needed.
 
     Raises:
-        TableError: a file that is missing or of the wrong shape, or a device or bandwidth without a table.
+        TableError: a file is missing or has the wrong shape, or there is no table for the device or the bandwidth.
     """
     if not folder.is_dir():
         raise TableError(f"--tables {folder}: no such folder")

@@ -1,4 +1,4 @@
-"""The best strategy for a demand, exactly: all are looked at, and ties go as said."""
+"""The best strategy for a demand. Every strategy is examined, so the result is exact."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from tidesplit.agents.cnnpc.strategies import NONE, PLACEMENTS, Strategies
 from tidesplit.envs.world.vocabulary import Bools, Floats
 
 DECIMALS = 9
-SAME = 10.0**-DECIMALS  # sums that are nearer are one number: a tie on paper is a tie, a bound met is met
+SAME = 10.0**-DECIMALS  # numbers that differ by less count as equal, so that rounding breaks no tie and no bound
 
 
-class Answer(NamedTuple):
-    """A strategy in words: milliseconds, expected accuracy, blocks cut after, share of channels removed, tiers used."""
+class Solution(NamedTuple):
+    """A strategy in words.
+
+    ``cuts``: blocks after which the CNN is cut. ``rates``: share of the channels removed at each cut. ``tiers``: those
+    that compute, in order.
+    """
 
     latency_ms: float
     accuracy: float
@@ -24,52 +28,52 @@ class Answer(NamedTuple):
     tiers: list[str]
 
 
-class Infeasible(Exception):  # noqa: N818  # an answer, not an error: nothing went wrong
-    """No strategy meets the demand; ``nearest`` is the demand's nearest value that one meets, ``answer`` that one."""
+class Infeasible(Exception):  # noqa: N818  # a result, not an error
+    """No strategy meets the demand. ``nearest`` is the nearest demand that can be met, and ``solution`` meets it."""
 
-    def __init__(self, sentence: str, nearest: float, answer: Answer) -> None:
+    def __init__(self, sentence: str, nearest: float, solution: Solution) -> None:
         super().__init__(sentence)
-        self.nearest, self.answer = nearest, answer
+        self.nearest, self.solution = nearest, solution
 
 
-def fastest(strategies: Strategies, tables: Tables, floor: float) -> Answer:
-    """Lowest latency at or above an accuracy (A0); ties go to the higher accuracy, then to the first in order.
+def fastest(strategies: Strategies, tables: Tables, floor: float) -> Solution:
+    """Lowest latency with an accuracy of at least ``floor`` (A0). Ties go to the higher accuracy, then to the first.
 
     Raises:
-        Infeasible: no strategy is so accurate.
+        Infeasible: no strategy has this accuracy.
     """
     meets = strategies.offered & (strategies.accuracy >= floor - SAME)
     if meets.any():
-        return _answer(strategies, tables, _best(meets, -strategies.latency_ms, strategies.accuracy))
+        return _solution(strategies, tables, _best(meets, -strategies.latency_ms, strategies.accuracy))
     nearest = round(float(strategies.accuracy[strategies.offered].max()), DECIMALS)
     sentence = f"no strategy reaches an accuracy of {floor:g}; the nearest feasible --A0 is {nearest!r}"
     raise Infeasible(sentence, nearest, fastest(strategies, tables, nearest))
 
 
-def most_accurate(strategies: Strategies, tables: Tables, bound_ms: float) -> Answer:
-    """Highest accuracy within a latency (T0); ties go to the lower latency, then to the first in order.
+def most_accurate(strategies: Strategies, tables: Tables, bound_ms: float) -> Solution:
+    """Highest accuracy within ``bound_ms`` (T0). Ties go to the lower latency, then to the first.
 
     Raises:
-        Infeasible: no strategy is so fast.
+        Infeasible: every strategy takes longer.
     """
     meets = strategies.offered & (strategies.latency_ms <= bound_ms + SAME)
     if meets.any():
-        return _answer(strategies, tables, _best(meets, strategies.accuracy, -strategies.latency_ms))
+        return _solution(strategies, tables, _best(meets, strategies.accuracy, -strategies.latency_ms))
     nearest = round(float(strategies.latency_ms[strategies.offered].min()), DECIMALS)
     sentence = f"no strategy takes {bound_ms:g} ms or less; the nearest feasible --T0 is {nearest!r}"
     raise Infeasible(sentence, nearest, most_accurate(strategies, tables, nearest))
 
 
 def _best(meets: Bools, worth: Floats, then: Floats) -> int:
-    """Row of the highest ``worth`` among those that meet the demand, and of the highest ``then`` among such."""
+    """Row with the highest ``worth`` where ``meets`` is true, all ``[N]``. Ties go to the highest ``then``."""
     top = meets & (worth >= worth[meets].max() - SAME)
     return int(np.argmax(top & (then >= then[top].max() - SAME)))
 
 
-def _answer(strategies: Strategies, tables: Tables, row: int) -> Answer:
+def _solution(strategies: Strategies, tables: Tables, row: int) -> Solution:
     cuts = [cut for cut in strategies.cut[row].tolist() if cut != NONE]
     removed = strategies.removed[row].tolist()
-    return Answer(
+    return Solution(
         latency_ms=round(float(strategies.latency_ms[row]), DECIMALS),
         accuracy=round(float(strategies.accuracy[row]), DECIMALS),
         cuts=[int(tables.blocks[cut]) for cut in cuts],

@@ -1,4 +1,4 @@
-"""Every strategy of CNNPC with its latency and accuracy, as arrays: nothing is searched, all of it is computed."""
+"""Every strategy of CNNPC with its latency and accuracy, computed as arrays instead of searched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidesplit.agents.cnnpc.published_tables import TIERS, Tables
 from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
 
 CONSTANT_MS = 1.66
-"""What CNNPC adds to every strategy: 0.53 and 1.13 ms, which it gives no reason for."""
+"""Constant that CNNPC adds to every latency: 0.53 and 1.13 ms, without a reason."""
 PLACEMENTS = (("end", "edge"), ("end", "cloud"), ("edge", "cloud"), ("end", "edge", "cloud"))
 END_EDGE, END_CLOUD, EDGE_CLOUD, ALL_TIERS = range(len(PLACEMENTS))
 NONE = -1
@@ -20,9 +20,13 @@ NONE = -1
 class Strategies(NamedTuple):
     """N strategies, in columns.
 
-    ``cut`` ``[N, 2]``: indices of the cuts, -1 where there is no second; ``removed`` ``[N, 2]``: channels removed
-    there; the others ``[N]``: row of PLACEMENTS, milliseconds, expected accuracy, whether that is
-    known of its rates.
+    Attributes:
+        cut: indices of the two cuts, ``[N, 2]``; NONE where there is no second cut.
+        removed: channels removed at each cut, ``[N, 2]``.
+        placement: row of PLACEMENTS, ``[N]``.
+        latency_ms: latency, milliseconds, ``[N]``.
+        accuracy: expected accuracy, ``[N]``; NaN where it is unknown.
+        offered: True where the accuracy is known, ``[N]``.
     """
 
     cut: Ints
@@ -34,7 +38,10 @@ class Strategies(NamedTuple):
 
 
 class _Options(NamedTuple):
-    """Every cut at every rate, ``[M]``."""
+    """Every cut at every rate, ``[M]``.
+
+    ``kept``: share of the channels that is kept. ``drop``: loss of accuracy, NaN where it is unknown.
+    """
 
     cut: Ints
     removed: Ints
@@ -43,11 +50,11 @@ class _Options(NamedTuple):
 
 
 def enumerate_strategies(tables: Tables, drops: Drops) -> Strategies:
-    """All strategies, one cut before two, cuts and rates rising.
+    """All strategies: first those of one cut, then those of two, with rising cuts and rates.
 
-    MobileNetV2's seven cuts have 32 + 16 + 24 + 32 + 64 + 96 + 160 = 424 (cut, rate) options; these and the 68,992
-    pairs with the first cut before the second are CNNPC's 69,416 strategies. One cut can be placed in three ways, so
-    that there are 3 * 424 + 68,992 = 70,264 rows here; those above a cut's largest measured rate are not ``offered``.
+    MobileNetV2's seven cuts have 32 + 16 + 24 + 32 + 64 + 96 + 160 = 424 (cut, rate) options. With 68,992 pairs of cuts
+    these are CNNPC's 69,416 strategies. One cut can be placed in three ways, so there are 3 * 424 + 68,992 = 70,264
+    rows here. Rates above a cut's largest measured one are not offered.
     """
     options = _options(tables, drops)
     first, second = np.nonzero(options.cut[:, None] < options.cut[None, :])
@@ -75,7 +82,7 @@ def _options(tables: Tables, drops: Drops) -> _Options:
 
 
 def _of_one(tables: Tables, options: _Options, placement: int) -> Floats:
-    """Latency of one cut, ``[M]``; hop one is crossed raw where the end only passes the image on."""
+    """Latency of strategies with one cut, milliseconds, ``[M]``. From edge to cloud, the raw image crosses hop one."""
     front, back = (TIERS.index(tier) for tier in PLACEMENTS[placement])
     hops = {
         END_EDGE: tables.cross_ms[:, 0],
@@ -89,7 +96,10 @@ def _of_one(tables: Tables, options: _Options, placement: int) -> Floats:
 
 
 def _of_two(tables: Tables, options: _Options, first: Ints, second: Ints) -> Floats:
-    """Latency of two cuts, ``[pairs]``: end to the first, edge to the second, cloud from there."""
+    """Latency of strategies with two cuts, milliseconds, shaped like ``first`` and ``second`` (rows of ``options``).
+
+    The end computes up to the first cut, the edge up to the second, and the cloud the rest.
+    """
     until = np.cumsum(tables.run_ms, axis=0)
     near, far = options.cut[first], options.cut[second]
     end_ms, edge_ms = until[near, 0], until[far, 1] - until[near, 1]
@@ -99,4 +109,5 @@ def _of_two(tables: Tables, options: _Options, first: Ints, second: Ints) -> Flo
 
 
 def _pairs(one: Ints, none: Ints, first: Ints, second: Ints) -> Ints:
+    """A column ``[N, 2]`` of strategies with one cut, then of those with two."""
     return np.stack([np.concatenate([one, first]), np.concatenate([none, second])], axis=1)

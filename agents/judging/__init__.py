@@ -1,1 +1,1 @@
-"""How good a controller is: episodes, metrics with intervals, the clairvoyant bound, tables and figures."""
+"""Judging controllers: episodes, metrics with intervals, the clairvoyant bound, tables and figures."""

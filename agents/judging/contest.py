@@ -1,4 +1,4 @@
-"""The contest: every controller on every trace, each against the clairvoyant bound of the same course of events."""
+"""The contest: every entrant on every trace, compared with the clairvoyant bound of the same course of events."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,26 @@ from tidesplit.data.files import whole
 from tidesplit.envs.simulation.simulation import Scenario
 
 Progress = Callable[[str, int, int], None]
+"""Called with the name of a phase, the steps done, and the steps in all."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Rows, the clairvoyant's mean utility by trace, and what happened by controller and trace."""
+    """Results of one seed: ``bounds`` are the clairvoyant's utilities by trace, ``records`` by controller and trace."""
 
     rows: list[Row]
     bounds: dict[str, float]
     records: dict[str, dict[str, History]]
 
     def with_rows(self, other: Result, order: Iterable[str]) -> Result:
-        """This and another contest's of the same courses, controllers in the order given."""
+        """These results and another contest's on the same courses of events, controllers in the given order."""
         rows, records = [*self.rows, *other.rows], {**self.records, **other.records}
         sorted_rows = [row for name in order for row in rows if row.controller == name]
         return Result(sorted_rows, self.bounds, {name: records[name] for name in order if name in records})
 
 
 def whole_traces(scenario: Scenario) -> Scenario:
-    """The scenario as it is evaluated: every trace from its start to its end, the table as it is."""
+    """The scenario for evaluation: every trace from its start to its end, without spreads."""
     return replace(scenario, episode_s=None, table_spread=0.0, trace_spread=0.0)
 
 
@@ -50,22 +52,27 @@ def contest(
     progress: Progress = lambda *_: None,
     pool: ProcessPoolExecutor | None = None,
 ) -> list[Result]:
-    """Play every entrant on every trace from its start, once a seed, with the same courses for all; a result a seed.
+    """Play every entrant on every whole trace, once for each seed. All meet the same courses of events.
 
-    ``bounds`` by seed and trace. In a ``pool`` entrants play side by side, and have to be picklable.
+    Args:
+        entrants: by the name that they have in the rows.
+        scenario: its traces are played from start to end.
+        bounds: the clairvoyant's mean utility by seed and trace.
+        seeds: seeds of the courses of events.
+        progress: called before each entrant's results, and at the end.
+        pool: processes in which the entrants play at the same time. They have to be picklable. None: in this process.
+
+    Returns:
+        One result for each seed.
     """
-    whole = whole_traces(scenario)
-    names = [trace.name for trace in whole.traces]
-    begin: Callable[..., Future[_Played]] = _at_once if pool is None else pool.submit
-    playing: dict[str, Future[_Played]] = {}
-    for name, entrant in entrants.items():
-        if pool is None:
-            progress("contest", len(playing), len(entrants))
-        playing[name] = begin(_play, entrant, whole, tuple(seeds))
+    judged = whole_traces(scenario)
+    names = [trace.name for trace in judged.traces]
     results = [Result([], dict(zip(names, of, strict=True)), {}) for of in bounds]
-    for number, (name, future) in enumerate(playing.items()):
+    play_all: Callable[..., Iterator[_Played]] = map if pool is None else pool.map
+    played = play_all(_play, entrants.values(), repeat(judged), repeat(tuple(seeds)))
+    for number, name in enumerate(entrants):
         progress("contest", number, len(entrants))
-        by_seed, decision_us = future.result()
+        by_seed, decision_us = next(played)
         for result, records in zip(results, by_seed, strict=True):
             result.records[name] = dict(zip(names, records, strict=True))
             result.rows.extend(
@@ -73,7 +80,7 @@ def contest(
                     record,
                     controller=name,
                     trace=trace,
-                    period_s=whole.demands[0].period_s,
+                    period_s=judged.demands[0].period_s,
                     decision_us=decision_us,
                     bound=result.bounds[trace],
                 )
@@ -86,25 +93,20 @@ def contest(
 _Played = tuple[list[list[History]], float]
 
 
-def _play(entrant: Entrant, whole: Scenario, seeds: Sequence[int]) -> _Played:
-    """Records by seed and trace, and the time of a decision."""
-    decision_us = decision_time_us(entrant, whole)
-    records = play(entrant, simulation_of(whole, seeds))
-    count = len(whole.traces)
+def _play(entrant: Entrant, judged: Scenario, seeds: Sequence[int]) -> _Played:
+    """Histories by seed and trace, and the median time of a decision in microseconds."""
+    decision_us = decision_time_us(entrant, judged)
+    records = play(entrant, simulation_of(judged, seeds))
+    count = len(judged.traces)
     return [records[i : i + count] for i in range(0, len(records), count)], decision_us
-
-
-def _at_once(call: Callable[..., _Played], *arguments: object) -> Future[_Played]:
-    future: Future[_Played] = Future()
-    future.set_result(call(*arguments))
-    return future
 
 
 @contextmanager
 def workers(count: int | None = None) -> Iterator[ProcessPoolExecutor]:
-    """Processes beside this one, begun afresh: a fork would inherit torch's threads half alive.
+    """A pool of ``count`` worker processes, one for each core by default.
 
-    Where what is within fails or is stopped, they are ended at once instead of when their tasks are.
+    They are spawned, because a forked process would inherit the locks of torch's threads without the threads. Where
+    the block ends with an exception, the workers are terminated at once.
     """
     pool = ProcessPoolExecutor(count or os.cpu_count() or 1, mp_context=multiprocessing.get_context("spawn"))
     try:
@@ -118,28 +120,24 @@ def workers(count: int | None = None) -> Iterator[ProcessPoolExecutor]:
 
 
 def stop_on_sigterm() -> None:
-    """Take a service manager's SIGTERM for Ctrl-C, so that nothing is left running."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
+    """Handle SIGTERM, which a service manager sends, like Ctrl-C. So no worker process is left behind."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def submit_bounds(pool: ProcessPoolExecutor, scenario: Scenario, seed: int, limit: int = LIMIT) -> list[Future[float]]:
-    """Ask for the clairvoyant bound of each trace, whole."""
-    whole = whole_traces(scenario)
-    return [pool.submit(bound, whole, seed, lane, limit) for lane in range(len(whole.traces))]
+    """Submit the clairvoyant bound of each whole trace to the pool. ``seed``: of the courses of events."""
+    judged = whole_traces(scenario)
+    return [pool.submit(bound, judged, seed, lane, limit) for lane in range(len(judged.traces))]
 
 
 def bound(scenario: Scenario, seed: int, lane: int, limit: int) -> float:
-    """The clairvoyant bound of one trace, on the course that ``contest`` plays there."""
+    """The clairvoyant bound of trace number ``lane``, for the course of events that ``contest`` plays there."""
     return clairvoyant(simulation_of(scenario, seed), lane, limit)
 
 
-def write_json(path: Path, rows: Sequence[Row], **beside: Any) -> None:
-    """Write the rows, and what else is to stand beside them, as JSON."""
-    document = {**beside, "rows": [asdict(row) for row in rows]}
+def write_json(path: Path, rows: Sequence[Row], **more: Any) -> None:
+    """Write the rows as JSON, after the values in ``more``."""
+    document = {**more, "rows": [asdict(row) for row in rows]}
     with whole(path) as part:
         part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Play a controller through whole episodes and say how it did. The metrics are pure functions of the record."""
+"""Play controllers through whole episodes, and compute metrics from what happened."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.vocabulary import MISS, Bools, Floats, Ints
 
-# Given the simulation, because a controller may be privileged to know its true state; the others ignore it.
-Entrant = Callable[[Simulation], Controller]
+Entrant = Controller | Callable[[Simulation], Controller]
+"""Takes part in a contest: a controller, or a function that makes one from the simulation that it will play in.
+
+Functions are for controllers that need more than the observation, such as the true bandwidth or single answers.
+"""
 
 
 class History(NamedTuple):
-    """The frames of one episode, shapes ``[N]``; seconds and bytes. ``sent_bytes``: on the uplink."""
+    """All frames of one episode, shapes ``[N]``.
+
+    ``points``: rows chosen. ``sent_bytes``: put on the first hop, probes too. ``goodput_bps``: true bandwidth of the
+    first hop when the frame was decided, bits a second. The other columns are those of `Outcome`.
+    """
 
     points: Ints
     answered_by: Ints
@@ -33,7 +40,12 @@ class History(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One controller on one trace. Latencies are of all frames, a miss counted as the deadline."""
+    """Results of one controller on one trace. Everything is a mean over all frames, unless its name says otherwise.
+
+    A miss has accuracy 0, and the deadline as its latency. ``miss_rate`` includes drops. ``bytes_mean``: on the first
+    hop. ``switches_per_min``: changes of the chosen point. ``decision_us``: median time of a decision, microseconds.
+    ``regret_pct``: utility lost to the clairvoyant, in percent of the clairvoyant's.
+    """
 
     controller: str
     trace: str
@@ -55,9 +67,14 @@ COLUMNS = tuple(f.name for f in fields(Row))
 
 
 def simulation_of(scenario: Scenario, seed: int | Sequence[int], trace_of: Sequence[int] | None = None) -> Simulation:
-    """One lane a trace (or as ``trace_of`` says) and seed, with random courses that depend on these two alone.
+    """A simulation with one lane for each seed and trace.
 
-    Lanes of several seeds follow one another, all traces of the first seed first.
+    A lane's course of events depends only on its seed and on its trace's place among the traces.
+
+    Args:
+        scenario: what the episodes are drawn from.
+        seed: one seed or several. The lanes of the first seed come first.
+        trace_of: indices of the traces to play. None: every trace once.
     """
     chosen = list(range(len(scenario.traces))) if trace_of is None else list(trace_of)
     seeds = [seed] if isinstance(seed, int) else list(seed)
@@ -65,11 +82,19 @@ def simulation_of(scenario: Scenario, seed: int | Sequence[int], trace_of: Seque
     return Simulation(scenario, rngs, trace_of=np.array(chosen * len(seeds)))
 
 
+def controller_of(entrant: Entrant, simulation: Simulation) -> Controller:
+    """The entrant itself where it is a controller, otherwise the controller that it makes for this simulation."""
+    return entrant(simulation) if callable(entrant) else entrant
+
+
 def play(
     entrant: Entrant, simulation: Simulation, report: Callable[[int, int], None] = lambda *_: None
 ) -> list[History]:
-    """Let the controller decide every frame of every lane's episode; one record a lane."""
-    controller = entrant(simulation)
+    """Let an entrant decide every frame of every lane's episode. Returns one history for each lane.
+
+    ``report`` is called with the frames done and the frames in all, every 50 frames and at the end.
+    """
+    controller = controller_of(entrant, simulation)
     longest = int(simulation.frames.max())
     lanes = np.arange(simulation.lanes)
     kept: list[History] = []
@@ -99,7 +124,7 @@ def play(
 def summarise(
     record: History, *, controller: str, trace: str, period_s: float, decision_us: float, bound: float
 ) -> Row:
-    """The row of one episode; ``bound`` is the clairvoyant's mean utility."""
+    """The row of one episode. ``bound``: the clairvoyant's mean utility in it. ``period_s``: from frame to frame."""
     latency_ms = record.latency_s * 1e3
     p50, p95, p99 = np.percentile(latency_ms, [50, 95, 99])
     utility = float(record.utility.mean())
@@ -123,9 +148,9 @@ def summarise(
 
 
 def decision_time_us(entrant: Entrant, scenario: Scenario, calls: int = 30) -> float:
-    """Median time of one decision for one frame, microseconds, on this machine."""
+    """Median time that this machine needs to decide one frame of one lane, microseconds."""
     simulation = simulation_of(scenario, seed=0, trace_of=[0])
-    controller = entrant(simulation)
+    controller = controller_of(entrant, simulation)
     times: list[float] = []
     for _ in range(calls):
         observation = simulation.observation()
@@ -139,18 +164,21 @@ def decision_time_us(entrant: Entrant, scenario: Scenario, calls: int = 30) -> f
 
 
 def mean_row(rows: Sequence[Row]) -> dict[str, float]:
-    """Each number's mean over rows of one controller."""
+    """Mean of each number over the rows of one controller."""
     numbers = [{k: v for k, v in asdict(row).items() if isinstance(v, float)} for row in rows]
     return {key: float(np.mean([n[key] for n in numbers])) for key in numbers[0]}
 
 
 def captured(utility: float, static: float, bound: float) -> float:
-    """Share of the headroom (clairvoyant less best static point) that a controller captures."""
+    """Share of the headroom that a controller captures.
+
+    The headroom is the clairvoyant's utility, ``bound``, less that of the best static point, ``static``.
+    """
     return (utility - static) / (bound - static) if bound > static else float("nan")
 
 
 def interval(values: NDArray[np.float64], rng: np.random.Generator, draws: int = 10_000) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the mean."""
+    """Bootstrap 95 % interval of the mean of ``values``, ``[N]``, from ``draws`` samples."""
     means = rng.choice(values, size=(draws, len(values)), replace=True).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""What people read: the ladder as a terminal table, decisions over bandwidth and time as a figure."""
+"""Results for people: the ladder as a table in the terminal, and figures of decisions, utilities and misses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
 from tidesplit.profiling.points.table import PointTable
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # the backend is chosen first: there may be no display
+from matplotlib import pyplot as plt  # imported after the backend is chosen, since there may be no display
 from matplotlib.figure import Figure
 
 PARTITION_COLOURS = "viridis"
@@ -24,7 +24,7 @@ ANSWER_COLOURS = {SERVER: "#2a9d55", DEVICE: "#e0a030", MISS: "#c03030"}
 
 
 def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -> Table:
-    """One line a controller, means over the traces, and the share of the headroom that each captures.
+    """One line for each controller: means over its rows, and the share of the headroom that it captures.
 
     ``bounds``: the clairvoyant's mean utility by trace.
     """
@@ -34,12 +34,8 @@ def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -
     means = {name: mean_row(of) for name, of in by_name.items()}
     bound = float(np.mean(list(bounds.values())))
     static = means["best static point"]["utility"] if "best static point" in means else float("nan")
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # fits 80 columns
-    table.add_column("controller", no_wrap=True)
-    # What 80 columns hold; the rest of each row is in the JSON.
-    headings = ("utility", "head- room %", "miss %", "right %", "mean ms", "p95 ms", "bytes", "µs")
-    for heading in headings:
-        table.add_column(heading, justify="right", min_width=7 if heading == "utility" else 5)
+    # 80 columns hold no more. The rest of each row is in the JSON.
+    table = _table(title, "utility", "head- room %", "miss %", "right %", "mean ms", "p95 ms", "bytes", "µs")
     best = max(m["utility"] for m in means.values())
     for name, m in means.items():
         table.add_row(
@@ -55,27 +51,33 @@ def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -
             style="bold" if m["utility"] == best else "",
         )
     table.add_section()
-    table.add_row("clairvoyant bound", f"{bound:.4f}", "100", *[""] * (len(headings) - 2))
+    table.add_row("clairvoyant bound", f"{bound:.4f}", "100", *[""] * (len(table.columns) - 3))
     return table
 
 
 def standings_table(found: Mapping[str, Standing], rival: str, title: str) -> Table:
-    """One line a controller: interquartile mean of the utility, and the paired difference to the rival."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # fits 80 columns
-    table.add_column("controller", no_wrap=True)
-    for heading in ("utility, IQM [95 %]", f"less {rival} [95 %]", "better"):
-        table.add_column(heading, justify="right")
+    """One line for each controller: interquartile mean of the utility, and the paired difference to the rival."""
+    table = _table(title, "utility, IQM [95 %]", f"less {rival} [95 %]", "better")
     for name, one in found.items():
         utility, ahead = one.utility, one.difference
-        beside = f"{ahead.value:+.4f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"
+        paired = f"{ahead.value:+.4f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"
         wins = f"{one.better_on} of {len(one.by_trace)}"
-        shown = ("", "") if name == rival else (beside, wins)
+        shown = ("", "") if name == rival else (paired, wins)
         table.add_row(name, f"{utility.value:.4f} [{utility.low:.3f}, {utility.high:.3f}]", *shown)
     return table
 
 
+def _table(title: str, *headings: str) -> Table:
+    """A table for 80 columns: the controller's name, then numbers."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("controller", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", min_width=max(5, *map(len, heading.split())))
+    return table
+
+
 def decisions_figure(record: History, table: PointTable, period_s: float, title: str) -> Figure:
-    """Three panels over time: the link, the partition chosen (colour: device time), the latency and who answered."""
+    """Three panels over time: bandwidth, partition (colour: channel ratio), and latency (colour: who answered)."""
     time_s = np.arange(len(record.points)) * period_s
     figure, (link, choice, latency) = plt.subplots(3, 1, figsize=(11, 7), sharex=True, layout="constrained")
     link.plot(time_s, record.goodput_bps / 1e6, lw=0.7, color="#3060a0")
@@ -105,7 +107,10 @@ def decisions_figure(record: History, table: PointTable, period_s: float, title:
 
 
 def rows_figure(rows: Sequence[Row], bounds: Mapping[str, float]) -> Figure:
-    """Utility and misses of every controller, a bar a controller, a group a trace; dashes: the clairvoyant bound."""
+    """Utility and misses: one group of bars for each trace, one bar for each controller. Dashes: the clairvoyant bound.
+
+    More than 12 traces would need too many bars. They get a box for each controller instead.
+    """
     names = list(dict.fromkeys(row.controller for row in rows))
     traces = list(dict.fromkeys(row.trace for row in rows))
     if len(traces) > 12:
@@ -129,7 +134,7 @@ def rows_figure(rows: Sequence[Row], bounds: Mapping[str, float]) -> Figure:
 
 
 def _many_traces_figure(rows: Sequence[Row], bounds: Mapping[str, float], names: Sequence[str]) -> Figure:
-    """Regret to the clairvoyant over all traces, one box a controller: bars would be too many."""
+    """Regret to the clairvoyant over all traces, one box for each controller."""
     figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
     losses = [[bounds[r.trace] - r.utility for r in rows if r.controller == name] for name in names]
     axes.boxplot(losses, tick_labels=list(names), showmeans=True)
@@ -139,6 +144,6 @@ def _many_traces_figure(rows: Sequence[Row], bounds: Mapping[str, float], names:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG and forget it."""
+    """Write the figure as PNG and close it."""
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,8 +1,8 @@
-"""How sure a comparison is: interquartile means, and differences on the same courses, with bootstrap intervals.
+"""Bootstrap intervals for comparisons: interquartile means, and differences on the same courses of events.
 
-Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", NeurIPS 2021. A matrix
-``[T, S]`` holds one number a trace and seed. Intervals are 95 % percentile intervals over both: traces are drawn with
-replacement, then seeds within each drawn trace, so one trace alone speaks for nothing but itself.
+The method is that of Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", NeurIPS
+2021. A matrix ``[T, S]`` holds one number for each trace and seed. Intervals are 95 % percentile intervals over both.
+Traces are drawn with replacement, then seeds within each drawn trace, since the seeds of one trace are alike.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tidesplit.agents.judging.contest import Result
 from tidesplit.envs.world.vocabulary import Floats
 
 DRAWS = 2_000
-TRIM = 0.25  # share cut off at either end
+TRIM = 0.25  # share of the values that is cut off at either end
 
 
 class Estimate(NamedTuple):
@@ -30,8 +30,8 @@ class Estimate(NamedTuple):
 class Standing(NamedTuple):
     """One controller over all traces and seeds.
 
-    ``utility`` is the interquartile mean; ``difference`` the mean of its differences to the rival on the same traces
-    and seeds, and ``by_trace`` each trace's, ``[T]``, mean over seeds.
+    ``utility``: interquartile mean. ``difference``: mean difference to the rival on the same traces and seeds.
+    ``by_trace``: mean difference over the seeds, by trace.
     """
 
     utility: Estimate
@@ -40,16 +40,16 @@ class Standing(NamedTuple):
 
     @property
     def better_on(self) -> int:
-        """Number of traces on which it beats the rival."""
+        """Number of traces on which the controller beats the rival."""
         return sum(value > 0.0 for value in self.by_trace.values())
 
 
 def standings(
     results: Sequence[Result], rival: str, rng: np.random.Generator, draws: int = DRAWS
 ) -> dict[str, Standing]:
-    """Every controller beside ``rival``, from contests of the same controllers and traces, one a seed.
+    """Compare every controller with the one called ``rival``.
 
-    All are resampled alike: one drawing of traces and seeds serves every controller.
+    ``results``: one for each seed, of the same controllers and traces. All controllers share the bootstrap samples.
     """
     played = utilities(results)
     traces = list(results[0].bounds)
@@ -63,7 +63,7 @@ def standings(
 
 
 def utilities(results: Sequence[Result]) -> dict[str, Floats]:
-    """Mean utility of each controller by trace and seed, ``[T, S]``."""
+    """Mean utility of each controller in each episode, ``[T, S]``."""
     listed = [{(row.controller, row.trace): row.utility for row in result.rows} for result in results]
     names = dict.fromkeys(row.controller for row in results[0].rows)
     traces = list(results[0].bounds)
@@ -71,20 +71,23 @@ def utilities(results: Sequence[Result]) -> dict[str, Floats]:
 
 
 def drawn(traces: int, seeds: int, rng: np.random.Generator, draws: int = DRAWS) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of each bootstrap sample, ``[draws, T, S]`` each."""
+    """Row and column indices of bootstrap samples of a matrix ``[traces, seeds]``, ``[draws, traces, seeds]`` each."""
     rows = rng.integers(traces, size=(draws, traces, 1))
     return np.repeat(rows, seeds, axis=2), rng.integers(seeds, size=(draws, traces, seeds))
 
 
 def estimate(values: Floats, chosen: tuple[np.ndarray, np.ndarray], statistic: Callable[[Floats], Floats]) -> Estimate:
-    """The statistic of ``values`` ``[T, S]`` and its interval over the bootstrap samples ``chosen``."""
+    """A statistic of ``values``, ``[T, S]``, and its interval over the samples ``chosen`` by `drawn`.
+
+    ``statistic`` maps samples ``[N, T * S]`` to ``[N]``.
+    """
     samples = statistic(values[chosen].reshape(len(chosen[0]), -1))
     low, high = np.percentile(samples, [2.5, 97.5])
     return Estimate(float(statistic(values.reshape(1, -1))[0]), float(low), float(high))
 
 
 def interquartile_mean(values: Floats) -> Floats:
-    """Mean of each row's middle half, ``[N, K]`` to ``[N]``: a quarter of K, rounded down, is cut off at either end."""
+    """Mean of each row's middle half, from ``[N, K]`` to ``[N]``, without K / 4 values (rounded down) at each end."""
     cut = int(TRIM * values.shape[1])
     return _mean(np.sort(values, axis=1)[:, cut : values.shape[1] - cut])
 
@@ -94,7 +97,7 @@ def _mean(values: Floats) -> Floats:
 
 
 def as_json(found: Mapping[str, Standing]) -> dict[str, dict[str, object]]:
-    """What goes beside the rows of a results file."""
+    """The comparison as JSON values, for a results file."""
     return {
         name: {
             "utility_iqm": one.utility._asdict(),

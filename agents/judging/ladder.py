@@ -1,23 +1,23 @@
-"""The ladder: every rule that the policy is compared with, tuned on the training traces before it is compared."""
+"""The ladder: every rule that the policy is compared with, tuned on the training traces before the comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
 
-from tidesplit.agents.judging.evaluation import Entrant
+from tidesplit.agents.judging.evaluation import Entrant, controller_of
 from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, uncompressed
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.vocabulary import Bools, Floats
 from tidesplit.profiling.points.table import PointTable
 
-BLIND = (
+RULES = (
     "best static point",
     "device only",
     "image offload",
@@ -29,17 +29,40 @@ BLIND = (
     "look-up, tuned",
     "MPC, tuned",
 )
-KNOWS_BANDWIDTH = "MPC, true bandwidth"
+"""Rules that decide from what the device knows, in the order of tables."""
+TRUE_BANDWIDTH = "MPC, true bandwidth"
 POLICY = "PPO"
-CLAIRVOYANT = "clairvoyant"
-JMDC_GRID = {"margin_s": (0.0, 0.02, 0.04, 0.06), "safety": (0.5, 1.0, 2.0)}
-LINUCB_GRID = {"margin_s": (0.0, 0.01, 0.02), "alpha": (0.0, 0.01, 0.03), "memory": (0.8, 0.9, 1.0)}
+
+Grids = Mapping[str, tuple[float, ...]]
+"""Values to try for each knob, the most important knob first."""
+JMDC_GRIDS: Grids = {"margin_s": (0.0, 0.02, 0.04, 0.06), "safety": (0.5, 1.0, 2.0)}
+LINUCB_GRIDS: Grids = {"margin_s": (0.0, 0.01, 0.02), "alpha": (0.0, 0.01, 0.03), "memory": (0.8, 0.9, 1.0)}
+MPC_GRIDS: Grids = {
+    "margin_s": (0.004, 0.008, 0.012, 0.018),
+    "safety": (0.25, 0.5, 1.0),
+    "queue_cost": (0.5, 1.0, 2.0),
+    "horizon": (4, 6),
+}
+THOROUGH_MPC_GRIDS: Grids = {
+    "margin_s": (0.002, 0.004, 0.006, 0.008, 0.010, 0.012, 0.015, 0.020),
+    "safety": (0.15, 0.25, 0.35, 0.5, 0.7, 1.0),
+    "queue_cost": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "horizon": (3, 4, 6, 9),
+    "width": (6, 12),
+}
 Knobs = TypeVar("Knobs", Jmdc, LinUcb, Mpc)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """How long the rules are tuned: ``lanes`` episodes of ``episode_s`` seconds a candidate, the same for all."""
+    """How the rules are tuned. Every candidate plays the same episodes.
+
+    Attributes:
+        lanes: number of episodes.
+        episode_s: length of an episode, seconds.
+        seed: seed of the episodes.
+        thorough: tune the MPC twice over, on finer grids.
+    """
 
     lanes: int = 16
     episode_s: float = 12.0
@@ -48,32 +71,37 @@ class Tuning:
 
 
 def tuned_rules(scenario: Scenario, tuning: Tuning) -> dict[str, Entrant]:
-    """Every rule by its name, at its best on the scenario's (training) traces."""
+    """Every rule by its name, tuned on the scenario's traces, which are those of training."""
     arena = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0)
 
     def score(entrant: Entrant) -> float:
         return mean_utility(entrant, arena, tuning)
 
-    table = scenario.table
+    table, world, demand = scenario.table, scenario.world, scenario.demands[0]
     worth = static_utilities(arena, tuning)
-    rules: dict[str, Entrant] = {
+    usual = tuple(map(mean_rate, scenario.links))
+    jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rates=usual, min_accuracy=demand.min_accuracy)
+    return {
         "best static point": _static("best static point", worth, np.ones(table.size, dtype=bool)),
         "device only": _static("device only", worth, table.local),
         "image offload": _static("image offload", worth, whole_images(table)),
-        "partition only": Blind(Lookup(name="partition only", candidates=uncompressed(table), quickest=True)),
-        "look-up, naive": Blind(Lookup(name="look-up, naive")),
+        "partition only": Lookup(name="partition only", candidates=uncompressed(table), quickest=True),
+        "look-up, naive": Lookup(name="look-up, naive"),
+        "JMDC": by_knob(score, jmdc, JMDC_GRIDS),
+        "CNNPC": cnnpc(table, world, demand, usual),
+        "LinUCB": by_knob(score, LinUcb(name="LinUCB", usual_rate=usual[0]), LINUCB_GRIDS),
+        "look-up, tuned": max(_lookups("look-up, tuned"), key=score),
+        "MPC, tuned": _tuned_mpc(score, scenario, "MPC, tuned", tuning.thorough),
+        TRUE_BANDWIDTH: WithTrueBandwidth(
+            _tuned_mpc(lambda mpc: score(WithTrueBandwidth(mpc)), scenario, TRUE_BANDWIDTH, tuning.thorough)
+        ),
     }
-    rules |= _papers(score, scenario)
-    rules["look-up, tuned"] = _best(score, map(Blind, _lookups()))
-    rules["MPC, tuned"] = _tuned_mpc(score, scenario, "MPC, tuned", Blind, tuning.thorough)
-    rules[KNOWS_BANDWIDTH] = _tuned_mpc(score, scenario, KNOWS_BANDWIDTH, Informed, tuning.thorough)
-    return rules
 
 
 def mean_utility(entrant: Entrant, arena: Scenario, tuning: Tuning) -> float:
-    """Mean utility over the tuning episodes: the same ones for every candidate."""
+    """Mean utility a frame over the tuning episodes. They are the same for every entrant."""
     simulation = Simulation(arena, [np.random.default_rng([tuning.seed, i]) for i in range(tuning.lanes)])
-    controller = entrant(simulation)
+    controller = controller_of(entrant, simulation)
     total, played = 0.0, 0
     live = np.ones(tuning.lanes, dtype=bool)
     while live.any():
@@ -85,17 +113,18 @@ def mean_utility(entrant: Entrant, arena: Scenario, tuning: Tuning) -> float:
 
 
 def static_utilities(arena: Scenario, tuning: Tuning) -> Floats:
-    """Mean utility of always choosing each point, ``[A]``."""
-    return np.array([mean_utility(Blind(Static("", row)), arena, tuning) for row in range(arena.table.size)])
+    """Mean utility of each point when every frame uses it, ``[A]``."""
+    return np.array([mean_utility(Static("", row), arena, tuning) for row in range(arena.table.size)])
 
 
-def _static(name: str, worth: Floats, among: Bools) -> Entrant:
+def _static(name: str, worth: Floats, among: Bools) -> Static:
+    """The point of the highest ``worth``, ``[A]``, ``among`` these, ``[A]``. Where there is none: of all."""
     allowed = among if among.any() else np.ones_like(among)
-    return Blind(Static(name, int(np.argmax(np.where(allowed, worth, -np.inf)))))
+    return Static(name, int(np.argmax(np.where(allowed, worth, -np.inf))))
 
 
 def whole_images(table: PointTable) -> Bools:
-    """Points that send the picture to where the whole CNN then runs, ``[A]``."""
+    """True for the points that send the picture, as it is, to the machine that runs the whole CNN, ``[A]``."""
     images = np.asarray(table.hops[0].partition == 0)
     for hop in table.hops[1:]:
         images = images & (hop.compute_s == 0.0)
@@ -103,24 +132,13 @@ def whole_images(table: PointTable) -> Bools:
 
 
 @dataclass(frozen=True)
-class Blind:
-    """An entrant that is told nothing beyond its observation."""
-
-    controller: Controller
-
-    def __call__(self, simulation: Simulation) -> Controller:  # noqa: ARG002  # told nothing of it
-        """The controller as it is."""
-        return self.controller
-
-
-@dataclass(frozen=True)
-class Informed:
-    """An MPC that is told the true bandwidth of each hop at the moment."""
+class WithTrueBandwidth:
+    """An MPC that is given the true bandwidth of each hop at every decision."""
 
     mpc: Mpc
 
-    def __call__(self, simulation: Simulation) -> Controller:
-        """The MPC, bound to the simulation's true links."""
+    def __call__(self, simulation: Simulation) -> Mpc:
+        """The MPC, reading the links of this simulation."""
         lanes = np.arange(simulation.lanes)
 
         def rates() -> tuple[Floats, ...]:
@@ -130,34 +148,19 @@ class Informed:
         return replace(self.mpc, true_rates=rates)
 
 
-def _lookups() -> Iterable[Lookup]:
-    for safety in (0.2, 0.4, 0.7, 1.0):
-        for margin_s in (0.0, 0.005, 0.010, 0.015, 0.020):
-            for share in (0.8, 1.0, np.inf):
-                yield Lookup(name="look-up, tuned", safety=safety, margin_s=margin_s, device_share=share)
+def _lookups(name: str) -> list[Lookup]:
+    grid = product((0.2, 0.4, 0.7, 1.0), (0.0, 0.005, 0.010, 0.015, 0.020), (0.8, 1.0, np.inf))
+    return [Lookup(name=name, safety=safety, margin_s=margin_s, device_share=share) for safety, margin_s, share in grid]
 
 
-def _papers(score: Callable[[Entrant], float], scenario: Scenario) -> dict[str, Entrant]:
-    """Published methods, told the mean bandwidth of the training traces."""
-    table, world, demand = scenario.table, scenario.world, scenario.demands[0]
-    usual = tuple(map(mean_rate, scenario.links))
-    jmdc = Jmdc(
-        name="JMDC",
-        table=table,
-        world=world,
-        usual_rates=usual,
-        min_accuracy=demand.min_accuracy,
-    )
-    bandit = LinUcb(name="LinUCB", usual_rate=usual[0])
-    return {
-        "JMDC": Blind(by_knob(lambda c: score(Blind(c)), jmdc, JMDC_GRID)),
-        "CNNPC": Blind(cnnpc(table, world, demand, usual)),
-        "LinUCB": by_knob(score, bandit, LINUCB_GRID),
-    }
+def by_knob(score: Callable[[Knobs], float], best: Knobs, grids: Grids) -> Knobs:
+    """Tune a rule one knob at a time, while the others stay. No setting is scored twice in a row.
 
-
-def by_knob(score: Callable[[Knobs], float], best: Knobs, grids: Mapping[str, tuple[float, ...]]) -> Knobs:
-    """One knob after the other, each at its best while the others stay. Nothing is played twice."""
+    Args:
+        score: gives the mean utility of a rule.
+        best: rule to begin with.
+        grids: values to try for each knob.
+    """
     worth: float | None = None
     for knob, values in grids.items():
         now = getattr(best, knob)
@@ -169,41 +172,15 @@ def by_knob(score: Callable[[Knobs], float], best: Knobs, grids: Mapping[str, tu
     return best
 
 
-def _tuned_mpc(
-    score: Callable[[Entrant], float],
-    scenario: Scenario,
-    name: str,
-    enter: type[Blind] | type[Informed],
-    thorough: bool,
-) -> Entrant:
-    """One knob after the other, the one that matters most first; ``thorough`` goes round twice, on finer grids."""
+def _tuned_mpc(score: Callable[[Mpc], float], scenario: Scenario, name: str, thorough: bool) -> Mpc:
     floor = scenario.demands[0].min_accuracy
     best = Mpc(name=name, table=scenario.table, world=scenario.world, min_accuracy=floor)
-    grids: dict[str, tuple[float, ...]] = {
-        "margin_s": (0.004, 0.008, 0.012, 0.018),
-        "safety": (0.25, 0.5, 1.0),
-        "queue_cost": (0.5, 1.0, 2.0),
-        "horizon": (4, 6),
-    }
-    if thorough:
-        grids = {
-            "margin_s": (0.002, 0.004, 0.006, 0.008, 0.010, 0.012, 0.015, 0.020),
-            "safety": (0.15, 0.25, 0.35, 0.5, 0.7, 1.0),
-            "queue_cost": (0.25, 0.5, 1.0, 2.0, 4.0),
-            "horizon": (3, 4, 6, 9),
-            "width": (6, 12),
-        }
-    for _ in range(2 if thorough else 1):
-        best = by_knob(lambda mpc: score(enter(mpc)), best, grids)
-    return enter(best)
-
-
-def _best(score: Callable[[Entrant], float], entrants: Iterable[Entrant]) -> Entrant:
-    listed = list(entrants)
-    return listed[int(np.argmax([score(e) for e in listed]))]
+    for grids in (THOROUGH_MPC_GRIDS,) * 2 if thorough else (MPC_GRIDS,):
+        best = by_knob(score, best, grids)
+    return best
 
 
 def in_order(entrants: Mapping[str, Entrant]) -> dict[str, Entrant]:
-    """Blind rules, the policy, those who know more."""
-    order = [*BLIND, POLICY, KNOWS_BANDWIDTH]
+    """The entrants in the order of tables: rules, the policy, the MPC with the true bandwidth."""
+    order = [*RULES, POLICY, TRUE_BANDWIDTH]
     return {name: entrants[name] for name in order if name in entrants}

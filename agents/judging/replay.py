@@ -1,7 +1,6 @@
-"""The simulator's account of frames that the runtime really ran: same link, same decisions, same payload sizes.
+"""Replays a log of the runtime in the simulator: the same link, the same decisions, the same payload sizes.
 
-What differs between the two is then the world model alone. Latencies are compared as they are told everywhere: capped
-at the deadline.
+The world model is then the only difference between the two. Latencies are capped at the deadline, as everywhere.
 """
 
 from __future__ import annotations
@@ -20,17 +19,19 @@ from tidesplit.envs.world.pipeline import Frame
 from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 
-__all__ = ["EMULATED", "STEADY", "Agreement", "agreement", "replayed_ms"]
-
 EMULATED = World(rtt_jitter=0.0, throttled_slowdown=1.0, compute_jitter=0.0, calm_wait_s=0.0, busy_wait_s=0.0)
-"""The world of the link emulator and a paced device on an idle machine: only trace and request overhead vary."""
+"""World of the link emulator and a paced device on an idle machine. Only the trace and the request overhead vary."""
 STEADY = replace(EMULATED, request_spread=0.0)
-"""The same without chance: what cannot be replayed is left at its usual value."""
+"""The same world without chance: the log does not hold the request overhead, so it keeps its usual value."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Errors of simulated against real latency, relative to the real one: median and 95th percentile of `n` frames."""
+    """Simulated against real latencies of ``n`` frames.
+
+    ``median`` and ``p95`` (95th percentile) are of the errors relative to the real latency. Times are mean latencies in
+    milliseconds. Misses are shares of the frames.
+    """
 
     median: float
     p95: float
@@ -42,20 +43,24 @@ class Agreement:
 
 
 class _Replay(Simulation):
-    """A simulation whose payloads have the sizes that were really sent, and whose device expects what the real one did.
+    """One lane with the payload sizes and the expected latencies of a log.
 
-    By the latency that it expects of a frame a device settles when to finish it by itself: that is part of a decision.
+    Expected latencies matter because the device plans the fallback of a frame by them.
+
+    Attributes:
+        noise: byte noise that gives each frame its logged size, ``[N]``.
+        expected: logged expected latency of each frame, seconds, ``[N]``.
     """
 
     noise: Floats
     expected: Floats
 
-    def expected_s(self, points: NDArray[np.int64]) -> Floats:  # noqa: ARG002  # the log says it of those chosen
-        """As logged, `[1]`."""
+    def expected_s(self, points: NDArray[np.int64]) -> Floats:  # noqa: ARG002  # the log has the chosen point only
+        """Latency that the device expected of the present frame, seconds, ``[1]``."""
         return self.expected[self.frame]
 
     def frame_at(self, ahead: int = 0, lanes: NDArray[np.int64] | None = None) -> Frame:
-        """The frame, with the noise that makes its payload the recorded one."""
+        """The frame, with the byte noise of the log."""
         frame = super().frame_at(ahead, lanes)
         k = min(int(self.frame[0]) + ahead, len(self.noise) - 1)
         return frame._replace(byte_noise=np.full_like(frame.byte_noise, self.noise[k]))
@@ -69,9 +74,9 @@ def replayed_ms(
     offset_s: float = 0.0,
     world: World = STEADY,
 ) -> NDArray[np.float64]:
-    """Simulated latency of each logged frame, capped at the deadline, milliseconds `[N]`.
+    """Simulated latency of each logged frame, capped at the deadline, milliseconds, ``[N]``.
 
-    `lines` are in order of frames; the first one arrived `offset_s` into the trace.
+    ``lines``: the log in the order of frames. ``offset_s``: time in the trace at which the first frame arrived.
     """
     rows = np.array([table.row(line["decision"]) for line in lines])
     scenario = Scenario(traces=(trace,), demands=(demand,), table=table, world=world)
@@ -98,7 +103,7 @@ def agreement(
     offset_s: float = 0.0,
     world: World = STEADY,
 ) -> Agreement:
-    """Compare a log with the simulator's account of it."""
+    """Compare a log with its replay. The arguments are those of `replayed_ms`, the lines in any order."""
     lines = sorted(lines, key=lambda line: line["frame"])
     limit = 1e3 * demand.deadline_s
     simulated = replayed_ms(lines, trace, table, demand, offset_s, world)

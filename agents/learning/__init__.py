@@ -1,1 +1,1 @@
-"""The policy and how it is trained: nets, imitation, PPO, the bundle that is deployed."""
+"""Training the policy: nets, imitation, PPO, monitoring, and writing the bundle that is deployed."""

@@ -1,4 +1,4 @@
-"""Write a trained policy as a bundle: ONNX, the profile, the manifest with every file's hash."""
+"""Writes a trained policy as a bundle: the ONNX file, the profile, and the manifest with every file's hash."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = ("numpy", "onnxruntime", "torch", "stable-baselines3", "sb3-contrib",
 
 
 class _Actor(nn.Module):
-    """Raw observation to logits: normaliser and actor, without the critic."""
+    """The part of a policy that is deployed: normaliser and actor, without the critic."""
 
     def __init__(self, policy: PointPolicy) -> None:
         super().__init__()
@@ -40,11 +40,14 @@ class _Actor(nn.Module):
 
 
 def write_onnx(policy: PointPolicy, path: Path) -> None:
-    """The actor as ONNX: ``state`` ``[B, S]`` and ``points`` ``[B, F, A]`` in SI units to ``logits`` ``[B, A]``."""
+    """Write the actor as ONNX.
+
+    Its inputs are ``state`` ``[B, S]`` and ``points`` ``[B, F, A]`` in SI units, its output is ``logits`` ``[B, A]``.
+    """
     axes = {"state": {0: "B"}, "points": {0: "B", 2: "A"}, "logits": {0: "B", 1: "A"}}
     example = (torch.ones(2, len(policy.fields.state)), torch.ones(2, len(policy.fields.points), 3))
     with warnings.catch_warnings():
-        # The exporter that is to replace this one needs a further package and is no better for a net of two layers.
+        # The exporter that replaces this one needs another package, and is no better for so small a net.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             _Actor(policy).eval(),
@@ -69,9 +72,10 @@ def write_bundle(
     config: Mapping[str, Any],
     also: Sequence[str] = (),
 ) -> None:
-    """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``; ``also`` lists files in ``folder`` already.
+    """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``.
 
-    ``machines``: labels of the chain's machines in the profile, device first, two or three.
+    ``machines``: labels of the two or three machines in the profile, device first. ``config``: options of the training,
+    as JSON values. ``also``: other files of the bundle that are in the folder already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(policy, folder / POLICY)
@@ -96,21 +100,16 @@ def write_bundle(
 
 
 def normaliser(policy: PointPolicy) -> dict[str, dict[str, list[float]]]:
-    """Mean and spread of each column on its common scale, for the record: the ONNX file holds them too."""
+    """Mean and standard deviation of each scaled column, for the manifest. The ONNX file contains them too."""
     groups = {"state": policy.features.state, "points": policy.features.points}
     return {name: {"mean": group.mean.tolist(), "std": group.std.tolist()} for name, group in groups.items()}
 
 
 def git_commit() -> str:
-    """Commit of the code that trained the policy, with a + where it was changed since; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
+    """Commit of this code, with a + where tracked files were changed since. Empty outside a checkout."""
+    words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
-        commit = git("rev-parse", "HEAD")
-        return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
-    except OSError:
+        done = subprocess.run(words, cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
         return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

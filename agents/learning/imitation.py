@@ -1,8 +1,8 @@
-"""Imitation before PPO: learn, on the learner's own states, which point loses least in hindsight.
+"""Imitation before PPO: the policy learns which point loses least, from a teacher that knows the future.
 
-DAgger (Ross et al., AISTATS 2011) with costs instead of labels: the teacher sees the future and says how much every
-point would lose; the learner, who does not, minimises the loss that it has to expect. A mere copy of the teacher's
-choice would be blind to risk: the point that is best most often may be the one that fails worst.
+This is DAgger (Ross et al., AISTATS 2011) with costs instead of labels. On states that the policy visits, the teacher
+gives the regret of every point, and the policy minimises the regret that it expects. To copy only the teacher's choice
+would ignore risk: the point that is best most often may also be the one with the worst failures.
 """
 
 from __future__ import annotations
@@ -15,20 +15,31 @@ import torch
 from torch import Tensor
 
 from tidesplit.agents.learning.policy import PointPolicy, greedy
-from tidesplit.agents.learning.teacher import hindsight_regret
+from tidesplit.agents.rules.lookahead import Outlook, regret
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.envs.world.fields import ONE_HOP, Fields
-from tidesplit.envs.world.vocabulary import Bools, Ints
+from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
 
-REGRET_CAP = 2.0  # two lost frames are as bad as more: the rest of the horizon is the continuation's to answer for
+REGRET_CAP = 2.0  # utility of two frames; larger losses are due to later decisions within the horizon
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImitationConfig:
-    """How much is asked of the teacher and how the learner fits it.
+    """How many labels the teacher gives, and how the policy is fitted to them.
 
-    ``hot`` and ``cold`` are what a nat of entropy is worth, in regret, in the first and last round. Begun cold, the
-    learner grows sure of what it chose first and has no gradient left to think better of it.
+    The policy minimises expected regret less weight times entropy. The weight falls from round to round. If it were
+    small from the beginning, the policy would become certain of its first choices, and gradients would vanish.
+
+    Attributes:
+        rounds: rounds of labelling and fitting. In the first round the teacher itself plays.
+        labels_per_round: labelled states that each round adds, at least.
+        every: one in this many states is labelled, except in the first round, which labels all.
+        epochs_per_round: passes over all labels in a round.
+        last_epochs: passes in the last round.
+        batch: labels in a step of the optimiser.
+        rate: learning rate of Adam.
+        explore: share of frames for which a random point is played.
+        first_entropy: weight of the entropy in the first round, regret for one nat.
+        last_entropy: the same in the last round.
     """
 
     rounds: int = 8
@@ -39,13 +50,13 @@ class ImitationConfig:
     batch: int = 512
     rate: float = 2e-3
     explore: float = 0.05
-    hot: float = 0.5
-    cold: float = 0.004
+    first_entropy: float = 0.5
+    last_entropy: float = 0.004
 
 
 @dataclass(frozen=True)
 class Labels:
-    """States, ``flat`` ``[N, S + F * A]``, and what each point would lose there, ``mask`` and ``regret`` ``[N, A]``."""
+    """Labelled states: flat observations ``[N, S + F * A]``, allowed points and the teacher's regret, ``[N, A]``."""
 
     flat: Tensor
     mask: Tensor
@@ -62,55 +73,72 @@ def imitate(
     rng: np.random.Generator,
     report: Callable[[int, int, float], None] = lambda *_: None,
 ) -> None:
-    """Train the policy's actor and fit its normaliser. ``report(round, rounds, expected regret)`` after each round."""
+    """Train the policy's actor, and fit its normaliser to the states of the first round.
+
+    The simulation's lanes are played on and labelled. ``report`` is called after each round with its number, the number
+    of rounds, and the expected regret.
+    """
     labels: Labels | None = None
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.rate)
     for number in range(config.rounds):
         fresh = collect(None if number == 0 else policy, simulation, config, rng)
         labels = fresh if labels is None else labels + fresh
         if number == 0:
-            state, points = split(labels.flat, policy.fields)
-            policy.features.fit(state, points)
-        last = number == config.rounds - 1
+            policy.fit_normaliser(labels.flat)
+        epochs = config.last_epochs if number == config.rounds - 1 else config.epochs_per_round
         share = number / max(config.rounds - 1, 1)
-        warmth = config.hot * (config.cold / config.hot) ** share
-        loss = _fit(
-            policy, labels, optimizer, config, config.last_epochs if last else config.epochs_per_round, warmth, rng
-        )
+        weight = config.first_entropy * (config.last_entropy / config.first_entropy) ** share
+        loss = _fit(policy, labels, optimizer, config, epochs, weight, rng)
         report(number + 1, config.rounds, loss)
 
 
 def collect(
     policy: PointPolicy | None, simulation: Simulation, config: ImitationConfig, rng: np.random.Generator
 ) -> Labels:
-    """Label the states that the policy gets into (the teacher's own in the first round)."""
+    """Label states that the policy visits. Without a policy: the states that the teacher visits."""
     flats, masks, regrets = [], [], []
-    count, step = 0, 0
+    count = 0
     every_lane = np.arange(simulation.lanes)
     while count < config.labels_per_round:
         observation = simulation.observation()
         flat, mask = observation.flat(), observation.mask
         labelled = every_lane if policy is None else np.flatnonzero(rng.random(simulation.lanes) < 1.0 / config.every)
-        regret = hindsight_regret(simulation, labelled)
+        losses = teacher_regret(simulation, labelled)
         flats.append(flat[labelled])
         masks.append(mask[labelled])
-        regrets.append(np.minimum(regret, REGRET_CAP).astype(np.float32))
-        count, step = count + len(labelled), step + 1
-        points = np.argmin(regret, axis=1) if policy is None else greedy(policy, flat, mask)
+        regrets.append(np.minimum(losses, REGRET_CAP).astype(np.float32))
+        count += len(labelled)
+        points = np.argmin(losses, axis=1) if policy is None else greedy(policy, flat, mask)
         _, ended = simulation.step(_explored(points, mask, config.explore, rng))
         if ended.any():
             simulation.reset(np.flatnonzero(ended))
     return Labels(*(torch.from_numpy(np.concatenate(part)) for part in (flats, masks, regrets)))
 
 
-def split(flat: Tensor, fields: Fields = ONE_HOP) -> tuple[Tensor, Tensor]:
-    """Raw state ``[N, S]`` and points ``[N, F, A]`` of flat observations."""
-    width = len(fields.state)
-    return flat[:, :width], flat[:, width:].reshape(len(flat), len(fields.points), -1)
+def teacher_regret(simulation: Simulation, lanes: Ints, horizon: int = 6, width: int = 12) -> Floats:
+    """The teacher: regret of each point at the frame that these lanes are about to decide, with the true future known.
+
+    ``lanes``: lanes to label, ``[N]``. ``horizon`` and ``width``: frames searched and plans kept, see `regret`.
+    Returns ``[N, A]``.
+    """
+    observation = simulation.observation()
+    outlook = Outlook(
+        queues=simulation.queues.take(lanes),
+        frame_ahead=lambda h: simulation.frame_at(h, lanes),
+        table=simulation.table,
+        demands=simulation.demands.take(lanes),
+        world=simulation.scenario.world,
+        uplinks=simulation.uplinks,
+        lane=lanes,
+        mask=observation.mask[lanes],
+        expected_s=observation.foreseen.latency_s[lanes].astype(np.float64),
+        slow_belief=simulation.slow_down[lanes],
+    )
+    return regret(outlook, horizon, width)
 
 
 def _explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:
-    """The points, some of them replaced by a random allowed one."""
+    """The points, ``[B]``, a ``share`` of them replaced by random allowed ones."""
     at_random = np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
     return np.where(rng.random(len(points)) < share, at_random, points)
 
@@ -121,25 +149,25 @@ def _fit(
     optimizer: torch.optim.Optimizer,
     config: ImitationConfig,
     epochs: int,
-    warmth: float,
+    weight: float,
     rng: np.random.Generator,
 ) -> float:
-    """Minimise expected regret less ``warmth`` times the entropy; returns the last epoch's expected regret."""
-    state, points = policy.features(*split(labels.flat, policy.fields))
-    regret = torch.where(labels.mask, labels.regret, torch.zeros(()))
+    """Minimise expected regret less ``weight`` times the entropy. Returns the expected regret of the last epoch."""
+    state, points = policy.read(labels.flat)
+    losses = torch.where(labels.mask, labels.regret, torch.zeros(()))
     total = 0.0
     for _ in range(epochs):
-        order = torch.from_numpy(rng.permutation(len(regret)))
+        order = torch.from_numpy(rng.permutation(len(losses)))
         total = 0.0
         for rows in torch.split(order, config.batch):
             logits = policy.actor(state[rows], points[rows]).masked_fill(~labels.mask[rows], -1e9)
             log_p = logits.log_softmax(dim=1)
             p = log_p.exp()
-            expected = (p * regret[rows]).sum(dim=1).mean()
+            expected = (p * losses[rows]).sum(dim=1).mean()
             entropy = -(p * log_p).sum(dim=1).mean()
             optimizer.zero_grad()
-            (expected - warmth * entropy).backward()
+            (expected - weight * entropy).backward()
             torch.nn.utils.clip_grad_norm_(policy.actor.parameters(), 1.0)
             optimizer.step()
             total += expected.item() * len(rows)
-    return total / len(regret)
+    return total / len(losses)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: how frames fare as the policy explores, and its regret when it does not."""
+"""Logs a training to TensorBoard: how frames fare while the policy explores, and check episodes without exploration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidesplit.agents.judging.evaluation import History, play, simulation_of
 from tidesplit.agents.judging.figures import decisions_figure
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.envs.adapters.sb3 import SplitInferenceVecEnv
-from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import MISS, Ints, Outcome, each
 
@@ -20,7 +20,7 @@ CHECK_SEED = 77
 
 
 class Learner:
-    """The policy in training, greedy, as a controller."""
+    """A policy in training as a controller: it always chooses the most likely point."""
 
     name = "PPO"
 
@@ -28,19 +28,18 @@ class Learner:
         self._policy = policy
 
     def predict(self, observation: Observation) -> Ints:
-        """Most likely allowed point, ``[B]``."""
+        """Row of the most likely allowed point, ``[B]``."""
         return np.asarray(greedy(self._policy, observation.flat(), observation.mask), dtype=np.int64)
-
-    def __call__(self, simulation: Simulation) -> Learner:  # noqa: ARG002  # it knows nothing beyond its observation
-        """The entrant that a contest asks for."""
-        return self
 
 
 class Monitor(BaseCallback):
-    """Logs each rollout's frames, and every ``every`` rollouts the greedy policy on check episodes.
+    """Logs the frames of each rollout, and at times the greedy policy on check episodes.
 
-    ``check``: the scenario of the check episodes, whole traces; ``bound``: the clairvoyant's mean utility there, asked
-    for once it is there. ``on_check`` is called after each check, to save a checkpoint.
+    Args:
+        check: scenario of the check episodes, which are whole traces.
+        bound: gives the clairvoyant's mean utility in the check episodes, or None while it is not yet known.
+        every: number of rollouts from one check to the next.
+        on_check: called after each check, for example to save a checkpoint.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Monitor(BaseCallback):
             record(f"partition_share/{cut}", float(np.mean(partition[points] == cut)))
 
     def check_now(self) -> None:
-        """Play the check episodes without exploring; log utility, misses, regret and the figure of decisions."""
+        """Play the check episodes without exploration, and log utility, misses, regret and a figure of decisions."""
         policy = self.model.policy
         assert isinstance(policy, PointPolicy)
         records = play(Learner(policy), simulation_of(self._check, CHECK_SEED))

@@ -1,7 +1,7 @@
-"""The policy's two nets: one that scores every operating point with shared weights, and a critic.
+"""The policy's nets: a scorer of operating points with shared weights, and a critic.
 
-Because a point is seen through its features alone, the nets know neither how many points there are nor which CNN they
-belong to: a policy trained once serves a profile that it never saw.
+The nets see a point only through its features. They know neither how many points there are nor which CNN they belong
+to, so a trained policy serves profiles that it never saw.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from tidesplit.envs.world.fields import ONE_HOP, Fields, fields_of
 
-# How each column is brought to a common scale before it is standardised: rates and sizes by their logarithm, durations
-# by their ratio to the deadline (so that one policy reads every deadline alike), the rest as it is.
+# Columns get a common scale before they are standardised. Rates and sizes: their logarithm. Durations: their ratio to
+# the deadline, so that one policy reads all deadlines alike. The others stay as they are.
 LOGARITHMIC = {"goodput", "goodput_last", "goodput_low", "payload", "in_flight_bytes"}
 LOGARITHMIC |= {f"hop2_{name}" for name in LOGARITHMIC}
 DURATIONS = {name for group in fields_of(2) for name in group if name.endswith("_s")} - {"deadline_s"}
-FINE = 0.05  # of the deadline: durations far below it are told apart by their size, those above by their logarithm
-CLIP = 8.0  # standard deviations; what lies beyond is as good as infinite
+FINE = 0.05  # share of the deadline below which the scale of durations is linear, and above which it is logarithmic
+CLIP = 8.0  # standard deviations; larger values are clipped, for they mean "never" or "unknown"
 
 
 class Normaliser(nn.Module):
-    """Brings a group of named columns, axis 1, to zero mean and unit variance."""
+    """Standardises named columns, axis 1, to zero mean and unit variance."""
 
     mean: Tensor
     std: Tensor
@@ -40,20 +40,20 @@ class Normaliser(nn.Module):
     def scaled(self, columns: Tensor, deadline_s: Tensor) -> Tensor:
         """Columns ``[B, C]`` or ``[B, C, A]`` on a common scale, not yet standardised."""
         relative = columns.index_select(1, self.time_columns) / deadline_s
-        # Finely near zero, where a few milliseconds make a frame late, and ever more coarsely away from it.
+        # The scale is finest near zero, where a few milliseconds make a frame late.
         relative = relative.sign() * torch.log1p(relative.abs() / FINE)
         logs = torch.log10(columns.index_select(1, self.log_columns).clamp(min=0.0) + 10.0)
         return columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
 
     def forward(self, columns: Tensor, deadline_s: Tensor) -> Tensor:
-        """Standardised columns, same shape."""
+        """Standardised columns, same shape. ``deadline_s`` broadcasts against the columns."""
         shape = [1, -1] + [1] * (columns.ndim - 2)
         centred = self.scaled(columns, deadline_s) - self.mean.reshape(shape)
         return (centred / self.std.reshape(shape)).clamp(-CLIP, CLIP)
 
     @torch.no_grad()
     def fit(self, columns: Tensor, deadline_s: Tensor) -> None:
-        """Take mean and spread from a sample of observations."""
+        """Set mean and standard deviation from a sample of observations."""
         scaled = self.scaled(columns, deadline_s)
         dims = [d for d in range(scaled.ndim) if d != 1]
         self.mean.copy_(scaled.mean(dim=dims))
@@ -61,7 +61,7 @@ class Normaliser(nn.Module):
 
 
 class Features(nn.Module):
-    """Normalised state ``[B, S]`` and points ``[B, A, F]`` out of raw state ``[B, S]`` and points ``[B, F, A]``."""
+    """Normalises a raw state ``[B, S]`` and raw points ``[B, F, A]`` to a state ``[B, S]`` and points ``[B, A, F]``."""
 
     def __init__(self, fields: Fields = ONE_HOP) -> None:
         super().__init__()
@@ -70,19 +70,22 @@ class Features(nn.Module):
         self.points = Normaliser(fields.points)
 
     def forward(self, state: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Both column groups, normalised."""
+        """State ``[B, S]`` and points ``[B, A, F]``, normalised."""
         deadline_s = state[:, [self.fields.state.index("deadline_s")]]
         return self.state(state, deadline_s), self.points(points, deadline_s[:, :, None]).transpose(1, 2)
 
     def fit(self, state: Tensor, points: Tensor) -> None:
-        """Take mean and spread from a sample of observations."""
+        """Set mean and standard deviation of all columns from a sample of observations."""
         deadline_s = state[:, [self.fields.state.index("deadline_s")]]
         self.state.fit(state, deadline_s)
         self.points.fit(points, deadline_s[:, :, None])
 
 
 class Scorer(nn.Module):
-    """Encodes each point beside the state, then lets it look at the best of all others (max pooling, DeepSets)."""
+    """Scores each point from its own encoding with the state, and from the maximum over all points' encodings.
+
+    Pooling over the points is that of DeepSets (Zaheer et al., NeurIPS 2017).
+    """
 
     def __init__(self, hidden: int, fields: Fields = ONE_HOP) -> None:
         super().__init__()
@@ -101,23 +104,26 @@ class Scorer(nn.Module):
 
 
 class Critic(nn.Module):
-    """Value of a situation. It sees the points through their columns' mean and extremes: a value needs no order.
+    """Estimates the value of a state. It sees the mean, maximum and minimum of each column of the points.
 
-    ``told`` further columns ``[B, told]`` come with the state.
+    Args:
+        hidden: width of the hidden layers.
+        privileged: number of privileged columns.
+        fields: names of the observation's columns.
     """
 
-    def __init__(self, hidden: int, told: int, fields: Fields = ONE_HOP) -> None:
+    def __init__(self, hidden: int, privileged: int, fields: Fields = ONE_HOP) -> None:
         super().__init__()
         self.value = nn.Sequential(
-            nn.Linear(len(fields.state) + 3 * len(fields.points) + told, hidden),
+            nn.Linear(len(fields.state) + 3 * len(fields.points) + privileged, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Linear(hidden, 1),
         )
 
-    def forward(self, state: Tensor, points: Tensor, told: Tensor) -> Tensor:
-        """Values ``[B, 1]`` of normalised features."""
-        summary = [told, state, points.mean(dim=1), points.amax(dim=1), points.amin(dim=1)]
+    def forward(self, state: Tensor, points: Tensor, privileged: Tensor) -> Tensor:
+        """Values ``[B, 1]`` of normalised features and privileged columns ``[B, P]``."""
+        summary = [privileged, state, points.mean(dim=1), points.amax(dim=1), points.amin(dim=1)]
         values: Tensor = self.value(torch.cat(summary, dim=1))
         return values

@@ -1,7 +1,7 @@
-"""Train the policy: imitation of hindsight, then the critic alone, then PPO with small steps.
+"""Trains the policy in three phases: imitation, then only the critic, then PPO with small steps.
 
-From scratch PPO falls for "always on the device"; after imitation it starts from a good actor, and first lets the
-critic catch up with it, because an untrained critic's advantages would ruin the actor again.
+PPO from scratch ends at "always on the device". Imitation gives it a good actor to start from. The critic then learns
+while the actor is frozen, because an untrained critic's advantages would ruin the actor.
 """
 
 from __future__ import annotations
@@ -24,12 +24,29 @@ from tidesplit.data.files import whole
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 
 EPISODE_S = 20.0
-BACKLOG_S = 0.1  # a device that once fell behind can stay so for minutes, unless its policy has learned to drop a frame
+BACKLOG_S = 0.1  # a device that falls behind stays so for minutes, unless its policy has learned to drop frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class PpoConfig:
-    """PPO's own numbers. One step is one frame."""
+    """Hyperparameters of PPO.
+
+    Attributes:
+        steps: frames of PPO, in whole rollouts.
+        critic_steps: frames before that in which only the critic learns.
+        lanes: episodes played at a time.
+        rollout: frames of each lane between updates.
+        batch: frames in a step of the optimiser.
+        epochs: passes over each rollout.
+        rate: learning rate of Adam, which falls linearly to a twentieth.
+        gamma: discount per frame.
+        gae_lambda: decay of the generalised advantage estimate.
+        clip: limit of the change of an action's probability, relative to 1.
+        entropy: weight of the entropy in the loss.
+        critic_weight: weight of the critic's error in the loss.
+        max_gradient: norm to which gradients are clipped.
+        hidden: width of the actor's hidden layers.
+    """
 
     steps: int = 400_000
     critic_steps: int = 50_000
@@ -49,7 +66,7 @@ class PpoConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The whole training."""
+    """Hyperparameters of a whole training, and its seed."""
 
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
@@ -57,10 +74,11 @@ class Recipe:
 
 
 Progress = Callable[[str, int, int], None]
+"""Called with the name of a phase, the steps done, and the steps in all."""
 
 
 def stretches(scenario: Scenario) -> Scenario:
-    """The scenario in training: from any moment of a trace on, with a device that may be behind already."""
+    """The scenario for training: episodes begin at a random moment of a trace, half of them with a busy device."""
     return replace(scenario, episode_s=EPISODE_S, backlog_s=BACKLOG_S)
 
 
@@ -89,7 +107,7 @@ def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
 
 
 def learn_by_imitation(model: MaskablePPO, scenario: Scenario, recipe: Recipe, progress: Progress) -> list[float]:
-    """First phase; returns the expected regret after each round."""
+    """First phase: imitation. Returns the expected regret after each round."""
     rng = np.random.default_rng([recipe.seed, 1])
     rngs = [np.random.default_rng([recipe.seed, 2, lane]) for lane in range(64)]
     simulation = Simulation(stretches(scenario), rngs)
@@ -106,11 +124,15 @@ def learn_by_imitation(model: MaskablePPO, scenario: Scenario, recipe: Recipe, p
 def learn_by_ppo(
     model: MaskablePPO, recipe: Recipe, callback: BaseCallback | None, progress: Progress, logger: Logger | None = None
 ) -> None:
-    """Second and third phase: the critic alone, then both. Goes on from where ``model.num_timesteps`` stands."""
+    """Second and third phase: only the critic, then actor and critic.
+
+    The model continues from its own ``num_timesteps``, so a checkpoint can be resumed. ``callback`` and ``logger`` are
+    Stable-Baselines3's. ``progress`` is called after each rollout.
+    """
     if logger is not None:
         model.set_logger(logger)
     ppo, policy = recipe.ppo, policy_of(model)
-    rollout = ppo.lanes * ppo.rollout  # steps come in whole rollouts: those of the critic's last one are not PPO's
+    rollout = ppo.lanes * ppo.rollout  # the critic's phase is rounded up to whole rollouts
     critic = -(-ppo.critic_steps // rollout) * rollout
     phases = ((critic, True, "critic"), (critic + ppo.steps, False, "PPO"))
     for until, frozen, name in phases:
@@ -125,14 +147,14 @@ def learn_by_ppo(
 
 
 def policy_of(model: MaskablePPO) -> PointPolicy:
-    """The model's policy, by its own type."""
+    """The model's policy, with its own type."""
     policy = model.policy
     assert isinstance(policy, PointPolicy)
     return policy
 
 
 class Ticker(BaseCallback):
-    """Tells how many steps of a phase are done."""
+    """Reports the steps that are done in a phase."""
 
     def __init__(self, progress: Progress, name: str, begin: int, until: int) -> None:
         super().__init__()
@@ -146,7 +168,7 @@ class Ticker(BaseCallback):
 
 
 def save_checkpoint(model: MaskablePPO, path: Path) -> None:
-    """Weights, optimiser state and step count as safetensors: nothing in it can run code when it is read."""
+    """Write weights, optimiser state and step count as safetensors. Reading such a file cannot run code."""
     from safetensors.torch import save_file
 
     tensors = {f"policy.{k}": v.contiguous() for k, v in model.policy.state_dict().items()}
@@ -158,7 +180,11 @@ def save_checkpoint(model: MaskablePPO, path: Path) -> None:
 
 
 def load_checkpoint(model: MaskablePPO, path: Path) -> None:
-    """Go on from a checkpoint. Raises ValueError where it is of another net."""
+    """Set the model to the state in a checkpoint.
+
+    Raises:
+        ValueError: the file is no checkpoint of this policy.
+    """
     from safetensors.torch import load_file
 
     try:

@@ -1,9 +1,9 @@
-"""The rules a learned controller is compared with, all deciding from the same observation as it does."""
+"""Rules that a learned controller is compared with. All of them decide from the observation that the policy sees."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,23 +21,29 @@ from tidesplit.profiling.points.table import PointTable
 
 @dataclass(frozen=True)
 class Static:
-    """Always the same point; where the mask forbids it, the allowed point nearest in device time."""
+    """The same point for every frame. Where it is masked: the allowed point nearest in device time."""
 
     name: str
     row: int
 
     def predict(self, observation: Observation) -> Ints:
-        """The point, or its stand-in where it is masked."""
-        return stand_in(observation, np.full(len(observation.mask), self.row))
+        """Row of the point, or of its substitute, ``[B]``."""
+        return nearest_allowed(observation, np.full(len(observation.mask), self.row))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lookup:
-    """The best point by a table, should the link stay as the harmonic mean says.
+    """The best point by predicted latency, if the link keeps the bandwidth of the last measurements.
 
-    Among the points whose predicted latency, plus ``margin_s``, fits the deadline at ``safety`` times the estimated
-    goodput and whose device time is at most ``device_share`` of the frame period: the most accurate one (or, when
-    latency counts, the quickest). Where none fits, the quickest. ``candidates`` restricts it, ``[A]``.
+    A point fits if its predicted latency and its device time are short enough. The most accurate fitting point is
+    chosen, or the quickest one for the objective latency. Where no point fits, the quickest of all is chosen.
+
+    Attributes:
+        safety: factor on the estimated bandwidth (the harmonic mean of the last messages).
+        margin_s: time by which a prediction has to be shorter than the deadline, seconds.
+        device_share: longest device time of a fitting point, as a share of the frame period.
+        candidates: points to choose from where one of them is allowed, ``[A]``. None: all.
+        quickest: choose the quickest fitting point whatever the objective.
     """
 
     name: str
@@ -48,12 +54,16 @@ class Lookup:
     quickest: bool = False
 
     def predict(self, observation: Observation) -> Ints:
-        """The table's best point, ``[B]``."""
-        mask = observation.mask if self.candidates is None else _within(observation.mask, self.candidates)
-        seen, foreseen = observation.seen, observation.foreseen
-        slower = foreseen.payload / seen.hops[0].goodput[:, None] * (1.0 / self.safety - 1.0)
-        for hop, ahead in zip(seen.hops[1:], foreseen.further, strict=True):
-            slower = slower + ahead.payload / hop.goodput[:, None] * (1.0 / self.safety - 1.0)
+        """Row of the chosen point, ``[B]``."""
+        seen, foreseen, mask = observation.seen, observation.foreseen, observation.mask
+        if self.candidates is not None:
+            among = mask & self.candidates
+            mask = np.where(among.any(axis=1, keepdims=True), among, mask)
+        payloads = (foreseen.payload, *(hop.payload for hop in foreseen.further))
+        slower = sum(
+            payload / hop.goodput[:, None] * (1.0 / self.safety - 1.0)
+            for payload, hop in zip(payloads, seen.hops, strict=True)
+        )
         latency = foreseen.latency_s + slower
         fits = latency + self.margin_s <= seen.deadline_s[:, None]
         fits &= foreseen.head_s <= self.device_share * seen.period_s[:, None]
@@ -63,11 +73,18 @@ class Lookup:
 
 @dataclass(frozen=True, kw_only=True)
 class Mpc:
-    """Model-predictive control: the best plan for the next ``horizon`` frames on a link believed constant.
+    """Model-predictive control: the first point of the best plan for the next frames.
 
-    Its model is the pipeline itself. ``safety`` scales the estimated goodput, ``margin_s`` shortens the deadline that
-    it plans for, ``queue_cost`` prices work left queued at the horizon, ``min_accuracy`` is the demand's.
-    ``true_rates`` replaces the estimates by the true bandwidth of each hop at the moment, bytes a second, ``[B]``.
+    The model is the simulator's own pipeline, with links whose bandwidth stays constant.
+
+    Attributes:
+        horizon: number of frames planned.
+        width: partial plans kept after each frame.
+        safety: factor on the bandwidth.
+        margin_s: time by which the planned deadline is shorter than the demand's, seconds.
+        queue_cost: utility that a frame period of queued work costs at the end of the plan.
+        min_accuracy: the demand's accuracy floor.
+        true_rates: gives the current bandwidth of each hop, bytes a second, ``[B]``. None: the estimate is used.
     """
 
     name: str
@@ -82,84 +99,79 @@ class Mpc:
     true_rates: Callable[[], tuple[Floats, ...]] | None = None
 
     def predict(self, observation: Observation) -> Ints:
-        """First point of the best plan, ``[B]``."""
-        outlook = believed(observation, self.table, self.world, self.safety, self.margin_s, self.min_accuracy)
-        if self.true_rates is not None:
-            outlook = replace(outlook, uplinks=tuple(ConstantUplink(r * self.safety) for r in self.true_rates()))
-        return _row(np.argmin(regret(outlook, self.horizon, self.width, self.queue_cost), axis=1))
+        """Row of the best plan's first point, ``[B]``."""
+        return _rows(np.argmin(regret(self.outlook(observation), self.horizon, self.width, self.queue_cost), axis=1))
+
+    def outlook(self, observation: Observation) -> Outlook:
+        """The observed situation, continued without change. Its clock starts at the decision."""
+        seen = each(lambda column: column.astype(np.float64), observation.seen)
+        zero = np.zeros(len(seen.waited_s))
+        trips = tuple(RoundTrip(hop.rtt_s, hop.rtt_s) for hop in seen.hops)
+        rates = tuple(hop.goodput for hop in seen.hops) if self.true_rates is None else self.true_rates()
+
+        def frame_ahead(h: int) -> Frame:
+            return Frame(-seen.waited_s + h * seen.period_s, seen.slow_down, seen.server_wait_s, zero, trips)
+
+        return Outlook(
+            queues=Queues(
+                device_free_s=zero,
+                finish_from_s=seen.finish_due_s,
+                finish_until_s=seen.finish_due_s + seen.finish_pending_s,
+                hops=tuple(HopQueue(hop.queue_s + hop.stalled_s, -hop.since_sent_s) for hop in seen.hops),
+            ),
+            frame_ahead=frame_ahead,
+            table=self.table,
+            demands=Demands(
+                period_s=seen.period_s,
+                deadline_s=seen.deadline_s - self.margin_s,
+                min_accuracy=zero + self.min_accuracy,
+                for_latency=seen.for_latency > 0.0,
+            ),
+            world=self.world,
+            uplinks=tuple(ConstantUplink(rate * self.safety) for rate in rates),
+            lane=np.arange(len(zero)),
+            mask=observation.mask,
+        )
 
 
-def believed(
-    observation: Observation,
-    table: PointTable,
-    world: World,
-    safety: float = 1.0,
-    margin_s: float = 0.0,
-    min_accuracy: float = 0.0,
-) -> Outlook:
-    """The world by the observation, as if it stayed so. The clock starts at the decision."""
-    seen = each(lambda column: column.astype(np.float64), observation.seen)
-    lanes = len(seen.waited_s)
-    zero = np.zeros(lanes)
-    queues = Queues(
-        device_free_s=zero,
-        finish_from_s=seen.finish_due_s,
-        finish_until_s=seen.finish_due_s + seen.finish_pending_s,
-        hops=tuple(HopQueue(hop.queue_s + hop.stalled_s, -hop.since_sent_s) for hop in seen.hops),
-    )
-    trips = tuple(RoundTrip(hop.rtt_s, hop.rtt_s) for hop in seen.hops)
-
-    def frame_ahead(h: int) -> Frame:
-        return Frame(-seen.waited_s + h * seen.period_s, seen.slow_down, seen.server_wait_s, zero, trips)
-
-    demands = Demands(seen.period_s, seen.deadline_s - margin_s, zero + min_accuracy, seen.for_latency > 0.0)
-    return Outlook(
-        queues=queues,
-        frame_ahead=frame_ahead,
-        table=table,
-        demands=demands,
-        world=world,
-        uplinks=tuple(ConstantUplink(hop.goodput * safety) for hop in seen.hops),
-        lane=np.arange(lanes),
-        mask=observation.mask,
-    )
-
-
-def stand_in(observation: Observation, rows: Ints) -> Ints:
-    """The points ``rows`` ``[B]``; where one is masked, the allowed point nearest in device time."""
+def nearest_allowed(observation: Observation, rows: Ints) -> Ints:
+    """The points ``rows``, ``[B]``. Where one is masked: the allowed point nearest to it in device time."""
     head, lanes = observation.foreseen.head_s, np.arange(len(rows))
     away = np.where(observation.mask, np.abs(head - head[lanes, rows][:, None]), np.inf)
     away[lanes, rows] = np.where(observation.mask[lanes, rows], -1.0, np.inf)
-    return _row(np.argmin(away, axis=1))
+    return _rows(np.argmin(away, axis=1))
 
 
 def best_fitting(
     observation: Observation, latency: NDArray[np.floating[Any]], fits: Bools, mask: Bools, quickest: bool = False
 ) -> Ints:
-    """The most accurate of the points that fit (the quickest where speed counts), ``[B]``; if none does, the quickest.
+    """The most accurate fitting point of each lane, or the quickest one for the objective latency.
 
-    ``latency`` is what is expected of each point, seconds; ``mask`` what may be chosen at all; all ``[B, A]``.
+    Args:
+        observation: gives each lane's objective and each point's accuracy.
+        latency: predicted latency of each point, seconds, ``[B, A]``. It also breaks ties of accuracy.
+        fits: points that fit, ``[B, A]``.
+        mask: points to choose from where none fits, ``[B, A]``. The quickest of them is then chosen.
+        quickest: choose the quickest fitting point whatever the objective.
+
+    Returns:
+        Rows, ``[B]``.
     """
     by_latency = (observation.seen.for_latency[:, None] > 0.0) | quickest
     worth = np.where(by_latency, -latency, observation.foreseen.accuracy.astype(np.float64) - 1e-6 * latency)
     soonest = np.where(mask, -latency, -np.inf)
     some = fits.any(axis=1)
-    return _row(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), soonest.argmax(axis=1)))
+    return _rows(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), soonest.argmax(axis=1)))
 
 
-def _row(points: Ints | np.intp) -> Ints:
+def _rows(points: Ints | np.intp) -> Ints:
     return np.asarray(points, dtype=np.int64)
 
 
-def _within(mask: Bools, candidates: Bools) -> Bools:
-    narrowed = mask & candidates
-    return np.where(narrowed.any(axis=1, keepdims=True), narrowed, mask)
-
-
 def uncompressed(table: PointTable) -> Bools:
-    """The widest point with the most bits of each partition, ``[A]``: what a partitioning alone may choose from.
+    """True for the widest point with the most bits at each partition, ``[A]``. With these, only the cut is chosen.
 
-    With several hops: of each combination of partitions, the widest at all of them.
+    With several hops: the widest point of each combination of partitions.
     """
     partition = np.zeros(table.size, dtype=np.int64)
     by: list[NDArray[Any]] = []

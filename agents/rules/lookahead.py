@@ -1,7 +1,7 @@
-"""Search over the pipeline itself: what would each point lead to over the next frames, if the world were as believed?
+"""Look-ahead: a search over the world's own pipeline for what each point loses over the next frames.
 
-One engine serves the MPC (a believed constant link), the MPC with the true bandwidth, and the teacher of the imitation
-phase (the true future): they differ in the ``Outlook`` handed in, never in the search.
+The search serves three users: the MPC, the MPC with the true bandwidth, and the teacher of imitation, which knows the
+future. They differ only in the `Outlook` that they hand in.
 """
 
 from __future__ import annotations
@@ -17,15 +17,25 @@ from tidesplit.envs.world.pipeline import Frame, Queues, advance
 from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, each
 from tidesplit.profiling.points.table import PointTable
 
-CELL_S = 0.004  # labels whose queues agree to this are one label: the better stays
+CELL_S = 0.004  # of plans whose queues agree to this, only the best is kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What a search believes of N states. ``frame_ahead(h)`` gives frame h of each (h = 0: the one to decide), ``[N]``.
+    """The present of N lanes, and the future that a search assumes.
 
-    ``expected_s`` ``[N, A]`` and ``slow_belief`` ``[N]`` are what the device itself will believe about the frame to
-    decide, where that differs from what the search knows: its fallback goes by them. ``uplinks``: the link of each hop.
+    Attributes:
+        queues: each lane's queues before the frame to decide, ``[N]``.
+        frame_ahead: gives each lane's frame h, ``[N]``. Frame 0 is the one to decide.
+        table: operating points.
+        demands: each lane's demand, ``[N]``.
+        world: physical numbers.
+        uplinks: the link of each hop.
+        lane: number of each lane in ``uplinks`` and ``table``, ``[N]``.
+        mask: points that are allowed at every frame, ``[N, A]``.
+        expected_s: latency that the device will expect of the frame to decide, seconds, ``[N, A]``. The device plans
+            its fallback by it. None: the searched latency.
+        slow_belief: slow-down that the device will assume for the frame to decide, ``[N]``. None: the frame's own.
     """
 
     queues: Queues
@@ -41,23 +51,31 @@ class Outlook:
 
 
 def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0) -> Floats:
-    """How much each first point loses against the best one over ``horizon`` frames, ``[N, A]``, 0 for the best.
+    """Utility that each first point loses against the best one over the next frames.
 
-    Beam search: after each frame at most ``width`` labels a state stay, those of the highest utility less
-    ``queue_cost`` for each frame period of work left queued. A first point whose last label is dropped keeps the
-    deficit that it had then. Points not in the mask: infinity.
+    A beam search extends plans frame by frame. Plans are ranked by utility less the cost of the work left queued.
+    A first point whose last plan leaves the beam keeps the loss that it had then.
+
+    Args:
+        outlook: what is assumed of N lanes.
+        horizon: number of frames searched.
+        width: plans of each lane that are kept after a frame.
+        queue_cost: utility that a frame period of queued work costs.
+
+    Returns:
+        Shape ``[N, A]``: 0 for the best point, infinity for masked ones.
     """
-    states, size = outlook.mask.shape
-    queues, owner = outlook.queues, np.arange(states)
-    value, first = np.zeros(states), np.full(states, -1)
-    deficit = np.full((states, size), np.inf)
+    lanes, size = outlook.mask.shape
+    queues, owner = outlook.queues, np.arange(lanes)
+    value, first = np.zeros(lanes), np.full(lanes, -1)
+    deficit = np.full((lanes, size), np.inf)
     for h in range(horizon):
         rows, points = np.nonzero(outlook.mask[owner])
         queues, gained, backlog_s = _expand(outlook, queues.take(rows), owner[rows], points, h)
         owner, value = owner[rows], value[rows] + gained
         first = points if h == 0 else first[rows]
         score = value - queue_cost * backlog_s / outlook.demands.period_s[owner]
-        reached = np.full((states, size), -np.inf)
+        reached = np.full((lanes, size), -np.inf)
         np.maximum.at(reached, (owner, first), score)
         behind = reached.max(axis=1, keepdims=True) - reached
         deficit = np.where(np.isfinite(behind), behind, deficit)
@@ -68,7 +86,10 @@ def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0) 
 
 
 def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int) -> tuple[Queues, Floats, Floats]:
-    """Past frame h: new queues, utility gained, and seconds of work queued beyond the next frame's arrival."""
+    """Extend each plan by frame h: its new queues, the utility gained, and the seconds of work left queued.
+
+    Work counts as queued where it goes on after the next frame's arrival. ``owner``: the lane of each plan.
+    """
     demands, frame = outlook.demands.take(owner), outlook.frame_ahead(h)
     known = h > 0
     later, outcome, _ = advance(
@@ -87,14 +108,14 @@ def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int)
     pending = np.maximum(later.finish_until_s - np.maximum(later.finish_from_s, next_arrival), 0.0)
     device = np.maximum(later.device_free_s - next_arrival, 0.0) + pending
     queued, reached_s = np.zeros_like(device), next_arrival
-    for queue, trip in zip(later.hops, frame.hops, strict=True):  # as far as the next message will find the link taken
+    for queue, trip in zip(later.hops, frame.hops, strict=True):  # how long the next message will wait for each link
         queued = queued + np.clip(queue.free_s - reached_s, 0.0, demands.deadline_s)
         reached_s = np.maximum(reached_s, queue.free_s) + 0.5 * trip.rtt_s[owner]
     return later, outcome.utility, device + queued
 
 
 def _beam(owner: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, width: int) -> Ints:
-    """Rows of the best ``width`` labels a state, one for each cell of queue lengths."""
+    """Rows of the best ``width`` plans of each lane, at most one for each cell of queue lengths."""
     cells = np.zeros(len(owner), dtype=np.int64)
     first, *further = (hop.free_s for hop in queues.hops)
     for until_s in (queues.device_free_s, first, queues.finish_until_s, *further):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tidesplit.envs.traces.figures import LONG_OUTAGE_S, autocorrelation, lengths, resample, runs
+from tidesplit.envs.traces.comparison import LONG_OUTAGE_S, autocorrelation, lengths, resample, runs
 from tidesplit.envs.traces.model import KNOTS, Array, LinkModel, normal_cdf
 from tidesplit.envs.traces.trace import Trace
 

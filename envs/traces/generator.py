@@ -5,7 +5,7 @@
     tidesplit trace --compare TRACE                        # statistics of TRACE and of the preset
     tidesplit trace --fit TRACE                            # parameters fitted to TRACE (file or folder)
 
-The model is in `envs.traces.model`, its presets are in `envs.traces.presets`, the statistics in `envs.traces.figures`.
+The model is in `envs.traces.model`, its presets are in `envs.traces.presets`, the statistics in `envs.traces.comparison`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tidesplit.envs.traces.figures import measure, table
+from tidesplit.envs.traces.comparison import measure, table
 from tidesplit.envs.traces.fit import fit
 from tidesplit.envs.traces.model import LinkModel, generate
 from tidesplit.envs.traces.presets import PRESETS

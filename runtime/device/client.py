@@ -19,6 +19,7 @@ from tidesplit.runtime.wire.address import read_address
 from tidesplit.runtime.wire.answers import AnswerError, ServerTiming, read_answer, read_probe_answer, read_receipt
 from tidesplit.runtime.wire.messages import Request, build_probe, build_request, read_point
 from tidesplit.runtime.wire.protocol import METHODS
+from tidesplit.runtime.wire.reasons import reason
 from tidesplit.runtime.wire.security import Credentials, check_plaintext, client_credentials, read_token
 
 __all__ = ["GrpcClient", "credentials"]
@@ -95,7 +96,7 @@ class GrpcClient:
             answer = read_probe_answer(message, number)
             return Reply(None, ServerTiming(answer.received_s, answer.wait_s, 0.0), None, answer.newest)
 
-        self._send(build_probe(number, bytes(size), probe_next), limit_s, read, done)
+        self._send(build_probe(number, bytes(size), probe_next, self._cnn.version), limit_s, read, done)
 
     def _send(
         self, message: Any, limit_s: float, read: Callable[[Any], Reply], done: Done, receipt: Receipt | None = None
@@ -157,9 +158,9 @@ def _read(message: Any, read: Callable[[Any], Reply], done: Done) -> None:
 
 
 def _reason(error: Any) -> str:
-    code = error.code().name if isinstance(error, grpc.RpcError) else type(error).__name__
-    details = error.details() if isinstance(error, grpc.RpcError) else str(error)
-    return f"{code}: {details}"
+    if isinstance(error, grpc.RpcError):
+        return reason(error.code().name, error.details())
+    return f"{type(error).__name__}: {error}"
 
 
 def _partition(next_point: str) -> int:

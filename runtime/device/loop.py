@@ -166,7 +166,7 @@ class Device:
 
         with self._lock:
             transfers = self._links.transfers()
-            blocked = self.breaker.blocked
+            blocked, reason = self.breaker.blocked, self.breaker.reason
         situation = Situation(
             one(now_s), one(now_s - arrival_s), transfers, one(self._slow_down), np.array([self._last_row]),
             np.array([blocked]),
@@ -176,7 +176,7 @@ class Device:
         row = int(self.controller.predict(observation)[0])
         record = Record.of(number, picture, self.demand, self.table, observation, row)
         record.arrival_s, record.waited_s, record.breaker = arrival_s, now_s - arrival_s, self.breaker.state
-        record.decided_s, record.decided_at_s = time.perf_counter() - begin, now_s
+        record.decided_s, record.decided_at_s, record.error = time.perf_counter() - begin, now_s, reason or None
         return record, observation
 
     def _send(

@@ -76,16 +76,22 @@ def trace_of(spec: str, start_s: float) -> Trace:
 def serve(link: Link, options: argparse.Namespace) -> None:
     """Show the link on one line until Ctrl-C or SIGTERM."""
     with on_signals():
-        say(f"listening on {Address(*link.address)}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
+        own = Address(read_address("--listen", options.listen, least_port=0).host, link.address[1])
+        say(f"listening on {own}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
         watch(link)
     say(f"{line(link.status())}\n" if not sys.stderr.isatty() else "\n")
 
 
 def watch(link: Link) -> None:
-    """Refresh the live line forever."""
+    """Refresh the live line forever. A server that cannot be reached is reported once for each reason."""
+    terminal, shown = sys.stderr.isatty(), None
     while True:
-        if sys.stderr.isatty():
-            say(f"\r{line(link.status())}\x1b[K")
+        status = link.status()
+        if status.failure != shown:
+            shown = status.failure
+            say((("\r\x1b[K" if terminal else "") + f"server {shown}\n") if shown else "")
+        if terminal:
+            say(f"\r{line(status)}\x1b[K")
         time.sleep(REFRESH_S)
 
 

@@ -7,7 +7,6 @@ retransmission time-outs do not appear, and headers below TCP cost no bytes. `na
 
 from __future__ import annotations
 
-import socket
 import threading
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,13 +16,19 @@ import numpy as np
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.runtime.emulator.faults import Conditions, Script
 from tidesplit.runtime.emulator.lines import Lines, Setup
+from tidesplit.runtime.emulator.places import listeners, places_of
 from tidesplit.runtime.emulator.relay import Cargo, Relay
+from tidesplit.runtime.wire.address import Address
 
 JOIN_S = 1.0
 
 
 class Status(NamedTuple):
-    """A link's state at one moment. ``queued_s`` is the uplink's queue, as the wait of a byte that enters now."""
+    """A link's state at one moment.
+
+    ``queued_s`` is the uplink's queue, as the wait of a byte that enters now. ``failure`` is the reason why the server
+    was not reached last, None where it was.
+    """
 
     time_s: float
     bandwidth_bps: float
@@ -38,6 +43,8 @@ class Status(NamedTuple):
 
 class Link:
     """A link to the server ``to``, for use in a ``with`` block. Clients connect to ``address``.
+
+    It listens on every address of ``listen``, of which ``address`` is the first, and tries every address of ``to``.
 
     The trace's clock starts with `start` or with the first byte from either end.
 
@@ -75,12 +82,11 @@ class Link:
         Raises:
             OSError: the address to listen on is taken or not this machine's, or the server's name is unknown.
         """
-        family, _, _, _, to = socket.getaddrinfo(*self._to, type=socket.SOCK_STREAM)[0]
-        own_family, _, _, _, own = socket.getaddrinfo(*self._listen, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server((str(own[0]), int(own[1])), family=own_family, backlog=64)
-        host, port = listener.getsockname()[:2]
+        to = places_of(*self._to)
+        own = listeners(*self._listen)
+        host, port = own[0].getsockname()[:2]
         self.address: tuple[str, int] = (str(host), int(port))
-        self._relay = Relay(listener, (str(to[0]), int(to[1])), family, self._lines)
+        self._relay = Relay(own, to, self._lines)
         self._thread = threading.Thread(target=self._relay.run, name="link", daemon=True)
         self._thread.start()
         return self
@@ -109,7 +115,8 @@ class Link:
         with lines.lock:
             now_s = lines.now_s()
             counts = lines.up.held_bytes, relay.up_bytes, relay.down_bytes, len(relay.connections)
-            return Status(now_s, lines.bandwidth_bps(), lines.up.queued_s(now_s), *counts, relay.failure, lines.now)
+            failure = relay.failure and f"{Address(*self._to)}: {relay.failure}"
+            return Status(now_s, lines.bandwidth_bps(), lines.up.queued_s(now_s), *counts, failure, lines.now)
 
     def blackhole(self, on: bool = True) -> None:
         """Take the link away or bring it back. Bytes that had left still arrive; all others are held."""

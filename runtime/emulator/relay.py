@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+from collections.abc import Sequence
 
 from tidesplit.runtime.emulator.lines import Lines
+from tidesplit.runtime.emulator.places import Place
 from tidesplit.runtime.emulator.shaper import slices
 from tidesplit.runtime.emulator.streams import DEEP_BYTES, Connection, Stream
 
@@ -21,14 +23,15 @@ Cargo = tuple[Connection, Stream, bytes | None]
 
 
 class Relay:
-    """Serves ``listener``. Each client gets a connection of its own to ``target``."""
+    """Serves ``listeners``. Each client gets a connection of its own to one of the places ``target``.
 
-    def __init__(
-        self, listener: socket.socket, target: tuple[str, int], family: socket.AddressFamily, lines: Lines[Cargo]
-    ) -> None:
-        self._listener, self._target, self._family, self._lines = listener, target, family, lines
+    ``failure`` is the reason why the newest connection failed, None after one that succeeded.
+    """
+
+    def __init__(self, listeners: Sequence[socket.socket], target: Sequence[Place], lines: Lines[Cargo]) -> None:
+        self._listeners, self._target, self._lines = listeners, target, lines
         self._alarm, self._bell = socket.socketpair()
-        for end in (listener, self._alarm, self._bell):
+        for end in (*listeners, self._alarm, self._bell):
             end.setblocking(False)
         self.connections: list[Connection] = []
         self.up_bytes = self.down_bytes = 0
@@ -53,7 +56,7 @@ class Relay:
         finally:
             for connection in self.connections:
                 connection.close()
-            for end in (self._listener, self._alarm, self._bell):
+            for end in (*self._listeners, self._alarm, self._bell):
                 end.close()
 
     def _turn(self) -> None:
@@ -66,11 +69,12 @@ class Relay:
             self._strokes()
             if self._alarm in readable:
                 self._alarm.recv(4096)
-            if self._listener in readable:
-                self._accept()
+            for listener in self._listeners:
+                if listener in readable:
+                    self._accept(listener)
             for connection in list(self.connections):
                 if connection.connecting and connection.server in writable:
-                    connection.connected()
+                    self.failure = None if connection.connected() else self.failure
                 self._read(connection, connection.up, readable)
                 self._read(connection, connection.down, readable)
             self._deliver()
@@ -78,7 +82,7 @@ class Relay:
 
     def _interest(self) -> tuple[list[socket.socket], list[socket.socket]]:
         """Sockets to read from, while the buffer has room, and sockets to write to."""
-        readers, writers = [self._listener, self._alarm], []
+        readers, writers = [*self._listeners, self._alarm], []
         for one in self.connections:
             for stream, line in ((one.up, self._lines.up), (one.down, self._lines.down)):
                 room = line.held_bytes < DEEP_BYTES and len(stream.outbox) < DEEP_BYTES
@@ -96,10 +100,10 @@ class Relay:
         next_s = min(self._lines.next_s(), min(ends_s, default=float("inf")))
         return min(max(next_s - self._lines.now_s(), 0.0), IDLE_S)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the client has left already
-            client, _ = self._listener.accept()
-            connection = Connection(client, self._target, self._family)
+            client, _ = listener.accept()
+            connection = Connection(client, self._target)
             if max(client.fileno(), connection.server.fileno()) >= MOST_FDS:
                 connection.failed = "this process has too many open files"
             self.connections.append(connection)
@@ -148,7 +152,7 @@ class Relay:
                 if stream.end_due_s <= now_s and not stream.outbox and not stream.ended:
                     stream.end()
             if one.failed:
-                self.failure = f"{self._target[0]}:{self._target[1]}: {one.failed}"
+                self.failure = one.failed
             if one.failed or (one.up.ended and one.down.ended):
                 one.close(abort=one.failed is not None)
         self.connections = [one for one in self.connections if not one.closed]

@@ -8,6 +8,10 @@ import math
 import os
 import socket
 import struct
+from collections import deque
+from collections.abc import Sequence
+
+from tidesplit.runtime.emulator.places import Place
 
 READ_BYTES = 65_536
 DEEP_BYTES = 1 << 20  # buffer of a mobile network: senders are held back only beyond it
@@ -63,27 +67,56 @@ class Stream:
 
 
 class Connection:
-    """A client's connection, and the connection to the server made for it."""
+    """A client's connection, and the connection to the server made for it.
 
-    def __init__(self, client: socket.socket, to: tuple[str, int], family: socket.AddressFamily) -> None:
-        self.client, self.server = client, socket.socket(family, socket.SOCK_STREAM)
-        self.up, self.down = Stream(self.client, self.server), Stream(self.server, self.client)
-        for end in (self.client, self.server):
-            end.setblocking(False)
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        status = self.server.connect_ex(to)
-        self.connecting = status == errno.EINPROGRESS
-        self.failed = None if status in (0, errno.EINPROGRESS) else os.strerror(status)
+    The server's addresses in ``to`` are tried in turn. ``failed`` is the reason of the last, None before and after
+    success.
+    """
+
+    def __init__(self, client: socket.socket, to: Sequence[Place]) -> None:
+        self.client = self.server = client
+        self.up, self.down = Stream(client, client), Stream(client, client)
+        self.connecting = False
+        self.failed: str | None = None
+        self._untried = deque(to)
+        _prepare(client)
+        self._dial()
+
+    def _dial(self) -> None:
+        """Begin to connect to the next address that can be tried."""
+        while self._untried:
+            family, address = self._untried.popleft()
+            try:
+                server = socket.socket(family)
+            except OSError as error:  # a system without IPv6
+                self.failed = error.strerror
+                continue
+            if self.server is not self.client:
+                self.server.close()
+            self.server = self.up.sink = self.down.source = server
+            _prepare(server)
+            status = server.connect_ex(address)
+            self.connecting = status == errno.EINPROGRESS
+            self.failed = None if status in (0, errno.EINPROGRESS) else os.strerror(status)
+            if self.failed is None:
+                return
 
     @property
     def closed(self) -> bool:
         """True after `close`."""
         return self.client.fileno() < 0
 
-    def connected(self) -> None:
-        """Take the result of connecting to the server. ``failed`` is the reason, None after success."""
+    def connected(self) -> bool:
+        """Take the result of connecting to the server. After a failure the next address is tried.
+
+        Returns:
+            True after success.
+        """
         status = self.server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self.connecting, self.failed = False, os.strerror(status) if status else None
+        if status:
+            self._dial()
+        return status == 0
 
     def close(self, *, abort: bool = False) -> None:
         """Close both ends, with a reset where ``abort``."""
@@ -92,3 +125,8 @@ class Connection:
                 with contextlib.suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
             end.close()
+
+
+def _prepare(end: socket.socket) -> None:
+    end.setblocking(False)
+    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,28 +1,63 @@
-"""The server's metrics. Without --metrics-port nothing is counted and prometheus-client is not needed."""
+"""The server's metrics: counts for Triton's ModelStatistics, and with --metrics-port more for Prometheus."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tidesplit.runtime.wire.answers import FrameAnswer
+from tidesplit.runtime.wire.messages import PROBE
 
-__all__ = ["Metrics", "Prometheus", "start_metrics"]
+__all__ = ["Counts", "Metrics", "Prometheus", "start_metrics"]
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # a frame's deadline is about 0.1
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 
 
+@dataclass
+class Counts:
+    """Frames of one partition, or probes: seconds in all, and the time of the last one since 1970."""
+
+    answered: int = 0
+    refused: int = 0
+    total_s: float = 0.0
+    wait_s: float = 0.0
+    compute_s: float = 0.0
+    last_s: float = 0.0
+
+    def add(self, total_s: float, wait_s: float, compute_s: float) -> None:
+        """Count an answer."""
+        self.answered += 1
+        self.total_s += total_s
+        self.wait_s += wait_s
+        self.compute_s += compute_s
+        self.last_s = time.time()
+
+
 class Metrics:
-    """Everything that the server reports. This class counts nothing, `Prometheus` all of it."""
+    """Everything that the server reports. This class counts what ModelStatistics needs, `Prometheus` all of it."""
+
+    def __init__(self) -> None:
+        self.counts: defaultdict[str, Counts] = defaultdict(Counts)  # by partition
+        self.batches: Counter[str] = Counter()  # by model key
 
     def answered(self, partition: int, answer: FrameAnswer, total_s: float) -> None:
         """A frame got its logits, `total_s` after it came."""
+        self.counts[str(partition)].add(total_s, answer.timing.wait_s, answer.timing.compute_s)
 
-    def refused(self, partition: str, code: str) -> None:
+    def probed(self, total_s: float) -> None:
+        """A probe was answered, `total_s` after it came."""
+        self.counts[PROBE].add(total_s, 0.0, 0.0)
+
+    def refused(self, partition: str, code: str) -> None:  # noqa: ARG002  # Prometheus counts by code too
         """A request ended with a status. `partition` is empty where the request named none of this server's."""
+        self.counts[partition].refused += 1
 
-    def batch(self, key: str, size: int) -> None:
+    def batch(self, key: str, size: int) -> None:  # noqa: ARG002  # Prometheus counts sizes too
         """`size` frames were computed together by the model `key`."""
+        self.batches[key] += 1
 
     def close(self) -> None:
         """Stop serving metrics."""
@@ -32,13 +67,15 @@ class Prometheus(Metrics):
     """Counters and histograms in a registry of their own, served over HTTP by a thread."""
 
     def __init__(self, host: str, port: int, waiting: Callable[[], int], under_way: Callable[[], int]) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+        from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+        from prometheus_client import Counter as Total
 
+        super().__init__()
         registry = CollectorRegistry()
-        self._answers = Counter(
+        self._answers = Total(
             "tidesplit_answers", "Frames that got logits", ["partition", "fell_back"], registry=registry
         )
-        self._refused = Counter(
+        self._refused = Total(
             "tidesplit_refused",
             "Requests that ended with a status instead of logits",
             ["partition", "code"],
@@ -64,6 +101,7 @@ class Prometheus(Metrics):
 
     def answered(self, partition: int, answer: FrameAnswer, total_s: float) -> None:
         """Count it, and the parts of its time."""
+        super().answered(partition, answer, total_s)
         label = str(partition)
         self._answers.labels(label, str(bool(answer.fell_back)).lower()).inc()
         parts = {"wait": answer.timing.wait_s, "compute": answer.timing.compute_s, "total": total_s}
@@ -74,10 +112,12 @@ class Prometheus(Metrics):
 
     def refused(self, partition: str, code: str) -> None:
         """Count it by status."""
+        super().refused(partition, code)
         self._refused.labels(partition, code).inc()
 
     def batch(self, key: str, size: int) -> None:
         """Count its size."""
+        super().batch(key, size)
         self._sizes.labels(key).observe(size)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from tidesplit.runtime.wire.answers import (
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 from tidesplit.runtime.wire.messages import RefusedError, Request, build_probe, build_request
 from tidesplit.runtime.wire.protocol import METHODS
+from tidesplit.runtime.wire.reasons import reason
 from tidesplit.runtime.wire.security import Credentials
 from tidesplit.runtime.wire.wire_format import parse
 
@@ -41,7 +43,8 @@ class NextHop:
     """A channel to the next server."""
 
     def __init__(self, address: str, classes: int, credentials: Credentials) -> None:
-        self._classes, self._world = classes, World()
+        self._address, self._classes, self._world = address, classes, World()
+        self._reported = ""  # the last failure's reason, empty after an answer
         self._estimator = Estimator(WINDOW)
         self._asked = self._under_way = 0
         self._greeted = False
@@ -108,13 +111,22 @@ class NextHop:
         self._under_way += 1
         try:
             data = await self._call(message, timeout=timeout_s, metadata=self._metadata)
-            return read(parse(self._response, data))
+            answer = read(parse(self._response, data))
+            self._reported = ""
+            return answer
         except grpc.aio.AioRpcError as error:
-            raise NextHopError(f"{error.code().name}: {error.details()}") from error
+            raise self._failed(reason(error.code().name, error.details())) from error
         except (AnswerError, RefusedError) as error:
-            raise NextHopError(f"an answer that cannot be believed: {error}") from error
+            raise self._failed(f"an answer that cannot be believed: {error}") from error
         finally:
             self._under_way -= 1
+
+    def _failed(self, why: str) -> NextHopError:
+        """The exception for a reason, which is logged where it is not that of the failure before."""
+        if why != self._reported:
+            self._reported = why
+            logging.getLogger(__name__).warning("next server %s: %s", self._address, why)
+        return NextHopError(why)
 
     def _sent(self, size: int) -> int:
         """The key of a message that leaves now."""

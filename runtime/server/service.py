@@ -16,6 +16,7 @@ import numpy as np
 from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.runtime.cnn import middle_name, tail_name
 from tidesplit.runtime.server.batching import Batcher, Computed
+from tidesplit.runtime.server.description import EXTENSIONS, Description
 from tidesplit.runtime.server.metrics import Metrics
 from tidesplit.runtime.server.next_hop import NextHop, NextHopError
 from tidesplit.runtime.server.tails import Item, Tails
@@ -29,8 +30,6 @@ from tidesplit.runtime.wire.answers import (
     receipt,
 )
 from tidesplit.runtime.wire.messages import (
-    INPUT,
-    OUTPUT,
     PROBE,
     RefusedError,
     Request,
@@ -47,7 +46,6 @@ __all__ = ["InferenceService"]
 
 Code = grpc.StatusCode
 LONGEST_S = 10.0  # a request without a deadline of its own is not computed after this
-PLATFORM = "onnxruntime_onnx"
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ class InferenceService:
 
     def __init__(self, tails: Tails, batcher: Batcher, next_hop: NextHop | None, max_concurrent: int) -> None:
         self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_hop
+        self._description = Description(tails.cnn, tails.partitions)
         self._max_concurrent, self.under_way, self._sent_on = max_concurrent, 0, 0
         self._probes: set[asyncio.Task[None]] = set()
         self.draining = False
@@ -78,6 +77,9 @@ class InferenceService:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
+            "ModelConfig": self._model_config,
+            "ModelStatistics": self._model_statistics,
+            "RepositoryIndex": self._repository_index,
             "ModelInfer": self._model_infer,
         }
         return grpc.method_handlers_generic_handler(
@@ -126,17 +128,23 @@ class InferenceService:
         return MESSAGES["ModelReadyResponse"](ready=not self.draining)
 
     async def _server_metadata(self, _message: Any, _context: Any) -> Any:
-        return MESSAGES["ServerMetadataResponse"](name="tidesplit", version=self._cnn.version, extensions=[])
+        return MESSAGES["ServerMetadataResponse"](name="tidesplit", version=self._cnn.version, extensions=EXTENSIONS)
 
     async def _model_metadata(self, message: Any, _context: Any) -> Any:
         self._check_model(message)
-        known = message.name != PROBE
-        answer = MESSAGES["ModelMetadataResponse"](name=message.name, platform=PLATFORM if known else "tidesplit_probe")
-        answer.inputs.add(name=INPUT, datatype="UINT8", shape=[-1])
-        if known:
-            answer.versions.append(self._cnn.version)
-            answer.outputs.add(name=OUTPUT, datatype="FP32", shape=[1, len(self._cnn.classes)])
-        return answer
+        return self._description.metadata(message.name)
+
+    async def _model_config(self, message: Any, _context: Any) -> Any:
+        self._check_model(message)
+        return self._description.config(message.name)
+
+    async def _model_statistics(self, message: Any, _context: Any) -> Any:
+        if message.name:
+            self._check_model(message)
+        return self._description.statistics(message.name, self.metrics)
+
+    async def _repository_index(self, message: Any, _context: Any) -> Any:
+        return self._description.index(not self.draining, message.ready)
 
     def _check_model(self, message: Any) -> None:
         if message.name != PROBE:
@@ -154,9 +162,12 @@ class InferenceService:
         if self.draining:
             raise RefusedError(Code.UNAVAILABLE, "the server is shutting down: ask another, or again later")
         if message.model_name == PROBE:
+            check_version(message.model_version, self._cnn.version)
             number, probe_next = read_probe(message)
             self._probe_next(probe_next)
-            return build_probe_answer(number, ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest()))
+            answer = ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest())
+            self.metrics.probed(time.perf_counter() - received_s)
+            return build_probe_answer(number, answer)
         if self.under_way >= self._max_concurrent:
             raise RefusedError(Code.RESOURCE_EXHAUSTED, f"{self.under_way} requests are under way, the limit here")
         request = read_request(message, self._cnn.name, self._cnn.version)
@@ -165,11 +176,11 @@ class InferenceService:
         self.under_way += 1
         try:
             deadline_s = received_s + _remaining_s(context)
-            answer = await self._answer(_Call(request, received_s, deadline_s, context.send_initial_metadata))
+            found = await self._answer(_Call(request, received_s, deadline_s, context.send_initial_metadata))
         finally:
             self.under_way -= 1
-        self.metrics.answered(request.partition, answer, time.perf_counter() - received_s)
-        return build_answer(request, answer)
+        self.metrics.answered(request.partition, found, time.perf_counter() - received_s)
+        return build_answer(request, found, self._cnn.classes)
 
     def _probe_next(self, asked: bool) -> None:
         if asked and self._next is not None:

@@ -15,9 +15,15 @@ from tidesplit.runtime.server.metrics import Metrics, Prometheus, start_metrics
 from tidesplit.runtime.server.next_hop import NextHop
 from tidesplit.runtime.server.service import InferenceService
 from tidesplit.runtime.server.tails import Tails
-from tidesplit.runtime.wire.address import Address, read_address
+from tidesplit.runtime.wire.address import Address, read_address, read_host
 from tidesplit.runtime.wire.protocol import SERVER_OPTIONS, SERVICE
-from tidesplit.runtime.wire.security import TokenCheck, check_plaintext, client_credentials, server_credentials
+from tidesplit.runtime.wire.security import (
+    TokenCheck,
+    check_plaintext,
+    client_credentials,
+    presentable,
+    server_credentials,
+)
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -47,7 +53,8 @@ class ServerOptions:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError where options contradict each other."""
+        """Raise ValueError where the host is none, or options contradict each other."""
+        object.__setattr__(self, "host", read_host("--host", self.host))
         check_plaintext("--host", self.host, self.tls_cert is not None, self.insecure, "--tls-cert and --tls-key")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together, only one was given")
@@ -112,22 +119,22 @@ class Server:
             raise
 
     def _where(self, port: int) -> str:
-        return str(Address(self._options.host.strip("[]"), port))
+        return str(Address(self._options.host, port))
 
     def _next_hop(self) -> NextHop:
         options = self._options
         address = read_address("--next", options.next_address)
         check_plaintext("--next", address.host, options.next_ca is not None, options.insecure, "--next-ca")
-        credentials = client_credentials(
-            options.next_ca, options.tls_cert, options.tls_key, options.token, ca_option="--next-ca"
-        )
+        own = (options.tls_cert, options.tls_key) if presentable(options.tls_cert) else (None, None)
+        credentials = client_credentials(options.next_ca, *own, options.token, ca_option="--next-ca")
         return NextHop(str(address), len(self._cnn.classes), credentials)
 
     def _start_metrics(self) -> Metrics:
         if self._options.metrics_port is None:
             return Metrics()
+        host = self._options.host
         return start_metrics(
-            self._options.host, self._options.metrics_port,
+            "127.0.0.1" if host == "localhost" else host, self._options.metrics_port,
             lambda: self._batcher.waiting, lambda: self._service.under_way,
         )  # fmt: skip
 

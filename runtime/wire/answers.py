@@ -7,7 +7,7 @@ with `next_` (one frame) or `hop_` (the newest message). `runtime.wire.messages`
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -106,13 +106,18 @@ class FrameAnswer:
     newest: HopTimes | None = None
 
 
-def build_answer(request: Request, answer: FrameAnswer) -> Any:
-    """ModelInferResponse to a frame."""
+def build_answer(request: Request, answer: FrameAnswer, classes: Sequence[str] = ()) -> Any:
+    """ModelInferResponse to a frame. `classes` are all names, needed where the request has a `class_count`."""
     message = MESSAGES["ModelInferResponse"](
         model_name=model_name(request.cnn, request.partition), model_version=request.version, id=answer.frame
     )
-    message.outputs.add(name=OUTPUT, datatype="FP32", shape=[1, answer.logits.size])
-    message.raw_output_contents.append(answer.logits.astype("<f4").tobytes())
+    if request.class_count:
+        best = _best(answer.logits, request.class_count, classes)
+        message.outputs.add(name=OUTPUT, datatype="BYTES", shape=[1, len(best)])
+        message.raw_output_contents.append(b"".join(len(one).to_bytes(4, "little") + one for one in best))
+    else:
+        message.outputs.add(name=OUTPUT, datatype="FP32", shape=[1, answer.logits.size])
+        message.raw_output_contents.append(answer.logits.astype("<f4").tobytes())
     _put(message, "", vars(answer.timing))
     if answer.next_timing is not None:
         _put(message, "next_", vars(answer.next_timing))
@@ -121,6 +126,12 @@ def build_answer(request: Request, answer: FrameAnswer) -> Any:
     if answer.fell_back:
         message.parameters["fell_back"].string_param = answer.fell_back[:MAX_TEXT_CHARACTERS]
     return message
+
+
+def _best(logits: Logits, count: int, classes: Sequence[str]) -> list[bytes]:
+    """The best classes, best first, in Triton's form `logit:index:name`."""
+    order = np.argsort(-logits, kind="stable")[:count]
+    return [f"{logits[index]:f}:{index}:{classes[index]}".encode() for index in order]
 
 
 def build_probe_answer(number: str, answer: ProbeAnswer) -> Any:

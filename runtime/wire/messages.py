@@ -15,7 +15,9 @@ from typing import Any
 import grpc
 
 from tidesplit.compression.codec.knobs import PASSED_ON, Knobs, read_knobs
+from tidesplit.runtime.wire.input_tensor import INPUT, read_payload, refuse_shared_memory
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
+from tidesplit.runtime.wire.refusals import RefusedError, expect, short
 
 __all__ = [
     "INPUT", "MAX_FEATURE_BYTES", "MAX_PARAMETERS", "MAX_PROBE_BYTES", "MAX_TEXT_CHARACTERS", "OUTPUT", "PROBE",
@@ -24,7 +26,8 @@ __all__ = [
 ]  # fmt: skip
 
 PROBE = "probe"
-INPUT, OUTPUT = "payload", "logits"
+OUTPUT = "logits"
+CLASSIFICATION = "classification"  # Triton's parameter of an output
 MAX_FEATURE_BYTES = 1 << 16  # the codec's own limit
 MAX_PROBE_BYTES = 1 << 16
 MAX_ID_CHARACTERS = 64  # frame numbers have fewer than 20; other clients send UUIDs of 36
@@ -35,20 +38,13 @@ MODEL = re.compile(r"(?P<cnn>[A-Za-z0-9_.-]{1,100})-p(?P<partition>[0-9]|1[0-5])
 Code = grpc.StatusCode
 
 
-class RefusedError(ValueError):
-    """A request that the server refuses: a gRPC status, and a sentence for the sender."""
-
-    def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
 @dataclass(frozen=True)
 class Request:
     """One frame's payload, with orders for the middle server. `point` is its operating point, for logs.
 
     `next_point` is the cut that the middle server makes, or `PASSED_ON` if it passes the payload on unchanged.
-    `probe_next` is True where it shall probe the second hop, unless a message is under way there.
+    `probe_next` is True where it shall probe the second hop, unless a message is under way there. With a `class_count`
+    above 0 the answer has that many best classes as text in place of logits.
     """
 
     cnn: str
@@ -59,6 +55,7 @@ class Request:
     point: str = ""
     next_point: str = ""
     probe_next: bool = False
+    class_count: int = 0
 
 
 def model_name(cnn: str, partition: int) -> str:
@@ -102,9 +99,13 @@ def build_request(request: Request) -> Any:
     return message
 
 
-def build_probe(number: str, payload: bytes, probe_next: bool = False) -> Any:
-    """ModelInferRequest that measures the link. The server answers at once. `probe_next` is that of `Request`."""
+def build_probe(number: str, payload: bytes, probe_next: bool = False, version: str = "") -> Any:
+    """ModelInferRequest that measures the link. The server answers at once. `probe_next` is that of `Request`.
+
+    A server refuses it where `version` is that of other weights, as it would refuse every frame.
+    """
     message = _infer_request(PROBE, number, payload)
+    message.model_version = version
     _ask_for_probe(message, probe_next)
     return message
 
@@ -124,45 +125,45 @@ def read_request(message: Any, cnn: str, version: str) -> Request:
     """The frame in a ModelInferRequest for this CNN. RefusedError where anything is wrong with it."""
     partition = model_partition(message.model_name, cnn)
     check_version(message.model_version, version)
-    payload = _payload(message, MAX_MESSAGE_BYTES if partition == 0 else MAX_FEATURE_BYTES)
-    _check_outputs(message)
+    _check_id(message)
+    payload = read_payload(message, MAX_MESSAGE_BYTES if partition == 0 else MAX_FEATURE_BYTES)
+    classes = _class_count(message)
     found = _parameters(message)
     return Request(
-        cnn, partition, version, message.id, payload, _text(found, "point"), _text(found, "next_point"), _flag(found)
-    )
+        cnn, partition, version, message.id, payload, _text(found, "point"), _text(found, "next_point"), _flag(found),
+        classes,
+    )  # fmt: skip
 
 
 def read_probe(message: Any) -> tuple[str, bool]:
     """The number of a probe, and its `probe_next`. RefusedError where it is malformed."""
-    _payload(message, MAX_PROBE_BYTES)
+    _check_id(message)
+    read_payload(message, MAX_PROBE_BYTES)
     return str(message.id), _flag(_parameters(message))
 
 
-def _payload(message: Any, limit: int) -> bytes:
-    """The bytes of the single input, copied only after all counts and sizes are checked."""
-    _expect(len(message.id) <= MAX_ID_CHARACTERS, f"id of {len(message.id)} characters, at most {MAX_ID_CHARACTERS}")
-    _expect(len(message.inputs) == 1, f"{len(message.inputs)} inputs, expected one, {INPUT!r}")
-    tensor = message.inputs[0]
-    _expect(tensor.name == INPUT, f"input {short(tensor.name)}, expected {INPUT!r}")
-    _expect(tensor.datatype == "UINT8", f"input of datatype {short(tensor.datatype)}, expected 'UINT8'")
-    raw = len(message.raw_input_contents)
-    _expect(raw == 1, f"{raw} raw_input_contents, expected one: contents as lists are not supported")
-    size = len(message.raw_input_contents[0])
-    shape = list(tensor.shape[:4])
-    _expect(shape == [size], f"shape {shape} with {size} bytes, expected one dimension equal to the bytes")
-    _expect(1 <= size <= limit, f"payload of {size} bytes, expected 1 to {limit}")
-    return bytes(message.raw_input_contents[0])
+def _check_id(message: Any) -> None:
+    expect(len(message.id) <= MAX_ID_CHARACTERS, f"id of {len(message.id)} characters, at most {MAX_ID_CHARACTERS}")
 
 
-def _check_outputs(message: Any) -> None:
+def _class_count(message: Any) -> int:
+    """Classes that the client asks for in place of logits, 0 where it asks for none."""
     count = len(message.outputs)
     only = count == 0 or (count == 1 and message.outputs[0].name == OUTPUT)
-    _expect(only, f"{count} outputs asked for, expected none or one, {OUTPUT!r}")
+    expect(only, f"{count} outputs asked for, expected none or one, {OUTPUT!r}")
+    wanted = message.outputs[0].parameters if count else {}
+    refuse_shared_memory(wanted, "output")
+    if CLASSIFICATION not in wanted:
+        return 0
+    value = wanted[CLASSIFICATION]
+    given = value.WhichOneof("parameter_choice") == "int64_param" and value.int64_param >= 0
+    expect(given, f"parameter {CLASSIFICATION!r} of the output is no number of classes")
+    return int(value.int64_param)
 
 
 def _parameters(message: Any) -> Mapping[str, Any]:
     count = len(message.parameters)
-    _expect(count <= MAX_PARAMETERS, f"{count} parameters, at most {MAX_PARAMETERS} expected")
+    expect(count <= MAX_PARAMETERS, f"{count} parameters, at most {MAX_PARAMETERS} expected")
     return dict(message.parameters.items())
 
 
@@ -171,22 +172,12 @@ def _text(parameters: Mapping[str, Any], key: str) -> str:
         return ""
     value = parameters[key]
     given = value.WhichOneof("parameter_choice") == "string_param" and len(value.string_param) <= MAX_TEXT_CHARACTERS
-    _expect(given, f"parameter {key!r} is no text of at most {MAX_TEXT_CHARACTERS} characters")
+    expect(given, f"parameter {key!r} is no text of at most {MAX_TEXT_CHARACTERS} characters")
     return str(value.string_param)
 
 
 def _flag(parameters: Mapping[str, Any], key: str = "probe_next") -> bool:
     if key not in parameters:
         return False
-    _expect(parameters[key].WhichOneof("parameter_choice") == "bool_param", f"parameter {key!r} is no truth value")
+    expect(parameters[key].WhichOneof("parameter_choice") == "bool_param", f"parameter {key!r} is no truth value")
     return bool(parameters[key].bool_param)
-
-
-def _expect(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise RefusedError(Code.INVALID_ARGUMENT, sentence)
-
-
-def short(text: str) -> str:
-    """A stranger's text, quoted and cut to 40 characters."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import hmac
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
-from cryptography import x509
 
 from tidesplit.runtime.wire.address import is_loopback
+from tidesplit.runtime.wire.certificates import check_authorities, check_holder, is_for
 from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS
 
 __all__ = [
-    "Credentials", "TokenCheck", "check_dates", "check_plaintext", "client_credentials", "read_token",
+    "Credentials", "TokenCheck", "check_plaintext", "client_credentials", "presentable", "read_token",
     "server_credentials",
 ]  # fmt: skip
 
@@ -53,28 +54,64 @@ def client_credentials(
     """Credentials from files: TLS where `ca`, the server's authority, is given, and plaintext elsewhere.
 
     Raises:
-        ValueError: a file cannot be used, or the client's certificate is not valid now. gRPC would report such a
-            certificate only as a server that is not available.
+        ValueError: a file cannot be used, or a certificate is not valid now or not for clients. gRPC would report
+            such a certificate only as a server that is not available.
     """
     if ca is None:
         return Credentials(None, token)
     roots = _authority(ca, ca_option)
     if cert is None or key is None:
         return Credentials(grpc.ssl_channel_credentials(roots), token)
-    chain, secret = _pair(cert, key)
-    check_dates(chain, f"--tls-cert {cert}")
+    chain, secret = _pair(cert, key, "client")
     return Credentials(grpc.ssl_channel_credentials(roots, secret, chain), token)
+
+
+def presentable(cert: Path | None) -> bool:
+    """True where a server's own certificate may also prove to the next server who this one is."""
+    return cert is not None and is_for(_read(cert, "--tls-cert"), f"--tls-cert {cert}", "client")
 
 
 def server_credentials(cert: Path, key: Path, client_ca: Path | None) -> Any:
     """The server's side of TLS. With `client_ca`, clients need a certificate of that authority.
 
+    Files that change while the server runs are taken from the next connection on.
+
     Raises:
-        ValueError: a file cannot be used.
+        ValueError: a file cannot be used, or a certificate is not valid now or not for this use.
     """
-    chain, secret = _pair(cert, key)
-    roots = None if client_ca is None else _authority(client_ca, "--client-ca")
-    return grpc.ssl_server_credentials([(secret, chain)], roots, require_client_auth=roots is not None)
+    files = _ServerFiles(cert, key, client_ca)
+    return grpc.dynamic_ssl_server_credentials(files.read(), files.changed, client_ca is not None)
+
+
+class _ServerFiles:
+    """A server's certificate, key and authority of clients, read again after a change."""
+
+    def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
+        self._cert, self._key, self._client_ca = cert, key, client_ca
+        self._seen = self._times()
+
+    def read(self) -> Any:
+        """gRPC's configuration. ValueError where a file cannot be used."""
+        chain, secret = _pair(self._cert, self._key, "server")
+        roots = None if self._client_ca is None else _authority(self._client_ca, "--client-ca")
+        return grpc.ssl_server_certificate_configuration([(secret, chain)], roots)
+
+    def changed(self) -> Any:
+        """The new configuration, None where nothing changed or the new files cannot be used."""
+        now = self._times()
+        if now == self._seen:
+            return None
+        self._seen = now
+        try:
+            return self.read()
+        except ValueError as error:
+            logging.getLogger(__name__).warning("the TLS files in use stay: %s", error)
+            return None
+
+    def _times(self) -> list[int]:
+        """When each file was last changed, 0 for one that is missing."""
+        files = (self._cert, self._key, self._client_ca)
+        return [file.stat().st_mtime_ns if file is not None and file.exists() else 0 for file in files]
 
 
 def check_plaintext(option: str, host: str, tls: bool, insecure: bool, remedy: str) -> None:
@@ -89,24 +126,6 @@ def check_plaintext(option: str, host: str, tls: bool, insecure: bool, remedy: s
         )
 
 
-def check_dates(pem: bytes, what: str, now: datetime | None = None) -> None:
-    """Check that the first certificate, the holder's own, is valid at `now`, by default the present.
-
-    Raises:
-        ValueError: it is not valid then, or cannot be read.
-    """
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except ValueError as error:
-        raise ValueError(f"{what}: not a readable certificate in PEM ({error})") from error
-    now = now or datetime.now(UTC)
-    if now > ends:
-        raise ValueError(f"{what}: the certificate expired on {ends:%Y-%m-%d %H:%M} UTC")
-    if now < begins:
-        raise ValueError(f"{what}: the certificate is valid from {begins:%Y-%m-%d %H:%M} UTC on: is the clock right?")
-
-
 def read_token(path: Path) -> str:
     """The bearer token in a file: one word on one line.
 
@@ -114,7 +133,7 @@ def read_token(path: Path) -> str:
         ValueError: the file cannot be read, or holds no such word.
     """
     try:
-        token = path.read_text(encoding="ascii").strip()
+        token = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"--token-file {path}: not a readable ASCII file ({error})") from error
     if not MIN_TOKEN <= len(token) <= MAX_TOKEN or any(not "!" <= c <= "~" for c in token):
@@ -153,13 +172,14 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
-    """A certificate chain and its private key, both PEM."""
+def _pair(cert: Path, key: Path, holder: str) -> tuple[bytes, bytes]:
+    """A certificate chain of a "server" or "client" and its private key, both PEM."""
     chain, secret = _read(cert, "--tls-cert"), _read(key, "--tls-key")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: b"")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise ValueError(f"--tls-cert {cert} and --tls-key {key} are no PEM pair ({error})") from error
+    check_holder(chain, f"--tls-cert {cert}", holder)
     return chain, secret
 
 
@@ -169,6 +189,7 @@ def _authority(path: Path, option: str) -> bytes:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(f"{option} {path}: no certificates in PEM ({error})") from error
+    check_authorities(data, f"{option} {path}")
     return data
 
 

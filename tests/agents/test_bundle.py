@@ -19,7 +19,6 @@ from tests.agents.small import BUMPY, scenario, steps
 from tests.profiles import DEVICE, SERVER, synthetic_profile
 from tidesplit.agents.bundle import MANIFEST, POLICY, PROFILE, Bundle, BundleError, load, sha256
 from tidesplit.agents.judging.evaluation import play, simulation_of
-from tidesplit.agents.judging.ladder import Blind
 from tidesplit.agents.learning.bundle_writer import normaliser, write_bundle
 from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.privileged import COLUMNS
@@ -105,9 +104,7 @@ def test_it_decides_as_sb3_does(bundle: Bundle, model: MaskablePPO) -> None:
 
 def test_it_plays_as_the_policy_in_training_does(bundle: Bundle, model: MaskablePPO) -> None:
     asked = scenario(BUMPY)
-    ours, theirs = (
-        play(entrant, simulation_of(asked, 0))[0] for entrant in (Blind(bundle.policy), Learner(policy_of(model)))
-    )
+    ours, theirs = (play(entrant, simulation_of(asked, 0))[0] for entrant in (bundle.policy, Learner(policy_of(model))))
     np.testing.assert_array_equal(ours.points, theirs.points)
 
 

@@ -145,7 +145,7 @@ def test_an_infeasible_demand_names_the_nearest(
     option, value = demand.split()
     assert main([*tiny, option, value, "--json"]) == 3
     told = capsys.readouterr()
-    assert re.fullmatch(rf"agents\.cnnpc: no strategy .*; the nearest feasible {option} is {nearest}\n", told.err)
+    assert re.fullmatch(rf"tidesplit cnnpc: no strategy .*; the nearest feasible {option} is {nearest}\n", told.err)
     document = json.loads(told.out)
     assert document["nearest"] == nearest
     assert document["answer"]["latency_ms"] == latency_ms

@@ -13,8 +13,8 @@ from tests.agents.small import BUMPY, DEAD, scenario, steps
 from tests.envs.small import TABLE
 from tidesplit.agents.judging.clairvoyant import Frontier, _merge, _undominated, clairvoyant
 from tidesplit.agents.judging.evaluation import play, simulation_of
-from tidesplit.agents.judging.ladder import Blind, Informed
-from tidesplit.agents.learning.teacher import hindsight_regret
+from tidesplit.agents.judging.ladder import WithTrueBandwidth
+from tidesplit.agents.learning.imitation import teacher_regret
 from tidesplit.agents.rules.controllers import Lookup, Mpc, Static
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.model import generate
@@ -40,7 +40,7 @@ class Hindsight:
         self._simulation = simulation
 
     def predict(self, observation: Observation) -> Ints:
-        return np.argmin(hindsight_regret(self._simulation, np.arange(self._simulation.lanes)), axis=1)
+        return np.argmin(teacher_regret(self._simulation, np.arange(self._simulation.lanes)), axis=1)
 
 
 class AtRandom:
@@ -61,7 +61,7 @@ def controllers(simulation: Simulation) -> list[Controller]:
     mpc = Mpc(name="MPC", table=table, world=world, horizon=4, width=4, margin_s=0.008, min_accuracy=floor)
     statics: list[Controller] = [Static(name, row) for row, name in enumerate(table.ids)]
     lookups = [Lookup(name="naive"), Lookup(name="careful", safety=0.4, margin_s=0.01, device_share=1.0)]
-    return [*statics, *lookups, mpc, Informed(mpc)(simulation), Hindsight(simulation), AtRandom()]
+    return [*statics, *lookups, mpc, WithTrueBandwidth(mpc)(simulation), Hindsight(simulation), AtRandom()]
 
 
 def lte(seed: int, duration_s: float) -> Trace:
@@ -92,7 +92,7 @@ def test_no_controller_beats_the_clairvoyant(name: str) -> None:
     for number in range(len(controllers(simulation_of(asked, seed=0)))):
         simulation = simulation_of(asked, seed=0)
         controller = controllers(simulation)[number]
-        (record,) = play(Blind(controller), simulation)
+        (record,) = play(controller, simulation)
         assert record.utility.mean() <= bound + ROUNDING, controller.name
 
 

@@ -24,7 +24,6 @@ from tidesplit.agents.judging.evaluation import (
     simulation_of,
     summarise,
 )
-from tidesplit.agents.judging.ladder import Blind
 from tidesplit.agents.rules.controllers import Lookup, Static
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
@@ -61,7 +60,7 @@ def test_misses_that_were_dropped_and_misses_that_were_late() -> None:
     """Over a dead link images are late; a device that needs 110 of every 100 ms drops a frame now and then."""
     asked = scenario(DEAD, fps=10.0, deadline_ms=150.0)
     rows = (asked.table.row("jpeg95"), asked.table.row("device-w100"))
-    late, slow = (play(Blind(Static("", row)), simulation_of(asked, 0))[0] for row in rows)
+    late, slow = (play(Static("", row), simulation_of(asked, 0))[0] for row in rows)
     assert (late.answered_by[: asked.world.window] == MISS).all()  # no more may be unanswered
     assert not late.dropped.any()
     assert 0.0 < slow.dropped.mean() < 1.0
@@ -120,15 +119,15 @@ def equal(ours: list[History], others: list[History]) -> bool:
 
 def test_an_episode_is_played_the_same_by_the_same_seed() -> None:
     asked = scenario(BUMPY, DEAD)
-    first, again, other = (play(Blind(Lookup(name="")), simulation_of(asked, seed)) for seed in (0, 0, 1))
+    first, again, other = (play(Lookup(name=""), simulation_of(asked, seed)) for seed in (0, 0, 1))
     assert equal(first, again)
     assert not equal(first, other)
     assert [len(record.points) for record in first] == [60, 30]
 
 
 def test_a_trace_is_played_the_same_whatever_stands_beside_it() -> None:
-    alone = play(Blind(Lookup(name="")), simulation_of(scenario(BUMPY), seed=3))
-    beside = play(Blind(Lookup(name="")), simulation_of(scenario(BUMPY, DEAD), seed=3))
+    alone = play(Lookup(name=""), simulation_of(scenario(BUMPY), seed=3))
+    beside = play(Lookup(name=""), simulation_of(scenario(BUMPY, DEAD), seed=3))
     assert equal(alone, beside[:1])
 
 
@@ -136,14 +135,14 @@ def test_every_controller_meets_the_same_course() -> None:
     asked = scenario(BUMPY)
     played = [simulation_of(asked, seed=5) for _ in range(2)]
     for simulation, row in zip(played, (0, 9), strict=True):
-        play(Blind(Static("", row)), simulation)
+        play(Static("", row), simulation)
     courses = [np.stack([stacked(simulation.frame_at(-k)) for k in range(60)]) for simulation in played]
     np.testing.assert_array_equal(*courses)
 
 
 def test_progress_comes_to_its_end() -> None:
     told: list[tuple[int, int]] = []
-    play(Blind(Static("", 0)), simulation_of(scenario(BUMPY), 0), lambda *done: told.append(done))
+    play(Static("", 0), simulation_of(scenario(BUMPY), 0), lambda *done: told.append(done))
     assert told == [(50, 60), (60, 60)]
 
 
@@ -161,7 +160,7 @@ def test_a_decision_takes_some_time() -> None:
 
 def test_a_contest_has_a_row_for_each_controller_and_trace(tmp_path: Path) -> None:
     asked = scenario(BUMPY, DEAD, episode_s=1.0)  # evaluated whole all the same
-    entrants = {"device": Blind(Static("device", 9)), "image": Blind(Static("image", 0))}
+    entrants = {"device": Static("device", 9), "image": Static("image", 0)}
     (result,) = contest.contest(entrants, asked, [[0.9, 0.8]], [2])
     assert [(r.controller, r.trace) for r in result.rows] == [
         ("device", "bumpy"), ("device", "dead"), ("image", "bumpy"), ("image", "dead"),
@@ -181,14 +180,14 @@ def test_a_contest_has_a_row_for_each_controller_and_trace(tmp_path: Path) -> No
 def test_bounds_are_of_the_course_that_the_contest_plays() -> None:
     asked = scenario(BUMPY, DEAD)
     bounds = [contest.bound(contest.whole_traces(asked), 2, lane, 64) for lane in range(2)]
-    (result,) = contest.contest({"look-up": Blind(Lookup(name="look-up"))}, asked, [bounds], [2])
+    (result,) = contest.contest({"look-up": Lookup(name="look-up")}, asked, [bounds], [2])
     assert all(row.regret_pct >= 0.0 for row in result.rows)
     with contest.workers(1) as pool:
         assert [future.result() for future in contest.submit_bounds(pool, asked, 2)] == bounds
 
 
 def test_seeds_played_together_are_played_as_one_by_one() -> None:
-    asked, entrants = scenario(BUMPY, DEAD), {"look-up": Blind(Lookup(name="look-up"))}
+    asked, entrants = scenario(BUMPY, DEAD), {"look-up": Lookup(name="look-up")}
     bounds = [[0.9, 0.8]] * 2
     alone = [contest.contest(entrants, asked, [bounds[0]], [seed])[0] for seed in (2, 5)]
     with contest.workers(1) as pool:

@@ -15,7 +15,6 @@ from tidesplit.agents.judging import intervals
 from tidesplit.agents.judging.contest import Result
 from tidesplit.agents.judging.evaluation import History, interval, play, summarise
 from tidesplit.agents.judging.figures import standings_table
-from tidesplit.agents.judging.ladder import Blind
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.simulation.course import draw_course
 from tidesplit.envs.simulation.simulation import Simulation
@@ -105,7 +104,7 @@ SOME = results(a=[[0.1, 0.7], [0.3, 0.4]], b=[[0.5, 0.6], [0.2, 0.9]])
 
 def episode(rng: np.random.Generator) -> object:
     simulation = Simulation(replace(scenario(BUMPY), table_spread=0.2, episode_s=1.0), [rng])
-    return [column.tolist() for column in play(Blind(Static("", 0)), simulation)[0]]
+    return [column.tolist() for column in play(Static("", 0), simulation)[0]]
 
 
 RANDOM: dict[str, Callable[[np.random.Generator], object]] = {

@@ -9,12 +9,11 @@ import pytest
 from tests.agents.small import BUMPY, scenario
 from tidesplit.agents.judging.evaluation import Entrant
 from tidesplit.agents.judging.ladder import (
-    BLIND,
-    KNOWS_BANDWIDTH,
     POLICY,
-    Blind,
-    Informed,
+    RULES,
+    TRUE_BANDWIDTH,
     Tuning,
+    WithTrueBandwidth,
     by_knob,
     in_order,
     mean_utility,
@@ -40,48 +39,47 @@ def rules(asked: Scenario) -> dict[str, Entrant]:
 
 
 def test_every_rule_is_there(rules: dict[str, Entrant]) -> None:
-    assert set(rules) == {*BLIND, KNOWS_BANDWIDTH}
-    assert isinstance(rules[KNOWS_BANDWIDTH], Informed)
-    for name in BLIND:
+    assert set(rules) == {*RULES, TRUE_BANDWIDTH}
+    assert isinstance(rules[TRUE_BANDWIDTH], WithTrueBandwidth)
+    for name in RULES:
         entrant = rules[name]
         if name == "LinUCB":  # listens to answers, so it is bound to the simulation that they come from
             assert isinstance(entrant, LinUcb)
             assert entrant.name == name
             continue
-        assert isinstance(entrant, Blind)
-        assert entrant.controller.name == name
+        assert not callable(entrant)  # a controller, which knows its observations only
+        assert entrant.name == name
 
 
 def test_tuning_never_loses_on_the_episodes_it_was_done_on(rules: dict[str, Entrant], asked: Scenario) -> None:
     worth = {name: mean_utility(entrant, asked, TUNING) for name, entrant in rules.items()}
     assert worth["look-up, tuned"] >= worth["look-up, naive"]
-    statics = [mean_utility(Blind(Static("", row)), asked, TUNING) for row in range(asked.table.size)]
+    statics = [mean_utility(Static("", row), asked, TUNING) for row in range(asked.table.size)]
     assert worth["best static point"] == max(statics)
     assert worth["CNNPC"] <= max(statics)
     usual = mean_rate(asked.traces)
     assert worth["LinUCB"] >= mean_utility(LinUcb(name="", usual_rate=usual), asked, TUNING)
     untuned = Jmdc(name="", table=asked.table, world=asked.world, usual_rates=(usual,))
-    assert worth["JMDC"] >= mean_utility(Blind(untuned), asked, TUNING)
+    assert worth["JMDC"] >= mean_utility(untuned, asked, TUNING)
     assert worth["best static point"] >= max(worth["device only"], worth["image offload"])
-    for name, enter in (("MPC, tuned", Blind), (KNOWS_BANDWIDTH, Informed)):
-        for margin_s in (0.004, 0.008, 0.012, 0.018):
-            naive = Mpc(name="", table=asked.table, world=asked.world, margin_s=margin_s)
-            assert worth[name] >= mean_utility(enter(naive), asked, TUNING)
+    for margin_s in (0.004, 0.008, 0.012, 0.018):
+        naive = Mpc(name="", table=asked.table, world=asked.world, margin_s=margin_s)
+        assert worth["MPC, tuned"] >= mean_utility(naive, asked, TUNING)
+        assert worth[TRUE_BANDWIDTH] >= mean_utility(WithTrueBandwidth(naive), asked, TUNING)
 
 
 def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scenario) -> None:
-    chosen = {name: entrant.controller for name, entrant in rules.items() if isinstance(entrant, Blind)}
-    device, image = chosen["device only"], chosen["image offload"]
+    device, image = rules["device only"], rules["image offload"]
     assert isinstance(device, Static)
     assert isinstance(image, Static)
     assert asked.table.local[device.row]
     assert asked.table.hops[0].partition[image.row] == 0
-    assert isinstance(chosen["look-up, tuned"], Lookup)
+    assert isinstance(rules["look-up, tuned"], Lookup)
 
 
 def test_order_of_the_table(rules: dict[str, Entrant]) -> None:
     names = list(in_order({POLICY: rules["device only"], **rules}))
-    assert names == [*BLIND, POLICY, KNOWS_BANDWIDTH]
+    assert names == [*RULES, POLICY, TRUE_BANDWIDTH]
 
 
 def test_a_knob_is_turned_only_where_it_pays_and_no_setting_is_played_twice() -> None:

@@ -14,11 +14,10 @@ from tests.envs.three import TABLE, three_tiers
 from tidesplit.agents.judging.clairvoyant import clairvoyant
 from tidesplit.agents.judging.evaluation import play, simulation_of
 from tidesplit.agents.judging.ladder import (
-    BLIND,
-    KNOWS_BANDWIDTH,
-    Blind,
-    Informed,
+    RULES,
+    TRUE_BANDWIDTH,
     Tuning,
+    WithTrueBandwidth,
     mean_utility,
     tuned_rules,
     whole_images,
@@ -39,7 +38,7 @@ def controllers(simulation: Simulation) -> list[Controller]:
     floor = float(simulation.demands.min_accuracy[0])
     mpc = Mpc(name="MPC", table=table, world=world, horizon=4, width=4, margin_s=0.008, min_accuracy=floor)
     statics: list[Controller] = [Static(name, row) for row, name in enumerate(table.ids)]
-    others = [Lookup(name="naive"), mpc, Informed(mpc)(simulation), Hindsight(simulation), AtRandom()]
+    others = [Lookup(name="naive"), mpc, WithTrueBandwidth(mpc)(simulation), Hindsight(simulation), AtRandom()]
     return [*statics, *others, LinUcb(name="LinUCB", usual_rate=1e5)(simulation)]
 
 
@@ -63,7 +62,7 @@ def test_no_controller_beats_the_clairvoyant(name: str) -> None:
     for number in range(len(controllers(simulation_of(asked, seed=0)))):
         simulation = simulation_of(asked, seed=0)
         controller = controllers(simulation)[number]
-        (record,) = play(Blind(controller), simulation)
+        (record,) = play(controller, simulation)
         assert record.utility.mean() <= bound + ROUNDING, controller.name
 
 
@@ -123,7 +122,7 @@ def test_every_rule_is_tuned_in_three_tiers() -> None:
     few = replace(asked, table=asked.table.take([0, 1, asked.table.size - 1]))
     tuning = Tuning(lanes=2, episode_s=0.5)
     rules = tuned_rules(few, tuning)
-    assert set(rules) == {*BLIND, KNOWS_BANDWIDTH}
+    assert set(rules) == {*RULES, TRUE_BANDWIDTH}
     arena = replace(few, episode_s=0.5)
     assert all(0.0 <= mean_utility(rule, arena, tuning) <= 1.0 for rule in rules.values())
     assert mean_rate(asked.links[1]) == pytest.approx(0.44e6 / 8)

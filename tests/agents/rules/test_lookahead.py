@@ -10,7 +10,7 @@ import pytest
 
 from tests.agents.small import BUMPY, scenario
 from tests.envs.small import TABLE, WORLD
-from tidesplit.agents.learning.teacher import hindsight_regret
+from tidesplit.agents.learning.imitation import teacher_regret
 from tidesplit.agents.rules.lookahead import Outlook, _beam, regret
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.hop import RoundTrip
@@ -131,9 +131,9 @@ def test_the_search_is_told_what_the_device_will_believe() -> None:
 def test_the_teacher_charges_no_regret_to_the_point_that_turns_out_best() -> None:
     simulation = Simulation(scenario(BUMPY, episode_s=1.0), [np.random.default_rng(lane) for lane in range(5)])
     for _ in range(10):
-        labels = hindsight_regret(simulation, np.arange(5))
+        labels = teacher_regret(simulation, np.arange(5))
         assert (labels.min(axis=1) == 0.0).all()
         assert np.isfinite(labels[simulation.observation().mask]).all()
         simulation.step(np.argmin(labels, axis=1))
-    some = hindsight_regret(simulation, np.array([3, 1]))
-    np.testing.assert_array_equal(some, hindsight_regret(simulation, np.arange(5))[[3, 1]])
+    some = teacher_regret(simulation, np.array([3, 1]))
+    np.testing.assert_array_equal(some, teacher_regret(simulation, np.arange(5))[[3, 1]])

@@ -88,12 +88,11 @@ def test_jmdc_gives_way_where_its_point_is_masked() -> None:
     assert JMDC.predict(observation).tolist() == [LOCAL]
 
 
-def test_jmdc_solves_anew_for_a_material_change_alone() -> None:
-    jmdc = replace(JMDC)
-    for goodput in (200_000.0, 200_000.0 * MATERIAL**0.1, 200_000.0 * MATERIAL, 0.0, SLOWEST, 2 * FASTEST, FASTEST):
-        jmdc.predict(seen(POINTS, goodput=goodput))
-    assert len(jmdc._solved) == 4
-    assert not replace(jmdc, margin_s=0.01)._solved  # another programme's solutions are not taken over
+@pytest.mark.parametrize("goodput", [0.0, SLOWEST, 2 * FASTEST, FASTEST, 200_000.0 * MATERIAL**0.1])
+def test_jmdc_rounds_and_clips_its_estimate(goodput: float) -> None:
+    (rate,) = JMDC._rate(seen(POINTS, goodput=goodput).seen.hops[0], BYTES_PER_S).ravel()
+    assert 1.0 / MATERIAL**0.51 < rate / np.clip(goodput, SLOWEST, FASTEST) < MATERIAL**0.51
+    assert np.log(rate) / np.log(MATERIAL) == pytest.approx(round(np.log(rate) / np.log(MATERIAL)))
 
 
 def test_jmdc_decides_every_lane_by_its_own_estimate() -> None:
@@ -111,6 +110,6 @@ def test_the_programme_finds_what_looking_at_every_point_finds() -> None:
         fits = accurate & (latency <= bound)
         if fits.any():
             most = np.lexsort((latency, -accuracy, ~fits))[0]
-            assert solve(latency, accuracy, bound, floor) == most
+            assert solve(latency[None], accuracy, np.array([bound]), floor).tolist() == [most]
         quickest = np.lexsort((-accuracy, latency, ~accurate if accurate.any() else np.zeros(20)))[0]
-        assert solve(latency, accuracy, np.inf, floor) == quickest
+        assert solve(latency[None], accuracy, np.array([np.inf]), floor).tolist() == [quickest]

@@ -10,9 +10,8 @@ import pytest
 from tests.agents.small import steps
 from tests.envs.three import TABLE, three_tiers
 from tidesplit.agents.judging.evaluation import play, simulation_of
-from tidesplit.agents.judging.ladder import Blind
 from tidesplit.agents.rules.controllers import uncompressed
-from tidesplit.agents.rules.linucb import beyond_s
+from tidesplit.agents.rules.linucb import beyond_first_hop_s
 from tidesplit.agents.rules.published import Jmdc, cnnpc, static_latency
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.physics import World
@@ -59,7 +58,7 @@ def test_jmdc_is_told_of_the_second_hop() -> None:
     slow = replace(asked.table, server_s=asked.table.server_s + np.where(asked.table.hops[1].sends, 0.0, 0.2))
     asked = replace(asked, table=slow)
     jmdc = Jmdc(name="JMDC", table=slow, world=asked.world, usual_rates=(1e6, 1e6))
-    (record,) = play(Blind(jmdc), simulation_of(asked, 0))
+    (record,) = play(jmdc, simulation_of(asked, 0))
     goes_on = slow.hops[1].sends[record.points]
     assert goes_on[5:50].all()
     assert not goes_on[-20:].any()
@@ -68,7 +67,7 @@ def test_jmdc_is_told_of_the_second_hop() -> None:
 def test_the_bandit_adds_what_lies_beyond_the_middle_server() -> None:
     simulation = Simulation(three_tiers(trace=WIDE, second_trace=WIDE), [np.random.default_rng(0)])
     told = simulation.observation()
-    added = beyond_s(told)[0]
+    added = beyond_first_hop_s(told)[0]
     hop2, rtt_s = simulation.table.hops[1], World().usual_rtt_s(hop=1)
     takes = hop2.compute_s + (hop2.bytes_mean + 150.0) / 125_000.0 + rtt_s + simulation.table.server_s
     np.testing.assert_allclose(added[hop2.sends], takes[hop2.sends], atol=1e-6)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tidesplit.data.files import TRACES
-from tidesplit.envs.traces.figures import autocorrelation, lengths, measure, resample, table
+from tidesplit.envs.traces.comparison import autocorrelation, lengths, measure, resample, table
 from tidesplit.envs.traces.fit import bandwidth_correlation, fit, hermite_powers, long_runs, model_autocorrelation
 from tidesplit.envs.traces.generator import main
 from tidesplit.envs.traces.model import KNOTS, LinkModel, chain, generate, normal_cdf, outages, randomised

@@ -218,6 +218,70 @@ def test_no_server_is_a_reset_and_a_reason() -> None:
         assert "refused" in (link.status().failure or "")
 
 
+SIX, FOUR = socket.AF_INET6, socket.AF_INET
+LOOPBACK = {FOUR: "127.0.0.1", SIX: "::1"}
+
+
+@pytest.fixture
+def six_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` is ::1 and then 127.0.0.1, as in the hosts file of Debian and Raspberry Pi OS."""
+    try:
+        socket.create_server(("::1", 0), family=SIX).close()
+    except OSError:
+        pytest.skip("needs IPv6 on loopback")
+
+    real = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *more: int, **named: int) -> list[tuple[object, ...]]:
+        if host != "localhost":
+            return list(real(host, port, *more, **named))
+        six, four = (SIX, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)), ("127.0.0.1", port)
+        return [six, (FOUR, socket.SOCK_STREAM, 6, "", four)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.mark.usefixtures("six_first")
+@pytest.mark.parametrize("family", [FOUR, SIX])
+@pytest.mark.parametrize("client", [FOUR, SIX])
+def test_all_addresses_of_a_name_are_listened_on_and_tried(family: socket.AddressFamily, client: int) -> None:
+    """Whichever of them the server has, and whichever the client tries."""
+    with socket.create_server((LOOPBACK[family], 0), family=family) as server:
+        to = ("localhost", server.getsockname()[1])
+        with Link(constant(8e6), to=to, rtt_s=0.0, listen=("localhost", 0)) as link:
+            assert link.address[0] == "127.0.0.1"
+            with socket.socket(client) as caller:
+                caller.settimeout(5.0)
+                caller.connect((LOOPBACK[client], link.address[1]))
+                caller.sendall(b"up")
+                answering, _ = server.accept()
+                with answering:
+                    answering.settimeout(5.0)
+                    assert answering.recv(2) == b"up"
+                    answering.sendall(b"down")
+                    assert caller.recv(4) == b"down"
+            assert link.status().failure is None
+
+
+@pytest.mark.usefixtures("six_first")
+def test_a_name_that_nobody_serves_is_a_reason_which_goes_when_a_server_comes() -> None:
+    with socket.create_server((LOOPBACK[FOUR], 0)) as gone:
+        port = gone.getsockname()[1]
+    with Link(constant(8e6), to=("localhost", port)) as link:
+        with pytest.raises(ConnectionError):
+            knock(link)
+        assert link.status().failure == f"localhost:{port}: Connection refused"
+        with socket.create_server((LOOPBACK[FOUR], port)) as server, dial(link):
+            server.settimeout(5.0)
+            server.accept()[0].close()
+            assert link.status().failure is None
+
+
+def test_a_taken_address_is_an_error_and_leaves_no_socket(sink: Sink) -> None:
+    with pytest.raises(OSError, match="in use"), Link(constant(8e6), to=sink.address, listen=sink.address):
+        pass
+
+
 def knock(link: Link) -> None:
     with socket.create_connection(link.address, timeout=5.0) as client:
         client.recv(1)
@@ -279,6 +343,26 @@ def test_command_serves_until_interrupted(sink: Sink) -> None:
     assert process.returncode == 0
     assert "Traceback" not in said
     assert "sent up 0.00 MB" in said
+
+
+def test_a_server_that_refuses_is_said_at_once_without_a_terminal() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        to = f"127.0.0.1:{gone.getsockname()[1]}"
+    command = [sys.executable, "-m", "tidesplit", "emulate", "--trace", "lte", "--listen", "127.0.0.1:0", "--to", to]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        watchdog = threading.Timer(15, process.kill)
+        watchdog.start()
+        try:
+            assert process.stderr is not None
+            port = int(process.stderr.readline().split("listening on 127.0.0.1:")[1].split(",")[0])
+            for _ in range(3):
+                socket.create_connection(("127.0.0.1", port), timeout=5.0).close()
+            assert process.stderr.readline() == f"server {to}: Connection refused\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.read().count("\n") == 1
+        finally:
+            process.kill()
+            watchdog.cancel()
 
 
 def interrupt_after_one_frame(process: subprocess.Popen[str]) -> str:

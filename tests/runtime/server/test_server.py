@@ -156,6 +156,50 @@ def test_metrics(served: ServerThread, client: Client, cnn: Cnn) -> None:
         assert expected in text
 
 
+def test_configuration_statistics_and_index_as_triton_has_them(cnn: Cnn) -> None:
+    frame = cut_frame(cnn, CUT)
+    name = f"{cnn.name}-p1"
+    with ServerThread(cnn, ServerOptions()) as running, Client(running.address) as client:
+        for _ in range(3):
+            ask(client, frame.request, cnn)
+        client.call("ModelInfer", build_probe("0", bytes(8)))
+        with pytest.raises(grpc.RpcError):
+            client.call("ModelInfer", build_request(replace(frame.request, payload=b"x")))
+        config = client.call("ModelConfig", MESSAGES["ModelConfigRequest"](name=name)).config
+        (one,) = client.call("ModelStatistics", MESSAGES["ModelStatisticsRequest"](name=name)).model_stats
+        every = client.call("ModelStatistics", MESSAGES["ModelStatisticsRequest"]()).model_stats
+        index = client.call("RepositoryIndex", MESSAGES["RepositoryIndexRequest"]()).models
+        for call in ("ModelConfig", "ModelStatistics"):
+            with pytest.raises(grpc.RpcError) as caught:
+                client.call(call, MESSAGES[f"{call}Request"](name="nobody"))
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert (config.name, config.max_batch_size, list(config.input[0].dims)) == (name, 0, [-1])
+    assert list(config.output[0].dims) == [1, len(cnn.classes)]
+    times = one.inference_stats
+    assert (one.version, one.inference_count, times.success.count, times.fail.count) == ("1", 3, 3, 1)
+    assert times.success.ns >= times.compute_infer.ns > 0
+    assert 3 <= one.execution_count <= 4, "the refused payload was a batch of its own"
+    assert abs(one.last_inference / 1e3 - time.time()) < 60.0
+    assert {stats.name: stats.inference_count for stats in every}["probe"] == 1
+    assert {(model.name, model.state) for model in index} >= {(name, "READY"), ("probe", "READY")}
+
+
+def test_classes_listed_numbers_and_a_batch_of_one(cnn: Cnn, client: Client) -> None:
+    """As KServe's and Triton's clients send them."""
+    frame = cut_frame(cnn, CUT)
+    message = build_request(frame.request)
+    message.inputs[0].contents.uint_contents.extend(message.raw_input_contents[0])
+    with pytest.raises(grpc.RpcError, match="raw_input_contents and contents received"):
+        client.call("ModelInfer", message)
+    del message.raw_input_contents[:]
+    message.inputs[0].shape.insert(0, 1)
+    message.outputs.add(name="logits").parameters["classification"].int64_param = 1
+    answer = client.call("ModelInfer", message)
+    best = int(np.argmax(frame.logits))
+    assert answer.outputs[0].datatype == "BYTES"
+    assert answer.raw_output_contents[0][4:].decode().split(":")[1:] == [str(best), cnn.classes[best]]
+
+
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_get_an_answer_or_a_typed_status(client: Client, cnn: Cnn, data: st.DataObject) -> None:
@@ -296,14 +340,20 @@ def test_the_middle_server_probes_its_hop_when_asked(cnn: Cnn) -> None:
     assert told.newest.payload == World().probe_bytes
 
 
-def test_without_a_next_server_the_middle_server_answers_itself(cnn: Cnn, client: Client) -> None:
+def test_without_a_next_server_the_middle_server_answers_itself(
+    cnn: Cnn, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     frame = cut_frame(cnn, CUT, next_point=ONWARD.id)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
         with ServerThread(cnn, ServerOptions(next_address=nobody)) as middle, Client(middle.address) as alone:
-            answer = ask(alone, frame.request, cnn)
-    assert answer.fell_back.startswith("UNAVAILABLE")
+            answers = [ask(alone, frame.request, cnn) for _ in range(3)]
+    answer = answers[-1]
+    assert {answer.fell_back for answer in answers} == {"UNAVAILABLE: Connection refused"}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"next server {nobody}: UNAVAILABLE: Connection refused"
+    ]
     np.testing.assert_allclose(answer.logits, frame.logits, rtol=1e-5, atol=1e-5)
     assert ask(client, frame.request, cnn).fell_back == "no next server here"
 
@@ -377,6 +427,7 @@ def test_process_drains_on_sigterm(cnn: Cnn) -> None:
     ("arguments", "sentence"),
     [
         (["--host", "0.0.0.0"], "--host 0.0.0.0 without TLS would send pictures and tokens in the clear"),
+        (["--host", "http://localhost"], "--host http://localhost: a host without port and scheme expected"),
         (["--port", "70000"], "'70000' received, a whole number from 0 to 65535 expected"),
         (["--cnn", "nowhere"], "nowhere holds no CNN: it has no cnn.json"),
         (["--profile", "nobody"], "no trained CNN called 'nobody'"),

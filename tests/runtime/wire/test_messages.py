@@ -98,11 +98,12 @@ WRONG: list[tuple[Callable[[Any], Any], str, str]] = [
     (lambda m: m.ClearField("inputs"), "INVALID_ARGUMENT", "0 inputs, expected one"),
     (lambda m: m.inputs.add(name="payload"), "INVALID_ARGUMENT", "2 inputs, expected one"),
     (lambda m: setattr(m.inputs[0], "name", "x"), "INVALID_ARGUMENT", "input 'x', expected 'payload'"),
-    (lambda m: setattr(m.inputs[0], "datatype", "FP32"), "INVALID_ARGUMENT", "datatype 'FP32', expected 'UINT8'"),
-    (lambda m: m.inputs[0].shape.append(1), "INVALID_ARGUMENT", r"shape \[5, 1\] with 5 bytes"),
+    (lambda m: setattr(m.inputs[0], "datatype", "FP32"), "INVALID_ARGUMENT", "datatype 'FP32', expected 'UINT8' or"),
+    (lambda m: m.inputs[0].shape.append(1), "INVALID_ARGUMENT", "batch of 5 received, one frame a request expected"),
+    (lambda m: m.inputs[0].shape.insert(0, 0), "INVALID_ARGUMENT", r"shape \[0, 5\] with 5 bytes, expected \[5\] or"),
     (lambda m: m.inputs[0].ClearField("shape"), "INVALID_ARGUMENT", r"shape \[\] with 5 bytes"),
-    (lambda m: m.ClearField("raw_input_contents"), "INVALID_ARGUMENT", "0 raw_input_contents, expected one"),
-    (lambda m: m.raw_input_contents.append(b""), "INVALID_ARGUMENT", "2 raw_input_contents, expected one"),
+    (lambda m: m.ClearField("raw_input_contents"), "INVALID_ARGUMENT", "0 raw_input_contents and 0 contents, exp"),
+    (lambda m: m.raw_input_contents.append(b""), "INVALID_ARGUMENT", "2 raw_input_contents and 0 contents, exp"),
     (lambda m: m.raw_input_contents.__setitem__(0, b"abc"), "INVALID_ARGUMENT", r"shape \[5\] with 3 bytes"),
     (lambda m: m.outputs.add(name="features"), "INVALID_ARGUMENT", "1 outputs asked for, expected none or one"),
     (lambda m: setattr(m.parameters["point"], "int64_param", 3), "INVALID_ARGUMENT", "'point' is no text"),
@@ -177,6 +178,33 @@ def test_unbelievable_answer(change: Callable[[Any], Any], sentence: str) -> Non
     change(message)
     with pytest.raises(AnswerError, match=sentence):
         read_answer(message, REQUEST, 3)
+
+
+def test_the_best_classes_in_place_of_logits() -> None:
+    message = build_request(REQUEST)
+    message.outputs.add(name="logits").parameters["classification"].int64_param = 2
+    request = read_request(message, "lite", VERSION)
+    assert request == replace(REQUEST, class_count=2)
+    answer = build_answer(request, ANSWER, ("cat", "dog", "eel"))
+    assert (answer.outputs[0].datatype, list(answer.outputs[0].shape)) == ("BYTES", [1, 2])
+    assert answer.raw_output_contents[0] == b"\x0e\0\0\0001.500000:0:cat" + b"\x0e\0\0\0000.000000:2:eel"
+    every = build_answer(replace(request, class_count=99), ANSWER, ("cat", "dog", "eel"))
+    assert list(every.outputs[0].shape) == [1, 3]
+
+
+def test_no_class_asked_for_is_logits_and_a_wrong_number_is_refused() -> None:
+    message = build_request(REQUEST)
+    parameter = message.outputs.add(name="logits").parameters["classification"]
+    parameter.int64_param = 0
+    assert read_request(message, "lite", VERSION) == REQUEST
+    for wrong in ({"int64_param": -1}, {"string_param": "2"}):
+        parameter.CopyFrom(MESSAGES["InferParameter"](**wrong))
+        with pytest.raises(RefusedError, match="'classification' of the output is no number of classes"):
+            read_request(message, "lite", VERSION)
+    message.outputs[0].parameters.clear()
+    message.outputs[0].parameters["shared_memory_region"].string_param = "x"
+    with pytest.raises(RefusedError, match="output with 'shared_memory_region'"):
+        read_request(message, "lite", VERSION)
 
 
 def test_probe_there_and_back() -> None:

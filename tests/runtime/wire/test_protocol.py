@@ -37,5 +37,6 @@ def test_request_on_the_wire_byte_by_byte() -> None:
 def test_paths() -> None:
     assert METHODS["ModelInfer"].path == "/inference.GRPCInferenceService/ModelInfer"
     assert sorted(METHODS) == [
-        "ModelInfer", "ModelMetadata", "ModelReady", "ServerLive", "ServerMetadata", "ServerReady",
+        "ModelConfig", "ModelInfer", "ModelMetadata", "ModelReady", "ModelStatistics", "RepositoryIndex", "ServerLive",
+        "ServerMetadata", "ServerReady",
     ]  # fmt: skip

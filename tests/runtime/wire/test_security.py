@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import shutil
-import subprocess
+import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,53 +21,17 @@ from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.client import credentials
 from tidesplit.runtime.edge import parser
 from tidesplit.runtime.server.serving import ServerOptions
+from tidesplit.runtime.wire.certificates import check_authorities, check_dates, check_holder
 from tidesplit.runtime.wire.messages import build_request
 from tidesplit.runtime.wire.security import (
     Credentials,
-    check_dates,
     check_plaintext,
     client_credentials,
+    presentable,
     read_token,
 )
 
 TOKEN = "f00dfacef00dfacef00d"
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
-
-
-def openssl(*arguments: str, folder: Path) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
-
-
-def signed(folder: Path, name: str, *validity: str) -> None:
-    """A key and a certificate of the authority `ca`."""
-    openssl(
-        "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key",
-        "-out", f"{name}.csr", "-subj", f"/CN={name}", folder=folder,
-    )  # fmt: skip
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl(
-        "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-        "-out", f"{name}.pem", "-extfile", "names", *validity, folder=folder,
-    )  # fmt: skip
-
-
-def authority(folder: Path, name: str) -> None:
-    openssl(
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
-        "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}", folder=folder,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    authority(folder, "ca")
-    authority(folder, "stranger")
-    for name in ("server", "client"):
-        signed(folder, name, "-days", "30")
-    signed(folder, "long", "-days", "12000")  # until after 2050: X.509 writes such dates in another form
-    signed(folder, "expired", "-days", "-1")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +66,56 @@ def test_server_of_another_authority_is_not_believed(cnn: Cnn, keys: Path, mutua
     assert "CERTIFICATE_VERIFY_FAILED" in sentence
 
 
-def test_the_refusal_of_an_expired_server_has_the_reason(cnn: Cnn, keys: Path) -> None:
-    options = ServerOptions(tls_cert=keys / "expired.pem", tls_key=keys / "expired.key")
-    with ServerThread(cnn, options) as running:
-        code, sentence = outcome(cnn, running.address, client_credentials(keys / "ca.pem"))
-    assert code == "UNAVAILABLE"
-    assert "certificate has expired" in sentence
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("expired", "the certificate expired on"), ("for-clients", "a certificate for clientAuth received, one for"),
+     ("for-any", "one for serverAuth expected"), ("for-signing", "key usage lacks digitalSignature")],
+)  # fmt: skip
+def test_a_server_refuses_to_start_with_a_certificate_that_devices_refuse(
+    cnn: Cnn, keys: Path, name: str, sentence: str
+) -> None:
+    options = ServerOptions(tls_cert=keys / f"{name}.pem", tls_key=keys / f"{name}.key")
+    with pytest.raises(ValueError, match=rf"--tls-cert .*{name}\.pem: .*{sentence}"), ServerThread(cnn, options):
+        pass
+
+
+def test_new_certificates_are_taken_without_a_restart(
+    cnn: Cnn, keys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def put(name: str, change_s: int) -> None:
+        for kind in ("pem", "key"):
+            file = tmp_path / f"own.{kind}"
+            file.write_bytes((keys / f"{name}.{kind}").read_bytes())
+            os.utime(file, (change_s, change_s))
+
+    put("server", 1)
+    known = client_credentials(keys / "ca.pem")
+    with ServerThread(cnn, ServerOptions(tls_cert=tmp_path / "own.pem", tls_key=tmp_path / "own.key")) as running:
+        assert outcome(cnn, running.address, known) == ("OK", "")
+        put("elsewhere", 2)
+        assert "Hostname Verification" in outcome(cnn, running.address, known)[1]
+        put("long", 3)
+        assert outcome(cnn, running.address, known) == ("OK", "")
+        put("expired", 4)
+        assert [outcome(cnn, running.address, known) for _ in range(2)] == [("OK", "")] * 2
+    (warning,) = caplog.records
+    assert re.search(r"the TLS files in use stay: --tls-cert .*own\.pem: .* expired on", warning.getMessage())
+
+
+def test_a_certificate_for_servers_is_not_shown_to_the_next_server(keys: Path) -> None:
+    assert [presentable(keys / f"{name}.pem") for name in ("server", "for-servers", "for-any")] == [True, False, False]
+    assert not presentable(None)
+    with pytest.raises(ValueError, match="one for clientAuth expected"):
+        client_credentials(keys / "ca.pem", keys / "for-servers.pem", keys / "for-servers.key")
+
+
+def test_each_certificate_of_a_chain_is_checked_and_one_authority_of_a_bundle_has_to_be_valid(keys: Path) -> None:
+    sound, expired = ((keys / f"{name}.pem").read_bytes() for name in ("server", "expired"))
+    with pytest.raises(ValueError, match="x: the certificate of CN=expired in the chain expired on"):
+        check_holder(sound + expired, "x", "server")
+    check_authorities(expired + sound, "x")
+    with pytest.raises(ValueError, match="x: the authority's certificate expired on"):
+        check_authorities(expired, "x")
 
 
 def test_token(cnn: Cnn) -> None:
@@ -127,8 +135,9 @@ def test_token_files(tmp_path: Path, text: str, sentence: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=sentence):
         read_token(path)
-    path.write_text(f"{TOKEN}\n")
-    assert read_token(path) == TOKEN
+    for written in (TOKEN, f"{TOKEN}\n", f"\ufeff{TOKEN}\r\n"):  # a byte order mark, as editors of Windows write it
+        path.write_text(written, encoding="utf-8")
+        assert read_token(path) == TOKEN
 
 
 @pytest.mark.parametrize(("name", "days"), [("client", 30), ("long", 12_000), ("expired", -1)])

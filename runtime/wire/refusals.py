@@ -1,0 +1,26 @@
+"""A server's refusal of a request: a gRPC status, and a sentence for the sender."""
+
+from __future__ import annotations
+
+import grpc
+
+__all__ = ["RefusedError", "expect", "short"]
+
+
+class RefusedError(ValueError):
+    """A request that the server refuses: a gRPC status, and a sentence for the sender."""
+
+    def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def expect(holds: bool, sentence: str) -> None:
+    """RefusedError (INVALID_ARGUMENT) unless `holds`."""
+    if not holds:
+        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, sentence)
+
+
+def short(text: str) -> str:
+    """A stranger's text, quoted and cut to 40 characters."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")
