@@ -66,15 +66,6 @@ class Links:
         """
         # The far end times the uplink, so the jitter of this message's way there counts as uplink time.
         timed_s = crossing.left_s - crossing.begun_s + (trip.rtt_s - trip.base_s)
-        self.transfers = self.transfers.push(
-            crossing.sent,
-            sent_s,
-            crossing.answered_s,
-            crossing.payload,
-            timed_s,
-            trip.rtt_s,
-            wait_s,
-            crossing.due_s,
-            crossing.finish_s,
-            crossing.tail_s + back_s,
-        )
+        known = (sent_s, crossing.answered_s, crossing.payload, timed_s, trip.rtt_s, wait_s)
+        settled = (crossing.due_s, crossing.finish_s, crossing.tail_s + back_s)
+        self.transfers = self.transfers.push(crossing.sent, *known, *settled)
