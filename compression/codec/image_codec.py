@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tidesplit.compression.codec.errors import PayloadError
 
-__all__ = ["CODECS", "MAX_IMAGE_BYTES", "decode_image", "encode_image"]
+__all__ = ["CODECS", "MAX_IMAGE_BYTES", "UNREADABLE", "decode_image", "encode_image"]
 
 CODECS = {"jpeg": "JPEG", "webp": "WEBP"}
 MAX_IMAGE_BYTES = 1 << 20
-# Pillow's own, and what it raises of a header that promises too many pixels (a warning, where warnings are errors).
-TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, *TOO_MANY_PIXELS)
+# What Pillow raises at a damaged or foreign picture, found by feeding it damaged ones. MemoryError and the bomb are
+# headers that promise too many pixels. Warnings are here for programs in which they are errors.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, RuntimeError, LookupError, TypeError, ArithmeticError, EOFError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError, Warning,
+)  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8]
 
