@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scaled(values: npt.NDArray[np.generic]) -> Image.Image:
+def _scaled(values: npt.NDArray[Any]) -> Image.Image:
     """Grey values `[H, W]` of 16 bits, 32 bits or floating point, as 8 bits. 16 bits keep their upper eight.
 
     Others say nothing of their range. So it is the smallest of the usual ones (1 or 255 for floating point, 16 bits for
