@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from tidesplit.envs.world.observation import Observation, fields_of
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.device.schedule import AnsweredBy
-from tidesplit.runtime.device.source import Picture
+from tidesplit.runtime.device.picture import Picture
 
 __all__ = ["Record", "Settlement"]
 
@@ -50,6 +51,10 @@ class Record:
     onward_s: float | None = None
     finish_s: float | None = None
     sent_bytes: int = 0
+    picture_age_s: float | None = None
+    dropped: int = 0
+    logits: NDArray[np.float32] | None = None
+    classes: tuple[str, ...] = ()
     answered_by: AnsweredBy = "miss"
     latency_s: float = math.inf
     utility: float = 0.0
@@ -73,11 +78,22 @@ class Record:
             state=dict(zip(fields.state, observation.state[0].tolist(), strict=True)),
             mask=observation.mask[0],
             foreseen=dict(zip(fields.points, observation.points[0, :, row].tolist(), strict=True)),
+            picture_age_s=None if picture.taken_s is None else time.perf_counter() - picture.taken_s,
+            dropped=picture.dropped,
         )
 
     def conclude(self, logits: NDArray[np.float32], classes: tuple[str, ...]) -> None:
         """Take an answer's class."""
         self.answer = classes[int(np.argmax(logits))]
+        self.logits, self.classes = logits, classes
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The most likely classes with their probabilities (softmax), best first. Empty for a miss."""
+        if self.answer is None or self.logits is None:
+            return []
+        raised = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        best = np.argsort(-raised, kind="stable")[:count]
+        return [(self.classes[i], float(raised[i] / raised.sum())) for i in best]
 
     def settle(self, settlement: Settlement, demand: Demand, table: PointTable) -> None:
         """The frame's end. A miss has no answer, whatever came too late."""
@@ -101,8 +117,9 @@ class Record:
         actual = {
             "total": self.latency_s, "waited": self.waited_s, "head": self.head_s, "uplink": self.uplink_s,
             "round_trip": self.rtt_s, "server": self.server_s, "onward": self.onward_s, "finish": self.finish_s,
-            "decision": self.decided_s,
+            "decision": self.decided_s, "picture_age": self.picture_age_s,
         }  # fmt: skip
+        top = [[name, float(f"{share:.4g}")] for name, share in self.top()]
         return {
             "frame": self.frame,
             "arrival_s": round(self.arrival_s, 6),
@@ -112,6 +129,9 @@ class Record:
             "bytes": self.sent_bytes,
             "answered_by": self.answered_by,
             "class": self.answer,
+            "confidence": top[0][1] if top else None,
+            "top5": top,
+            "dropped": self.dropped,
             "label": self.label,
             "picture": self.picture,
             "utility": round(self.utility, 6),
