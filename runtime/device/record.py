@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tidesplit.envs.world.observation import Observation, fields_of
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.device.schedule import AnsweredBy
 from tidesplit.runtime.device.picture import Picture
+from tidesplit.runtime.device.schedule import AnsweredBy
 
 __all__ = ["Record", "Settlement"]
 

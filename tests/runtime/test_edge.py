@@ -23,7 +23,7 @@ from tidesplit.runtime.cnn import Cnn
 ROOT = Path(edge.__file__).parents[1]
 KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "answered_by", "class", "label", "picture",
-    "utility", "demand", "observation", "mask", "breaker", "error",
+    "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5", "dropped",
 }  # fmt: skip
 
 
