@@ -23,8 +23,9 @@ from tidesplit.runtime.device.picture import Picture, Say, Skipped, SourceError,
 __all__ = ["Stream"]
 
 CHUNK = 1 << 16  # a pipe's size
-# Three pictures in a row for which the reader waited: a camera. Whoever writes a recording is faster than 250 fps.
-WAITS, WAIT_S = 3, 0.004
+# A camera keeps its reader waiting between pictures; whoever writes a recording is faster than 250 a second. A second
+# of such waits in all is a camera, so that a few files from a slow disk are not.
+WAIT_S, LIVE_S = 0.004, 1.0
 HELD_BYTES = 2 * LARGEST_JPEG  # of a recording, in memory
 QUIET_S = 5.0  # then the silence of a camera is said
 EARLY = 2.0  # decoding begins this many decoding times before the loop is expected to ask
@@ -89,20 +90,21 @@ class Stream(Iterator[Picture]):
 
     def _collect(self) -> None:
         """Read and cut the stream until it ends."""
-        cutter, waits, waited = Cutter(), 0, False
+        cutter, waited_s, first = Cutter(), 0.0, True
         while True:
             begin_s = time.perf_counter()
             data = self._read(CHUNK)
             now_s = time.perf_counter()
             self._received += len(data)
-            waited = waited or now_s - begin_s >= WAIT_S
+            if now_s - begin_s >= WAIT_S and not first:
+                waited_s += now_s - begin_s
             broken = cutter.broken
             whole = cutter.feed(data) if data else cutter.close()
             if cutter.broken > broken:
                 self._skipped("a picture of the stream", "it is cut short", cutter.broken - broken)
             if whole:
-                waits, waited = waits + 1 if waited else 0, False
-                self._store([(one, now_s) for one in whole], waits >= WAITS)
+                first = False
+                self._store([(one, now_s) for one in whole], waited_s >= LIVE_S)
             if not data:
                 return
             if cutter.waiting > LARGEST_JPEG:

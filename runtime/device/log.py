@@ -92,26 +92,26 @@ class _Lane:
 
     def _work(self) -> None:
         while (record := self._waiting.get()) is not None:
-            if time.monotonic() >= self._again_s:
-                self._try(lambda record=record: self._sink(record))  # type: ignore[misc]
-            else:
-                self._lost += 1
-        if (close := getattr(self._sink, "close", None)) is not None:
-            self._try(close)
+            self._write(record)
+        with contextlib.suppress(Exception):
+            getattr(self._sink, "close", lambda: None)()
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def _write(self, record: Record) -> None:
+        if time.monotonic() < self._again_s:
+            self._lost += 1
+            return
         try:
-            write()
+            self._sink(record)
         except Exception as error:  # of any kind: a sink's failure must not end the others
             self._lost += 1
             self._again_s = time.monotonic() + RETRY_S
             if not self._failing:
                 self._say(f"{self._title}: {error}. Frames go on; it is tried again every {RETRY_S:.0f} s")
             self._failing = True
-        else:
-            if self._failing:
-                self._say(f"{self._title} works again, {self._lost} frames are missing in it")
-            self._failing = False
+            return
+        if self._failing:
+            self._say(f"{self._title} works again, {self._lost} frames are missing in it so far")
+        self._failing = False
 
 
 class Live:

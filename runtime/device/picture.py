@@ -9,6 +9,7 @@ from tidesplit.compression.codec.pixels import Pixels
 
 __all__ = ["Picture", "Say", "Skipped", "SourceError", "silent"]
 
+NAMED = 5
 Say = Callable[[str], None]
 
 
@@ -36,7 +37,7 @@ class Picture:
 
 
 class Skipped:
-    """Counts pictures that could not be decoded. It says the first one, and then every tenfold of them."""
+    """Counts pictures that could not be decoded. It says the first `NAMED` of them, and then every tenfold."""
 
     def __init__(self, say: Say = silent) -> None:
         self.count, self._say = 0, say
@@ -44,6 +45,6 @@ class Skipped:
     def __call__(self, name: str, reason: object, count: int = 1) -> None:
         """Count pictures. `name` and `reason` are those of the last one."""
         before, self.count = self.count, self.count + count
-        if len(str(self.count)) > len(str(before)) or not before:
-            more = f" ({self.count} pictures so far)" if self.count > 1 else ""
+        if before < NAMED or len(str(self.count)) > len(str(before)):
+            more = f" ({self.count} pictures so far)" if self.count > NAMED else ""
             self._say(f"skipped {name}, which cannot be decoded: {reason}{more}")

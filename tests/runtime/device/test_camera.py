@@ -50,7 +50,8 @@ def shade(picture):
     return round(float(np.mean(picture.pixels)))
 
 
-def test_the_newest_picture_of_a_camera_is_taken(pipe):
+def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
+    monkeypatch.setattr(camera, "LIVE_S", 0.2)
     file, writing = pipe
     thread = shoot(writing, 50, [jpeg(n) for n in range(60)])
     pictures = ahead(stream(file, 16))
@@ -68,12 +69,13 @@ def test_the_newest_picture_of_a_camera_is_taken(pipe):
     assert len(shades) + sum(dropped) == 60
 
 
-def test_small_pictures_do_not_wait_for_others(pipe):
+def test_small_pictures_do_not_wait_for_others(pipe, monkeypatch):
+    monkeypatch.setattr(camera, "LIVE_S", 0.2)
     file, writing = pipe
     thread = shoot(writing, 10, [jpeg(n) for n in range(8)], start_s=0.1)
     ages = [time.perf_counter() - p.taken_s for p in stream(file, 16) if p.taken_s is not None]
     thread.join()
-    assert len(ages) >= 8 - camera.WAITS
+    assert len(ages) >= 4
     assert max(ages) < 0.09
 
 
@@ -105,8 +107,8 @@ def test_undecodable_pictures_are_counted_and_said():
     data = good + huge + good[:300] + good
     assert [shade(p) for p in stream(io.BytesIO(data), 16, skipped)] == [10, 10]
     assert skipped.count == 2
-    assert len(said) == 1
-    assert "cannot be decoded" in said[0]
+    assert len(said) == 2
+    assert all("cannot be decoded" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize(
