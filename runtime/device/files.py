@@ -85,6 +85,8 @@ class JsonLines:
         self.title = f"--json {path}"
         self._file = Appended(path)
         self.reopen, self.close = self._file.reopen, self._file.close
+        if path.is_dir():
+            raise ValueError(f"{self.title} is a folder, a file expected")
         if str(path) != "-" and _regular(path):
             try:
                 self._file.write(b"")

@@ -1,12 +1,11 @@
 """Outputs for settled frames: JSON lines, one line in the terminal, TensorBoard. Writing never delays a frame.
 
-Each output has a thread and a bounded queue of its own, so that one that fails or hangs takes no other with it.
+Each output has a thread and a bounded queue, so that one that fails or hangs takes no other with it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import sys
 import threading
 import time
@@ -60,7 +59,9 @@ class Log:
     def __exit__(self, *_: object) -> None:
         end_s = time.monotonic() + END_S
         for lane in self._lanes:
-            lane.end(max(0.0, end_s - time.monotonic()))
+            lane.end()
+        for lane in self._lanes:
+            lane.wait(max(0.0, end_s - time.monotonic()))
 
 
 class _Lane:
@@ -69,30 +70,43 @@ class _Lane:
     def __init__(self, sink: Sink, say: Say) -> None:
         self._sink, self._say = sink, say
         self._title = getattr(sink, "title", "an output of the log")
-        self._waiting: queue.Queue[Record | None] = queue.Queue(WAITING)
+        self._waiting: deque[Record] = deque()
+        self._changed = threading.Condition()
         self._lost = 0
-        self._failing, self._again_s = False, 0.0
+        self._ended = self._failing = False
+        self._again_s = 0.0
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self.start = self._thread.start
 
     def put(self, record: Record) -> None:
         """Take a record. It is lost where too many wait."""
-        try:
-            self._waiting.put_nowait(record)
-        except queue.Full:
-            self._lost += 1
+        with self._changed:
+            if len(self._waiting) < WAITING:
+                self._waiting.append(record)
+                self._changed.notify()
+            else:
+                self._lost += 1
 
-    def end(self, limit_s: float) -> None:
-        """Write what waits and close the sink, or give up after `limit_s`."""
-        with contextlib.suppress(queue.Full):
-            self._waiting.put(None, timeout=limit_s)
+    def end(self) -> None:
+        """Write what waits, then close the sink."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def wait(self, limit_s: float) -> None:
+        """Wait for that, at most `limit_s`."""
         self._thread.join(limit_s)
-        if lost := self._lost + self._waiting.qsize():
+        if lost := self._lost + len(self._waiting):
             self._say(f"{self._title}: {lost} frames are missing in it")
 
     def _work(self) -> None:
-        while (record := self._waiting.get()) is not None:
-            self._write(record)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ended)
+                if not self._waiting:
+                    break
+            self._write(self._waiting[0])
+            self._waiting.popleft()
         with contextlib.suppress(Exception):
             getattr(self._sink, "close", lambda: None)()
 
