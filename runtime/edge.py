@@ -45,8 +45,6 @@ from tidesplit.runtime.device.record import Record
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.export import say as report
 
-__all__ = ["main"]
-
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
