@@ -111,7 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = training.new_model(scenario, training.Recipe(ppo=small))
     write_bundle(
         folder / "out" / "lte", training.policy_of(model), profile=profiles.load("efficientnet_lite0"),
-        table=scenario.table, device="raspberry-pi-4", server="x86-2core", demand=scenario.demands[0],
+        table=scenario.table, machines=("raspberry-pi-4", "x86-2core"), demand=scenario.demands[0],
         config={"trace": "lte.csv"},
     )  # fmt: skip
     return folder
@@ -158,11 +158,11 @@ def explained(words: list[str]) -> str:
     """The text that documents a command's options; for programs that are not ours, the command itself."""
     match words:
         case ["tidesplit", name, *rest]:
-            return help_of(program.COMMANDS[name][0], *rest[:1])
+            return help_of(program.COMMANDS[name], *rest[:1])
         case ["python", "-m", "pytest"]:
             return ""
         case ["python", "train.py" | "evaluate.py" as script, *_]:
-            return help_of(program.COMMANDS[Path(script).stem][0])
+            return help_of(program.COMMANDS[Path(script).stem])
         case ["python", script, *rest]:
             return help_of(script, *rest[:1])
         case ["pip", "install", *rest]:
@@ -215,8 +215,9 @@ def test_quick_commands_run(block: Block, place: Path, monkeypatch: pytest.Monke
 
 
 def test_inline_options_exist() -> None:
-    known = " ".join(printed(module, "--help") for module, _ in program.COMMANDS.values())
-    known += " ".join(printed(program.COMMANDS["profile"][0], v, "--help") for v in ("accuracy", "chain", "latency"))
+    known = " ".join(printed(module, "--help") for module in program.COMMANDS.values())
+    known += printed("benchmarks/emulated.py", "--help")
+    known += " ".join(printed(program.COMMANDS["profile"], v, "--help") for v in ("accuracy", "chain", "latency"))
     for page in PAGES:
         for option in re.findall(r"`[^`\n]*?(--[a-z][\w-]*)[^`\n]*`", page.read_text(encoding="utf-8")):
             assert re.search(rf"{option}(?![\w-])", known), f"{page.name}: {option}"
@@ -276,7 +277,7 @@ def test_known_answers(tmp_path: Path) -> None:
 
 
 def test_the_pictures_trace_is_fast_then_gone_then_unchanged() -> None:
-    drawn = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
+    drawn = runpy.run_path(str(ROOT / "benchmarks" / "pictures.py"))
     (lte,) = drawn["load_traces"]("lte")
     trace = drawn["with_outage"](lte)
     assert trace.duration_s == pytest.approx(20.0)

@@ -22,7 +22,7 @@ NAME = "cifar_resnet"
 def test_its_profile_makes_a_world() -> None:
     table = scenario_from(profile=NAME, fps=20, deadline_ms=100).table
     assert table.local.any()
-    assert (table.partition < 3).any()
+    assert (table.hops[0].partition < 3).any()
     assert table.accuracy.max() > 0.75
 
 

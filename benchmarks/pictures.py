@@ -1,4 +1,4 @@
-"""Draw the README's picture of twenty seconds with an outage: python docs/pictures.py --bundle out/lte
+"""Draw the README's picture of twenty seconds with an outage: python benchmarks/pictures.py --bundle out/lte
 
 Simulated. The uplink is the bundled LTE trace from the second on at which nothing was trained or tuned any more: 8 s at
 eight times its bandwidth, an outage of 5 s, then 7 s of the trace unchanged; the round trip is 40 ms. Every controller
@@ -19,7 +19,7 @@ import numpy as np
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
-from tidesplit.agents.judging.evaluation import Entrant, Record, play, simulation_of
+from tidesplit.agents.judging.evaluation import Entrant, History, play, simulation_of
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
 from tidesplit.envs.world.physics import World
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="pictures.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", type=Path, required=True, help="folder that train.py wrote, for --trace lte.csv")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("outage.png"), help="picture to write")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "outage.png", help="picture to write")
     options = parser.parse_args(argv)
     bundle = bundles.load(options.bundle)
     (whole,) = load_traces("lte")
@@ -81,19 +81,19 @@ def with_outage(trace: Trace) -> Trace:
     return concatenate("outage", [replace(fast, bandwidth_bps=FASTER * fast.bandwidth_bps), gone, rest])
 
 
-def summary(played: Sequence[Record]) -> str:
+def summary(played: Sequence[History]) -> str:
     """Mean utility and share of missed frames over all courses."""
     utility = np.array([record.utility.mean() for record in played])
     missed = np.mean([np.mean(record.answered_by == MISS) for record in played])
     return f"utility {utility.mean():.3f} ({utility.min():.3f} to {utility.max():.3f}), {100 * missed:.1f} % missed"
 
 
-def leads(ours: Sequence[Record], theirs: Sequence[Record]) -> Floats:
+def leads(ours: Sequence[History], theirs: Sequence[History]) -> Floats:
     """Difference in mean utility on each course, `[COURSES]`."""
     return np.array([one.utility.mean() - other.utility.mean() for one, other in zip(ours, theirs, strict=True)])
 
 
-def draw(records: Mapping[str, Record], period_s: float) -> Figure:
+def draw(records: Mapping[str, History], period_s: float) -> Figure:
     """Bandwidth, what PPO and the rival send and who answers, and every controller's utility over the last second."""
     figure, (link, ours, theirs, worth) = plt.subplots(
         4, 1, figsize=(9.6, 8.0), sharex=True, layout="constrained", height_ratios=(2, 3, 3, 3)
@@ -121,7 +121,7 @@ def draw(records: Mapping[str, Record], period_s: float) -> Figure:
     return figure
 
 
-def _decisions(axes: Axes, time_s: Floats, record: Record, name: str) -> None:
+def _decisions(axes: Axes, time_s: Floats, record: History, name: str) -> None:
     """A dot a frame: the bytes that its decision sends, coloured by who answered."""
     for who, (label, colour, marker) in ANSWERED.items():
         rows = record.answered_by == who
