@@ -34,6 +34,7 @@ from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.summary import doubts, summed_up
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Objective
 from tidesplit.profiling.points import profile as profiles
@@ -181,12 +182,12 @@ def run(config: Config, console: Console) -> None:
     check(config.training)
     world, kept = config.world, (config.training.holdout, config.training.holdout_s)
     profile = profiles.load(world.profile)
-    seen, unseen = held_out(load_traces(world.trace), *kept)
-    second = load_traces(world.second_trace) if world.tiers == 3 else []
-    further, kept_back = held_out(second, *kept)
+    first, second = load_traces(world.trace), load_traces(world.second_trace) if world.tiers == 3 else []
+    (seen, unseen), (further, kept_back) = held_out(first, *kept), held_out(second, *kept)
     train_on = scenario(config, profile, seen, further)
     judge_on = scenario(config, profile, unseen or [shortened(t, kept[1]) for t in seen], kept_back or further)
     out = folder(config)
+    tell_traces(console, first, second)
     console.print(
         f"{len(train_on.table.ids)} operating points of {profile.name} on {', '.join(world.machines)}, "
         f"{len(seen)} trace{'s' * (len(seen) > 1)}; everything below is [bold]simulated[/bold]. Writing {out}"
@@ -212,6 +213,15 @@ def run(config: Config, console: Console) -> None:
         result = compare(model, judge_on, tuning, bounding, config.training.seed, ticks)
     finish(config, result, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
+
+
+def tell_traces(console: Console, *links: Sequence[Trace]) -> None:
+    """Print a line about each trace of each hop, and a warning where its numbers look like other units."""
+    for name, traces in zip(("uplink", "second hop"), links, strict=False):
+        for line in summed_up(traces, name):
+            console.print(line, markup=False)
+        for doubt in doubts(traces):
+            console.print(f"Warning: {doubt}.", style="yellow", markup=False)
 
 
 def check(options: TrainingOptions) -> None:
