@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from tidesplit.envs.world.observation import Observation, fields_of
+from tidesplit.compression.session import session
+from tidesplit.envs.world.fields import fields_of
+from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Ints
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
@@ -45,7 +47,7 @@ class OnnxPolicy:
     session: onnxruntime.InferenceSession = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "session", session(self.model))
+        object.__setattr__(self, "session", session(self.model))  # one thread: a decision is small
 
     def __reduce__(self) -> tuple[type[OnnxPolicy], tuple[str, bytes]]:
         return OnnxPolicy, (self.name, self.model)  # a session cannot go to another process, its model can
@@ -130,14 +132,6 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise BundleError(
                 f"{path}: SHA-256 {found[:12]}... received, {str(expected)[:12]}... expected; it was altered"
             )
-
-
-def session(model: bytes) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on one thread: a decision is too small to share out."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def sha256(path: Path) -> str:

@@ -40,7 +40,7 @@ from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import MISS, Bools, Demand, Floats
 from tidesplit.models.registry import build
-from tidesplit.models.slim import SlimNet
+from tidesplit.models.slim_net import SlimNet
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
 from tidesplit.profiling.points.table import PointTable, table_for

@@ -42,6 +42,8 @@ ANSWERED = {
     MISS: ("nobody in time", "#c03030", "x"),
 }
 
+OUT = Path(__file__).resolve().parents[1] / "docs" / "outage.png"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Play, draw, print the means."""
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="pictures.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", type=Path, required=True, help="folder that train.py wrote, for --trace lte.csv")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "outage.png", help="picture to write")
+    parser.add_argument("--out", type=Path, default=OUT, help="picture to write")
     options = parser.parse_args(argv)
     bundle = bundles.load(options.bundle)
     (whole,) = load_traces("lte")

@@ -1,25 +1,31 @@
 """A small residual CNN for 32 px pictures (CIFAR-10), slimmable like the flagship.
 
-Five blocks of two 3x3 convolutions; the channels between the two are the inner ones, which shrink with the ratio.
-Blocks are linear at their end, as MBConv's are, so that a feature is not clipped before it is compressed. The first
-block already halves the picture: convolutions with few channels at 32x32 are slow for what they compute, and the first
-cut then lies behind 18 % of the multiply-accumulates.
+It has five blocks of two 3x3 convolutions. The channels between the two are the inner ones, which shrink with the
+ratio. As in MBConv, nothing clips the end of a block, so a feature is not clipped before it is compressed. The first
+block halves the picture, because convolutions with few channels are slow at 32x32. So the first cut lies behind 18 % of
+the multiply-accumulates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tidesplit.models.graph import Builder
-from tidesplit.models.slim import SlimNet, WidthNorm, inner_channels, permute_norm, ranking, sets_from, width_of
-
-__all__ = ["CifarResNet"]
+from tidesplit.models.slim import (
+    WidthNorm,
+    inner_channels,
+    permute_norm,
+    ranking,
+    sets_from,
+    weighed,
+    width_of,
+)
+from tidesplit.models.slim_net import SlimNet
 
 EPS = 1e-3
 STEM = 16
@@ -27,8 +33,8 @@ CUTS = (1, 4)
 
 
 @dataclass(frozen=True)
-class BlockSpec:
-    """One residual block; without a skip where it changes the shape."""
+class ResidualSpec:
+    """Shape of one residual block."""
 
     inputs: int
     outputs: int
@@ -36,20 +42,20 @@ class BlockSpec:
 
     @property
     def skips(self) -> bool:
-        """Whether input and output have one shape."""
+        """True where input and output have the same shape."""
         return self.stride == 1 and self.inputs == self.outputs
 
 
 BLOCKS = (
-    BlockSpec(16, 32, 2), BlockSpec(32, 32, 1), BlockSpec(32, 32, 1),
-    BlockSpec(32, 64, 2), BlockSpec(64, 64, 1),
+    ResidualSpec(16, 32, 2), ResidualSpec(32, 32, 1), ResidualSpec(32, 32, 1),
+    ResidualSpec(32, 64, 2), ResidualSpec(64, 64, 1),
 )  # fmt: skip
 
 
-class Block(nn.Module):
-    """3x3 to the inner channels, 3x3 to the outputs."""
+class Residual(nn.Module):
+    """3x3 to the inner channels, 3x3 to the outputs, and a skip where the shapes agree."""
 
-    def __init__(self, spec: BlockSpec, sets: Sequence[str]) -> None:
+    def __init__(self, spec: ResidualSpec, sets: Sequence[str]) -> None:
         super().__init__()
         self.spec, self.inner = spec, spec.outputs
         self.first = nn.Parameter(torch.empty(self.inner, spec.inputs, 3, 3))
@@ -63,8 +69,7 @@ class Block(nn.Module):
         inner = inner_channels(self.inner, width_of(width_set))
         y = F.conv2d(x, self.first[:inner], stride=self.spec.stride, padding=1)
         y = F.relu6(self.norm1(y, width_set))
-        if self.gate is not None:
-            y = y * self.gate.to(y.dtype).view(1, -1, 1, 1)
+        y = weighed(y, self.gate)
         y = self.norm2(F.conv2d(y, self.second[:, :inner], padding=1), width_set)
         return torch.add(y, x) if self.spec.skips else y
 
@@ -82,73 +87,41 @@ class CifarResNet(SlimNet):
 
     name = "cifar_resnet"
     input_px = 32
+    stem_stride = 1
 
     def __init__(self, classes: int = 10, cuts: Sequence[int] = CUTS) -> None:
         super().__init__()
-        self.classes, self.cuts = classes, tuple(cuts)
+        self.classes, self.cuts, self.specs = classes, tuple(cuts), BLOCKS
         self.stem = nn.Parameter(torch.empty(STEM, 3, 3, 3))
         self.stem_norm = WidthNorm(STEM, sets_from(0, ()), slim=False, eps=EPS)
-        self.blocks = nn.ModuleList(Block(s, sets_from(i, self.cuts)) for i, s in enumerate(BLOCKS, start=1))
+        self.blocks = nn.ModuleList(Residual(s, sets_from(i, self.cuts)) for i, s in enumerate(BLOCKS, start=1))
         self.classifier = nn.Linear(BLOCKS[-1].outputs, classes)
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 nn.init.kaiming_normal_(parameter, mode="fan_out")
-
-    @property
-    def blocks_count(self) -> int:
-        """Five."""
-        return len(BLOCKS)
 
     def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:
         """Image `[B, 3, H, W]` in [-1, 1] through the stem and `stop` blocks."""
         y = F.relu6(self.stem_norm(F.conv2d(image, self.stem, padding=1), width_set))
         return self.middle(y, width_set, 0, stop)
 
-    def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:
-        """Blocks `start` to `stop`."""
-        for block in self.blocks[start:stop]:
-            feature = block(feature, width_set)
-        return feature
-
     def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after `start` blocks to its mean, `[B, 64]` at full width."""
-        return self.middle(feature, width_set, start, len(self.blocks)).mean(dim=(2, 3))
+        """Feature after `start` blocks to the mean of the last one, `[B, 64]`."""
+        return self.middle(feature, width_set, start, len(BLOCKS)).mean(dim=(2, 3))
 
     def classify(self, pooled: Tensor) -> Tensor:
-        """Mean `[B, 64]` to logits."""
+        """Mean `[B, 64]` to logits `[B, classes]`."""
         return F.linear(pooled, self.classifier.weight, self.classifier.bias)
 
     def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
-        """Append the folded stem and first `stop` blocks."""
+        """Append the folded stem and the first `stop` blocks."""
         y = builder.conv("x", self.stem, self.stem_norm.norms[width_set], 1, (1, 1, 1, 1), relu6=True)
         return self.build_middle(builder, y, width_set, 0, stop)
 
-    def build_middle(self, builder: Builder, feature: str, width_set: str, start: int, stop: int) -> str:
-        """Append the folded blocks `start` to `stop`."""
-        for block in self.blocks[start:stop]:
-            assert isinstance(block, Block)
-            feature = block.build(builder, feature, width_set)
-        return feature
-
     def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
-        """Append the folded blocks from `start` on, and the classifier."""
+        """Append the folded blocks after `start`, and the classifier."""
         y = self.build_middle(builder, feature, width_set, start, len(self.blocks))
         return builder.linear(builder.mean(y), self.classifier.weight, self.classifier.bias)
-
-    def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:
-        """Channels, height, width after `cut` blocks."""
-        side = px
-        for spec in BLOCKS[:cut]:
-            side = -(-side // spec.stride)
-        return BLOCKS[cut - 1].outputs if cut else STEM, side, side
-
-    def gated(self) -> dict[str, Any]:
-        """Every block."""
-        return {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
-
-    def inner_of(self, name: str) -> int:
-        """Inner channels of a gated module."""
-        return int(self.gated()[name].inner)
 
     def inner_axes(self) -> dict[str, int]:
         """Rows of a block's first convolution, columns of its second."""
@@ -157,7 +130,7 @@ class CifarResNet(SlimNet):
 
     @torch.no_grad()
     def rank(self, gates: dict[str, Tensor]) -> None:
-        """Permute inner channels, larger gates first; the function at full width stays the same."""
+        """Permute inner channels, larger gates first."""
         for name, gate in gates.items():
             block, order = self.gated()[name], ranking(gate)
             block.first.copy_(block.first[order])

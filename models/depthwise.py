@@ -1,8 +1,8 @@
 """Depthwise convolution whose bfloat16 backward is fast on a CPU.
 
-oneDNN (torch 2.13, AMX bf16) has two slow paths in the depthwise backward, which together cost more than the rest of
-the network: the input gradient at stride 2 (40 to 110 ms a layer at batch 32) and the weight gradient of 5x5 kernels
-(40 to 90 ms). Both are re-expressed here in calls that take the fast path (1 to 15 ms).
+oneDNN (torch 2.13, AMX bf16) has two slow paths in the depthwise backward. The input gradient at stride 2 takes 40 to
+110 ms a layer at batch 32, and the weight gradient of 5x5 kernels 40 to 90 ms. Together they cost more than the rest of
+the network. Here both are expressed by calls that take the fast path (1 to 15 ms).
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["depthwise", "same_padding"]
-
 
 def same_padding(kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis of *even* length (TensorFlow's SAME rule, which the ImageNet weights assume)."""
+    """Zeros before and after an axis of *even* length, by TensorFlow's SAME rule. The ImageNet weights assume it."""
     total = max(kernel - stride, 0)
     return total // 2, total - total // 2
 
 
 def _pad(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Pad height and width of `x` `[B, C, H, W]`; an odd axis at stride 2 needs one zero more in front."""
+    """Pad height and width of `x` `[B, C, H, W]`. At stride 2, an odd axis needs one more zero in front."""
     pads: list[int] = []
     for size in (x.shape[3], x.shape[2]):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -32,7 +30,7 @@ def _pad(x: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 def _grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Weight gradient of a depthwise convolution of the already padded `x`. Shape `[C, 1, k, k]`."""
+    """Weight gradient `[C, 1, k, k]` of a depthwise convolution of a padded `x`."""
     channels = weight.shape[0]
     result = torch.ops.aten.convolution_backward(
         grad, x, weight, None, [stride, stride], [0, 0], [1, 1], False, [0, 0], channels, [False, True, False]
@@ -42,7 +40,7 @@ def _grad(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 
 def _weight_grad(grad: Tensor, padded: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Weight gradient; a 5x5 one is tiled from four 3x3 ones that overlap in the middle row and column."""
+    """Weight gradient. One of 5x5 is tiled from four of 3x3, which overlap in the middle row and column."""
     if weight.shape[2] != 5:
         return _grad(grad, padded, weight, stride)
     result = torch.empty_like(weight)

@@ -1,6 +1,6 @@
-"""A deployed network as a flat list of convolutions with BatchNorm folded in: smaller than any training module.
+"""A deployed network as a flat list of convolutions with BatchNorm folded in.
 
-Slim networks hold weights of the first channels only, so a head at ratio 0.25 really is the smaller net. The same
+A slim network holds the weights of its first channels only, so a head at ratio 0.25 really is the smaller net. The
 list runs in torch (fast bfloat16 evaluation), becomes ONNX, and counts its multiply-accumulates.
 """
 
@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-__all__ = ["Builder", "Graph", "Node", "fold"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,14 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in order of execution, one input (shape without the batch), named outputs."""
+    """Nodes in order of execution, the shape of the one input without its batch, and the names of the outputs."""
 
     input_shape: tuple[int, ...]
     outputs: tuple[str, ...] = ()
     nodes: list[Node] = field(default_factory=list)
 
     def run(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Execute in torch. `x` `[B, *input_shape]`; weights are cast to its type."""
+        """Outputs for `x` `[B, *input_shape]`, whose type must be that of the weights."""
         values = {"x": x}
         last_use = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
         for i, node in enumerate(self.nodes):
@@ -51,7 +49,7 @@ class Graph:
         return tuple(values[name] for name in self.outputs)
 
     def to(self, dtype: torch.dtype) -> Graph:
-        """A copy with weights of another type, convolutions channels last."""
+        """A copy with weights of another type. Weights of convolutions are stored channels last."""
 
         def cast(tensor: Tensor | None) -> Tensor | None:
             if tensor is None:
@@ -63,7 +61,7 @@ class Graph:
         return Graph(self.input_shape, self.outputs, nodes)
 
     def macs(self) -> int:
-        """Multiply-accumulates of one input (convolutions and linear layers)."""
+        """Multiply-accumulates of one input, in convolutions and linear layers."""
         shapes: dict[str, tuple[int, ...]] = {"x": self.input_shape}
         total = 0
         for node in self.nodes:
@@ -87,7 +85,7 @@ def _apply(node: Node, args: list[Tensor]) -> Tensor:
     if (top, left) != (bottom, right):
         x, top, left = F.pad(x, [left, right, top, bottom]), 0, 0
     if node.relu6 and x.dtype == torch.bfloat16 and x.device.type == "cpu" and torch.backends.mkldnn.enabled:
-        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(  # ReLU6 inside the convolution: twice as fast
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(  # with ReLU6 inside: twice as fast
             x, node.weight, node.bias, [top, left], [node.stride] * 2, [1, 1], node.groups, "hardtanh", [0.0, 6.0], ""
         )
         return fused
@@ -96,7 +94,7 @@ def _apply(node: Node, args: list[Tensor]) -> Tensor:
 
 
 def _shape(node: Node, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """Output shape and multiply-accumulates of a node."""
+    """Shape of a node's output, and its multiply-accumulates."""
     if node.kind == "add":
         return shape, 0
     if node.kind == "mean":
@@ -114,7 +112,10 @@ def _shape(node: Node, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 @torch.no_grad()
 def fold(weight: Tensor, norm: nn.Module, repeat: int = 1) -> tuple[Tensor, Tensor]:
-    """Convolution and the BatchNorm after it as one weight and bias. `repeat`: channels per norm channel (shuffle)."""
+    """A convolution and the BatchNorm after it as one weight and bias.
+
+    `repeat`: channels of the convolution for each one of the norm, where a shuffle lies between them.
+    """
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -127,7 +128,7 @@ def fold(weight: Tensor, norm: nn.Module, repeat: int = 1) -> tuple[Tensor, Tens
 
 
 class Builder:
-    """Appends nodes to a graph; every method returns the name of its output."""
+    """Appends nodes to a graph. Every method returns the name of its output."""
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:
         self.graph = Graph(input_shape)
@@ -143,7 +144,7 @@ class Builder:
         self, x: str, weight: Tensor, norm: nn.Module, stride: int = 1,
         pads: tuple[int, int, int, int] = (0, 0, 0, 0), groups: int = 1, relu6: bool = False, repeat: int = 1,
     ) -> str:  # fmt: skip
-        """Convolution with the BatchNorm after it folded in, and ReLU6 if asked."""
+        """Convolution with the BatchNorm after it folded in, and with ReLU6 if asked for."""
         folded, bias = fold(weight, norm, repeat)
         return self._add(Node("conv", (x,), self._name(), folded, bias, stride, pads, groups, relu6))
 
@@ -164,7 +165,7 @@ class Builder:
         return self._add(Node("linear", (x,), self._name(), weight.detach().clone(), bias.detach().clone()))
 
     def shuffle(self, x: str, factor: int) -> str:
-        """Depth to space, as `pixel_shuffle`."""
+        """Depth to space, as by `pixel_shuffle`."""
         return self._add(Node("shuffle", (x,), self._name(), factor=factor))
 
     def finish(self, *outputs: str) -> Graph:

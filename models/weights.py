@@ -1,6 +1,6 @@
-"""Weights in safetensors: float16, but quantizer levels and the classifier's bias float32.
+"""Weights in safetensors: float16, but float32 for quantizer levels and the classifier's bias.
 
-Tensors that are equal are stored once. The entropy stage's tables lie in the same file, as bytes.
+Equal tensors are stored once. The entropy stage's tables lie in the same file, as bytes.
 """
 
 from __future__ import annotations
@@ -18,23 +18,21 @@ from torch import Tensor, nn
 
 from tidesplit.data.files import whole
 
-__all__ = ["load_tables", "load_weights", "read_metadata", "save_tables", "save_weights", "sha256_of"]
-
-TABLES = "tables."  # before the names of tensors that are tables, not weights
-SAME = "same"  # in the metadata, as JSON: tensors that are not stored, and the equal ones that are
+TABLES = "tables."  # starts the names of tensors that are tables, not weights
+SAME = "same"  # in the metadata, as JSON: for each tensor not stored, the equal one that is
 
 
 def _stored(name: str, tensor: Tensor) -> Tensor:
-    """Quantizer levels are few but sensitive: they stay float32."""
+    """The tensor as stored. Quantizer levels are few but sensitive, so they stay float32."""
     precise = "quantizer" in name or (tensor.dim() < 2 and "norm" not in name)
     stored = tensor.detach().cpu().to(torch.float32 if precise else torch.float16).contiguous()
     if not torch.isfinite(stored).all():
-        raise ValueError(f"{name} holds {float(tensor.abs().max()):.3g}, which is beyond float16")
+        raise ValueError(f"{name} holds {float(tensor.abs().max()):.3g}, a value within float16 expected")
     return stored
 
 
 def save_weights(path: Path, module: nn.Module, metadata: dict[str, str]) -> None:
-    """Write the module's state; counters of seen batches are dropped, they serve only training."""
+    """Write the module's state. Counters of batches are dropped, because only training uses them."""
     state = {k: _stored(k, v) for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
     path.parent.mkdir(parents=True, exist_ok=True)
     first: dict[tuple[torch.dtype, torch.Size, bytes], str] = {}
@@ -45,9 +43,13 @@ def save_weights(path: Path, module: nn.Module, metadata: dict[str, str]) -> Non
 
 
 def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
-    """Fill the module and put it in eval mode. Missing, foreign or misshapen tensors are errors.
+    """Fill the module and put it in eval mode.
 
-    Tensors whose name contains `may_lack` (unless that is empty) keep their value where the file has none.
+    Args:
+        may_lack: part of the names of tensors that keep their value where the file has none; empty for no tensor.
+
+    Raises:
+        ValueError: missing or foreign tensors.
     """
     with safe_open(str(path), framework="pt") as file:
         names = [name for name in file.keys() if not name.startswith(TABLES)]  # noqa: SIM118 (not a mapping)
@@ -63,7 +65,7 @@ def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
 
 
 def save_tables(path: Path, tables: Mapping[str, bytes]) -> None:
-    """Put tables into a weights file in place of those it has. The file is replaced whole or not at all."""
+    """Replace the tables in a weights file. The file is written whole or not at all."""
     with safe_open(str(path), framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         metadata = file.metadata()
@@ -75,18 +77,18 @@ def save_tables(path: Path, tables: Mapping[str, bytes]) -> None:
 
 
 def load_tables(path: Path) -> dict[str, bytes]:
-    """Tables by name; none where the file has none."""
+    """The tables in a weights file, by name."""
     with safe_open(str(path), framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(TABLES)]  # noqa: SIM118 (not a mapping)
         return {name.removeprefix(TABLES): file.get_tensor(name).numpy().tobytes() for name in names}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What `save_weights` was told about the weights."""
+    """The metadata that `save_weights` was given."""
     with safe_open(str(path), framework="pt") as file:
         return {name: text for name, text in (file.metadata() or {}).items() if name != SAME}
 
 
 def sha256_of(path: Path) -> str:
-    """Hash that names a version of the weights."""
+    """SHA-256 of the file, hexadecimal. It names a version of the weights."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

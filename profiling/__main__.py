@@ -2,8 +2,8 @@
 
 tidesplit profile accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
 tidesplit profile latency --profile NAME --device LABEL              timings of this machine, added to the profile
-tidesplit profile chain --profile NAME --images DIR --json OUT       accuracy of two cuts in a row, for three tiers
-tidesplit profile report --profile NAME [--plot FILE]                what the profile shows
+tidesplit profile chain --profile NAME --images DIR --json OUT       accuracy of two consecutive cuts, for three tiers
+tidesplit profile report --profile NAME [--plot FILE]                the profile as text and plot
 tidesplit profile switching --profile NAME                           cost of changing the operating point
 """
 
@@ -13,8 +13,10 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,66 +33,59 @@ from tidesplit.profiling.measuring.trained import load_trained
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.tiers import worth_measuring
 
+CORES = os.cpu_count() or 1
+
 
 def _accuracy(options: argparse.Namespace) -> None:
-    out = Path(options.json)
-    points = [point for point in options.points.split(",") if point]
-    weights = Path(options.weights) if options.weights else None
     rows = measure_accuracy(
-        options.profile, Path(options.images), points, options.limit, out.with_suffix(".partial.jsonl"), options.jobs,
-        options.ray, weights,
+        options.profile, options.images, options.points, options.limit, options.json.with_suffix(".partial.jsonl"),
+        options.jobs, options.ray, options.weights,
     )  # fmt: skip
-    out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(rows)} operating points on {rows[0]['n']} pictures written to {out}")
+    _write(options.json, rows)
+    print(f"{len(rows)} operating points on {rows[0]['n']} pictures written to {options.json}")
     if options.write_profile:
         path = profile_path(options.profile)
         devices = profiles.load(path).devices if path.exists() else {}
-        facts = machine_facts(options.jobs)
-        made = assemble(
-            options.profile, load_trained(options.profile, weights), rows, devices,
-            f"{facts['cpu']}, {facts['cores']} cores", options.dataset,
-        )  # fmt: skip
+        trained = load_trained(options.profile, options.weights)
+        made = assemble(options.profile, trained, rows, devices, _machine(options), options.dataset)
         path.parent.mkdir(parents=True, exist_ok=True)
         profiles.save(made, path)
         print(f"profile written to {path}")
 
 
 def _chains(options: argparse.Namespace) -> None:
-    out, path = Path(options.json), Path(options.file) if options.file else profile_path(options.profile)
+    path = options.file or profile_path(options.profile)
     profile = profiles.load(path)
-    weights = Path(options.weights) if options.weights else None
-    pairs = [split(pair) for pair in options.pairs.split(",") if pair]
+    pairs = [split(pair) for pair in options.pairs]
     chains = measure_chains(
-        options.profile, Path(options.images), pairs or worth_measuring(profile), options.limit,
-        out.with_suffix(".partial.jsonl"), options.jobs, weights,
+        options.profile, options.images, pairs or worth_measuring(profile), options.limit,
+        options.json.with_suffix(".partial.jsonl"), options.jobs, options.weights,
     )  # fmt: skip
-    out.write_text(json.dumps([asdict(chain) for chain in chains], indent=1) + "\n", encoding="utf-8")
-    print(f"{len(chains)} pairs of cuts on {chains[0].n} pictures written to {out}; {assumption(profile, chains)}")
+    _write(options.json, [asdict(chain) for chain in chains])
+    print(f"{len(chains)} pairs of cuts on {chains[0].n} pictures written to {options.json}")
+    print(assumption(profile, chains))
     if options.write_profile:
-        facts = machine_facts(options.jobs)
-        table = chain_table(options.profile, chains, f"{facts['cpu']}, {facts['cores']} cores")
-        profiles.save(replace(profile, chains=table), path)
+        profiles.save(replace(profile, chains=chain_table(options.profile, chains, _machine(options))), path)
         print(f"pairs written to {path}")
 
 
 def _latency(options: argparse.Namespace) -> None:
-    path = Path(options.file) if options.file else profile_path(options.profile)
-    trained = load_trained(options.profile, Path(options.weights) if options.weights else None)
-    profile = profiles.load(path)
+    path = options.file or profile_path(options.profile)
+    trained, profile = load_trained(options.profile, options.weights), profiles.load(path)
     torch.set_num_threads(options.threads)
     table, measured = measure_latency(trained, options.threads, options.rounds, options.runs)
     profiles.save(profile.with_device(options.device, table), path)
     noisy = sum(m.noisy for m in measured.values())
     print(f"{options.device}: {len(table.timings)} operating points timed, added to {path}")
     if noisy:
-        print(f"warning: {noisy} of {len(measured)} timings spread by more than 10 % of their median: was it quiet?")
+        print(f"warning: {noisy} of {len(measured)} timings spread by more than 10 % of their median; was it quiet?")
 
 
 def _report(options: argparse.Namespace) -> None:
     profile = profiles.load(options.profile)
     print(report(profile))
     if options.plot:
-        plot(profile, Path(options.plot))
+        plot(profile, options.plot)
 
 
 def _switching(options: argparse.Namespace) -> None:
@@ -100,54 +95,60 @@ def _switching(options: argparse.Namespace) -> None:
     print(f"{1e3 * new:.2f} ms with another point every frame: {1e3 * (new - same):+.2f} ms, no load, no retraining")
 
 
+def _write(path: Path, rows: Sequence[Any]) -> None:
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def _machine(options: argparse.Namespace) -> str:
+    facts = machine_facts(options.jobs)
+    return f"{facts['cpu']}, {facts['cores']} cores"
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tidesplit profile", description=__doc__.splitlines()[0])
-    verbs = parser.add_subparsers(required=True)
-    accuracy = verbs.add_parser("accuracy", help="accuracy and bytes of operating points on a folder of pictures")
-    accuracy.add_argument("--profile", required=True, help="name of the CNN, e.g. efficientnet_lite0")
-    accuracy.add_argument("--images", required=True, help="folder with one folder of pictures a class")
-    accuracy.add_argument("--points", default="", help="ids of operating points, comma separated (default: all)")
-    accuracy.add_argument("--limit", type=int, default=0, help="pictures, of a fixed shuffle (default: all)")
-    accuracy.add_argument("--json", required=True, help="file of rows to write; finished work is kept beside it")
-    accuracy.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    accuracy.add_argument("--ray", default=None, help="address of a Ray cluster to run on")
-    accuracy.add_argument("--weights", default="", help="other weights file (default: the bundled one)")
-    accuracy.add_argument("--write-profile", action="store_true", help="make these rows the profile's table")
-    accuracy.add_argument("--dataset", default="Caltech-101 test", help="name of the pictures, for the profile")
-    accuracy.set_defaults(run=_accuracy)
-    chain = verbs.add_parser("chain", help="accuracy of two cuts in a row, on a folder of pictures")
-    chain.add_argument("--profile", required=True, help="name of the CNN")
-    chain.add_argument("--images", required=True, help="folder with one folder of pictures a class")
-    chain.add_argument("--pairs", default="", help="ONE>TWO,... ids of points (default: those worth measuring)")
-    chain.add_argument("--limit", type=int, default=400, help="pictures, of a fixed shuffle, 0: all (default: 400)")
-    chain.add_argument("--json", required=True, help="file of pairs to write; finished work is kept beside it")
-    chain.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    chain.add_argument("--file", default="", help="profile file (default: the bundled one)")
-    chain.add_argument("--weights", default="", help="other weights file (default: the bundled one)")
-    chain.add_argument("--write-profile", action="store_true", help="keep these pairs in the profile")
-    chain.set_defaults(run=_chains)
-    latency = verbs.add_parser("latency", help="time every operating point on this machine")
-    latency.add_argument("--profile", required=True, help="name of the CNN")
-    latency.add_argument("--device", required=True, help="label of this machine in the profile")
-    latency.add_argument("--file", default="", help="profile file to add to (default: the bundled one)")
-    latency.add_argument("--weights", default="", help="other weights file (default: the bundled one)")
-    latency.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="ONNX Runtime threads")
-    latency.add_argument("--rounds", type=int, default=6, help="interleaved rounds")
-    latency.add_argument("--runs", type=int, default=5, help="timed runs a round, after three to warm up")
-    latency.set_defaults(run=_latency)
-    text = verbs.add_parser("report", help="what the profile shows, and its rate-accuracy plot")
-    text.add_argument("--profile", required=True, help="name of the CNN, or a profile file")
-    text.add_argument("--plot", default="", help="picture to write")
-    text.set_defaults(run=_report)
-    switching = verbs.add_parser("switching", help="time going from one operating point to another")
-    switching.add_argument("--profile", required=True, help="name of the CNN")
-    switching.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="ONNX Runtime threads")
-    switching.set_defaults(run=_switching)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Callable[..., Any]:
+        made = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        made.set_defaults(run=run)
+        what = "CNN or profile file" if run is _report else "CNN"
+        made.add_argument("--profile", required=True, metavar="NAME", help=f"{what}, e.g. efficientnet_lite0")
+        return made.add_argument
+
+    accuracy = verb("accuracy", _accuracy, "measure accuracy and bytes of operating points on a folder of pictures")
+    chain = verb("chain", _chains, "measure accuracy and bytes of two consecutive cuts on a folder of pictures")
+    latency = verb("latency", _latency, "time every operating point on this machine")
+    shown = verb("report", _report, "show a profile as text, and as a plot of accuracy over bytes")
+    switching = verb("switching", _switching, "time the change from one operating point to another")
+    accuracy("--points", type=_words, default=[], metavar="ID,...", help="ids of operating points (default: all)")
+    chain("--pairs", type=_words, default=[], metavar="ID>ID,...", help="pairs (default: those worth measuring)")
+    for option, limit, to_write in ((accuracy, 0, "table of points"), (chain, 400, "pairs")):
+        option("--images", type=Path, required=True, metavar="DIR", help="folder with one folder of pictures a class")
+        option("--json", type=Path, required=True, metavar="FILE", help="file to write, next to one of finished work")
+        option("--limit", type=int, default=limit, help="number of pictures, 0 for all (default: %(default)s)")
+        option("--jobs", type=int, default=CORES, help="number of processes (default: one a core)")
+        option("--write-profile", action="store_true", help=f"make the result the profile's {to_write}")
+    accuracy("--ray", metavar="ADDRESS", help="Ray cluster to run on")
+    accuracy("--dataset", default="Caltech-101 test", help="name of the pictures in the profile (default: %(default)s)")
+    latency("--device", required=True, metavar="LABEL", help="name of this machine in the profile")
+    latency("--rounds", type=int, default=6, help="interleaved rounds (default: %(default)s)")
+    latency("--runs", type=int, default=5, help="timed runs in a round, after three to warm up (default: %(default)s)")
+    for option in (chain, latency):
+        option("--file", type=Path, help="profile file to read and to add to (default: the bundled one)")
+    for option in (accuracy, chain, latency):
+        option("--weights", type=Path, metavar="FILE", help="weights file (default: the bundled one)")
+    for option in (latency, switching):
+        option("--threads", type=int, default=CORES, help="ONNX Runtime threads (default: one a core)")
+    shown("--plot", type=Path, metavar="FILE", help="picture to write")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run; 0 when done, 2 for a user's mistake."""
+    """Run the command. Returns 0, or 2 for a user's mistake."""
     chosen = _parser().parse_args(arguments)
     try:
         chosen.run(chosen)

@@ -25,6 +25,7 @@ import onnxruntime
 from tidesplit.compression.codec.knobs import BITS, CutSpec
 from tidesplit.compression.codec.learned_entropy import parse
 from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.compression.session import session
 
 __all__ = [
     "FORMAT", "MANIFEST", "VERSION_DIGITS", "Cnn", "CnnError", "finish_name", "head_name", "load_cnn", "middle_name",
@@ -77,13 +78,9 @@ class Cnn:
             have = ", ".join(sorted(Path(f).stem for f in self.files))
             raise CnnError(f"{self.folder} has no model {model!r}; it has {have}")
         path = self.folder / f"{model}.onnx"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # one arena a session would fill a small device's memory
         data = _checked(path, self.files[path.name])
-        try:
-            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        try:  # without an arena: those of many sessions together would fill a small device
+            return session(data, threads, arena=False)
         except Exception as error:  # ONNX Runtime's errors have no public class
             raise CnnError(f"{path}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
 

@@ -25,9 +25,9 @@ from tidesplit.compression.codec.knobs import PASSED_ON, joined
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats
+from tidesplit.profiling.points import tiers
 from tidesplit.profiling.points.profile import Codec, DeviceTable, OperatingPoint, Profile, Provenance, Timing
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.profiling.points.tiers import three_tiers
 
 HOP_BPS = 20e6
 """Between end and edge, as in all of CNNPC's published tables. The second hop is as much slower as its raw image is."""
@@ -86,7 +86,7 @@ def table_of(profile: Profile, tables: Tables, ids: list[str]) -> PointTable:
 
     A feature's time on the second hop is its own, even where it is not in proportion to that on the first.
     """
-    table = three_tiers(profile, *TIERS, ids)
+    table = tiers.table_of(profile, TIERS, ids)
     uplink, between = table.hops
     first, second = tables.cross_ms.T
     own = np.append(second / first / slower(tables), 1.0)[between.partition]

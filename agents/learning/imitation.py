@@ -17,7 +17,7 @@ from torch import Tensor
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.agents.learning.teacher import hindsight_regret
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.envs.world.observation import ONE_HOP, Fields
+from tidesplit.envs.world.fields import ONE_HOP, Fields
 from tidesplit.envs.world.vocabulary import Bools, Ints
 
 REGRET_CAP = 2.0  # two lost frames are as bad as more: the rest of the horizon is the continuation's to answer for

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tidesplit.agents.learning.privileged import columns_of
 from tidesplit.agents.learning.scorer import Critic, Features, Scorer
-from tidesplit.envs.world.observation import fields_of
+from tidesplit.envs.world.fields import fields_of
 
 
 class PointPolicy(MaskableActorCriticPolicy):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tidesplit.envs.world.observation import ONE_HOP, Fields, fields_of
+from tidesplit.envs.world.fields import ONE_HOP, Fields, fields_of
 
 # How each column is brought to a common scale before it is standardised: rates and sizes by their logarithm, durations
 # by their ratio to the deadline (so that one policy reads every deadline alike), the rest as it is.

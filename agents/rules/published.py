@@ -11,7 +11,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tidesplit.agents.rules.controllers import Static, stand_in
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
-from tidesplit.envs.world.observation import HopSeen, Observation
+from tidesplit.envs.world.fields import HopSeen
+from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats, Ints
 from tidesplit.profiling.points.table import PointTable

@@ -1,1 +1,1 @@
-"""What crosses the link, as bytes. NumPy and Pillow alone: device and server run it."""
+"""Payloads of the link, as bytes. Device and server both run it, so it needs NumPy, Pillow and zstandard only."""

@@ -1,7 +1,4 @@
-"""Entropy stage without tables: zstd where it helps, the plain bytes where it does not.
-
-Decoding never allocates before it checks.
-"""
+"""Entropy stage without tables: zstd where it saves bytes, otherwise the bytes as they are."""
 
 from __future__ import annotations
 
@@ -9,23 +6,25 @@ import zstandard
 
 from tidesplit.compression.codec.errors import PayloadError
 
-__all__ = ["RAW", "TABLES", "ZSTD", "deflate", "inflate"]
-
-RAW, ZSTD, TABLES = 0, 1, 2  # the last: compression.codec.learned_entropy
-LEVEL = 19  # payloads are below 10 KB: the highest ordinary level still takes well under a millisecond
+RAW, ZSTD, TABLES = 0, 1, 2  # TABLES: compression.codec.learned_entropy
+LEVEL = 19  # zstd's highest ordinary level: a payload below 10 KB takes well under a millisecond
 _PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
     LEVEL, write_content_size=True, write_checksum=False, write_dict_id=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS
 )
 
 
 def deflate(body: bytes) -> tuple[int, bytes]:
-    """Method and bytes: whichever is shorter."""
+    """The shorter form of `body`, with its method first."""
     packed = zstandard.ZstdCompressor(compression_params=_PARAMETERS).compress(body)
     return (ZSTD, packed) if len(packed) < len(body) else (RAW, body)
 
 
 def inflate(method: int, data: bytes, size: int) -> bytes:
-    """The `size` bytes that were deflated. The size in the frame is checked before anything is allocated."""
+    """The `size` bytes that were deflated. No memory is allocated before the size in the frame is checked.
+
+    Raises:
+        PayloadError: `data` does not hold exactly so many bytes.
+    """
     if method == RAW:
         if len(data) != size:
             raise PayloadError(f"expected {size} plain bytes, got {len(data)}")

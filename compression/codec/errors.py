@@ -1,7 +1,5 @@
-"""What can be wrong with a payload."""
-
-__all__ = ["PayloadError"]
+"""The error of a payload that cannot be decoded."""
 
 
 class PayloadError(ValueError):
-    """The bytes received are not a payload this decoder can decode: the sender's or the link's fault, never ours."""
+    """The bytes received are no payload of this decoder. The fault is the sender's or the link's, never ours."""

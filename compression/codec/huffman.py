@@ -1,6 +1,7 @@
-"""Static Huffman codes for bytes, several tables at once: each byte says which table it is coded with.
+"""Static Huffman codes of bytes, with several tables. Each byte is coded with the table that its caller names.
 
-Codes are canonical (Schwartz and Kallick, 1964), so a table is 256 lengths. Integers only: the same on any machine.
+Codes are canonical (Schwartz and Kallick, 1964), so 256 lengths define a table. All arithmetic is on integers, so the
+bits are the same on every machine.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import numpy.typing as npt
 
 from tidesplit.compression.codec.errors import PayloadError
 
-__all__ = ["LONGEST", "Huffman", "Reader", "code_lengths"]
-
-LONGEST = 13  # bits of a code word: 12 cost up to 0.3 % more bytes, 14 save nothing and double the look-up tables
+LONGEST = 13  # bits of a code word: 12 take up to 0.3 % more bytes, 14 save nothing and double the look-up tables
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 
 def code_lengths(counts: npt.NDArray[np.float64]) -> list[int]:
-    """Lengths of the best prefix code of at most LONGEST bits; package-merge (Larmore and Hirschberg, 1990)."""
+    """Lengths of the best prefix code of at most LONGEST bits, by package-merge (Larmore and Hirschberg, 1990).
+
+    `counts` `[symbols]`: how often each symbol occurs.
+    """
     leaves = sorted((float(count), (symbol,)) for symbol, count in enumerate(counts))
     packages: list[tuple[float, tuple[int, ...]]] = []
     for _ in range(LONGEST):
@@ -35,7 +37,7 @@ def code_lengths(counts: npt.NDArray[np.float64]) -> list[int]:
 
 
 class Huffman:
-    """Coder and decoder of the tables whose code lengths are `lengths` `[tables, 256]`, uint8 from 1 to LONGEST."""
+    """Codes of several tables. `lengths` `[tables, 256]` uint8: bits of each byte's code word, 1 to LONGEST."""
 
     def __init__(self, lengths: Bytes) -> None:
         shares = np.left_shift(1, LONGEST - lengths.astype(np.int64).clip(0, LONGEST))
@@ -47,7 +49,7 @@ class Huffman:
 
     @cached_property
     def _words(self) -> tuple[Ints, Ints]:
-        """Code word and length by table * 256 + byte."""
+        """Code word and its length, by table * 256 + byte."""
         first = np.cumsum(self._shares, axis=1) - self._shares
         starts = np.empty_like(first)
         np.put_along_axis(starts, self._order, first, axis=1)
@@ -56,21 +58,21 @@ class Huffman:
 
     @cached_property
     def by_window(self) -> tuple[bytes, bytes]:
-        """Byte and code length by table * 2**LONGEST + the next LONGEST bits: 0.25 MB, made when first decoded with."""
+        """Byte and its code length, by table * 2**LONGEST + the next LONGEST bits. Takes 0.25 MB, made on first use."""
         symbols = np.repeat(self._order.ravel(), self._shares.ravel()).astype(np.uint8)
         table = np.repeat(np.arange(len(self.lengths)), 1 << LONGEST)
         return symbols.tobytes(), self.lengths[table, symbols].tobytes()
 
     def encode(self, symbols: Bytes, tables: Ints) -> bytes:
-        """Bits of `symbols` `[n]`, each coded with the table that `tables` `[n]` names; zeros fill the last byte."""
+        """Code words of `symbols` `[n]`, each from the table that `tables` `[n]` names. Zeros fill the last byte."""
         words, lengths = self._words
         which = (tables << 8) + symbols
         long = lengths[which]
         ends = np.cumsum(long)
         size = (int(ends[-1]) + 7) // 8 if len(ends) else 0
         starts = ends - long
-        # A word and the bits before it in its first byte fit 24 bits. Words that start in one byte do not overlap, so
-        # that their sum is below 2**24, which the float64 of bincount holds exactly.
+        # A word and the bits before it in its first byte fit into 24 bits. Words that start in one byte do not overlap,
+        # so their sum is below 2**24, which the float64 of bincount holds exactly.
         placed = words[which] << (24 - long - (starts & 7))
         three = np.bincount(starts >> 3, weights=placed, minlength=size).astype(np.int64)
         out = np.zeros(size + 2, dtype=np.int64)
@@ -81,7 +83,7 @@ class Huffman:
 
 
 class Reader:
-    """Decodes bit by bit what `Huffman.encode` made. Takes memory for the data alone."""
+    """Decodes the output of `Huffman.encode`. Its memory grows with the data only."""
 
     def __init__(self, huffman: Huffman, data: bytes) -> None:
         padded = np.frombuffer(data + b"\0\0", dtype=np.uint8).astype(np.int64)
@@ -90,7 +92,7 @@ class Reader:
         self._data, self._at = data, 0
 
     def read(self, tables: Ints) -> bytes:
-        """As many bytes as `tables` `[n]` names tables. PayloadError where the data has ended."""
+        """The next bytes, one for each table in `tables` `[n]`. Raises PayloadError where the data ends too early."""
         threes, symbols, lengths, at = self._threes, self._symbols, self._lengths, self._at
         spare, mask = 24 - LONGEST, (1 << LONGEST) - 1
         found = []
@@ -105,7 +107,7 @@ class Reader:
         return bytes(found)
 
     def finish(self) -> None:
-        """PayloadError unless the data ends with the last code that was read."""
+        """Raise PayloadError unless the data ends with the last code that was read."""
         size = (self._at + 7) // 8
         rest = self._data[-1] & (1 << (8 * size - self._at)) - 1 if self._data else 0
         if size != len(self._data) or rest:

@@ -1,4 +1,4 @@
-"""Image offload, partition 0: the picture itself as JPEG or WebP (Pillow). The baseline to beat."""
+"""Image offload, partition 0: the picture crosses as JPEG or WebP. It is the baseline that a cut has to beat."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from PIL import Image, UnidentifiedImageError
 
 from tidesplit.compression.codec.errors import PayloadError
 
-__all__ = ["CODECS", "MAX_IMAGE_BYTES", "decode_image", "encode_image"]
-
 CODECS = {"jpeg": "JPEG", "webp": "WEBP"}
 MAX_IMAGE_BYTES = 1 << 20
-# Pillow's own, and what it raises of a header that promises too many pixels (a warning, where warnings are errors).
+# Pillow raises these at a header that promises too many pixels. Where warnings are errors, the warning is one too.
 TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, *TOO_MANY_PIXELS)
 
@@ -22,7 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def encode_image(pixels: Pixels, codec: str, quality: int) -> bytes:
-    """Compress `[H, W, 3]`. JPEG with optimised Huffman tables (10 % smaller at this size), WebP with method 4."""
+    """Compress `[H, W, 3]`. JPEG gets optimised Huffman tables (10 % smaller at this size), WebP method 4."""
     if codec not in CODECS:
         raise ValueError(f"codec {codec!r} received, one of {tuple(CODECS)} expected")
     buffer = io.BytesIO()
@@ -32,7 +30,11 @@ def encode_image(pixels: Pixels, codec: str, quality: int) -> bytes:
 
 
 def decode_image(payload: bytes, px: int) -> Pixels:
-    """Pixels `[px, px, 3]`. Format and size are checked in the header, before the picture is decoded."""
+    """Pixels `[px, px, 3]`. Format and size are checked in the header, before the picture is decoded.
+
+    Raises:
+        PayloadError: no JPEG or WebP picture of that size.
+    """
     if len(payload) > MAX_IMAGE_BYTES:
         raise PayloadError(f"image of {len(payload)} bytes, at most {MAX_IMAGE_BYTES} expected")
     if payload[:4] == b"RIFF" and (size := _webp_size(payload)) != (px, px):
@@ -49,7 +51,7 @@ def decode_image(payload: bytes, px: int) -> Pixels:
 
 
 def _webp_size(payload: bytes) -> tuple[int, int]:
-    """Width and height that a WebP header tells (RFC 9649): opening one allocates as many pixels, up to 2 GiB."""
+    """Width and height in a WebP header (RFC 9649). Pillow allocates that many pixels, up to 2 GiB, as it opens one."""
     kind, at = payload[12:16], payload[20:30].ljust(10, b"\0")
     if kind == b"VP8X":
         return 1 + int.from_bytes(at[4:7], "little"), 1 + int.from_bytes(at[7:10], "little")

@@ -16,12 +16,13 @@ import math
 import re
 from dataclasses import dataclass
 
+from tidesplit.data.ratios import RATIOS
+
 __all__ = [
     "BITS", "PASSED_ON", "RATIOS", "REGIONS", "CutSpec", "Knobs", "all_knobs", "device_id", "image_id", "joined",
     "partition_of", "read_knobs", "split",
 ]  # fmt: skip
 
-RATIOS = (0.25, 0.5, 0.75, 1.0)
 REGIONS = (0.5, 1.0)
 BITS = (1, 2, 4, 8)
 PASSED_ON = "cloud"

@@ -1,10 +1,13 @@
-"""Entropy stage with tables learned from training pictures: what the neighbours of a code say is in its table.
+"""Entropy stage with tables learned from training pictures.
 
-A code's context is its left and its upper neighbour in its channel. A table per channel and context orders the possible
-codes, most likely first, and says how uncertain they are. At each position the channels are sorted by that uncertainty
-and each code is replaced by its rank in its order; so many ranks as fill a byte are one symbol, and the sum of their
-uncertainties picks the Huffman table that codes it. The decoder goes along the antidiagonals of the grid, on which
-every context is known: 27 vectorised steps at 14x14, whatever the number of channels. Integers only.
+The context of a code is its left and its upper neighbour in its channel. For each channel and context, a table holds
+the possible codes in order, most likely first, and their uncertainty (entropy).
+
+To encode a position, its channels are sorted by uncertainty, and each code is replaced by its rank in its table. As
+many ranks as fill a byte form one symbol. The sum of their uncertainties picks the Huffman table for the symbol.
+
+The decoder follows the antidiagonals of the grid, on which all contexts are known. A grid of 14x14 takes 27 vectorised
+steps for any number of channels. All arithmetic is on integers, so the bytes are the same on every machine.
 """
 
 from __future__ import annotations
@@ -20,13 +23,11 @@ from tidesplit.compression.codec.huffman import Huffman, Reader
 from tidesplit.compression.codec.knobs import CutSpec
 from tidesplit.compression.codec.packing import pack, packed_size, unpack
 
-__all__ = ["CODED_BITS", "UNIT", "CodeTables", "context_count", "named", "parse"]
-
-CODED_BITS = (1, 2, 4)  # codes of 8 bits would need tables larger than the weights they save bytes for
-HUFFMANS = 16  # tables: the k-th codes bytes whose codes are expected to take k/2 to (k + 1)/2 bits
-UNIT = 32  # an uncertainty of 1 is 1/32 bit
+CODED_BITS = (1, 2, 4)  # tables of 8-bit codes would be larger than the weights
+HUFFMANS = 16  # tables: the k-th is for bytes expected to take k/2 to (k + 1)/2 bits
+UNIT = 32  # uncertainties are in units of 1/32 bit
 _MOST = np.uint8(4 * UNIT)
-_TABLE = (np.arange(8 * UNIT + 1) * 2 // UNIT).clip(max=HUFFMANS - 1)  # by the sum of uncertainties in a byte
+_TABLE = (np.arange(8 * UNIT + 1) * 2 // UNIT).clip(max=HUFFMANS - 1)  # by a byte's sum of uncertainties
 
 Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -35,9 +36,10 @@ Ints = npt.NDArray[np.int64]
 
 @lru_cache
 def _contexts(bits: int) -> Ints:
-    """Context by left * (n + 1) + upper, n = 2**bits, where neighbour n is one that was not sent.
+    """Context by left * (n + 1) + upper, where n = 2**bits stands for a neighbour that was not sent.
 
-    Up to 2 bits the pair itself; at 4 bits, where pairs are too many, the sum, a missing one counting as the other.
+    Up to 2 bits, the context is the pair itself. At 4 bits there would be too many pairs, so it is their sum, in which
+    a missing neighbour counts as much as the other one.
     """
     n = 2**bits
     pair: Ints = np.arange((n + 1) ** 2)
@@ -55,9 +57,9 @@ def context_count(bits: int) -> int:
 
 @lru_cache
 def _diagonals(height: int, width: int) -> tuple[Ints, Ints, Ints]:
-    """Positions in the order of their antidiagonals, and where each of these ends.
+    """Positions in the order of their antidiagonals, and the end of each antidiagonal in that order.
 
-    Positions as index in the grid, and in the grid with a margin up and left.
+    Positions come twice: as index into the grid, and into the grid with a margin above and on the left.
     """
     y, x = np.divmod(np.arange(height * width), width)
     order = np.argsort(y + x, kind="stable")
@@ -66,9 +68,15 @@ def _diagonals(height: int, width: int) -> tuple[Ints, Ints, Ints]:
 
 @dataclass(frozen=True, eq=False)
 class CodeTables:
-    """Tables of one cut and bit width. `order` `[Kmax, contexts, 2**bits]`: codes, most likely first.
+    """Tables of one cut and bit width, all uint8.
 
-    `uncertainty` `[Kmax, contexts]` in units of 1/32 bit, `lengths` `[HUFFMANS, 256]` of the Huffman codes, all uint8.
+    Args:
+        order: `[Kmax, contexts, 2**bits]`, the codes of a context, most likely first.
+        uncertainty: `[Kmax, contexts]` in units of 1/32 bit.
+        lengths: `[HUFFMANS, 256]`, bits of the Huffman codes.
+
+    Raises:
+        ValueError: wrong shapes, an order without every code, or lengths of no complete code.
     """
 
     cut: CutSpec
@@ -90,32 +98,34 @@ class CodeTables:
             raise ValueError("an order does not have every code once")
         if int(self.uncertainty.max()) > UNIT * self.bits:
             raise ValueError(f"uncertainty {int(self.uncertainty.max())}/{UNIT} bit of a code of {self.bits} bits")
-        self.huffman  # noqa: B018 (raises where the lengths are not those of codes)
+        self.huffman  # noqa: B018 (raises where the lengths are of no complete code)
 
     @cached_property
     def huffman(self) -> Huffman:
-        """Coder of the bytes."""
+        """Huffman codes of the symbols."""
         return Huffman(self.lengths)
 
     @cached_property
     def _rank(self) -> Codes:
-        """Rank by (channel * contexts + context) * 2**bits + code."""
+        """Rank of a code, by (channel * contexts + context) * 2**bits + code."""
         return np.argsort(self.order, axis=2, kind="stable").astype(np.uint8).ravel()
 
     @cached_property
     def _first(self) -> Ints:
-        """Row of a channel's first context."""
+        """Row of the first context, by channel."""
         return np.arange(self.cut.channels) * context_count(self.bits)
 
     @cached_property
     def _by_row(self) -> tuple[Codes, Codes]:
-        """Code by row * 2**bits + rank, and by row what the uncertainty lacks to the largest there is."""
+        """Code by row * 2**bits + rank, and certainty by row: the largest possible uncertainty minus the row's."""
         return self.order.ravel(), _MOST - self.uncertainty.ravel()
 
     def rows(self, grid: Ints, at: Ints) -> Ints:
-        """Row of the tables, channel * contexts + context, `[n, k]`.
+        """Rows of the tables `[n, k]`, each channel * contexts + context.
 
-        `at` `[n]` are positions in `grid` `[cells, k]`, the codes with a margin up and left, 2**bits where none is.
+        Args:
+            grid: `[cells, k]`, codes with a margin above and on the left, 2**bits where no code was sent.
+            at: `[n]`, positions in that grid.
         """
         rows = grid.take(at - 1, axis=0)
         rows *= 2**self.bits + 1
@@ -125,17 +135,19 @@ class CodeTables:
         return rows
 
     def _sorted(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Flat indices into `rows` `[n, k]`, at each position the most uncertain channel first, and the Huffman table
-        `[n, bytes]` of each byte."""
+        """Flat indices into `rows` `[n, k]` with the most uncertain channel of each position first.
+
+        Also the Huffman table of each byte, `[n, bytes]`.
+        """
         certain = self._by_row[1].take(rows)
-        # All positions are sorted at once by a flat index: take_along_axis would take several times as long
+        # One flat index sorts all positions. take_along_axis would take several times as long.
         order = certain.argsort(axis=1, kind="stable")
         order += np.arange(0, rows.size, rows.shape[1])[:, None]
         levels = _filled(_MOST - certain.take(order), 8 // self.bits)
         return order, _TABLE.take(np.add.reduce(levels, axis=2, dtype=np.intp))
 
     def symbols(self, grid: Ints, at: Ints) -> tuple[Codes, Ints]:
-        """Bytes `[n, bytes]` and their Huffman tables. `grid`, `at` as in `rows`; all codes are in the grid."""
+        """Symbols `[n, bytes]` and their Huffman tables, where the grid holds all codes. `grid`, `at`: as in `rows`."""
         rows = self.rows(grid, at)
         order, tables = self._sorted(rows)
         ranks = self._rank.take((rows << self.bits) + grid[at])
@@ -149,7 +161,7 @@ class CodeTables:
         return np.full((cells, channels), 2**self.bits, dtype=np.int64)
 
     def encode(self, codes: Codes, mask: Mask) -> bytes:
-        """Bits of codes `[k, h, w]` at the positions in `mask` `[h, w]`."""
+        """Encode codes `[k, h, w]` at the positions in `mask` `[h, w]`."""
         positions, cells, _ = _diagonals(self.cut.height, self.cut.width)
         sent = mask.ravel()[positions]
         grid, at = self._grid(len(codes)), cells[sent]
@@ -158,9 +170,10 @@ class CodeTables:
         return self.huffman.encode(symbols.ravel(), tables.ravel())
 
     def decode(self, data: bytes, mask: Mask, channels: int) -> Codes:
-        """Codes `[channels, h, w]`, zero where not sent. PayloadError where `data` is not what `encode` made.
+        """Codes `[channels, h, w]`, zero where not sent. Memory and time do not depend on the data.
 
-        Takes memory and time for `channels` codes at each position, whatever the data.
+        Raises:
+            PayloadError: `encode` never made `data`.
         """
         positions, cells, ends = _diagonals(self.cut.height, self.cut.width)
         sent = mask.ravel()[positions]
@@ -185,12 +198,12 @@ class CodeTables:
         return result.reshape(channels, self.cut.height, self.cut.width)
 
     def to_bytes(self) -> bytes:
-        """As stored: orders packed, uncertainties, lengths packed to four bits."""
+        """The stored form: packed orders, uncertainties, lengths packed to four bits."""
         return pack(self.order.ravel(), self.bits) + self.uncertainty.tobytes() + pack(self.lengths.ravel(), 4)
 
     @classmethod
     def from_bytes(cls, data: bytes, cut: CutSpec, bits: int) -> CodeTables:
-        """The tables that were stored; ValueError where they are none."""
+        """The tables in a stored form. Raises ValueError where they are none of this cut and bit width."""
         shape = (cut.channels, context_count(bits))
         cells = shape[0] * shape[1]
         first = packed_size(cells * 2**bits, bits)
@@ -206,7 +219,7 @@ class CodeTables:
 
 
 def _filled(values: Codes, per: int) -> Codes:
-    """`[n, k]` as `[n, bytes, per]`, filled with zeros."""
+    """Group `[n, k]` into `[n, bytes, per]`, filled up with zeros."""
     n, k = values.shape
     if k % per:
         values, given = np.zeros((n, k + -k % per), dtype=np.uint8), values
@@ -215,12 +228,16 @@ def _filled(values: Codes, per: int) -> Codes:
 
 
 def named(tables: Mapping[tuple[int, int], CodeTables]) -> dict[str, bytes]:
-    """Tables by partition and bits, as stored: `p2-b4` is those of cut 2 at 4 bits."""
+    """Stored forms by name. `p2-b4` names the tables of cut 2 at 4 bits."""
     return {f"p{partition}-b{bits}": found.to_bytes() for (partition, bits), found in tables.items()}
 
 
 def parse(stored: Mapping[str, bytes], cuts: Mapping[int, CutSpec]) -> dict[tuple[int, int], CodeTables]:
-    """What `named` gave; ValueError where a table is of no cut here or is not sound."""
+    """Tables by partition and bits, from the stored forms that `named` gave.
+
+    Raises:
+        ValueError: a table of another net, or one that is not sound.
+    """
     known = {f"p{partition}-b{bits}": (partition, bits) for partition in cuts for bits in CODED_BITS}
     if not stored.keys() <= known.keys():
         raise ValueError(f"tables {sorted(stored.keys() - known.keys())} received, only {sorted(known)} expected")

@@ -1,11 +1,9 @@
-"""Codes of 1, 2, 4 or 8 bits packed into bytes, first code in the low bits. Integers only: the same on any machine."""
+"""Codes of 1, 2, 4 or 8 bits packed into bytes, the first code in the low bits."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-
-__all__ = ["pack", "packed_size", "unpack"]
 
 Codes = npt.NDArray[np.uint8]
 
@@ -16,7 +14,7 @@ def packed_size(count: int, bits: int) -> int:
 
 
 def pack(codes: Codes, bits: int) -> bytes:
-    """Pack codes `[n]` below 2**bits; the last byte is filled with zeros."""
+    """Pack codes `[n]` below 2**bits. Zeros fill the last byte."""
     if codes.size and int(codes.max()) >> bits:
         raise ValueError(f"code {int(codes.max())} does not fit {bits} bits")
     if bits == 8:

@@ -1,11 +1,11 @@
-"""What crosses the link: eight bytes of header, the map of positions if not all are sent, the packed codes.
+"""The payload of a cut: a header of eight bytes, a map of positions if not all are sent, the codes.
 
 byte 0     0b1010 in the high bits, then version (1 bit), entropy method (2 bits), region index (1 bit)
 byte 1     partition (4 bits), index of the channel ratio (2 bits), index of the bit width (2 bits)
 bytes 2-3  tag of the weights, little endian
-bytes 4-7  CRC-32 of bytes 0 to 3 and the rest, little endian
+bytes 4-7  CRC-32 of bytes 0 to 3 and of all after byte 7, little endian
 
-Entropy methods: 0 plain, 1 zstd over map and codes, 2 the map followed by the codes coded with the codec's tables.
+Entropy methods: 0 plain bytes, 1 zstd over map and codes, 2 the plain map and codes coded with learned tables.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from tidesplit.compression.codec.knobs import BITS, RATIOS, REGIONS, CutSpec, Kn
 from tidesplit.compression.codec.learned_entropy import CodeTables
 from tidesplit.compression.codec.packing import pack, packed_size, unpack
 
-__all__ = ["HEADER_BYTES", "MAX_BYTES", "pack_payload", "unpack_payload"]
-
 HEADER_BYTES = 8
-MAX_BYTES = 1 << 16  # no operating point comes near: a longer payload is not ours
+MAX_BYTES = 1 << 16  # no operating point comes near, so a longer payload is not ours
 MAGIC, VERSION = 0b1010, 1
 
 Codes = npt.NDArray[np.uint8]
@@ -47,10 +45,7 @@ def body_bytes(cut: CutSpec, knobs: Knobs) -> int:
 
 
 def pack_payload(codes: Codes, mask: Mask, knobs: Knobs, cut: CutSpec, tag: int, tables: Tables = NO_TABLES) -> bytes:
-    """Payload of codes `[k, h, w]`, of which the positions in `mask` `[h, w]` are sent; the shortest there is.
-
-    `tables` by partition and bits.
-    """
+    """Shortest payload of codes `[k, h, w]` at the positions in `mask` `[h, w]`. `tables`: by partition and bits."""
     shape = (cut.kept_channels(knobs.ratio), cut.height, cut.width)
     if codes.shape != shape or mask.shape != shape[1:]:
         raise ValueError(f"expected codes {shape} and a mask {shape[1:]}, got {codes.shape} and {mask.shape}")
@@ -72,7 +67,7 @@ def pack_payload(codes: Codes, mask: Mask, knobs: Knobs, cut: CutSpec, tag: int,
 
 
 def _read_header(payload: bytes, tag: int) -> tuple[Knobs, int]:
-    """Knobs and entropy method of a payload whose checksum holds."""
+    """Knobs and entropy method. Raises PayloadError where length, version, checksum, weights or partition are wrong."""
     if not HEADER_BYTES <= len(payload) <= MAX_BYTES:
         raise PayloadError(f"payload has {len(payload)} bytes, expected {HEADER_BYTES} to {MAX_BYTES}")
     first, second, found, crc = struct.unpack_from("<BBHI", payload)
@@ -89,7 +84,7 @@ def _read_header(payload: bytes, tag: int) -> tuple[Knobs, int]:
 
 
 def _read_mask(data: bytes, cut: CutSpec, region: float) -> Mask:
-    """Which positions were sent."""
+    """Mask `[h, w]` of the positions that were sent."""
     if region == 1.0:
         return np.ones((cut.height, cut.width), dtype=np.bool_)
     mask = unpack(data, cut.positions, 1).astype(np.bool_).reshape(cut.height, cut.width)
@@ -103,7 +98,8 @@ def unpack_payload(
 ) -> tuple[Codes, Mask, Knobs]:
     """Codes `[k, h, w]` (zero where not sent), mask `[h, w]`, knobs.
 
-    PayloadError for anything that `pack_payload` never made.
+    Raises:
+        PayloadError: `pack_payload` never made these bytes.
     """
     knobs, method = _read_header(payload, tag)
     cut = cuts.get(knobs.partition)

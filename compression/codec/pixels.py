@@ -1,4 +1,4 @@
-"""Pictures as the network takes them: squashed to a square, scaled to [-1, 1]. NumPy and Pillow alone."""
+"""Pictures as the network takes them: squashed to a square, scaled to [-1, 1]."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-
-__all__ = ["load_square", "natural_picture", "to_input"]
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -28,7 +26,7 @@ def to_input(pixels: Pixels) -> Floats:
 
 
 def natural_picture(px: int, seed: int = 0) -> Pixels:
-    """A picture with the falling spectrum of natural ones: sums of noise at doubling sizes. Shape `[px, px, 3]`."""
+    """A picture `[px, px, 3]` of noise at doubling sizes. Its spectrum falls as that of natural pictures does."""
     rng = np.random.default_rng(seed)
     total = np.zeros((px, px, 3))
     side, weight = 4, 1.0

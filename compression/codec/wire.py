@@ -1,4 +1,4 @@
-"""Encoder and decoder between network values and payloads, in NumPy: what runs on the device and on the server."""
+"""From a head's values to a payload on the device, and from the payload to the tail's input on the server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from tidesplit.compression.codec.knobs import BITS, CutSpec, Knobs
 from tidesplit.compression.codec.learned_entropy import CodeTables
 from tidesplit.compression.codec.payload import pack_payload, unpack_payload
 
-__all__ = ["WireCodec", "best_positions"]
-
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
 def best_positions(score: Floats, count: int) -> Mask:
-    """Mask of the `count` positions with the highest score `[h, w]`; of equals, the first in reading order."""
+    """Mask `[h, w]` of the `count` positions with the highest score `[h, w]`. Of equals the first ones win."""
     order = np.argsort(-score.ravel(), kind="stable")[:count]
     mask = np.zeros(score.size, dtype=np.bool_)
     mask[order] = True
@@ -28,9 +26,14 @@ def best_positions(score: Floats, count: int) -> Mask:
 
 @dataclass(frozen=True)
 class WireCodec:
-    """Geometry and quantizer ranges of every cut. `low`, `step`: by partition, `[len(BITS), Kmax]` float32.
+    """Geometry, quantizer and entropy tables of every cut.
 
-    `tables` of the entropy stage by partition and bits; a codec without works as well and takes more bytes.
+    Args:
+        cuts: by partition.
+        low: lowest levels of the quantizer by partition, `[len(BITS), Kmax]` float32.
+        step: distances between its levels, likewise.
+        tag: two bytes of the weights' hash, which every payload carries.
+        tables: of the entropy stage, by partition and bits. Without them payloads are longer.
     """
 
     cuts: Mapping[int, CutSpec]
@@ -40,7 +43,7 @@ class WireCodec:
     tables: Mapping[tuple[int, int], CodeTables] = field(default_factory=dict)
 
     def codes(self, y: Floats, knobs: Knobs) -> npt.NDArray[np.uint8]:
-        """Codes of values `[..., k, h, w]`: round half to even, as torch does."""
+        """Codes of values `[..., k, h, w]`. Halves are rounded to even, as torch does."""
         row, k = BITS.index(knobs.bits), y.shape[-3]
         low = self.low[knobs.partition][row, :k, None, None]
         step = self.step[knobs.partition][row, :k, None, None]
@@ -48,7 +51,7 @@ class WireCodec:
         return codes
 
     def encode(self, y: Floats, score: Floats, knobs: Knobs) -> bytes:
-        """Payload of the head's values `[k, h, w]` and attention score `[h, w]`."""
+        """Payload of the head's values `[k, h, w]`, sent where the attention score `[h, w]` is highest."""
         if not np.isfinite(y).all():
             raise ValueError("the head's values are not finite: its input or weights are broken")
         cut = self.cuts[knobs.partition]
@@ -56,7 +59,7 @@ class WireCodec:
         return pack_payload(self.codes(y, knobs), mask, knobs, cut, self.tag, self.tables)
 
     def decode(self, payload: bytes) -> tuple[Floats, Knobs]:
-        """Input of the tail `[Kmax, h, w]`: zero where nothing was sent. PayloadError if the bytes are not ours."""
+        """Input of the tail `[Kmax, h, w]`, zero where nothing was sent. Raises PayloadError for foreign bytes."""
         codes, mask, knobs = unpack_payload(payload, self.cuts, self.tag, self.tables)
         cut, k = self.cuts[knobs.partition], codes.shape[0]
         row = BITS.index(knobs.bits)

@@ -1,8 +1,8 @@
 """The learned bottleneck at a cut: encoder, attention over positions, quantizer, decoder.
 
-Channels are ordered: at channel ratio r the first r * Kmax cross, so training over the ratios is nested dropout
-(Rippel, Gelbart, Adams, 2014). The decoder always takes all Kmax channels and all positions; what did not cross is
-zero, so that one tail per partition serves every ratio, region and bit width.
+Channels are ordered: at channel ratio r the first r * Kmax cross. So training over the ratios is nested dropout
+(Rippel, Gelbart, Adams, 2014). The decoder takes all Kmax channels and all positions, with zeros for values that did
+not cross. So one tail per partition serves every ratio, region and bit width.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.compression.codec.knobs import CutSpec
+from tidesplit.compression.codec.knobs import RATIOS, CutSpec
 from tidesplit.compression.net.quantizer import Quantizer
 from tidesplit.models.depthwise import depthwise
 from tidesplit.models.graph import Builder
-from tidesplit.models.slim import RATIOS, WidthNorm, inner_channels, set_of_ratio, width_of
-
-__all__ = ["Bottleneck", "BottleneckSpec", "keep_positions"]
+from tidesplit.models.slim import WidthNorm, inner_channels, set_of_ratio, width_of
 
 EPS = 1e-3
 
 
 @dataclass(frozen=True)
 class BottleneckSpec:
-    """`wire` channels at a grid `stride` times coarser than the feature; `inner` > 0 adds a strided layer before."""
+    """Layers of one bottleneck.
+
+    Args:
+        wire: channels that cross at full ratio, Kmax.
+        stride: how many times coarser than the feature the grid of positions is.
+        kernel: side of the encoder's kernel.
+        inner: channels of a strided layer before the encoder; 0 for none.
+        hidden: channels of the decoder.
+    """
 
     wire: int
     stride: int
@@ -37,24 +43,25 @@ class BottleneckSpec:
 
 
 def keep_positions(score: Tensor, share: Tensor, region: float) -> Tensor:
-    """Mask of the positions that cross, 0 or 1, with the gradient of the score's sigmoid.
+    """Mask `[B, 1, h, w]` of the positions that cross, 0 or 1, with the gradient of the score's sigmoid.
 
-    `score` `[B, 1, h, w]`; `share` `[B]` tells which pictures send only `region` of their positions.
+    Args:
+        score: `[B, 1, h, w]`.
+        share: `[B]`, below 1 for pictures that send only `region` of their positions.
+        region: region ratio of those pictures.
     """
     flat = score.flatten(1)
-    order = flat.argsort(
-        dim=1, descending=True, stable=True
-    )  # of equals the first, as `compression.codec.wire` takes them
+    order = flat.argsort(dim=1, descending=True, stable=True)  # of equals the first ones win, as in the codec
     best = order[:, : math.ceil(flat.shape[1] * region)]
     hard = torch.zeros_like(flat).scatter_(1, best, 1.0)
     soft = torch.sigmoid(flat)
-    mask = hard + (soft - soft.detach())  # exactly `hard` in value
+    mask = hard + (soft - soft.detach())  # its value is exactly `hard`
     mask = torch.where(share[:, None] < 1.0, mask, torch.ones_like(mask))
     return mask.view_as(score)
 
 
 class Bottleneck(nn.Module):
-    """One cut's bottleneck. Feature `[B, C, H, W]`, wire `[B, k, h, w]`."""
+    """Bottleneck of one cut, from a feature `[B, C, H, W]` to values `[B, k, h, w]` and back."""
 
     def __init__(self, partition: int, feature: tuple[int, int, int], spec: BottleneckSpec) -> None:
         super().__init__()
@@ -82,7 +89,7 @@ class Bottleneck(nn.Module):
 
     @property
     def outer_stride(self) -> int:
-        """Stride of the encoder's last convolution; the layer before it, if any, takes a factor of two."""
+        """Stride of the encoder's last convolution. A layer before it takes a factor of two."""
         return self.spec.stride // 2 if self.spec.inner else self.spec.stride
 
     def encode(self, feature: Tensor, width_set: str) -> tuple[Tensor, Tensor]:
@@ -98,7 +105,7 @@ class Bottleneck(nn.Module):
         return y, score
 
     def decode(self, values: Tensor) -> Tensor:
-        """Feature from what crossed. `values` `[B, Kmax, h, w]`, zeros where nothing was sent."""
+        """Rebuild the feature `[B, C, H, W]` from values `[B, Kmax, h, w]`, zero where nothing was sent."""
         y = F.relu6(self.mix_norm(F.conv2d(values, self.mix, padding=1)))
         y = F.relu6(self.spread_norm(depthwise(y, self.spread, 1)))
         y = F.conv2d(y, self.expand)
@@ -111,7 +118,7 @@ class Bottleneck(nn.Module):
         return result
 
     def build_encoder(self, builder: Builder, feature: str, width_set: str) -> tuple[str, str]:
-        """Append the folded encoder; names of the values and of the attention score."""
+        """Append the folded encoder. Returns the names of the values and of the attention score."""
         wire, pad = inner_channels(self.spec.wire, width_of(width_set)), self.spec.kernel // 2
         y = feature
         if self.spec.inner:
@@ -121,14 +128,14 @@ class Bottleneck(nn.Module):
         return y, builder.bare(y, self.score[:, :wire])
 
     def build_decoder(self, builder: Builder, values: str) -> str:
-        """Append the folded decoder; name of the feature."""
+        """Append the folded decoder. Returns the name of the feature."""
         y = builder.conv(values, self.mix, self.mix_norm, 1, (1, 1, 1, 1), relu6=True)
         y = builder.conv(y, self.spread, self.spread_norm, 1, (1, 1, 1, 1), self.spec.hidden, relu6=True)
         y = builder.conv(y, self.expand, self.expand_norm, repeat=self.spec.stride**2)
         return builder.shuffle(y, self.spec.stride) if self.spec.stride > 1 else y
 
     def squeeze(self, y: Tensor, score: Tensor, rows: Tensor, share: Tensor, region: float = 0.5) -> Tensor:
-        """What the server sees, differentiable: quantized, masked, zero-padded to Kmax. Shape `[B, Kmax, h, w]`."""
+        """The values that the server sees, `[B, Kmax, h, w]`: quantized, masked, zero-padded. Differentiable."""
         with torch.autocast(y.device.type, enabled=False):
             values = self.quantizer(y, rows)
             if bool((share < 1.0).any()):
@@ -136,6 +143,6 @@ class Bottleneck(nn.Module):
         return F.pad(values, [0, 0, 0, 0, 0, self.spec.wire - y.shape[1]])
 
     def forward(self, feature: Tensor, width_set: str, rows: Tensor, share: Tensor) -> Tensor:
-        """Feature to reconstructed feature. `rows` `[B]` index into BITS, `share` `[B]` region ratio."""
+        """Feature to rebuilt feature. `rows` `[B]`: indices into BITS, `share` `[B]`: region ratios."""
         y, score = self.encode(feature, width_set)
         return self.decode(self.squeeze(y, score, rows, share))

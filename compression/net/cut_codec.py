@@ -1,4 +1,4 @@
-"""The three verbs of a cut: `forward` (differentiable), `compress` to bytes, `decompress` from bytes.
+"""The codec of the cuts in torch: `forward` (differentiable), `compress` to bytes, `decompress` from bytes.
 
 In eval mode `decompress(compress(y, score, knobs))` equals `forward(y, score, knobs)` exactly.
 """
@@ -18,18 +18,17 @@ from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.models.weights import sha256_of
 
-__all__ = ["Codec", "tag_of"]
-
 
 def tag_of(weights: Path) -> int:
-    """Two bytes of the weights' hash: tells a payload of other weights from ours."""
+    """Two bytes of the weights' hash, by which a decoder refuses payloads of other weights."""
     return int(sha256_of(weights)[:4], 16)
 
 
 class Codec:
-    """Codec of every cut of a network. `y` `[k, h, w]` and `score` `[h, w]` are the head's outputs for one picture.
+    """Codec of every cut of a network.
 
-    `tables` are those of the weights file (`models.weights.load_tables`).
+    Values `y` `[k, h, w]` and attention score `[h, w]` are a head's outputs for one picture. `tables` are those of the
+    weights file, from `models.weights.load_tables`.
     """
 
     def __init__(self, system: SplitNet, tag: int = 0, tables: Mapping[str, bytes] | None = None) -> None:
@@ -45,18 +44,18 @@ class Codec:
         )
 
     def forward(self, y: Tensor, score: Tensor, knobs: Knobs) -> Tensor:
-        """What the tail sees, `[Kmax, h, w]`, with gradients (straight through the rounding)."""
+        """Input of the tail `[Kmax, h, w]`. Gradients go straight through the rounding."""
         rows = torch.tensor([BITS.index(knobs.bits)], device=y.device)
         share = torch.tensor([knobs.region], device=y.device)
         squeezed = self.system.bottleneck(knobs.partition).squeeze(y[None], score[None, None], rows, share)
         return squeezed[0]
 
     def compress(self, y: Tensor, score: Tensor, knobs: Knobs) -> bytes:
-        """Payload for the link."""
+        """Payload of one picture's values."""
         return self.wire.encode(_array(y), _array(score), knobs)
 
     def decompress(self, payload: bytes) -> tuple[Tensor, Knobs]:
-        """What the tail sees, `[Kmax, h, w]`; PayloadError if the bytes are not ours."""
+        """Input of the tail `[Kmax, h, w]`. Raises PayloadError for foreign bytes."""
         values, knobs = self.wire.decode(payload)
         return torch.from_numpy(values), knobs
 

@@ -1,66 +1,56 @@
-"""ONNX models of a split network, as they run on device and server. Each is checked against torch when it is made."""
+"""ONNX models of a split network, as they run on device and server. Each is compared with torch when it is made."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 
 from tidesplit.compression.net.deployed_graphs import device_graph, finish_graph, head_graph, middle_graph, tail_graph
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.session import session
 from tidesplit.models.graph import Graph
 from tidesplit.models.onnx_graph import to_onnx
 
-__all__ = ["device_model", "finish_model", "head_model", "middle_model", "session", "tail_model"]
-
-TOLERANCE = 1e-3  # of the largest output: fusing and reordering of float32 sums differ by about 1e-5
+TOLERANCE = 1e-3  # share of the largest output. Other orders of float32 sums differ by about 1e-5.
 
 
 def head_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelProto:
-    """`x` image to `feature`, `y`, `score`."""
+    """Image `x` to `feature`, values `y` and attention `score`."""
     name = f"head-p{partition}-c{ratio:.2f}"
     return _checked(head_graph(system, partition, ratio), name, ("feature", "y", "score"))
 
 
 def tail_model(system: SplitNet, partition: int) -> onnx.ModelProto:
-    """`x` wire values (at partition 0 the image) to `logits`."""
+    """Wire values `x`, or at partition 0 the image, to `logits`."""
     return _checked(tail_graph(system, partition), f"tail-p{partition}", ("logits",))
 
 
 def middle_model(system: SplitNet, first: int, second: int) -> onnx.ModelProto:
-    """`x` wire values of one partition to `feature`, `y`, `score` of a later one."""
+    """Wire values `x` of one partition to `feature`, `y` and `score` of a later one."""
     name = f"middle-p{first}-p{second}"
     return _checked(middle_graph(system, first, second), name, ("feature", "y", "score"))
 
 
 def device_model(system: SplitNet, ratio: float) -> onnx.ModelProto:
-    """`x` image to `logits`, whole CNN at a channel ratio."""
+    """Image `x` to `logits`, by the whole CNN at a channel ratio."""
     return _checked(device_graph(system, ratio), f"device-c{ratio:.2f}", ("logits",))
 
 
 def finish_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelProto:
-    """`x` the head's feature to `logits`: the local fallback."""
+    """The head's feature `x` to `logits`: the local fallback."""
     return _checked(finish_graph(system, partition, ratio), f"finish-p{partition}-c{ratio:.2f}", ("logits",))
 
 
-def session(model: onnx.ModelProto, threads: int) -> ort.InferenceSession:
-    """ONNX Runtime session on the CPU with a given number of threads."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def _checked(graph: Graph, name: str, outputs: tuple[str, ...]) -> onnx.ModelProto:
-    """The ONNX model, after its outputs were compared with torch on a random input."""
+    """The ONNX model. Raises RuntimeError where its outputs differ from torch's on a random input."""
     model = to_onnx(graph, name, outputs)
     onnx.checker.check_model(model)
     x = torch.randn(1, *graph.input_shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     with torch.inference_mode():
         expected = [value.numpy() for value in graph.run(x)]
-    for title, ours, theirs in zip(outputs, session(model, 1).run(None, {"x": x.numpy()}), expected, strict=True):
+    found = session(model.SerializeToString()).run(None, {"x": x.numpy()})
+    for title, ours, theirs in zip(outputs, found, expected, strict=True):
         error = float(np.abs(ours - theirs).max() / (np.abs(theirs).max() + 1e-9))
         if not error < TOLERANCE:
             raise RuntimeError(f"ONNX model {name}, output {title}: differs from torch by {error:.2g} of its range")

@@ -1,4 +1,4 @@
-"""The deployed graphs of a split network: head, middle, tail, device, finish. Weights folded, slim heads smaller."""
+"""The graphs of a split network as deployed: head, middle, tail, device, finish. BatchNorms are folded in."""
 
 from __future__ import annotations
 
@@ -6,46 +6,34 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.models.graph import Builder, Graph
 from tidesplit.models.slim import set_of_partition, set_of_ratio
 
-__all__ = ["device_graph", "finish_graph", "head_graph", "middle_graph", "tail_graph"]
-
 
 def head_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
-    """Image `[3, px, px]` to feature, values to send, attention score."""
+    """Image `[3, px, px]` to feature, values to send and attention score."""
     net, width_set = system.net, set_of_ratio(ratio)
     builder = Builder((3, net.input_px, net.input_px))
     feature = net.build_head(builder, width_set, net.cuts[partition - 1])
-    values, score = system.bottleneck(partition).build_encoder(builder, feature, width_set)
-    return builder.finish(feature, values, score)
+    return builder.finish(feature, *system.bottleneck(partition).build_encoder(builder, feature, width_set))
 
 
 def tail_graph(system: SplitNet, partition: int) -> Graph:
     """Wire values `[Kmax, h, w]` to logits; at partition 0 the image `[3, px, px]` to logits."""
     net, width_set = system.net, set_of_partition(partition)
     if partition == 0:
-        builder = Builder((3, net.input_px, net.input_px))
-        return builder.finish(net.build_tail(builder, net.build_head(builder, width_set, 0), width_set, 0))
-    bottleneck = system.bottleneck(partition)
-    cut = bottleneck.cut
-    builder = Builder((cut.channels, cut.height, cut.width))
-    feature = bottleneck.build_decoder(builder, "x")
+        return _whole(system, width_set)
+    builder, feature = _decoded(system, partition)
     return builder.finish(net.build_tail(builder, feature, width_set, net.cuts[partition - 1]))
 
 
 def middle_graph(system: SplitNet, first: int, second: int) -> Graph:
-    """Wire values of one partition to feature, values and attention score of a later one: the middle of three tiers."""
-    net, width_set, bottleneck = system.net, set_of_partition(first), system.bottleneck(first)
-    builder = Builder((bottleneck.cut.channels, bottleneck.cut.height, bottleneck.cut.width))
-    feature = bottleneck.build_decoder(builder, "x")
-    feature = net.build_middle(builder, feature, width_set, net.cuts[first - 1], net.cuts[second - 1])
-    values, score = system.bottleneck(second).build_encoder(builder, feature, set_of_ratio(1.0))
-    return builder.finish(feature, values, score)
+    """Wire values of one partition to feature, values and attention score of a later one, for a middle server."""
+    net, (builder, feature) = system.net, _decoded(system, first)
+    feature = net.build_middle(builder, feature, set_of_partition(first), net.cuts[first - 1], net.cuts[second - 1])
+    return builder.finish(feature, *system.bottleneck(second).build_encoder(builder, feature, set_of_ratio(1.0)))
 
 
 def device_graph(system: SplitNet, ratio: float) -> Graph:
-    """Image `[3, px, px]` to logits, whole CNN at a channel ratio."""
-    net, width_set = system.net, set_of_ratio(ratio)
-    builder = Builder((3, net.input_px, net.input_px))
-    return builder.finish(net.build_tail(builder, net.build_head(builder, width_set, 0), width_set, 0))
+    """Image `[3, px, px]` to logits, by the whole CNN at a channel ratio."""
+    return _whole(system, set_of_ratio(ratio))
 
 
 def finish_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
@@ -53,3 +41,17 @@ def finish_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
     net, cut = system.net, system.net.cuts[partition - 1]
     builder = Builder(net.feature_shape(cut, net.input_px))
     return builder.finish(net.build_tail(builder, "x", set_of_ratio(ratio), cut))
+
+
+def _whole(system: SplitNet, width_set: str) -> Graph:
+    """Image to logits at one width set."""
+    net = system.net
+    builder = Builder((3, net.input_px, net.input_px))
+    return builder.finish(net.build_tail(builder, net.build_head(builder, width_set, 0), width_set, 0))
+
+
+def _decoded(system: SplitNet, partition: int) -> tuple[Builder, str]:
+    """A graph from wire values to the rebuilt feature, and the feature's name."""
+    cut = system.bottleneck(partition).cut
+    builder = Builder((cut.channels, cut.height, cut.width))
+    return builder, system.bottleneck(partition).build_decoder(builder, "x")

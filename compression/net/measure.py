@@ -11,16 +11,14 @@ from torch import Tensor, nn
 
 from tidesplit.compression.pictures.labelled import Bytes, Ints, scale
 
-__all__ = ["autocast", "recalibrate", "top1", "wilson"]
-
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where it pays: AMX on a CPU, tensor cores on a GPU."""
+    """Context of bfloat16 arithmetic, for AMX on a CPU and tensor cores on a GPU."""
     return torch.autocast(device.type, torch.bfloat16)
 
 
 def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927): holds near 0 and 1, where the normal one does not."""
+    """95 % interval of the share `right / n` (Wilson, 1927). Unlike the normal one it holds near 0 and 1."""
     if n == 0:
         return 0.0, 1.0
     share, square = right / n, z * z
@@ -36,7 +34,7 @@ def _chunks(images: Bytes, size: int, device: torch.device) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def top1(logits_of: Callable[[Tensor], Tensor], images: Bytes, labels: Ints, size: int = 64) -> float:
-    """Share of pictures whose largest logit is the label. Images uint8 `[N, H, W, 3]`."""
+    """Share of pictures whose largest logit is the label's. Images uint8 `[N, H, W, 3]`, labels `[N]`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     with autocast(device):
@@ -47,7 +45,7 @@ def top1(logits_of: Callable[[Tensor], Tensor], images: Bytes, labels: Ints, siz
 
 @torch.no_grad()
 def recalibrate(run: Callable[[Tensor], object], norms: list[nn.BatchNorm2d], images: Bytes, size: int = 64) -> None:
-    """Replace running statistics by the exact mean over the batches of `images` (momentum as a cumulative average)."""
+    """Set the running statistics of `norms` to their exact mean over the whole batches of `images`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kept = [norm.momentum for norm in norms]
     for norm in norms:

@@ -1,4 +1,7 @@
-"""Learned-range uniform quantizer: per channel and bit width a lowest level and a step, trained straight through."""
+"""A uniform quantizer with learned ranges, trained straight through.
+
+Each channel has a lowest level and a step for each bit width.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,12 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import BITS
 
-__all__ = ["Quantizer"]
-
 # Outermost levels for a unit normal, near the optimum of a uniform quantizer (Max, 1960)
 REACH = {1: 0.8, 2: 1.5, 4: 2.6, 8: 3.6}
 
 
 class Quantizer(nn.Module):
-    """Levels of `channels` channels at each bit width."""
+    """Quantizer of so many channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -26,17 +27,19 @@ class Quantizer(nn.Module):
         self.top: Tensor
 
     def step(self) -> Tensor:
-        """Distance of neighbouring levels, `[len(BITS), channels]`; always of the whole table, since a vectorised
-        exponential of a slice may differ in the last place."""
+        """Distances of neighbouring levels, `[len(BITS), channels]`.
+
+        Always of the whole table, because a vectorised exponential of a slice may differ in the last place.
+        """
         return self.log_step.exp()
 
     def forward(self, y: Tensor, rows: Tensor) -> Tensor:
-        """Quantized values. `y` `[B, k, h, w]` float32, `rows` `[B]` index into BITS, one bit width a picture."""
+        """Quantize `y` `[B, k, h, w]` float32. `rows` `[B]`: indices into BITS, one bit width for each picture."""
         k = y.shape[1]
         low = self.low[rows, :k][:, :, None, None]
         step = self.step()[rows, :k][:, :, None, None]
         top = self.top[rows].view(-1, 1, 1, 1)
-        # min and max rather than clamp: the gradient of a clipped value goes to the range's end
+        # min and max rather than clamp, so that the gradient of a clipped value goes to the end of the range
         clipped = torch.minimum(torch.maximum(y, low), low + step * top)
         soft = (clipped - low) / step
         codes = torch.minimum(torch.round((y - low) / step).clamp(min=0.0), top).detach()

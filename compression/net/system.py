@@ -1,4 +1,4 @@
-"""A CNN with a bottleneck at each of its cuts: the thing that is trained, measured, exported."""
+"""A CNN with a bottleneck at each of its cuts. It is trained, measured and exported as one module."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import BITS, Knobs
 from tidesplit.compression.net.bottleneck import Bottleneck, BottleneckSpec
-from tidesplit.models.slim import SlimNet, seed_tail, set_of_partition, set_of_ratio
-
-__all__ = ["SplitNet", "split_net_specs"]
+from tidesplit.models.slim import seed_tail, set_of_partition, set_of_ratio
+from tidesplit.models.slim_net import SlimNet
 
 SPECS: dict[str, tuple[BottleneckSpec, ...]] = {
     # At 224 px: 32x14x14, 48x14x14, 72x7x7, 40x7x7, 40x7x7 values at full ratio.
@@ -28,20 +27,15 @@ SPECS: dict[str, tuple[BottleneckSpec, ...]] = {
 }
 
 
-def split_net_specs(name: str) -> tuple[BottleneckSpec, ...]:
-    """Bottlenecks of a CNN by name."""
-    return SPECS[name]
-
-
 class SplitNet(nn.Module):
     """Every operating point of one CNN. Images `[B, 3, H, W]` in [-1, 1]; logits `[B, classes]`."""
 
     def __init__(self, net: SlimNet, specs: tuple[BottleneckSpec, ...] | None = None) -> None:
         super().__init__()
         self.net = net
-        self.specs = specs or split_net_specs(net.name)
+        self.specs = specs or SPECS[net.name]
         if len(self.specs) != len(net.cuts):
-            raise ValueError(f"{len(net.cuts)} cuts need as many bottlenecks, got {len(self.specs)}")
+            raise ValueError(f"{len(self.specs)} bottlenecks received, one for each of {len(net.cuts)} cuts expected")
         self.bottlenecks = nn.ModuleList(self._new(p) for p in range(1, len(net.cuts) + 1))
 
     def _new(self, partition: int) -> Bottleneck:
@@ -49,26 +43,26 @@ class SplitNet(nn.Module):
         return Bottleneck(partition, shape, self.specs[partition - 1])
 
     def renew(self, partition: int, device: torch.device) -> None:
-        """Begin a cut anew: an untrained bottleneck, and the uncut net's tail behind it."""
+        """Set a cut back to an untrained bottleneck and the uncut net's own tail."""
         made = self._new(partition).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bottlenecks[partition - 1] = made
         seed_tail(self.net, partition)
 
     def bottleneck(self, partition: int) -> Bottleneck:
-        """Bottleneck of an inner partition (from 1)."""
+        """Bottleneck of an inner partition, counted from 1."""
         found = self.bottlenecks[partition - 1]
         assert isinstance(found, Bottleneck)
         return found
 
     def head(self, image: Tensor, partition: int, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
-        """What the device computes: feature, values to send `[B, k, h, w]`, attention score `[B, 1, h, w]`."""
+        """The device's part: feature, values to send `[B, k, h, w]`, attention score `[B, 1, h, w]`."""
         width_set = set_of_ratio(ratio)
         feature = self.net.head(image, width_set, self.net.cuts[partition - 1])
         y, score = self.bottleneck(partition).encode(feature, width_set)
         return feature, y, score
 
     def tail(self, values: Tensor, partition: int) -> Tensor:
-        """What the server computes from `values` `[B, Kmax, h, w]`."""
+        """The server's part, from `values` `[B, Kmax, h, w]` to logits."""
         feature = self.bottleneck(partition).decode(values)
         return self.net.tail(feature, set_of_partition(partition), self.net.cuts[partition - 1])
 
@@ -77,7 +71,7 @@ class SplitNet(nn.Module):
         return self.net(image, set_of_ratio(ratio))  # type: ignore[no-any-return]
 
     def finish(self, feature: Tensor, partition: int, ratio: float) -> Tensor:
-        """Local fallback: the rest of the CNN at the head's ratio, from the uncompressed feature."""
+        """The local fallback: the rest of the CNN at the head's ratio, from the uncompressed feature."""
         return self.net.tail(feature, set_of_ratio(ratio), self.net.cuts[partition - 1])
 
     def offload(self, image: Tensor) -> Tensor:
@@ -85,7 +79,7 @@ class SplitNet(nn.Module):
         return self.net(image, set_of_partition(0))  # type: ignore[no-any-return]
 
     def cut(self, image: Tensor, partition: int, ratio: float, rows: Tensor, share: Tensor) -> Tensor:
-        """Logits through a cut, differentiable. `rows` `[B]` index into BITS, `share` `[B]` region ratio."""
+        """Logits through a cut, differentiable. `rows` `[B]`: indices into BITS, `share` `[B]`: region ratios."""
         _, y, score = self.head(image, partition, ratio)
         return self.tail(self.bottleneck(partition).squeeze(y, score, rows, share), partition)
 

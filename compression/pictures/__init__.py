@@ -1,1 +1,1 @@
-"""Labelled pictures for training and measuring."""
+"""Labelled pictures to train on and to measure with."""

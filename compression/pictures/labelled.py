@@ -1,18 +1,19 @@
-"""Labelled picture folders held in memory as uint8, cropped and augmented without a DataLoader.
+"""Labelled pictures held in memory as uint8, cropped and augmented without a DataLoader.
 
-A picture is squashed to a square (aspect ratio dropped) so that the whole scene counts. The decoded square is cached in
-the system's temporary folder. All randomness comes from a generator made of (seed, epoch, step): a resumed run sees
-the batches it would have seen.
+Pictures are squashed to a square, so that the whole scene counts. The squares are cached in the system's temporary
+folder. Each batch has a random generator of its own, made of (seed, epoch, step). So a resumed run sees the batches
+that it would have seen.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import queue
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,27 +24,16 @@ from PIL import Image
 from torch import Tensor
 
 from tidesplit.compression.codec.pixels import load_square
-from tidesplit.compression.training.config import TrainConfig
-
-__all__ = [
-    "CropStyle",
-    "Pictures",
-    "batches",
-    "list_pictures",
-    "load_pictures",
-    "recoded",
-    "scale",
-    "split",
-]
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
+AHEAD = 4  # batches prepared before they are asked for
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """`images` uint8 `[N, S, S, 3]`, `labels` `[N]`, class names in label order."""
+    """Images uint8 `[N, S, S, 3]`, labels `[N]`, and class names in the order of the labels."""
 
     images: Bytes
     labels: Ints
@@ -52,19 +42,21 @@ class Pictures:
 
 @dataclass(frozen=True)
 class CropStyle:
-    """How a training crop is drawn."""
+    """How a training crop is drawn.
+
+    Args:
+        px: side of the crop.
+        area: smallest and largest share of the picture that it shows.
+        aspect: smallest and largest width over height.
+        codec_share: share of pictures that pass through JPEG or WebP.
+        quality: lowest and highest quality there.
+    """
 
     px: int = 160
     area: tuple[float, float] = (0.35, 1.0)
     aspect: tuple[float, float] = (0.75, 1.3333)
-    codec_share: float = 0.0  # share of pictures that pass through JPEG or WebP
+    codec_share: float = 0.0
     quality: tuple[int, int] = (5, 90)
-
-    @classmethod
-    def at(cls, config: TrainConfig, fraction: float) -> CropStyle:
-        """Style after `fraction` of the steps of one of the last phases: at the end larger, milder crops."""
-        late = config.end_px > 0 and fraction >= 1.0 - config.end_share
-        return cls(config.end_px, (config.end_area, 1.0)) if late else cls(config.px, (config.crop_area, 1.0))
 
 
 def list_pictures(folder: Path) -> tuple[list[Path], Ints, tuple[str, ...]]:
@@ -82,7 +74,7 @@ def list_pictures(folder: Path) -> tuple[list[Path], Ints, tuple[str, ...]]:
 
 
 def load_pictures(folder: Path, px: int) -> Pictures:
-    """Every picture of a folder at `px`, through a cache keyed by the folder's file list."""
+    """All pictures of a folder at `px`. They are cached under a key of the folder's file names and sizes."""
     files, labels, classes = list_pictures(folder)
     listing = "\n".join(f"{path}:{path.stat().st_size}" for path in files)
     key = hashlib.sha256(f"{px}\n{listing}".encode()).hexdigest()[:16]
@@ -99,7 +91,10 @@ def load_pictures(folder: Path, px: int) -> Pictures:
 
 
 def split(labels: Ints, share: float, seed: int) -> tuple[Ints, Ints]:
-    """Indices to train on and to hold out: the same share of every class, at least one picture of each; none at 0."""
+    """Indices to train on, and to hold out. Nothing is held out at a share of 0.
+
+    Otherwise the same share of every class is, at least one picture each.
+    """
     if share <= 0.0:
         return np.arange(len(labels)), np.empty(0, dtype=np.int64)
     rng = np.random.default_rng(seed)
@@ -117,7 +112,7 @@ def scale(images: Bytes) -> Tensor:
 
 
 def _crop(image: Bytes, style: CropStyle, rng: np.random.Generator) -> Image.Image:
-    """A random box of the square picture, resized to `style.px`, mirrored half the time."""
+    """A random box of the square picture, resized to `style.px`, and mirrored in half of all cases."""
     side = image.shape[0]
     aspect = np.exp(rng.uniform(*np.log(style.aspect)))
     root = side * np.sqrt(rng.uniform(*style.area))
@@ -129,7 +124,7 @@ def _crop(image: Bytes, style: CropStyle, rng: np.random.Generator) -> Image.Ima
 
 
 def _through_codec(image: Image.Image, style: CropStyle, rng: np.random.Generator) -> Image.Image:
-    """Encode and decode as the image offload would, at a random quality (lower ones more often)."""
+    """The picture as the server sees it after image offload. Low qualities are drawn more often."""
     low, high = np.log(style.quality)
     quality = int(np.exp(rng.uniform(low, high)))
     buffer = io.BytesIO()
@@ -158,7 +153,7 @@ def _batch(pictures: Pictures, index: Ints, style: CropStyle, rng: np.random.Gen
 def batches(
     pictures: Pictures, index: Ints, size: int, style: CropStyle, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One shuffled epoch of (image `[B, 3, px, px]` in [-1, 1], label `[B]`); the incomplete batch is dropped."""
+    """One shuffled epoch of images `[B, 3, px, px]` in [-1, 1] and labels `[B]`, whole batches only."""
     order = np.random.default_rng((seed, epoch)).permutation(index)
     steps = len(order) // size
 
@@ -166,37 +161,18 @@ def batches(
         rng = np.random.default_rng((seed, epoch, step))
         return _batch(pictures, order[step * size : (step + 1) * size], style, rng)
 
-    for images, labels in _ahead(prepare, steps):  # torch stays on this thread: a second OpenMP pool would spin
+    for images, labels in _ahead(prepare, steps):  # torch stays on this thread, because a second OpenMP pool would spin
         yield scale(images), torch.from_numpy(labels)
 
 
 def _ahead(prepare: Callable[[int], tuple[Bytes, Ints]], steps: int) -> Iterator[tuple[Bytes, Ints]]:
-    """Results of `prepare(0..steps-1)` in order, up to four computed ahead; a failure is raised where it is awaited."""
-    ready: queue.Queue[tuple[Bytes, Ints] | BaseException] = queue.Queue(maxsize=4)
-    stop = threading.Event()
-
-    def work() -> None:
-        for step in range(steps):
-            if stop.is_set():
-                return
-            try:
-                ready.put(prepare(step))
-            except Exception as error:
-                ready.put(error)
-                return
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        for _ in range(steps):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        while thread.is_alive():
-            try:
-                ready.get(timeout=0.05)
-            except queue.Empty:
-                continue
+    """Results of `prepare` for 0 to `steps` - 1 in order, computed ahead on another thread."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = deque(pool.submit(prepare, step) for step in range(min(AHEAD, steps)))
+        try:
+            for step in range(AHEAD, AHEAD + steps):
+                if step < steps:
+                    waiting.append(pool.submit(prepare, step))
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,6 +1,6 @@
-"""CIFAR-10 as packed JPEG files: arrays `jpeg` (all bytes), `offsets` `[N + 1]`, `labels` `[N]`, `label_names`.
+"""CIFAR-10 in one file: arrays `jpeg` (all pictures' bytes), `offsets` `[N + 1]`, `labels` `[N]`, `label_names`.
 
-A file with the arrays `x_test` `[N, 32, 32, 3]` and `y_test` `[N]` instead holds test pictures as they were published.
+Test pictures as they were published come as the arrays `x_test` `[N, 32, 32, 3]`, `y_test` `[N]` and `label_names`.
 
 tidesplit unpack FILE.npz FOLDER      writes PNG class folders, which `tidesplit profile accuracy` reads
 """
@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tidesplit.compression.pictures.labelled import Bytes, Ints, Pictures
-
-__all__ = ["load_packed", "write_folder"]
+from tidesplit.compression.codec.pixels import load_square
+from tidesplit.compression.pictures.labelled import Bytes, Ints, Pictures, list_pictures, load_pictures
 
 
 def load_packed(path: Path) -> Pictures:
-    """Every picture `[N, 32, 32, 3]`, in the file's order; classes sorted by name, as those of a folder are."""
+    """All pictures `[N, 32, 32, 3]` in the file's order. Classes are sorted by name, as those of a folder are."""
     with np.load(path, allow_pickle=False) as data:
         images: Bytes
         if "x_test" in data:
@@ -43,29 +42,45 @@ def _decode(blob: bytes, offsets: Ints) -> Bytes:
     return images
 
 
-def write_folder(pictures: Pictures, folder: Path, limit: int = 0) -> None:
-    """Write pictures as PNG class folders; only the first `limit` unless that is 0."""
+class TrainingPictures:
+    """The training pictures in `data`: a packed file, whose pictures keep their size, or a folder train/<class>/."""
+
+    def __init__(self, data: Path) -> None:
+        self.folder, self.packed = data / "train", load_packed(data) if data.suffix == ".npz" else None
+        listed = list_pictures(self.folder) if self.packed is None else ([], self.packed.labels, self.packed.classes)
+        self.files, self.labels, self.classes = listed
+
+    def all(self, px: int) -> Pictures:
+        """All of them at `px`."""
+        return self.packed or load_pictures(self.folder, px)
+
+    def rows(self, rows: Ints, px: int) -> Pictures:
+        """Some of them at `px`."""
+        if self.packed:
+            return Pictures(self.packed.images[rows], self.labels[rows], self.classes)
+        images = [load_square(self.files[row], px) for row in rows]
+        return Pictures(np.array(images, np.uint8).reshape(-1, px, px, 3), self.labels[rows], self.classes)
+
+
+def write_folder(pictures: Pictures, folder: Path) -> None:
+    """Write pictures as PNG class folders."""
     for name in pictures.classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for i, (image, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
-        if limit and i >= limit:
-            return
         Image.fromarray(image).save(folder / pictures.classes[int(label)] / f"{i:05d}.png")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and write the folder; 0 when done, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="tidesplit unpack", description="Packed pictures as PNG folders.")
+    """Run the command. Returns 0, or 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="tidesplit unpack", description="Write packed pictures as PNG class folders.")
     parser.add_argument("file", type=Path, help="packed pictures (.npz)")
     parser.add_argument("folder", type=Path, help="folder to write")
     chosen = parser.parse_args(arguments)
     try:
         write_folder(load_packed(chosen.file), chosen.folder)
     except (KeyError, OSError, ValueError) as error:
-        print(
-            f"tidesplit unpack: error: {chosen.file}: packed pictures (.npz) expected: {error}",
-            file=sys.stderr,
-        )
+        expected = f"{chosen.file}: packed pictures (.npz) expected"
+        print(f"tidesplit unpack: error: {expected}: {error}", file=sys.stderr)
         return 2
     return 0
 

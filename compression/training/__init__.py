@@ -1,1 +1,1 @@
-"""The recipe that trains a CNN with all its operating points, phase by phase."""
+"""The recipe that trains a CNN with all its operating points, one phase after another."""

@@ -13,11 +13,9 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, CropStyle, recoded
 from tidesplit.models.slim import WidthNorm, set_of_partition, set_of_ratio
 
-__all__ = ["calibrate"]
-
 
 def _norms_of(module: nn.Module, width_set: str) -> list[nn.BatchNorm2d]:
-    """BatchNorms of one width set anywhere under `module`."""
+    """All BatchNorms of one width set in `module`."""
     found: list[nn.BatchNorm2d] = []
     for child in module.modules():
         if isinstance(child, WidthNorm) and width_set in child.norms:
@@ -28,7 +26,7 @@ def _norms_of(module: nn.Module, width_set: str) -> list[nn.BatchNorm2d]:
 
 
 def calibrate(system: SplitNet, images: Bytes, seed: int) -> None:
-    """Recompute all statistics from training pictures uint8 `[N, px, px, 3]`; leaves the system in eval mode."""
+    """Recompute all statistics from training pictures uint8 `[N, px, px, 3]`. Leaves the system in eval mode."""
     system.eval()
     rng = np.random.default_rng(seed)
     for ratio in RATIOS:

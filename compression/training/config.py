@@ -1,4 +1,4 @@
-"""One frozen configuration of the training recipe; the command line is made from it."""
+"""The options of the training recipe as one frozen record. The command line is made from it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 import tyro
 
+from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.models.registry import MODELS
-
-__all__ = ["ConfigError", "TrainConfig", "parse"]
 
 
 class ConfigError(ValueError):
-    """An option that cannot be followed, in one sentence."""
+    """An option that cannot be followed. The sentence names it and its expected values."""
 
 
 def _option(default: Any, text: str) -> Any:
@@ -23,9 +22,9 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Recipe of one CNN: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, entropy."""
+    """Train a CNN with all its operating points, phase by phase."""
 
-    model: str = _option("efficientnet_lite0", "which CNN: efficientnet_lite0 or cifar_resnet")
+    model: str = _option("efficientnet_lite0", "which CNN")
     data: str = _option("", "folder with train/<class>/*.jpg, or a packed .npz file of training pictures (CIFAR-10)")
     out: str = _option("runs/cnn", "folder of checkpoints and TensorBoard logs")
     weights: str = _option("", "weights file to write; empty: models/<model>.safetensors")
@@ -34,51 +33,56 @@ class TrainConfig:
         "export", "last phase to run: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, export"
     )
     seed: int = _option(0, "seed of every generator")
-    px: int = _option(160, "side of training crops; the net is deployed at its own input size (FixRes: larger)")
-    start_px: int = _option(128, "side of crops in the first 70 % of the sandwich phase, which costs a third less")
-    crop_area: float = _option(0.35, "smallest share of a picture that a training crop shows")
-    end_px: int = _option(0, "side of crops at the end of the last two phases; 0: --px to the end")
+    px: int = _option(160, "side of training crops, smaller than the input of the deployed net (FixRes)")
+    start_px: int = _option(128, "side of crops in the first 70 % of sandwich, and in warmup")
+    crop_area: float = _option(0.35, "smallest share of a picture that a crop shows")
+    end_px: int = _option(0, "side of crops at the end of fullwidth and refine; 0: --px to the end")
     end_area: float = _option(0.5, "smallest share of a picture that these crops show")
-    end_share: float = _option(0.35, "how much of the steps are at --end-px")
-    batch: int = _option(32, "pictures a step")
+    end_share: float = _option(0.35, "share of the steps of these phases that is at --end-px")
+    batch: int = _option(32, "pictures in a step")
     holdout: float = _option(0.1, "share of the training pictures kept for validation; 0: train on all")
-    finetune_epochs: int = _option(7, "epochs of the full-width uncut net")
+    finetune_epochs: int = _option(7, "epochs of finetune, which trains the full-width uncut net")
     finetune_lr: float = _option(5e-4, "AdamW rate of pretrained weights; the new classifier gets five times that")
-    rank_steps: int = _option(160, "steps that train the channel gates")
-    warmup_steps: int = _option(300, "steps in which new bottlenecks learn to rebuild their features")
-    sandwich_epochs: float = _option(14.0, "epochs of joint training of all widths")
-    sandwich_lr: float = _option(6e-4, "AdamW rate of the sandwich phase")
-    weight_decay: float = _option(0.02, "AdamW weight decay")
-    smoothing: float = _option(0.1, "label smoothing")
-    mixup: float = _option(0.2, "Beta parameter of mixup; 0 turns it off")
-    average: float = _option(0.998, "decay of the weight average that is evaluated and exported")
-    codec_share: float = _option(0.35, "share of pictures that pass through JPEG or WebP in full-width steps")
-    start_from: str = _option("", "weights file whose net goes straight to the phase fullwidth")
-    teacher: str = _option("", "teacher of the phase fullwidth: lite2; empty: the net of the phase before")
+    rank_steps: int = _option(160, "steps of rank, which trains the channel gates")
+    warmup_steps: int = _option(300, "steps of warmup, in which new bottlenecks learn to rebuild their features")
+    sandwich_epochs: float = _option(14.0, "epochs of sandwich, which trains all widths jointly")
+    sandwich_lr: float = _option(6e-4, "AdamW rate of sandwich")
+    weight_decay: float = _option(0.02, "AdamW weight decay of finetune and sandwich")
+    smoothing: float = _option(0.1, "label smoothing of finetune")
+    mixup: float = _option(0.2, "Beta parameter of mixup in finetune; 0: no mixup")
+    average: float = _option(0.998, "decay of the moving average of the weights in finetune and sandwich")
+    codec_share: float = _option(0.35, "share of the pictures of finetune that pass through JPEG or WebP")
+    start_from: str = _option("", "weights file; its net skips the phases before fullwidth")
+    teacher: str = _option("", "teacher of fullwidth: lite2; empty: the net as it was before that phase")
     teacher_epochs: int = _option(3, "epochs of the teacher's own fine-tuning")
-    teacher_share: float = _option(0.6, "fullwidth: weight of the teacher's answer beside the label")
-    fullwidth_steps: int = _option(800, "steps of what only the full width uses, with everything else frozen")
+    teacher_share: float = _option(0.6, "weight of the teacher's answer in fullwidth; the label gets the rest")
+    fullwidth_steps: int = _option(800, "steps of fullwidth, which trains the weights that only the full width uses")
     fullwidth_lr: float = _option(4e-4, "AdamW rate of these convolutions; the BatchNorms get 2.5 times that")
-    refine_steps: int = _option(2500, "steps that refine the partitions, side by side, with everything else frozen")
-    refine_reuse: int = _option(4, "steps that train on a batch of crops before it is replaced; features are kept")
-    refine_kept: int = _option(200, "batches of crops kept (a batch of 32 at 224 px takes 10 MB, or 5 without cut 1)")
-    refine_minutes: float = _option(0.0, "refine for so many minutes instead; 0: by steps")
+    refine_steps: int = _option(2500, "steps of refine, which trains the partitions, all in one run")
+    refine_reuse: int = _option(4, "steps on a batch of crops before a new one is drawn; its features are kept")
+    refine_kept: int = _option(200, "batches of features kept (32 crops of 224 px take 10 MB, or 5 without cut 1)")
+    refine_minutes: float = _option(0.0, "length of refine in minutes instead of steps; 0: by steps")
     refine_lr: float = _option(1e-3, "AdamW rate of refine")
-    partitions: str = _option("", "partitions to begin anew and refine, comma separated; empty: all")
+    partitions: str = _option("", "partitions that warmup sets back and refine trains, comma separated; empty: all")
     threads: int = _option(2, "CPU threads")
-    minutes: float = _option(0.0, "stop the sandwich phase after so many minutes, rate annealed to fit; 0: no limit")
+    minutes: float = _option(0.0, "length of sandwich in minutes instead of epochs; 0: by epochs")
 
     def cuts(self, partitions: int) -> list[int]:
-        """Inner partitions to train, of a CNN with that many. Raises ConfigError for others."""
+        """Inner partitions to train in a CNN of so many partitions. Raises ConfigError for any other."""
         inner = [str(p) for p in range(1, partitions)]
         asked = [p.strip() for p in self.partitions.split(",") if p.strip()] or inner
         if not set(asked) <= set(inner):
             raise ConfigError(f"--partitions {self.partitions} received, of {', '.join(inner)} expected")
         return sorted({int(p) for p in asked})
 
+    def crops(self, fraction: float) -> CropStyle:
+        """How crops are drawn after `fraction` of one of the last phases. Those at its end are larger and milder."""
+        late = self.end_px > 0 and fraction >= 1.0 - self.end_share
+        return CropStyle(self.end_px, (self.end_area, 1.0)) if late else CropStyle(self.px, (self.crop_area, 1.0))
+
     @property
     def folder(self) -> Path:
-        """Where checkpoints and logs go."""
+        """The folder of checkpoints and logs."""
         return Path(self.out)
 
 

@@ -1,4 +1,4 @@
-"""Who tells what a picture shows: EfficientNet-Lite2, fine-tuned as the flagship is, or the flagship itself."""
+"""The teachers of phase 5: EfficientNet-Lite2, fine-tuned as the flagship is, or the flagship itself."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 
 from tidesplit.compression.net.measure import autocast
-from tidesplit.compression.pictures.labelled import Ints, Pictures
-from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.finetune import finetune
+from tidesplit.compression.training.phase import Job
 from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet
 
-__all__ = ["Teacher", "answer", "train_lite2", "untrained_lite2"]
-
-Teacher = Callable[[Tensor], Tensor]
+Teacher = Callable[[Tensor], Tensor]  # pictures `[B, 3, H, W]` to probabilities `[B, classes]`
 
 
 def untrained_lite2(classes: int) -> EfficientNetLite0:
@@ -25,21 +22,21 @@ def untrained_lite2(classes: int) -> EfficientNetLite0:
     return EfficientNetLite0(classes, cuts=(), blocks=LITE2_BLOCKS)
 
 
-def train_lite2(pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> EfficientNetLite0:
-    """Fine-tune from ImageNet weights; checkpoints go to a folder of their own."""
-    net = untrained_lite2(len(pictures.classes))
+def train_lite2(job: Job) -> EfficientNetLite0:
+    """Fine-tune from ImageNet weights. Checkpoints go to a folder of their own."""
+    net, config = untrained_lite2(len(job.pictures.classes)), job.config
     load_imagenet(net)
-    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     shorter = replace(
         config, out=str(config.folder / "teacher"), finetune_epochs=config.teacher_epochs, codec_share=0.0,
         average=0.995,
     )  # fmt: skip
-    finetune(net, pictures, index, shorter, device)
+    finetune(net, replace(job, config=shorter))
     return net
 
 
 def answer(network: Callable[[Tensor], Tensor]) -> Teacher:
-    """Probabilities `[B, classes]` of a network that gives logits; without gradients."""
+    """The teacher made of a network that gives logits. It has no gradients."""
 
     def probabilities(image: Tensor) -> Tensor:
         with torch.no_grad(), autocast(image.device):

@@ -1,9 +1,9 @@
-"""Fit the entropy stage's tables to training pictures, and store them in the weights file: a minute on two free cores.
+"""Fit the entropy stage's tables to training pictures, and store them in the weights file.
 
 tidesplit fit-entropy --model efficientnet_lite0 --data DIR [--weights FILE]
 
-DIR holds train/<class>/*.jpg, or is a packed .npz file. No label is read. The file's hash, and so the tag of its
-payloads, changes: weights and tables belong together.
+DIR holds train/<class>/*.jpg, or is a packed .npz file. It takes a minute on two free cores and reads no label. The
+file's hash changes, and with it the tag of its payloads, because weights and tables belong together.
 """
 
 from __future__ import annotations
@@ -21,23 +21,20 @@ import torch
 from tidesplit.compression.codec.huffman import code_lengths
 from tidesplit.compression.codec.knobs import RATIOS, Knobs
 from tidesplit.compression.codec.learned_entropy import CODED_BITS, HUFFMANS, UNIT, CodeTables, context_count, named
-from tidesplit.compression.codec.pixels import load_square
 from tidesplit.compression.codec.wire import best_positions
 from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import Bytes, list_pictures, scale
-from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.compression.pictures.labelled import Bytes, scale
+from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.models.registry import build, weights_path
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.models.weights import load_weights, read_metadata, save_tables
 
-__all__ = ["fit_tables", "main"]
-
 BATCH = 50
-# Counts added to each row in proportion to its channel's codes, so that a context never met is coded like the channel
+# Counts added to each row in proportion to its channel's codes. A context never met is so coded like its channel.
 PRIOR = {1: 2.0, 2: 2.0, 4: 8.0}
-RARE = 0.1  # added to the count of every byte: each must have a code word
+RARE = 0.1  # added to the count of every byte, because each must have a code word
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -47,7 +44,7 @@ Values = tuple[float, Floats, Floats]  # channel ratio, head's values [B, k, h, 
 
 @torch.inference_mode()
 def _values(system: SplitNet, images: Bytes, say: Say) -> dict[int, list[Values]]:
-    """What heads would send, by partition: every picture at full ratio and at one of the others, batches in turn."""
+    """Values that heads would send, by partition. Each batch runs at full ratio and at one other, in turn."""
     found: dict[int, list[Values]] = {p: [] for p in range(1, system.net.partitions)}
     device = next(system.parameters()).device
     for i, start in enumerate(range(0, len(images), BATCH)):
@@ -64,7 +61,7 @@ def _values(system: SplitNet, images: Bytes, say: Say) -> dict[int, list[Values]
 
 
 def _grids(codec: Codec, p: int, bits: int, values: list[Values]) -> Iterator[tuple[Ints, Ints]]:
-    """Codes of whole batches as `CodeTables.rows` takes them: all positions, then half of them."""
+    """Grids and positions of whole batches, as `CodeTables.rows` takes them: all positions, then half of them."""
     cut = codec.wire.cuts[p]
     for ratio, y, scores in values:
         codes = codec.wire.codes(y, Knobs(p, ratio, 1.0, bits)).transpose(0, 2, 3, 1)
@@ -107,7 +104,10 @@ def _fit(codec: Codec, p: int, bits: int, values: list[Values]) -> CodeTables:
 
 
 def fit_tables(system: SplitNet, images: Bytes, say: Say = lambda _: None) -> dict[tuple[int, int], CodeTables]:
-    """Tables by partition and bits, from pictures uint8 `[N, px, px, 3]` at the deployed size, in eval mode."""
+    """Tables by partition and bits, from pictures uint8 `[N, px, px, 3]` at the deployed size.
+
+    The system must be in eval mode. `say` gets lines of progress.
+    """
     codec, values = Codec(system), _values(system, images, say)
     tables = {}
     for p, some in values.items():
@@ -117,33 +117,25 @@ def fit_tables(system: SplitNet, images: Bytes, say: Say = lambda _: None) -> di
     return tables
 
 
-def _pictures(data: Path, px: int, count: int) -> Bytes:
-    """`count` of the training pictures, if there are so many."""
-    if count < 1:
-        raise ValueError(f"{count} pictures received, at least 1 expected")
-    rng = np.random.default_rng(0)
-    if data.suffix == ".npz":
-        images = load_packed(data).images
-        return images[rng.permutation(len(images))[:count]]
-    files = list_pictures(data / "train")[0]
-    return np.stack([load_square(files[i], px) for i in rng.permutation(len(files))[:count]])
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run; 0 when done, 2 for a user's mistake."""
+    """Run the command. Returns 0, or 2 for a user's mistake."""
     parser = argparse.ArgumentParser(prog="tidesplit fit-entropy", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="efficientnet_lite0", help="which CNN (default: efficientnet_lite0)")
+    parser.add_argument("--model", default="efficientnet_lite0", help="name of the CNN (default: efficientnet_lite0)")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/*.jpg, or a packed .npz")
     parser.add_argument("--weights", type=Path, help="weights file to complete (default: models/<model>.safetensors)")
-    parser.add_argument("--pictures", type=int, default=500, help="how many to look at (default: 500)")
+    parser.add_argument("--pictures", type=int, default=500, help="number of pictures to fit to (default: 500)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     path = options.weights or weights_path(options.model)
     try:
+        if options.pictures < 1:
+            raise ValueError(f"{options.pictures} pictures received, at least 1 expected")
         system = SplitNet(build(options.model, len(json.loads(read_metadata(path)["classes"]))))
         load_weights(path, system)
-        images = _pictures(options.data, system.net.input_px, options.pictures)
+        data = TrainingPictures(options.data)
+        rows = np.random.default_rng(0).permutation(len(data.labels))[: options.pictures]
+        images = data.rows(rows, system.net.input_px).images
     except (KeyError, OSError, ValueError) as error:
         print(f"tidesplit fit-entropy: error: {error}", file=sys.stderr)
         return 2

@@ -1,13 +1,14 @@
 """Train a CNN with all its operating points: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, entropy.
 
 tidesplit train-cnn --model efficientnet_lite0 --data DIR --out runs/lite0 --teacher lite2 [--resume]
-tidesplit train-cnn ... --start-from models/efficientnet_lite0.safetensors     # the last four phases alone
+tidesplit train-cnn ... --start-from models/efficientnet_lite0.safetensors     # the last four phases only
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +18,11 @@ import torch
 from torch import nn
 
 from tidesplit.compression.codec.learned_entropy import named
-from tidesplit.compression.codec.pixels import load_square
 from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import Ints, Pictures, list_pictures, load_pictures, split
-from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.compression.pictures.labelled import Pictures, split
+from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.compression.training.calibrate import calibrate
 from tidesplit.compression.training.channel_ranking import learn_gates
 from tidesplit.compression.training.config import ConfigError, TrainConfig, parse
@@ -30,144 +30,106 @@ from tidesplit.compression.training.distillation import Teacher, answer, train_l
 from tidesplit.compression.training.finetune import finetune
 from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fullwidth import train_full_width
-from tidesplit.compression.training.loop import load_checkpoint, save_checkpoint, seed_everything
+from tidesplit.compression.training.parts import load_checkpoint, save_checkpoint
+from tidesplit.compression.training.phase import Job
 from tidesplit.compression.training.refine import refine
 from tidesplit.compression.training.sandwich import sandwich
 from tidesplit.compression.training.warmup import warm_bottlenecks
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet
 from tidesplit.models.registry import build, weights_path
-from tidesplit.models.slim import SlimNet, fold_tails
+from tidesplit.models.slim import fold_tails
 from tidesplit.models.weights import load_weights, save_tables, save_weights
 
-CACHE_PX = 256  # crops of 35 % of the area are still 151 px wide, close to the 160 px trained on
-CALIBRATION = 512  # pictures: at the coarsest grid, 7x7, still 25,000 samples a channel
+CACHE_PX = 256  # crops of 35 % of the area are then 151 px wide, close to the 160 px of training
+CALIBRATION = 512  # pictures: 25,000 samples a channel even at the coarsest grid, 7x7
 
 
-def _training_pictures(config: TrainConfig, px: int) -> Pictures:
-    """Training pictures squashed to `px`; those of a packed file at the size they have."""
-    data = Path(config.data)
-    return load_packed(data) if data.suffix == ".npz" else load_pictures(data / "train", px)
-
-
-def _phase(config: TrainConfig, name: str, module: nn.Module) -> bool:
-    """Load the outcome of a finished phase; False when it has yet to run."""
+def _once(config: TrainConfig, name: str, module: nn.Module, work: Callable[[], object]) -> None:
+    """Run a phase and keep the module's state. With `--resume`, load the state of a phase that was finished."""
     path = config.folder / f"{name}.done.pt"
-    if not (config.resume and path.exists()):
-        return False
-    module.load_state_dict(load_checkpoint(path)["module"])
-    return True
-
-
-def _finish(config: TrainConfig, name: str, module: nn.Module) -> None:
-    save_checkpoint(config.folder / f"{name}.done.pt", module=module.state_dict())
+    if config.resume and path.exists():
+        module.load_state_dict(load_checkpoint(path)["module"])
+        return
+    work()
+    save_checkpoint(path, module=module.state_dict())
     if config.until == name:
         raise SystemExit(f"stopped after phase {name}, as asked")
 
 
-def _train_cnn(net: SlimNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> None:
-    """Phases 1 and 2."""
-    if not _phase(config, "finetune", net):
-        finetune(net, pictures, index, config, device)
-        _finish(config, "finetune", net)
-    if not _phase(config, "rank", net):
-        net.rank(learn_gates(net, pictures, index, config, device))
-        _finish(config, "rank", net)
-
-
-def _device_pictures(config: TrainConfig, px: int, index: Ints, held: Ints) -> tuple[Pictures, Pictures]:
-    """Pictures at the deployed size: some of those trained on, and those held out."""
-    some = np.random.default_rng(config.seed).permutation(index)[:CALIBRATION]
-    data = Path(config.data)
-    if data.suffix == ".npz":
-        full = load_packed(data)
-        chosen = [(full.images[i], full.labels[i], full.classes) for i in (some, held)]
-    else:
-        files, labels, classes = list_pictures(data / "train")
-        empty = np.empty((0, px, px, 3), dtype=np.uint8)
-        chosen = [
-            (np.stack([load_square(files[j], px) for j in i]) if len(i) else empty, labels[i], classes)
-            for i in (some, held)
-        ]
-    return Pictures(*chosen[0]), Pictures(*chosen[1])
-
-
-def _train_widths(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> None:
+def _train_widths(system: SplitNet, job: Job) -> None:
     """Phases 1 to 3."""
-    net = system.net
+    net, config = system.net, job.config
     if isinstance(net, EfficientNetLite0):
         load_imagenet(net)
-    _train_cnn(net, pictures, index, config, device)
-    if not _phase(config, "sandwich", system):
-        sandwich(system, deepcopy(net), pictures, index, config, device)
-        _finish(config, "sandwich", system)
+    _once(config, "finetune", net, lambda: finetune(net, job))
+    _once(config, "rank", net, lambda: net.rank(learn_gates(net, job)))
+    _once(config, "sandwich", system, lambda: sandwich(system, deepcopy(net), job))
 
 
-def _teacher(system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device) -> Teacher:
-    """Image to probabilities, as `--teacher` says."""
-    if not config.teacher:
-        net: nn.Module = deepcopy(system.net)
-    elif not _phase(config, "teacher", net := untrained_lite2(len(pictures.classes))):
-        net = train_lite2(pictures, index, config, device)
-        _finish(config, "teacher", net)
-    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _teacher(system: SplitNet, job: Job) -> Teacher:
+    """The teacher that `--teacher` names."""
+    net: nn.Module = deepcopy(system.net)
+    if job.config.teacher:
+        net = untrained_lite2(len(job.pictures.classes))
+        _once(job.config, "teacher", net, lambda: net.load_state_dict(train_lite2(job).state_dict()))
+    net = net.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return answer(net.eval())
 
 
-def _train_points(
-    system: SplitNet, teacher: Teacher, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device
-) -> None:
+def _train_points(system: SplitNet, teacher: Teacher, job: Job) -> None:
     """Phases 5 to 7."""
-    if not _phase(config, "fullwidth", system):
-        train_full_width(system, teacher, pictures, index, config, device)
-        _finish(config, "fullwidth", system)
-    if not _phase(config, "warmup", system):
-        warm_bottlenecks(system, pictures, index, config, device)
-        _finish(config, "warmup", system)
-    if not _phase(config, "refine", system):
-        refine(system, pictures, index, config, device)
-        _finish(config, "refine", system)
+    _once(job.config, "fullwidth", system, lambda: train_full_width(system, teacher, job))
+    _once(job.config, "warmup", system, lambda: warm_bottlenecks(system, job))
+    _once(job.config, "refine", system, lambda: refine(system, job))
 
 
 def train(config: TrainConfig) -> None:
-    """Run the phases in order; with `--resume`, those not yet finished. Raises ConfigError before any of them."""
+    """Run the phases in order; with `--resume`, those not yet finished. Raises ConfigError before the first."""
     if config.teacher not in {"", "lite2"}:
         raise ConfigError(f"no teacher called {config.teacher!r}: have 'lite2'")
     keep_heap()
     torch.set_flush_denormal(True)
     torch.set_num_threads(config.threads)
-    seed_everything(config.seed)
+    torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pictures = _training_pictures(config, CACHE_PX)
+    data = TrainingPictures(Path(config.data))
+    pictures = data.all(CACHE_PX)
     index, held = split(pictures.labels, config.holdout, config.seed)
+    job = Job(pictures, index, config, device)
     system = SplitNet(build(config.model, len(pictures.classes)))
     system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     config.cuts(system.net.partitions)
-    seen, unseen = _device_pictures(config, system.net.input_px, index, held)
+    some = np.random.default_rng(config.seed).permutation(index)[:CALIBRATION]
+    seen, unseen = (data.rows(rows, system.net.input_px) for rows in (some, held))
     if config.start_from:
         load_weights(Path(config.start_from), system, may_lack="_low.")
     else:
-        _train_widths(system, pictures, index, config, device)
-        if not _phase(config, "calibrate", system):
-            calibrate(system, seen.images, config.seed)
-            _finish(config, "calibrate", system)
-    _train_points(system, _teacher(system, pictures, index, config, device), pictures, index, config, device)
+        _train_widths(system, job)
+        _once(config, "calibrate", system, lambda: calibrate(system, seen.images, config.seed))
+    _train_points(system, _teacher(system, job), job)
     system.eval()
     if len(held):
         accuracy = top1(lambda image: system.device(image, 1.0), unseen.images, unseen.labels)
         print(f"held-out accuracy, uncut, full width: {accuracy:.4f} (n = {len(held)})")
-    paths = {"data", "out", "weights", "start_from"}  # where it was trained says nothing of how
+    _export(system, config, seen, unseen)
+
+
+def _export(system: SplitNet, config: TrainConfig, seen: Pictures, unseen: Pictures) -> None:
+    """Write the weights file with the recipe's options and the entropy stage's tables."""
+    paths = {"data", "out", "weights", "start_from"}  # of one machine, so no part of the recipe
     options = {name: value for name, value in asdict(config).items() if name not in paths}
-    recipe = {"name": config.model, "classes": json.dumps(pictures.classes), "recipe": json.dumps(options)}
+    recipe = {"name": config.model, "classes": json.dumps(seen.classes), "recipe": json.dumps(options)}
     path = Path(config.weights) if config.weights else weights_path(config.model)
     fold_tails(system.net)
     save_weights(path, system, recipe)
-    images = np.concatenate([seen.images, unseen.images])  # no label is read, and features of pictures not trained on
-    save_tables(path, named(fit_tables(system, images, lambda text: print(text, flush=True))))  # differ a little
+    # Pictures not trained on have slightly other features, so tables are fitted to both kinds. No label is read.
+    images = np.concatenate([seen.images, unseen.images])
+    save_tables(path, named(fit_tables(system, images, lambda text: print(text, flush=True))))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: 0 when trained, 2 for a user's mistake."""
+    """Run the command. Returns 0, or 2 for a user's mistake."""
     try:
         train(parse(arguments))
     except (ConfigError, FileNotFoundError, NotADirectoryError) as mistake:

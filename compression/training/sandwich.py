@@ -1,69 +1,47 @@
 """Phase 3: one training run for every channel ratio (sandwich rule, self-distillation).
 
-A step sums three losses: the full-width net (in turn on clean pictures and on pictures from JPEG or WebP), the
-narrowest net, and one in between. The target is half the label, half the answer of the frozen fine-tuned net to the
-same crop; the slim nets also rebuild that net's features at every cut, so that one tail can serve every ratio's head.
+A step sums three losses: of the full-width net, of the narrowest net, and of one in between. The full-width net sees
+clean pictures in three steps of four, and pictures from JPEG or WebP in the fourth. The target is half the label, half
+the answer of the frozen fine-tuned net to the same crop. The slim nets also rebuild that net's features at every cut,
+so that one tail can serve every ratio's head.
 """
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import CropStyle, Ints, Pictures, batches, recoded
+from tidesplit.compression.pictures.labelled import CropStyle, recoded
 from tidesplit.compression.training.config import TrainConfig
-from tidesplit.compression.training.loop import (
-    Average,
-    Progress,
-    ThreadChooser,
-    cosine,
-    load_checkpoint,
-    save_checkpoint,
-    set_rate,
-)
-from tidesplit.models.slim import SlimNet, set_of_ratio
+from tidesplit.compression.training.parts import adamw, by_share
+from tidesplit.compression.training.phase import Job, Phase
+from tidesplit.models.slim import set_of_ratio
+from tidesplit.models.slim_net import SlimNet
 
-__all__ = ["sandwich"]
-
-SLIM_SHARES = (0.55, 0.45)  # draws of ratio 0.5 and 0.75; the narrowest, farthest from its start, runs every step
+SLIM_SHARES = (0.55, 0.45)  # draws of ratio 0.5 and 0.75; the narrowest net has most to learn, so it runs every step
 TEACHER = 0.5  # weight of the teacher's answer in the target
 FEATURES = 1.0  # weight of the rebuilt features
-SMALL_UNTIL = 0.7  # share of the phase that runs on small crops
-
-
-def _optimizer(net: SlimNet, config: TrainConfig) -> torch.optim.Optimizer:
-    groups: dict[bool, list[torch.nn.Parameter]] = {}
-    for parameter in net.parameters():
-        groups.setdefault(parameter.dim() > 1, []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": members, "base_lr": config.sandwich_lr, "weight_decay": config.weight_decay if decays else 0.0}
-            for decays, members in groups.items()
-        ],
-        lr=config.sandwich_lr,
-    )
+WARMUP = 100  # steps
+SMALL_UNTIL = 0.7  # share of the phase with small crops
 
 
 def _losses(
     system: SplitNet, teacher: SlimNet, image: Tensor, label: Tensor, step: int, rng: np.random.Generator,
     config: TrainConfig,
-) -> dict[str, Tensor]:  # fmt: skip
-    """Backward of each net in turn (so that only one net's activations live at a time); losses by net."""
-    losses: dict[str, Tensor] = {}
+) -> dict[str, float]:  # fmt: skip
+    """Losses by net. Backward runs for each net in turn, so that only one net's activations are alive at a time."""
+    losses: dict[str, float] = {}
     features, target = _target(teacher, image, label)
 
     def backward(name: str, logits: Tensor, further: Tensor | float = 0.0) -> None:
         loss = F.cross_entropy(logits.float(), target) + further
         loss.backward()  # type: ignore[no-untyped-call]
-        losses[name] = loss.detach()
+        losses[name] = loss.item()
 
     if step % 4 < 3:
         with autocast(image.device):
@@ -98,62 +76,21 @@ def _target(teacher: SlimNet, image: Tensor, label: Tensor) -> tuple[list[Tensor
     return features, TEACHER * soft + (1 - TEACHER) * F.one_hot(label, soft.shape[1])
 
 
-def sandwich(
-    system: SplitNet, teacher: SlimNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device
-) -> None:
-    """Train in place; on return the net holds the averaged weights. Checkpoint every ten minutes or epoch."""
-    path = config.folder / "sandwich.pt"
-    net = system.net
-    optimizer, average = _optimizer(net, config), Average(net, config.average)
+def sandwich(system: SplitNet, teacher: SlimNet, job: Job) -> None:
+    """Train in place, for `sandwich_epochs` or, if given, `minutes`. The averaged weights are in on return."""
+    config, net = job.config, system.net
+    phase = Phase(
+        job, "sandwich", steps=int(job.epoch_steps * config.sandwich_epochs), minutes=config.minutes,
+        optimizer=adamw(net, config.sandwich_lr, config.weight_decay), schedule=by_share(WARMUP),
+        groups=[list(net.parameters())], decay=config.average, kept=net,
+    )  # fmt: skip
     teacher.eval()
-    per_epoch = len(index) // config.batch
-    steps = int(per_epoch * config.sandwich_epochs)
-    spent, done = _resume(path, net, optimizer, average) if config.resume and path.exists() else (0.0, 0)
-    progress = Progress("sandwich", steps, done)
-    log = SummaryWriter(str(config.folder / "tensorboard"))
-    smooth: dict[str, float] = {}
-    chooser = ThreadChooser(config.threads if device.type == "cpu" else 1)
-    start = last_save = time.perf_counter()
     net.train()
-    epoch = progress.done // per_epoch
-    fraction = progress.done / steps
-    while fraction < 1.0:
-        style = CropStyle(config.start_px if fraction < SMALL_UNTIL else config.px, (config.crop_area, 1.0))
-        for image, label in batches(pictures, index, config.batch, style, config.seed + 2, epoch):
-            step = progress.done
-            rng = np.random.default_rng((config.seed, 3, step))
-            image, label = image.to(device), label.to(device)
-            used = spent + time.perf_counter() - start
-            fraction = used / (60 * config.minutes) if config.minutes else step / steps
-            if fraction >= 1.0:
-                break
-            warm = min(1.0, (step + 1) / 100)
-            set_rate(optimizer, warm * cosine(round(fraction * 10000), 10000, 0))
-            optimizer.zero_grad()
-            losses = _losses(system, teacher, image, label, step, rng, config)
-            torch.nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], 5.0)
-            optimizer.step()
-            average.update(net)
-            chooser.step()
-            for name, loss in losses.items():
-                smooth[name] = 0.95 * smooth.get(name, loss.item()) + 0.05 * loss.item()
-            if progress.step([("used", fraction), ("threads", torch.get_num_threads()), *sorted(smooth.items())]):
-                for name, value in smooth.items():
-                    log.add_scalar(f"sandwich/{name}", value, step)
-            if time.perf_counter() - last_save > 240:
-                last_save = time.perf_counter()
-                save_checkpoint(
-                    path, step=progress.done, seconds=used, net=net.state_dict(), average=average.weights,
-                    optimizer=optimizer.state_dict(), average_steps=average.steps,
-                )  # fmt: skip
-        epoch += 1
-    average.copy_to(net)
-    log.close()
 
+    def style(share: float) -> CropStyle:
+        return CropStyle(config.start_px if share < SMALL_UNTIL else config.px, (config.crop_area, 1.0))
 
-def _resume(path: object, net: SlimNet, optimizer: torch.optim.Optimizer, average: Average) -> tuple[float, int]:
-    state = load_checkpoint(path)  # type: ignore[arg-type]
-    net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    average.weights, average.steps = state["average"], state["average_steps"]
-    return float(state["seconds"]), int(state["step"])
+    for image, label in phase.batches(config.seed + 2, style):
+        rng = np.random.default_rng((config.seed, 3, phase.done))
+        phase.step(_losses(system, teacher, image, label, phase.done, rng, config))
+    phase.finish()

@@ -1,9 +1,8 @@
-"""Phase 6: begin the cuts anew from the uncut net as it is now, and teach each bottleneck to rebuild its feature.
+"""Phase 6: set the cuts back to the uncut net as it is now, and teach each new bottleneck to rebuild its feature.
 
-Every tail starts as the uncut net's own, so a feature that is rebuilt well is answered as that net would. Tails that
-were kept while the full width was trained further had lost touch with it: even with the very feature of the uncut net
-they were off by about as much as with what their bottlenecks made of it. One frozen pass of the network serves all
-cuts, nothing is propagated through the tails.
+Each tail starts as the uncut net's own, so a well rebuilt feature gets that net's answer. Tails kept from before the
+full width was trained did worse: they erred on the uncut net's exact feature about as much as on the rebuilt one. One
+frozen pass of the network serves all cuts, and no gradient passes through the tails.
 """
 
 from __future__ import annotations
@@ -15,26 +14,25 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.knobs import BITS, RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import CropStyle, Ints, Pictures, batches
-from tidesplit.compression.training.config import TrainConfig
-from tidesplit.compression.training.loop import Progress, ThreadChooser, cosine, set_rate
+from tidesplit.compression.pictures.labelled import CropStyle
+from tidesplit.compression.training.parts import by_steps
+from tidesplit.compression.training.phase import Job, Phase
 from tidesplit.models.slim import set_of_ratio
 
-__all__ = ["warm_bottlenecks"]
-
 RATE = 3e-3
+WARMUP = 20  # steps in which the rate rises
 
 
 @torch.no_grad()
 def _match_scale(system: SplitNet, partition: int, feature: Tensor) -> None:
-    """Let a decoder start at the mean and deviation of the feature it is to rebuild."""
+    """Start a decoder at the mean and deviation of the feature that it has to rebuild."""
     norm = system.bottleneck(partition).expand_norm
     norm.weight.copy_(feature.float().std(dim=(0, 2, 3)))
     norm.bias.copy_(feature.float().mean(dim=(0, 2, 3)))
 
 
 def _loss(system: SplitNet, partition: int, ratio: float, feature: Tensor, rng: np.random.Generator) -> Tensor:
-    """Squared error in units of each channel's variance; bits and region drawn at random."""
+    """Squared error in units of each channel's variance. Bits and region are drawn for each picture."""
     rows = torch.from_numpy(rng.integers(len(BITS), size=len(feature))).to(feature.device)
     share = torch.from_numpy(np.where(rng.random(len(feature)) < 0.25, 0.5, 1.0)).to(feature.device)
     with autocast(feature.device):
@@ -44,41 +42,31 @@ def _loss(system: SplitNet, partition: int, ratio: float, feature: Tensor, rng: 
     return error
 
 
-def warm_bottlenecks(
-    system: SplitNet, pictures: Pictures, index: Ints, config: TrainConfig, device: torch.device
-) -> None:
-    """Renew the cuts asked for and train their bottlenecks in place; of the CNN only their tails are set back."""
-    partitions = config.cuts(system.net.partitions)
+def warm_bottlenecks(system: SplitNet, job: Job) -> None:
+    """Renew the cuts asked for and train their bottlenecks in place. Of the CNN only the tails of these cuts change."""
+    config, partitions = job.config, job.config.cuts(system.net.partitions)
     for partition in partitions:
-        system.renew(partition, device)
+        system.renew(partition, job.device)
     system.eval()
     trained = nn.ModuleList(system.bottleneck(p) for p in partitions).train()
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=RATE, weight_decay=0.0)
-    optimizer.param_groups[0]["base_lr"] = RATE
-    progress = Progress("warm-up", config.warmup_steps)
-    chooser = ThreadChooser(config.threads if device.type == "cpu" else 1)
-    errors = dict.fromkeys(partitions, 0.0)
-    epoch = 0
-    while progress.done < config.warmup_steps:
-        style = CropStyle(config.start_px, (config.crop_area, 1.0))
-        for image, _ in batches(pictures, index, config.batch, style, config.seed + 4, epoch):
-            rng = np.random.default_rng((config.seed, 4, progress.done))
-            set_rate(optimizer, cosine(progress.done, config.warmup_steps, 20))
-            with torch.no_grad(), autocast(device):
-                ratio = float(rng.choice(RATIOS))
-                features = system.net.heads(image.to(device), set_of_ratio(ratio), max(partitions))
-            optimizer.zero_grad()
-            for partition in partitions:
-                feature = features[partition - 1]
-                if progress.done == 0:
-                    _match_scale(system, partition, feature)
-                loss = _loss(system, partition, ratio, feature, rng)
-                loss.backward()  # type: ignore[no-untyped-call]
-                errors[partition] += 0.05 * (loss.item() - errors[partition])
-            torch.nn.utils.clip_grad_norm_(trained.parameters(), 5.0)
-            optimizer.step()
-            chooser.step()
-            progress.step([(f"error-{i}", e) for i, e in errors.items()])
-            if progress.done >= config.warmup_steps:
-                break
-        epoch += 1
+    phase = Phase(
+        job, "warmup", steps=config.warmup_steps, schedule=by_steps(config.warmup_steps, WARMUP),
+        optimizer=torch.optim.AdamW(trained.parameters(), lr=RATE, weight_decay=0.0),
+        groups=[list(trained.parameters())],
+    )  # fmt: skip
+    style = CropStyle(config.start_px, (config.crop_area, 1.0))
+    for image, _ in phase.batches(config.seed + 4, lambda _: style):
+        rng = np.random.default_rng((config.seed, 4, phase.done))
+        with torch.no_grad(), autocast(job.device):
+            ratio = float(rng.choice(RATIOS))
+            features = system.net.heads(image, set_of_ratio(ratio), max(partitions))
+        errors = {}
+        for partition in partitions:
+            feature = features[partition - 1]
+            if phase.done == 0:
+                _match_scale(system, partition, feature)
+            loss = _loss(system, partition, ratio, feature, rng)
+            loss.backward()  # type: ignore[no-untyped-call]
+            errors[f"error-{partition}"] = loss.item()
+        phase.step(errors)
+    phase.finish()

@@ -1,4 +1,4 @@
-"""The MultiDiscrete view of the actions, for those who bring their own agent: partition, channels, regions, bits."""
+"""A MultiDiscrete view of the actions: partition, channel ratio, region ratio and bits. For agents of your own."""
 
 from __future__ import annotations
 
@@ -15,18 +15,25 @@ from tidesplit.envs.world.vocabulary import Bools, Ints
 from tidesplit.profiling.points.table import PointTable
 
 KNOBS = ("partition", "channel_ratio", "region_ratio", "bits")
-ELSEWHERE = 10_000  # more levels than all knobs have together
+ELSEWHERE = 10_000  # distance of another partition: more levels than all knobs have together
 
 
 class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64]):
-    """Actions are indices into the sorted distinct values of partition, channel ratio, region ratio and bits.
+    """Wraps `SplitInference`. An action has one index for each of K knobs, into the knob's sorted distinct values.
 
-    Each further hop adds the same four. The last partition there means that nothing crosses it.
+    The knobs are partition, channel ratio, region ratio and bits, and the same four for each further hop. There, the
+    last partition means that nothing crosses the hop. At partition 0 the picture's quality takes the place of the bits;
+    on the device they are 0.
 
-    ``levels`` holds those values. At partition 0 bits are the image codec's quality, on the device 0. A combination
-    that is no point stands for the nearest point of its partition, and if possible of its further ones: the fewest
-    levels away in all, ties to the earlier. Two points that share all values (JPEG and WebP of one quality) have the
-    earlier point's name here.
+    A combination without an operating point stands for the nearest point of the same partition. On further hops the
+    partition is kept where possible. Distance is counted in levels, and the earlier of two equally near points wins. Of
+    two points with all values alike (JPEG and WebP of one quality) only the earlier can be chosen.
+
+    Attributes:
+        levels: the distinct values of each knob.
+
+    Raises:
+        TypeError: the environment is no `SplitInference`.
     """
 
     def __init__(self, env: gymnasium.Env[NDArray[Any], np.int64]) -> None:
@@ -38,7 +45,7 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
         self.action_space = spaces.MultiDiscrete([len(values) for values in self.levels])
 
     def action(self, action: Ints) -> np.int64:
-        """Row of the operating point that the indices ``[K]`` stand for.
+        """Row of the operating point for the indices ``[K]``.
 
         Raises:
             ValueError: not one index for each knob. The episode is then as it was.
@@ -46,26 +53,26 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
         away = np.abs(self._combination - whole_numbers(action, list(map(len, self.levels))))  # [A, K]
         far = away.sum(axis=1)
         elsewhere = away[:, :: len(KNOBS)] > 0  # [A, H]
-        # Another partition is farther than all other knobs together, and one on an earlier hop is farther still.
+        # Another partition is farther than all other knobs together. On an earlier hop it is farther still.
         for power, on_hop in enumerate(reversed(elsewhere.T), start=1):
             far = far + ELSEWHERE**power * on_hop
         return np.int64(far.argmin())
 
     def combination(self, row: int) -> Ints:
-        """The indices ``[K]`` that name the operating point in ``row``."""
+        """The indices ``[K]`` of the operating point in ``row``."""
         (checked,) = rows_of(row, 1, len(self._combination))
         indices: Ints = self._combination[checked]
         return indices
 
     def action_masks(self) -> Bools:
-        """Which value of each knob some allowed point has, the masks end to end (as sb3-contrib wants them)."""
+        """True for each knob's values that an allowed point has, one knob after the other, as sb3-contrib expects."""
         allowed: Bools = self.env.get_wrapper_attr("action_masks")()
         chosen = self._combination[allowed]
         return np.concatenate([np.isin(np.arange(len(v)), chosen[:, k]) for k, v in enumerate(self.levels)])
 
 
 def _lay_out(table: PointTable) -> tuple[tuple[NDArray[Any], ...], Ints]:
-    """Distinct values of each knob, and the indices of every point ``[A, K]``."""
+    """Distinct values of each knob, and the indices of every point, ``[A, K]``."""
     columns = [c for hop in table.hops for c in (hop.partition, hop.channel_ratio, hop.region_ratio, hop.bits)]
     levels = tuple(np.unique(column) for column in columns)
     return levels, np.stack([np.searchsorted(v, c) for v, c in zip(levels, columns, strict=True)], axis=1)

@@ -1,4 +1,4 @@
-"""The batched twin as a Stable-Baselines3 `VecEnv`; sb3-contrib's MaskablePPO reads its masks by `action_masks`."""
+"""The batched environment as a Stable-Baselines3 `VecEnv`. sb3-contrib's MaskablePPO reads its `action_masks`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from tidesplit.envs.world.vocabulary import Bools, Ints
 
 
 class SplitInferenceVecEnv(VecEnv):
-    """``num_envs`` lanes. Takes a ready ``scenario``, or the arguments of `scenario_from`.
+    """``num_envs`` lanes of a ``scenario``, or of one made from the arguments of `scenario_from`.
 
-    Infos are empty but in the step that ends a lane's episode (``terminal_observation``, ``TimeLimit.truncated``, and
-    Monitor's ``episode`` with return ``r`` and length ``l``). What happened to every lane's last frame is in
-    ``stepped``, arrays ``[B]``, and the points that were chosen in ``points``.
+    A lane's info is empty, except in the step that ends its episode. That one has ``terminal_observation``,
+    ``TimeLimit.truncated``, and Monitor's ``episode`` with return ``r`` and length ``l``.
+
+    Attributes:
+        stepped: outcome of every lane's last frame; None before the first step.
+        points: rows of the points chosen for it, ``[B]``.
     """
 
     def __init__(self, num_envs: int, *, scenario: Scenario | None = None, **options: Unpack[ScenarioOptions]) -> None:
@@ -37,7 +40,7 @@ class SplitInferenceVecEnv(VecEnv):
         super().__init__(num_envs, observation_space(self.scenario.table), action_space(self.scenario.table))
 
     def reset(self) -> NDArray[np.float32]:
-        """Begin an episode in every lane, with the seeds set by ``seed`` if any; rows ``[B, S + F * A]``."""
+        """Begin an episode in every lane, with the seeds set by ``seed``. Returns flat rows ``[B, S + F * A]``."""
         observation = self.lanes.reset(self._seeds)
         self._returns[:], self._lengths[:] = 0.0, 0
         self._reset_seeds()
@@ -45,7 +48,7 @@ class SplitInferenceVecEnv(VecEnv):
         return observation.flat()
 
     def step_async(self, actions: Ints) -> None:
-        """Remember the points, rows of the table ``[B]``.
+        """Take the chosen points, rows of the table ``[B]``.
 
         Raises:
             ValueError: not one row of the table for each lane. The episodes are then as they were.
@@ -53,7 +56,7 @@ class SplitInferenceVecEnv(VecEnv):
         self.points = rows_of(actions, self.num_envs, self.scenario.table.size)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Answer one frame a lane."""
+        """Run one frame a lane."""
         stepped = self.stepped = self.lanes.step(self.points)
         self._returns += stepped.outcome.utility
         self._lengths += 1
@@ -65,7 +68,7 @@ class SplitInferenceVecEnv(VecEnv):
         return stepped.observation.flat(), stepped.outcome.utility.astype(np.float32), stepped.done, infos
 
     def action_masks(self) -> Bools:
-        """Which points the lanes' next frames may use, shape ``[B, A]``."""
+        """True for the points that the lanes' next frames may use, shape ``[B, A]``."""
         return self.lanes.simulation.observation().mask
 
     def env_method(
@@ -75,35 +78,35 @@ class SplitInferenceVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,  # noqa: ARG002
     ) -> list[Any]:
-        """``action_masks`` of the lanes; they have no other method.
+        """Call a method of the lanes. There is only ``action_masks``.
 
         Raises:
-            AttributeError: any other name.
+            AttributeError: another name.
         """
         if method_name != "action_masks":
-            raise AttributeError(f"the method {method_name!r} was asked for, the lanes have 'action_masks' alone")
+            raise AttributeError(f"the method {method_name!r} was asked for, the lanes have only 'action_masks'")
         masks = self.action_masks()
         return list(masks if indices is None else masks[list(self._get_indices(indices))])
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute of this object, which every lane shares."""
+        """The attribute of this object for each lane. All lanes share it."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Not possible: the lanes share one simulation.
+        """Raise an error, because the lanes share one simulation.
 
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError(f"the lanes share one simulation; {attr_name!r} cannot be set for one of them")
+        raise NotImplementedError(f"{attr_name!r} cannot be set for single lanes: they share one simulation")
 
     def env_is_wrapped(
         self,
         wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],  # noqa: ARG002  # the base class's signature
         indices: VecEnvIndices = None,
     ) -> list[bool]:
-        """No lane is wrapped."""
+        """False for every lane: none is wrapped."""
         return [False for _ in self._get_indices(indices)]
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""

@@ -3,13 +3,14 @@
     import tidesplit.envs.adapters.split_inference  # registers it
     env = gymnasium.make("tidesplit/SplitInference-v0", trace="lte", fps=30, deadline_ms=100)
 
-The part before the colon is imported first, and importing this module registers the environment; once it is imported
-the part behind the colon is enough. (Gymnasium 1.0 and later read no entry points of installed packages.)
+Importing this module registers the environment. (Gymnasium 1.0 and later read no entry points of installed packages.)
 
-Observation: the flat row of `Observation`, SI units, shape `[S + F * A]`. Action: a row of the table
-of A operating points. Reward: the frame's utility, 0 to 1. An episode is truncated at its end, never terminated.
-`action_masks()` says which points are allowed. It is advice: a point outside of it is carried out all the same, yet a
-frame answered below the accuracy floor is worth nothing.
+- Observation: the flat row of `Observation`, SI units, shape `[S + F * A]`.
+- Action: a row of the table of A operating points.
+- Reward: the frame's utility, 0 to 1.
+- End: an episode is truncated, never terminated.
+- `action_masks()`: True for the allowed points. It is advice, so any other point runs too. But an answer below the
+  accuracy floor is worth 0.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from numpy.typing import NDArray
 from tidesplit.envs.adapters.actions import rows_of
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.world.observation import fields_of
+from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Outcome, flat_columns
 from tidesplit.profiling.points.table import PointTable
 
 ENV_ID = "tidesplit/SplitInference-v0"
-LARGEST = 1e9  # SI values stay below: a byte rate is at most a window of messages a millisecond, a time some seconds
-SIGNED = ("slack_s", "slack_low_s", "finish_slack_s")  # the fields that may be negative
+LARGEST = 1e9  # bound of all SI values: bytes a second are at most a window of messages a millisecond
+SIGNED = ("slack_s", "slack_low_s", "finish_slack_s")  # fields that may be negative
 ANSWERED_BY = {SERVER: "server", DEVICE: "device", MISS: "miss"}
 
 
 class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
-    """One device, one uplink, one server. Takes a ready ``scenario``, or the arguments of `scenario_from`.
+    """One device and its chain of hops, in a ``scenario`` or in one made from the arguments of `scenario_from`.
 
-    ``info`` holds the frame's `Outcome` in SI units, ``point`` (id of the operating point) and ``action_mask`` for the
-    next frame; after a reset the mask alone.
+    ``info`` has the frame's `Outcome` in SI units, the operating point's id as ``point``, and the next frame's
+    ``action_mask``. After a reset it has only the mask.
 
     Raises:
         TraceError, ProfileError, DemandError: see `scenario_from`.
@@ -61,7 +62,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode; ``options`` has no meaning here."""
+        """Begin an episode. ``options`` has no effect."""
         super().reset(seed=seed, options=options)
         self.simulation.rngs = [self.np_random]
         self.simulation.reset(np.zeros(1, dtype=np.int64))
@@ -69,7 +70,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
         return self._observation(), {"action_mask": self.action_masks()}
 
     def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Answer one frame by the operating point in row ``action``, an integer or an array of one.
+        """Run one frame by the operating point in row ``action``, an integer or an array of one.
 
         Raises:
             ValueError: no row of the table. The episode is then as it was.
@@ -83,12 +84,12 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
         return self._observation(), float(outcome.utility[0]), False, bool(done[0]), info
 
     def action_masks(self) -> Bools:
-        """Which points the next frame may use, shape ``[A]``."""
+        """True for the points that the next frame may use, shape ``[A]``."""
         mask: Bools = self.simulation.observation().mask[0]
         return mask
 
     def render(self) -> str | None:
-        """The last frame as one line of text (mode "ansi")."""
+        """The last frame as one line of text. None in modes other than "ansi"."""
         return self._line if self.render_mode == "ansi" else None
 
     def _observation(self) -> NDArray[np.float32]:
@@ -97,7 +98,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
 
 
 def observation_space(table: PointTable) -> spaces.Box:
-    """SI values of one flat observation, shape ``[S + F * A]``."""
+    """Space of one flat observation in SI units, shape ``[S + F * A]``."""
     state, points = fields_of(len(table.hops))
     low = [0.0] * len(state) + [-LARGEST if f in SIGNED else 0.0 for f in points for _ in table.ids]
     bounds = np.array(low, dtype=np.float32)
@@ -105,12 +106,12 @@ def observation_space(table: PointTable) -> spaces.Box:
 
 
 def action_space(table: PointTable) -> spaces.Discrete:
-    """One operating point, by its row in the table."""
+    """Space of one operating point, by its row in the table."""
     return spaces.Discrete(table.size)
 
 
 def register() -> None:
-    """Make the environment known to Gymnasium; a second call changes nothing."""
+    """Register the environment with Gymnasium. A second call changes nothing."""
     if ENV_ID not in registry:
         gymnasium.register(
             ENV_ID,

@@ -1,8 +1,8 @@
-"""The batched twin as a Gymnasium vector environment: `gymnasium.make_vec("tidesplit/SplitInference-v0", num_envs=N)`.
+"""A Gymnasium vector environment: `gymnasium.make_vec("tidesplit/SplitInference-v0", num_envs=N)`.
 
-Lane i with seed s gives the numbers of the single environment with seed s + i. Episodes begin again within the step
-that ends them (`AutoresetMode.SAME_STEP`); the last observation is then in `info["final_obs"]`, its info in
-`final_info`.
+Lane i with seed s gives the numbers of the single environment with seed s + i. An episode begins again in the step that
+ends the one before it (`AutoresetMode.SAME_STEP`). The last observation is then in `info["final_obs"]`, its info in
+`info["final_info"]`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Rows = NDArray[np.float32]
 
 
 class SplitInferenceVector(VectorEnv[Rows, Ints, Any]):
-    """``num_envs`` lanes. Takes a ready ``scenario``, or the arguments of `scenario_from`."""
+    """``num_envs`` lanes of a ``scenario``, or of one made from the arguments of `scenario_from`."""
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
@@ -54,14 +54,14 @@ class SplitInferenceVector(VectorEnv[Rows, Ints, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> tuple[Rows, dict[str, Any]]:
-        """Begin an episode in every lane; ``options`` has no meaning here."""
+        """Begin an episode in every lane. ``options`` has no effect."""
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + lane for lane in range(self.num_envs)]
         observation = self.lanes.reset(seed)
-        return observation.flat(), _told({"action_mask": observation.mask}, np.ones(self.num_envs, dtype=bool))
+        return observation.flat(), _infos_of({"action_mask": observation.mask}, np.ones(self.num_envs, dtype=bool))
 
     def step(self, actions: Ints) -> tuple[Rows, Floats, Bools, Bools, dict[str, Any]]:
-        """Answer one frame a lane, by rows of the table ``[B]``.
+        """Run one frame a lane. ``actions`` are rows of the table, ``[B]``.
 
         Raises:
             ValueError: not one row of the table for each lane. The episodes are then as they were.
@@ -72,22 +72,22 @@ class SplitInferenceVector(VectorEnv[Rows, Ints, Any]):
         return stepped.observation.flat(), stepped.outcome.utility, never, stepped.done, self._infos(stepped, rows)
 
     def action_masks(self) -> Bools:
-        """Which points the lanes' next frames may use, shape ``[B, A]``."""
+        """True for the points that the lanes' next frames may use, shape ``[B, A]``."""
         return self.lanes.simulation.observation().mask
 
     def _infos(self, stepped: Stepped, points: Ints) -> dict[str, Any]:
         frame = {**flat_columns(stepped.outcome), "point": self._ids[points]}
-        infos = _told(frame, ~stepped.done)
-        infos |= _told({"action_mask": stepped.observation.mask}, np.ones(self.num_envs, dtype=bool))
+        infos = _infos_of(frame, ~stepped.done)
+        infos |= _infos_of({"action_mask": stepped.observation.mask}, np.ones(self.num_envs, dtype=bool))
         if stepped.ended.size:
             rows = np.zeros((self.num_envs, stepped.final.shape[1]), dtype=np.float32)
             mask = np.zeros_like(stepped.observation.mask)
             rows[stepped.ended], mask[stepped.ended] = stepped.final, stepped.final_mask
-            last = _told({**frame, "action_mask": mask}, stepped.done)
-            infos |= _told({"final_obs": rows, "final_info": last}, stepped.done)
+            last = _infos_of({**frame, "action_mask": mask}, stepped.done)
+            infos |= _infos_of({"final_obs": rows, "final_info": last}, stepped.done)
         return infos
 
 
-def _told(values: dict[str, Any], where: Bools) -> dict[str, Any]:
-    """Gymnasium's form of vector infos: beside each name, under ``_name``, the lanes that it was told in."""
+def _infos_of(values: dict[str, Any], where: Bools) -> dict[str, Any]:
+    """Infos in Gymnasium's form: ``_name`` has True in the lanes where ``name`` has a value."""
     return {**values, **{f"_{name}": where for name in values}}

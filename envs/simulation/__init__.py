@@ -1,1 +1,1 @@
-"""Episodes of the world: scenarios, random courses, many lanes side by side."""
+"""Episodes of the world: scenarios, random courses, and many lanes in one batch."""

@@ -1,4 +1,4 @@
-"""The random course of one episode: round trips, slow-down, waits and byte noise, drawn before it begins."""
+"""The random course of one episode: round trips, slow-down, waits and byte noise."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from tidesplit.envs.world.vocabulary import Floats
 class Course(NamedTuple):
     """The random course of an episode, drawn before it begins so that every controller meets the same one.
 
-    Shapes ``[N]`` for one episode of N frames, ``[B, N]`` for a batch. ``slow_down`` multiplies compute times;
-    ``byte_noise`` is a standard normal, scaled by each point's own spread. ``hops``: round trips of each hop.
+    Shapes ``[N]`` for one episode of N frames, ``[B, N]`` for a batch.
+
+    Attributes:
+        slow_down: factor on the device's compute times.
+        server_wait_s: wait at the first server, seconds.
+        byte_noise: standard normals, scaled by each point's own spread of bytes.
+        hops: round trips of each hop.
     """
 
     slow_down: Floats
@@ -27,7 +32,7 @@ class Course(NamedTuple):
 
     @classmethod
     def none(cls, lanes: int, hops: int = 1) -> Course:
-        """No frames yet, ``[B, 0]``."""
+        """A course of no frames, ``[B, 0]``."""
         slow_down, wait_s, noise = (np.zeros((lanes, 0)) for _ in range(3))
         trips = tuple(RoundTrip(np.zeros((lanes, 0)), np.zeros((lanes, 0))) for _ in range(hops))
         return cls(slow_down, wait_s, noise, trips)
@@ -36,9 +41,17 @@ class Course(NamedTuple):
 def draw_course(
     world: World, trace: Trace, offset_s: float, frames: int, period_s: float, rng: np.random.Generator
 ) -> Course:
-    """Draw one episode of ``frames`` frames, ``period_s`` apart, starting ``offset_s`` into the uplink's trace.
+    """Draw the course of an episode with one hop.
 
-    Further hops are drawn by `draw_round_trip` afterwards, so that they leave the rest of the course as it is.
+    `draw_round_trip` draws further hops afterwards, so that they do not change the rest of the course.
+
+    Args:
+        world: physical numbers.
+        trace: of the uplink.
+        offset_s: moment of the trace at which the episode begins.
+        frames: number of frames.
+        period_s: time from one frame to the next.
+        rng: random generator.
     """
     hot = _two_state(frames, period_s, world.mean_cool_s, world.mean_hot_s, rng)
     busy = _two_state(frames, period_s, world.mean_calm_s, world.mean_busy_s, rng)
@@ -55,14 +68,14 @@ def draw_course(
 def draw_round_trip(
     world: World, hop: int, trace: Trace, offset_s: float, frames: int, period_s: float, rng: np.random.Generator
 ) -> RoundTrip:
-    """Draw the round trips of a hop beyond the first, starting ``offset_s`` into the hop's own trace."""
+    """Draw the round trips of a hop beyond the first, ``[N]``. ``trace`` and ``offset_s`` are the hop's own."""
     return _round_trip(world, hop, trace, offset_s, period_s, *rng.standard_normal((2, frames)))
 
 
 def _round_trip(
     world: World, hop: int, trace: Trace, offset_s: float, period_s: float, jitter: Floats, request: Floats
 ) -> RoundTrip:
-    """Round trips ``[N]`` from two standard normals a frame: the link's jitter, and the request's own time."""
+    """Round trips ``[N]`` from two standard normals a frame, one for the link and one for the request."""
     usual_s, spread = world.round_trip(hop)
     base_s = _rtt_at(trace, offset_s + np.arange(len(jitter), dtype=np.float64) * period_s, usual_s)
     request_s = world.request_s * np.exp(world.request_spread * request)
@@ -79,7 +92,7 @@ def _rtt_at(trace: Trace, moments_s: Floats, default_s: float) -> Floats:
 def _two_state(
     frames: int, period_s: float, mean_off_s: float, mean_on_s: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Exponential stays in two states, begun in the stationary share. Shape ``[N]``, true where on."""
+    """A process of two states with exponential stays, begun at random. Shape ``[N]``, True where on."""
     total_s = frames * period_s
     stays = int(2 * total_s / (mean_off_s + mean_on_s) + 10)
     on_first = rng.random() < mean_on_s / (mean_on_s + mean_off_s)

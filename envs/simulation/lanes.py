@@ -1,4 +1,4 @@
-"""Many environments stepped as one: episodes that begin again by themselves. What `vector` and `sb3` have in common."""
+"""Many environments stepped as one, whose episodes begin again as they end. The core of `vector` and `sb3`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from tidesplit.envs.world.vocabulary import Bools, Ints, Outcome
 class Stepped(NamedTuple):
     """One frame of every lane.
 
-    ``observation`` is of the next frame, in lanes that ended (``ended``, ``[E]``) of a new episode's first; what those
-    would have seen next is in ``final``, flat rows ``[E, S + F * A]``, and ``final_mask``, ``[E, A]``.
+    Attributes:
+        observation: of the next frame; where an episode ended, of the first frame of a new one.
+        outcome: of the frame.
+        done: True where the episode ended with the frame, ``[B]``.
+        ended: the lanes of ended episodes, ``[E]``.
+        final: last observations of the ended episodes, flat rows ``[E, S + F * A]``.
+        final_mask: their masks, ``[E, A]``.
     """
 
     observation: Observation
@@ -29,7 +34,7 @@ class Stepped(NamedTuple):
 
 
 class Lanes:
-    """``count`` lanes over one simulation, lane i as the single environment would be with that lane's seed."""
+    """``count`` lanes over one simulation. Each lane gives the numbers of the single environment with its seed."""
 
     def __init__(self, scenario: Scenario, count: int) -> None:
         self.scenario = scenario
@@ -37,10 +42,10 @@ class Lanes:
         self.simulation = Simulation(scenario, [np.random.default_rng() for _ in range(count)])
 
     def reset(self, seeds: Sequence[int | None]) -> Observation:
-        """Begin an episode in every lane; a lane with a seed begins its random generator anew too.
+        """Begin an episode in every lane. A lane with a seed gets a new random generator too.
 
         Raises:
-            ValueError: not one seed (or None) a lane.
+            ValueError: the number of seeds is not the number of lanes.
         """
         if len(seeds) != self.count:
             raise ValueError(f"got {len(seeds)} seeds, expected one for each of {self.count} lanes")
@@ -51,7 +56,7 @@ class Lanes:
         return self.simulation.observation()
 
     def step(self, points: Ints) -> Stepped:
-        """Answer one frame a lane, by rows of the table ``[B]``."""
+        """Run one frame a lane. ``points`` are rows of the table, ``[B]``."""
         outcome, done = self.simulation.step(points)
         ended = np.flatnonzero(done)
         observation = self.simulation.observation()

@@ -1,4 +1,4 @@
-"""One hop of many lanes: which trace each lane plays, and what the answers to its messages say."""
+"""One hop of many lanes: the trace that each lane plays, and its last messages."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.vocabulary import Floats, Ints, Transfers
 
-RTT_SPREAD = 0.4  # round trips differ less from link to link than bandwidths do
+RTT_SPREAD = 0.4  # round trips differ less from link to link than bandwidths; assumed
 
 
 class Played(NamedTuple):
-    """The trace that an episode plays, and from which second of it."""
+    """The trace that an episode plays, and the second at which it begins."""
 
     trace: Trace
     offset_s: float
 
 
 class Links:
-    """The links of one hop for ``lanes`` lanes.
+    """The links of one hop, one for each lane.
 
-    ``spread``: log-normal spread of an episode's bandwidth about the trace's. Round trips spread by RTT_SPREAD times as
-    much. ``window``: messages that are remembered.
+    Attributes:
+        uplink: the true links. Only those who may know the future may read them.
+        transfers: the last messages of each lane.
+
+    Args:
+        traces: an episode draws one.
+        lanes: number of lanes, B.
+        window: number of messages that are remembered, R.
+        spread: log-normal spread of an episode's bandwidth about the trace's. Round trips spread RTT_SPREAD times as
+            much.
     """
 
     def __init__(self, traces: Sequence[Trace], lanes: int, window: int, spread: float) -> None:
         self._traces, self._window, self._spread = tuple(traces), window, spread
-        self._laid_out = TraceUplink.of(traces)
         self.trace_of = np.zeros(lanes, dtype=np.int64)
         self.offset_s = np.zeros(lanes)
         self.scale = np.ones(lanes) if spread else None
+        self.uplink = TraceUplink.of(traces).starting(self.trace_of, self.offset_s, self.scale)
         self.transfers = Transfers.none(lanes, window)
 
-    @property
-    def uplink(self) -> TraceUplink:
-        """The true link of every lane. Only those may read it who are allowed to know the future."""
-        return self._laid_out.starting(self.trace_of, self.offset_s, self.scale)
-
     def choose(self, lane: int, chosen: int | None, whole: bool, rng: np.random.Generator) -> Played:
-        """Choose an episode's trace: a random one where ``chosen`` is None, from its start where ``whole``."""
+        """Choose an episode's trace, at random if ``chosen`` is None. If ``whole``, it begins at the trace's start."""
         chosen = int(rng.integers(len(self._traces))) if chosen is None else chosen
         trace = self._traces[chosen]
         self.trace_of[lane] = chosen
@@ -51,24 +54,28 @@ class Links:
         return Played(trace, float(self.offset_s[lane]))
 
     def vary(self, lane: int, trip: RoundTrip, rng: np.random.Generator) -> RoundTrip:
-        """Draw how far this episode's link is from its trace. Returns the round trips as they then are."""
+        """Draw the factor between this episode's link and its trace. Returns the round trips of the link."""
         if self.scale is None:
             return trip
         self.scale[lane], rtt = np.exp(self._spread * np.array([1.0, RTT_SPREAD]) * rng.standard_normal(2))
         return RoundTrip(rtt * trip.rtt_s, rtt * trip.base_s)
 
     def forget(self, lanes: Ints) -> None:
-        """Start again in these lanes: nothing was sent yet."""
+        """Forget the messages of these lanes."""
         for ring, empty in zip(self.transfers, Transfers.none(len(lanes), self._window), strict=True):
             ring[lanes] = empty
 
     def remember(self, crossing: Crossing, trip: RoundTrip, sent_s: Floats, wait_s: Floats, back_s: Floats) -> None:
-        """Keep what was put on the link.
+        """Remember the messages of one frame.
 
-        ``sent_s``: when the device believes that it was ready for the link. ``wait_s``: at the machine behind the hop.
-        ``back_s``: what the device believes an answer takes from the machine before the hop.
+        Args:
+            crossing: the messages.
+            trip: their round trips.
+            sent_s: moment at which, as the device believes, they were ready for the link, ``[B]``.
+            wait_s: wait at the server behind the hop, ``[B]``.
+            back_s: believed time of an answer from the machine before the hop to the device, ``[B]``.
         """
-        # Timed at the far end, an uplink time holds what this message's one-way delay differs from the usual one.
+        # The far end times the uplink, so the jitter of this message's way there counts as uplink time.
         timed_s = crossing.left_s - crossing.begun_s + (trip.rtt_s - trip.base_s)
         self.transfers = self.transfers.push(
             crossing.sent,

@@ -1,4 +1,4 @@
-"""From names to a scenario: which traces, which profile on which machines, which demand."""
+"""Scenarios from the names of traces, profile and machines."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tidesplit.profiling.points.profile import Profile
 from tidesplit.profiling.points.table import above_floor
 from tidesplit.profiling.points.tiers import CLOUD, MIDDLE, points_of
 
-DEVICE, SERVER = "raspberry-pi-4", "x86-2core"
-SECOND_TRACE = "metro"
+DEVICE, SERVER = "raspberry-pi-4", "x86-2core"  # machines of the bundled profiles
+SECOND_TRACE = "metro"  # bundled trace of a middle server's access network
 
 
 class ScenarioOptions(TypedDict, total=False):
-    """Keyword arguments of `scenario_from`, which the environments take too."""
+    """Keyword arguments of `scenario_from`. The environments take them too."""
 
     trace: str | Path | Trace | Sequence[Trace]
     profile: str | Path | Profile
@@ -59,30 +59,31 @@ def scenario_from(
     table_spread: float = 0.0,
     trace_spread: float = 0.0,
 ) -> Scenario:
-    """Assemble a scenario from what a user names.
+    """Make a scenario from the names of its parts.
 
     Args:
-        trace: a file, a folder, a bundled trace's name, or traces.
-        profile: a file, a bundled profile's name, or a profile.
-        device: label of the machine in the profile that runs heads.
-        server: label of the machine in the profile behind the uplink. None: SERVER, with three tiers MIDDLE.
+        trace: uplink traces, or the name of a file, a folder or a bundled trace.
+        profile: a profile, or the name of a file or of a bundled profile.
+        device: label in the profile of the machine that runs heads.
+        server: label in the profile of the machine behind the uplink. None: SERVER, or MIDDLE with three tiers.
         tiers: 2, or 3 for a middle server between device and server.
-        cloud: label of the machine in the profile behind the second hop.
+        cloud: label in the profile of the machine behind the second hop.
         second_trace: like ``trace``, of the second hop.
         objective: "accuracy" or "latency", see `Demand`.
         fps: frames a second.
         deadline_ms: milliseconds after its arrival by which a frame must be answered.
-        min_accuracy: points below this accuracy are masked.
-        demands: where given, each episode draws one of these, and the four arguments above count for nothing.
-        world: physical numbers that differ from the defaults.
-        episode_s: seconds an episode lasts, begun at a random moment; None plays a whole trace from its start.
+        min_accuracy: accuracy floor; points below it are masked.
+        demands: if given, each episode draws one of these, and the four arguments above have no effect.
+        world: physical numbers; None: the defaults.
+        episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
         table_spread: log-normal spread of an episode's timings and payloads about the profile.
         trace_spread: log-normal spread of an episode's bandwidth and round trip about the trace.
 
     Raises:
-        TraceError, ProfileError, DemandError: one sentence about what was received and expected; also where no
-            operating point reaches the accuracy that is asked for.
-        ValueError: another number of tiers.
+        TraceError: a trace cannot be used.
+        ProfileError: the profile cannot be used, or none of its points reaches the accuracy floor.
+        DemandError: the demand has a value out of range.
+        ValueError: the number of tiers is neither 2 nor 3.
     """
     asked = tuple(demands) or (
         Demand(objective=objective, fps=fps, deadline_s=deadline_ms / 1e3, min_accuracy=min_accuracy),
@@ -99,19 +100,20 @@ def scenario_from(
         episode_s=episode_s,
         table_spread=table_spread,
         trace_spread=trace_spread,
-        further=(_traces(second_trace),) if tiers == 3 else (),
+        further=tuple(_traces(second_trace) for _ in table.hops[1:]),
     )
 
 
 def machines_of(tiers: int, device: str = DEVICE, server: str | None = None, cloud: str = CLOUD) -> tuple[str, ...]:
-    """The chain of machines, device first. ``server``: the machine behind the uplink; None: SERVER or MIDDLE.
+    """Labels of the chain's machines, device first. See `scenario_from` for the arguments.
 
     Raises:
-        ValueError: neither two nor three tiers.
+        ValueError: the number of tiers is neither 2 nor 3.
     """
-    if tiers not in (2, 3):
+    chains = {2: (device, server or SERVER), 3: (device, server or MIDDLE, cloud)}
+    if tiers not in chains:
         raise ValueError(f"{tiers} tiers received, 2 or 3 expected")
-    return (device, server or SERVER) if tiers == 2 else (device, server or MIDDLE, cloud)
+    return chains[tiers]
 
 
 def _traces(trace: str | Path | Trace | Sequence[Trace]) -> tuple[Trace, ...]:

@@ -1,4 +1,4 @@
-"""Many episodes side by side: draws them, steps them through the pipeline, and says what each lane's device knows."""
+"""Many episodes in one batch: drawn, stepped through the pipeline, and observed as each lane's device would."""
 
 from __future__ import annotations
 
@@ -22,21 +22,24 @@ from tidesplit.profiling.points.table import PointTable
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What episodes are drawn from: traces, demands, the operating points, the world.
+    """The traces, demands, operating points and physical numbers that episodes are drawn from.
 
     Attributes:
         traces: of the uplink; an episode draws one.
         demands: an episode draws one.
-        table: operating points; it has as many hops as there are links.
+        table: operating points, with a hop for each link.
         world: physical numbers.
-        episode_s: length of an episode, begun at a random moment of its trace. None plays a whole trace from its start.
-        table_spread: log-normal spread by which an episode's device, server and payloads differ from the table. So a
-            policy learns to read the table instead of learning it by heart.
-        trace_spread: the same for bandwidth and round trip of an episode's links, so that a policy learns other links
-            than those at hand.
-        backlog_s: an episode's device may begin busy, for up to so long. Its own decisions would hardly lead it into
-            such queues, but a hiccup of a real device does.
-        further: traces of each hop beyond the first, of which an episode draws one.
+        episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
+        table_spread: log-normal spread of an episode's device, servers and payloads about the table. It makes a policy
+            read the table instead of learning it by heart.
+        trace_spread: log-normal spread of an episode's bandwidth and round trip about the traces. It makes a policy fit
+            for links beyond these traces.
+        backlog_s: half of the episodes begin with a busy device, for up to this many seconds. Good decisions rarely
+            lead into such queues, but a hiccup of a real device does.
+        further: traces of each hop beyond the first; an episode draws one for each.
+
+    Raises:
+        ValueError: no trace of a hop, no demand, or another number of hops than in the table.
     """
 
     traces: tuple[Trace, ...]
@@ -62,9 +65,18 @@ class Scenario:
 
 
 class Simulation:
-    """``lanes`` episodes of a scenario, each with a random generator of its own (``rngs``, one a lane).
+    """Episodes of a scenario in one batch, one a lane.
 
-    With ``trace_of`` every lane plays that trace of the uplink, otherwise a random one. ``links``: one for each hop.
+    Attributes:
+        links: traces and last messages of each hop.
+        queues: state of each lane's device and links.
+        frame: number of each lane's next frame, ``[B]``.
+        frames: number of frames in each lane's episode, ``[B]``.
+
+    Args:
+        scenario: episodes are drawn from it.
+        rngs: a random generator for each lane.
+        trace_of: number of the uplink trace that each lane plays, ``[B]``. None: episodes draw them.
     """
 
     def __init__(self, scenario: Scenario, rngs: Sequence[np.random.Generator], trace_of: Ints | None = None) -> None:
@@ -93,7 +105,7 @@ class Simulation:
 
     @property
     def uplinks(self) -> tuple[TraceUplink, ...]:
-        """The true links of every lane. Only those may read them who are allowed to know the future."""
+        """The true links of every hop. Only those who may know the future may read them."""
         return tuple(links.uplink for links in self.links)
 
     def reset(self, lanes: Ints) -> None:
@@ -114,14 +126,17 @@ class Simulation:
         self._observation = None
 
     def frame_at(self, ahead: int = 0, lanes: Ints | None = None) -> Frame:
-        """The frame of each lane, or the one ``ahead`` frames later (clipped to the episode)."""
+        """The next frame of each lane, or the one ``ahead`` frames after it.
+
+        After an episode's end its last random numbers are repeated.
+        """
         lanes = self._all if lanes is None else lanes
         k = np.minimum(self.frame[lanes] + ahead, self.frames[lanes] - 1)
         arrival_s = (self.frame[lanes] + ahead) * self.demands.period_s[lanes]
         return Frame(arrival_s, *each(lambda values: values[lanes, k], self._course))
 
     def situation(self) -> Situation:
-        """What the devices know now that their frames' turn has come."""
+        """The devices' knowledge at the turn of their next frames."""
         arrival_s = self.frame * self.demands.period_s
         now_s = turn_s(self.queues, arrival_s)
         return Situation(
@@ -139,11 +154,11 @@ class Simulation:
         return self._observation
 
     def expected_s(self, points: Ints) -> Floats:
-        """Latency that the devices expect of these points, by which they plan their fallbacks, ``[B]``."""
+        """Latency ``[B]`` that the devices expect of these points and plan their fallbacks with."""
         return self.observation().foreseen.latency_s[self._all, points].astype(np.float64)
 
     def step(self, points: Ints) -> tuple[Outcome, Bools]:
-        """Answer one frame a lane; also says which lanes' episodes end with it. Call ``reset`` for those."""
+        """Run one frame a lane. Returns its outcome, and True where the episode ends with it: ``reset`` these lanes."""
         points = np.array(points, dtype=np.int64)  # a copy: it is kept, and reset writes to it
         frame = self.frame_at()
         expected_s = self.expected_s(points)
@@ -167,15 +182,15 @@ class Simulation:
         return outcome, self.frame >= self.frames
 
     def _remember(self, points: Ints, frame: Frame, crossings: tuple[Crossing, ...]) -> None:
-        """Keep each hop's messages as the device knows them. It knows the sending times of the first hop only."""
-        nothing = np.zeros(self.lanes)
-        # A probe's answer has the server's wait too: else one long wait would keep all frames away.
-        self.links[0].remember(crossings[0], frame.hops[0], crossings[0].ready_s, frame.server_wait_s, nothing)
-        observation, back_s = self.observation(), nothing
-        for hop, ahead in enumerate(observation.foreseen.further, start=1):
-            sent_s = self.situation().now_s + ahead.ready_s[self._all, points].astype(np.float64)
-            back_s = back_s + 0.5 * observation.seen.hops[hop - 1].rtt_s.astype(np.float64)
-            self.links[hop].remember(crossings[hop], frame.hops[hop], sent_s, nothing, back_s)
+        """Remember each hop's messages as the device knows them. It only believes the sending times of further hops."""
+        none = back_s = np.zeros(self.lanes)
+        # A probe's answer has the server's wait too. Otherwise one long wait would keep all later frames away.
+        self.links[0].remember(crossings[0], frame.hops[0], crossings[0].ready_s, frame.server_wait_s, none)
+        for hop, links in enumerate(self.links[1:], start=1):
+            now = self.observation()
+            ready_s = now.foreseen.further[hop - 1].ready_s[self._all, points].astype(np.float64)
+            back_s = back_s + 0.5 * now.seen.hops[hop - 1].rtt_s.astype(np.float64)
+            links.remember(crossings[hop], frame.hops[hop], self.situation().now_s + ready_s, none, back_s)
 
     def _draw(self, lane: int) -> Course:
         scenario, rng = self.scenario, self.rngs[lane]
@@ -201,7 +216,7 @@ class Simulation:
     def _widen(self, length: int) -> None:
         short = length - self._course.slow_down.shape[1]
         if short > 0:
-            # Transposed in memory: the lanes of one frame lie side by side, and are read together.
+            # Transposed in memory, because the lanes of one frame are read together.
             self._course = each(lambda values: np.pad(values.T, ((0, short), (0, 0))).T, self._course)
 
 
@@ -210,12 +225,12 @@ def _put(store: Floats, where: Any, values: Floats) -> None:
 
 
 def _spread_out(table: PointTable, lanes: int) -> PointTable:
-    """The table with every column repeated a lane, shape ``[B, A]``, writeable, lanes side by side in memory."""
+    """The table with a writeable copy of every column for each lane, ``[B, A]``. A point's lanes are neighbours."""
     return table.with_columns(lambda column: np.repeat(column[:, None], lanes, axis=1).T, table.ids)
 
 
 def _vary(out: PointTable, table: PointTable, lane: int, spread: float, rng: np.random.Generator) -> None:
-    """Draw a lane's own device, servers and payloads about the table's."""
+    """Draw a lane's device, servers and payloads about those of the table."""
     device, server, size = np.exp(spread * rng.standard_normal(3))
     out.head_s[lane] = table.head_s * device
     out.finish_s[lane] = table.finish_s * device

@@ -1,1 +1,1 @@
-"""Uplink bandwidth over time: trace files, the link arithmetic over a trace, and a generator of synthetic traces."""
+"""Bandwidth over time: trace files, the link arithmetic on a trace, and a generator of synthetic traces."""

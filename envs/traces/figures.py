@@ -1,4 +1,4 @@
-"""Figures by which two uplinks are compared: what a generated trace must share with the measured one."""
+"""Statistics of an uplink that a generated trace must share with the measured one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.traces.trace import Trace
 
-BIN_S = 0.1  # the step of the measured traces, and of "empty 100 ms bins"
+BIN_S = 0.1  # the step of the measured traces
 PERCENTILES = (5, 25, 50, 75, 95)
 LAGS_S = (0.1, 1.0, 10.0)
-LONG_OUTAGE_S = 2.0  # beyond any buffer of a live camera: counted apart from single empty bins
+LONG_OUTAGE_S = 2.0  # longer than any buffer of a live camera: counted apart from single empty bins
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Bandwidth in bits per second over all 100 ms bins; `autocorrelation` at `LAGS_S`; shares in [0, 1]."""
+    """Statistics of the bandwidth in bins of `BIN_S`, in bits per second; shares are 0 to 1.
+
+    `percentiles_bps` are at `PERCENTILES`, `autocorrelation` is at `LAGS_S`. Outages are long from `LONG_OUTAGE_S` on.
+    """
 
     duration_s: float
     mean_bps: float
@@ -30,7 +33,7 @@ class Statistics:
 
 
 def measure(traces: Sequence[Trace]) -> Statistics:
-    """Pooled over `traces`: every 100 ms counts once, and no pair of the autocorrelation spans two traces."""
+    """Statistics of all bins of `traces` together. No pair of the autocorrelation spans two traces."""
     parts = [resample(trace, BIN_S) for trace in traces]
     pooled = np.concatenate(parts)
     outages = np.concatenate([lengths(part == 0) for part in parts]) * BIN_S
@@ -48,33 +51,48 @@ def measure(traces: Sequence[Trace]) -> Statistics:
 
 
 def resample(trace: Trace, step_s: float) -> NDArray[np.float64]:
-    """Mean bandwidth of every full `step_s`, bits per second, shape `[floor(duration / step)]`, 1 or more."""
+    """Mean bandwidth of every full `step_s` in bits per second, shape `[floor(duration / step)]`, at least `[1]`."""
     edges_s = trace.edges_s
     bits = np.append(0.0, np.cumsum(trace.bandwidth_bps * np.diff(edges_s)))
     bins = max(1, int(trace.duration_s / step_s + 1e-6))
     grid_s = np.minimum(np.arange(bins + 1) * step_s, trace.duration_s)
     mean = np.diff(np.interp(grid_s, edges_s, bits)) / np.diff(grid_s)
-    return np.where(mean < 1e-3, 0.0, mean)  # a difference of sums leaves dust where nothing was sent
+    return np.where(mean < 1e-3, 0.0, mean)  # the difference of two sums is rarely an exact 0
 
 
-def autocorrelation(parts: Sequence[NDArray[np.float64]], lag: int) -> float:
-    """Correlation of samples `lag` apart within each part, about the pooled mean; NaN where it is not defined."""
-    pooled = np.concatenate(parts)
+def autocorrelation(
+    parts: Sequence[NDArray[np.float64]], lag: int, kept: Sequence[NDArray[np.bool_]] | None = None
+) -> float:
+    """Correlation of samples `lag` steps apart, about the mean of all parts; NaN where it is not defined.
+
+    With `kept`, one mask for each part, only samples with True count.
+    """
+    kept = [np.ones(part.size, dtype=bool) for part in parts] if kept is None else kept
+    pooled = np.concatenate([part[keep] for part, keep in zip(parts, kept, strict=True)])
     mean, variance = float(pooled.mean()), float(pooled.var())
-    products = [(part[:-lag] - mean) * (part[lag:] - mean) for part in parts if part.size > lag]
-    if not products or variance == 0:
-        return float("nan")
-    return float(np.concatenate(products).mean() / variance)
+    products = [
+        ((part[:-lag] - mean) * (part[lag:] - mean))[keep[:-lag] & keep[lag:]]
+        for part, keep in zip(parts, kept, strict=True)
+        if part.size > lag
+    ]
+    found = np.concatenate(products) if products else np.empty(0)
+    return float(found.mean() / variance) if found.size and variance > 0 else float("nan")
+
+
+def runs(flags: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Starts and ends of the runs of True, in order: `[F, T, T, F, T]` gives `[1, 4]` and `[3, 5]`."""
+    steps = np.diff(np.concatenate([[0], flags.astype(np.int64), [0]]))
+    return np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
 
 
 def lengths(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Lengths of the runs of True, in order: `[F, T, T, F, T]` gives `[2, 1]`."""
-    steps = np.diff(np.concatenate([[0], flags.astype(np.int64), [0]]))
-    return np.asarray(np.flatnonzero(steps == -1) - np.flatnonzero(steps == 1), dtype=np.int64)
+    starts, ends = runs(flags)
+    return np.asarray(ends - starts, dtype=np.int64)
 
 
 def table(columns: dict[str, Statistics]) -> str:
-    """Markdown table, one column a named set of statistics, Mbit/s where the unit is not named."""
+    """Markdown table with one column for each named set of statistics."""
     rows = [("figure", *columns)]
     values = list(columns.values())
     rows.append(("length (s)", *(f"{value.duration_s:.0f}" for value in values)))

@@ -1,7 +1,7 @@
-"""`fit`: the `LinkModel` whose traces share a measured uplink's quantiles, gaps, outages and autocorrelation.
+"""`fit` finds the `LinkModel` whose traces share a measured uplink's quantiles, gaps, outages and autocorrelation.
 
-Quantiles, gaps and outages are read off the data. Memories and weights are searched on a grid so that the model's
-autocorrelation, which has a closed form (`model_autocorrelation`), is nearest the measured one at `FIT_LAGS_S`.
+Quantiles, gaps and outages are counted in the data. Memories and weights come from a grid search. It compares the
+model's autocorrelation, which has a closed form (`model_autocorrelation`), with the measured one at `FIT_LAGS_S`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tidesplit.envs.traces.figures import LONG_OUTAGE_S, lengths, resample
+from tidesplit.envs.traces.figures import LONG_OUTAGE_S, autocorrelation, lengths, resample, runs
 from tidesplit.envs.traces.model import KNOTS, Array, LinkModel, normal_cdf
 from tidesplit.envs.traces.trace import Trace
 
 FIT_LAGS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 MEMORIES_S = tuple(itertools.product((0.3, 0.6, 1.2), (2.0, 5.0, 10.0), (20.0, 60.0, 200.0)))
 WEIGHT_STEP = 0.05
-HERMITE_TERMS = 80  # the map below changes by less than 1e-3 beyond
+HERMITE_TERMS = 80  # more terms change the correlation by less than 1e-3
 
 
 def fit(traces: Sequence[Trace], name: str, source: str, step_s: float) -> LinkModel:
-    """Model of the pooled `traces` in steps of `step_s` seconds (their own step, or coarser).
+    """Fit a model to all `traces` together, in steps of `step_s` seconds, which is the traces' own step or longer.
 
     Raises:
-        ValueError: nothing but outages, so that there is no bandwidth to fit.
+        ValueError: the traces have only outages.
     """
     parts = [resample(trace, step_s) for trace in traces]
     long_steps = round(LONG_OUTAGE_S / step_s)
@@ -38,7 +38,7 @@ def fit(traces: Sequence[Trace], name: str, source: str, step_s: float) -> LinkM
     quantiles_bps = tuple(float(value) for value in np.round(np.quantile(pooled[pooled > 0], KNOTS), -3))
     empty_share = round(float((pooled == 0).mean()), 4)
     lags = np.array([lag for lag in FIT_LAGS_S if lag > step_s - 1e-9])
-    target = np.array([masked_autocorrelation(parts, alive, round(lag / step_s)) for lag in lags])
+    target = np.nan_to_num([autocorrelation(parts, round(lag / step_s), alive) for lag in lags])
     memory_s, weights = fit_memory(lags, target, hermite_powers(quantiles_bps, empty_share))
     hours = sum(part.size for part in parts) * step_s / 3600
     return LinkModel(
@@ -56,8 +56,10 @@ def fit(traces: Sequence[Trace], name: str, source: str, step_s: float) -> LinkM
 
 
 def fit_memory(lags_s: Array, target: Array, powers: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Memories and weights (one more, the memoryless part) whose autocorrelation at `lags_s` is nearest `target`,
-    both of shape `[L]`, by least squares over the grid."""
+    """Find the memories and weights of the grid whose autocorrelation is nearest `target` by least squares.
+
+    There is one weight more than memories, for the memoryless part. `lags_s` and `target` have shape `[L]`.
+    """
     ticks = round(1 / WEIGHT_STEP)
     grid = [combo for combo in itertools.product(range(ticks + 1), repeat=3) if sum(combo) <= ticks]
     weights = np.array([(*combo, ticks - sum(combo)) for combo in grid]) / ticks
@@ -71,10 +73,17 @@ def fit_memory(lags_s: Array, target: Array, powers: Array) -> tuple[tuple[float
 
 
 def model_autocorrelation(lags_s: Array, memory_s: Sequence[float], weights: Array, powers: Array) -> Array:
-    """Autocorrelation of the model's bandwidth, outages aside; shape `[W, L]`, `lags_s` `[L]`, `weights` `[W, C + 1]`.
+    """Autocorrelation of the model's bandwidth without its long outages, shape `[W, L]`.
 
-    At a lag every chain is either kept (same value) or renewed (independent), so the two latent values are jointly
-    normal with correlation equal to the weight of the kept ones: the mean over the 2^C cases, each mapped by `powers`.
+    After a lag, each chain has either kept its value or drawn a new one. In each of these 2^C cases the two latent
+    values are jointly normal, and their correlation is the weight of the kept chains. The result is the mean over all
+    cases.
+
+    Args:
+        lags_s: lags in seconds, `[L]`.
+        memory_s: memories of the C chains in seconds.
+        weights: W sets of weights to evaluate, `[W, C + 1]`.
+        powers: see `hermite_powers`.
     """
     keep = np.exp(-lags_s[None, :] / np.asarray(memory_s)[:, None])  # [C, L]
     total = np.zeros((weights.shape[0], lags_s.size))
@@ -86,7 +95,7 @@ def model_autocorrelation(lags_s: Array, memory_s: Sequence[float], weights: Arr
 
 
 def hermite_powers(quantiles_bps: tuple[float, ...], empty_share: float) -> Array:
-    """Share of the bandwidth's variance in each Hermite polynomial of the latent value, shape `[terms]`."""
+    """Share of the bandwidth's variance in each Hermite polynomial of the latent value, shape `[HERMITE_TERMS]`."""
     latent = np.linspace(-7, 7, 14_001)
     density = np.exp(-(latent**2) / 2) / np.sqrt(2 * np.pi) * (latent[1] - latent[0])
     rank = (normal_cdf(latent) - empty_share) / (1 - empty_share)
@@ -100,26 +109,13 @@ def hermite_powers(quantiles_bps: tuple[float, ...], empty_share: float) -> Arra
 
 
 def bandwidth_correlation(latent_correlation: Array, powers: Array) -> Array:
-    """Correlation of bandwidths whose latent values correlate by `latent_correlation`, any shape (Mehler's formula)."""
+    """Correlation of two bandwidths from the correlation of their latent values, any shape, by Mehler's formula."""
     return np.asarray((latent_correlation[..., None] ** np.arange(1, powers.size + 1)) @ powers)
 
 
-def masked_autocorrelation(parts: Sequence[Array], alive: Sequence[np.ndarray], lag: int) -> float:
-    """Autocorrelation at `lag` steps over the pairs that are both alive."""
-    pooled = np.concatenate([part[keep] for part, keep in zip(parts, alive, strict=True)])
-    products = [
-        ((part[:-lag] - pooled.mean()) * (part[lag:] - pooled.mean()))[keep[:-lag] & keep[lag:]]
-        for part, keep in zip(parts, alive, strict=True)
-        if part.size > lag
-    ]
-    found = np.concatenate(products) if products else np.empty(0)
-    return float(found.mean() / pooled.var()) if found.size and pooled.var() > 0 else 0.0
-
-
 def long_runs(flags: np.ndarray, at_least: int) -> np.ndarray:
-    """True where `flags` is True for `at_least` steps or more in a row, shape `[N]`."""
-    steps = np.diff(np.concatenate([[0], flags.astype(np.int64), [0]]))
+    """True where `flags` is True for `at_least` or more steps in a row, shape `[N]`."""
     result = np.zeros(flags.size, dtype=bool)
-    for start, end in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True):
+    for start, end in zip(*runs(flags), strict=True):
         result[start:end] = end - start >= at_least
     return result

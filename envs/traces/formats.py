@@ -1,12 +1,12 @@
-"""Text of a bandwidth trace to arrays: three file formats, told apart by content.
+"""Parsers of three trace formats. The content decides which one a file is in.
 
 | format   | content of a line                                | source                                            |
 |----------|--------------------------------------------------|---------------------------------------------------|
 | csv      | `time_s,bandwidth_mbps[,rtt_ms]` under a header  | this project                                      |
-| mahimahi | integer ms at which one 1500-byte packet can go  | Netravali et al., USENIX ATC 2015, mm-link(1)     |
+| mahimahi | integer ms at which one 1500-byte packet leaves  | Netravali et al., USENIX ATC 2015, mm-link(1)     |
 | pensieve | `time_s throughput_mbps` separated by whitespace | Mao et al., SIGCOMM 2017, "cooked" traces         |
 
-Blank lines and lines that begin with `#` are skipped in all three. No file is opened here: `envs.traces.trace` reads.
+Blank lines and lines that begin with `#` are skipped. This module opens no file; `envs.traces.trace` does.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MAHIMAHI_PACKET_BITS = 1500 * 8  # one delivery opportunity is one full Ethernet frame, mm-link(1)
+MAHIMAHI_PACKET_BITS = 1500 * 8  # a line stands for one full Ethernet frame, mm-link(1)
 MAHIMAHI_BIN_MS = 100  # the step of the project's measured traces
-MAX_DURATION_S = 7 * 86_400.0  # a week: a stray time stamp must not become an array of terabytes
-MAX_NUMBER = 1e12  # beyond any stamp in seconds (Unix time is 2e9), Mbit/s or ms; keeps SI values finite
+MAX_DURATION_S = 7 * 86_400.0  # a week: a wrong time stamp must not become an array of terabytes
+MAX_NUMBER = 1e12  # larger than any stamp in seconds (Unix time is 2e9), Mbit/s or ms; keeps SI values finite
 HEADERS = (("time_s", "bandwidth_mbps"), ("time_s", "bandwidth_mbps", "rtt_ms"))
 HEADER_TEXT = "time_s,bandwidth_mbps[,rtt_ms]"
 
 
 class TraceError(ValueError):
-    """The trace given by the user cannot be used; the message is one sentence that names file and line."""
+    """The user's trace cannot be used. The message is one sentence with file and line."""
 
 
 class Line(NamedTuple):
-    """One line with content: where it stands (`file, line 7`) and its text, stripped."""
+    """A line with content: its place (`file, line 7`) and its stripped text."""
 
     where: str
     text: str
@@ -40,8 +40,10 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """What a file held, SI units: bin starts, bandwidth and (if given) RTT of shape `[N]`; `duration_s` is None where
-    the format leaves the length of the last bin open."""
+    """The samples of a file in SI units, shapes `[N]`: start, bandwidth and, if given, round trip of each bin.
+
+    `duration_s` is None where the format does not say how long the last bin is.
+    """
 
     time_s: NDArray[np.float64]
     bandwidth_bps: NDArray[np.float64]
@@ -50,10 +52,10 @@ class Samples:
 
 
 def parse(text: str, source: str) -> Samples:
-    """Samples in `text`, whichever of the three formats it is; `source` names the file in messages.
+    """Parse `text` in any of the three formats. `source` is the file's name in messages.
 
     Raises:
-        TraceError: no data, unknown format, or a line that breaks its format.
+        TraceError: no data, an unknown format, or a line that breaks its format.
     """
     lines = list(_content(text, source))
     if not lines:
@@ -107,8 +109,11 @@ def _parse_pensieve(lines: list[Line]) -> Samples:
 
 
 def _parse_mahimahi(lines: list[Line]) -> Samples:
-    """Packets of the period (0, last stamp], counted in 100 ms bins; mahimahi repeats the file with that period, so the
-    last bin is cut (or stretched, if less than half a bin would remain) to end there and no bit is lost or added."""
+    """Count the packets of the period (0, last stamp] in bins of `MAHIMAHI_BIN_MS`.
+
+    mahimahi repeats the file with that period. So the last bin ends with it: it is shorter, or longer if less than half
+    a bin would remain. No bit is lost or added.
+    """
     stamps = np.array([_milliseconds(line) for line in lines], dtype=np.int64)
     back = np.flatnonzero(np.diff(stamps) < 0)
     if back.size:
@@ -136,7 +141,7 @@ def _milliseconds(line: Line) -> int:
 
 
 def _rows(lines: list[Line], names: tuple[str, ...], separator: str | None) -> NDArray[np.float64]:
-    """Numbers of all lines, shape `[N, len(names)]`; every one finite, and only time may be negative."""
+    """Numbers of all lines, shape `[N, len(names)]`. All are finite, and only time may be negative."""
     rows = np.empty((len(lines), len(names)))
     for row, line in enumerate(lines):
         cells = line.text.split(separator)

@@ -1,11 +1,11 @@
-"""Makes synthetic uplink traces, and shows how near they are to measured ones.
+"""Generates synthetic uplink traces, and compares them with measured ones.
 
     tidesplit trace --seed 1 --out lte.csv                 # the bundled trace, byte for byte
     tidesplit trace --preset umts --duration 600 --out umts.csv
-    tidesplit trace --compare TRACE                        # figures of the fit beside those of TRACE
+    tidesplit trace --compare TRACE                        # statistics of TRACE and of the preset
     tidesplit trace --fit TRACE                            # parameters fitted to TRACE (file or folder)
 
-The model is in `envs.traces.model`, the families in `envs.traces.presets`, the figures in `envs.traces.figures`.
+The model is in `envs.traces.model`, its presets are in `envs.traces.presets`, the statistics in `envs.traces.figures`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tidesplit.envs.traces.model import LinkModel, generate
 from tidesplit.envs.traces.presets import PRESETS
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 
-DURATION_S = 1200.0  # 20 minutes: some seven long outages of the LTE model, yet a file of 160 KB
-LONG_RUN_S = 20 * 3600.0  # long enough that the model's own figures no longer depend on the seed
+DURATION_S = 1200.0  # 20 minutes: about seven long outages of the LTE model in a file of 160 KB
+LONG_RUN_S = 20 * 3600.0  # so long that the model's statistics hardly depend on the seed
 
 
 def csv_text(model: LinkModel, duration_s: float, seed: int) -> str:
-    """The trace file of `model`: all that is needed to make it again in `#` lines, then the project's CSV."""
+    """A trace file drawn from `model`: in `#` lines the command and parameters that made it, then the CSV."""
     trace = generate(model, duration_s, np.random.default_rng(seed))
     head = ["# Synthetic uplink, not a measurement. Made by:"]
     head.append(f"# tidesplit trace --preset {model.name} --seed {seed} --duration {duration_s:g}")
@@ -38,13 +38,13 @@ def csv_text(model: LinkModel, duration_s: float, seed: int) -> str:
 
 
 def csv_rows(trace: Trace) -> list[str]:
-    """Header and one row a bin; milliseconds and kbit/s are the last digits kept."""
+    """Header and one row for each bin, rounded to milliseconds and kbit/s."""
     rows = zip(trace.time_s.tolist(), (trace.bandwidth_bps / 1e6).tolist(), strict=True)
     return ["time_s,bandwidth_mbps", *(f"{time_s:.3f},{mbps:.3f}" for time_s, mbps in rows)]
 
 
 def comparison(model: LinkModel, source: Sequence[Trace], duration_s: float, seed: int) -> str:
-    """Markdown table: the measured source, the model over a long run, and the trace that `seed` gives."""
+    """Markdown table of the measured source, a long run of the model, and the trace that `seed` gives."""
     return table(
         {
             "measured": measure(source),
@@ -55,20 +55,20 @@ def comparison(model: LinkModel, source: Sequence[Trace], duration_s: float, see
 
 
 def parser() -> argparse.ArgumentParser:
-    """Command line of this module."""
+    """Parser of the command line."""
     result = argparse.ArgumentParser(prog="tidesplit trace", description="Synthetic uplink traces.")
-    result.add_argument("--preset", choices=sorted(PRESETS), default="lte", help="family (default: lte)")
+    result.add_argument("--preset", choices=sorted(PRESETS), default="lte", help="preset model (default: lte)")
     result.add_argument("--seed", type=int, default=1, help="seed of the random generator (default: 1)")
     result.add_argument("--duration", type=float, default=DURATION_S, help="seconds (default: %(default)g)")
-    result.add_argument("--out", type=Path, help="file to write; without it, the trace goes to standard output")
-    result.add_argument("--compare", metavar="TRACE", help="print the figures of the preset beside those of TRACE")
+    result.add_argument("--out", type=Path, help="file to write (default: standard output)")
+    result.add_argument("--compare", metavar="TRACE", help="print the statistics of TRACE and of the preset")
     result.add_argument("--fit", metavar="TRACE", help="print the parameters fitted to TRACE (a file or a folder)")
     result.add_argument("--step", type=float, default=0.1, help="step of --fit in seconds (default: 0.1)")
     return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 on success, 2 where the input cannot be used."""
+    """Run the command. Returns 0 on success and 2 if the input cannot be used."""
     args = parser().parse_args(argv)
     model = PRESETS[args.preset]
     try:

@@ -1,9 +1,11 @@
-"""A Markov-modulated uplink with outages: the parameters, and `generate`, which draws a trace from them.
+"""A Markov-modulated uplink with outages: its parameters, and `generate`, which draws a trace from them.
 
-Hidden Markov chains with different memories and a memoryless part add up to one Gaussian latent value a step. A chain
-keeps its value with probability exp(-step / memory), else draws a new one: its autocorrelation is exactly
-exp(-lag / memory). The quantile function of the link turns the latent value into a bandwidth; its lower end, of width
-`empty_share`, is zero (short gaps, which therefore cluster in bad spells). Long outages are an on-off process on top.
+In each step, hidden Markov chains with different memories and a memoryless part add up to one Gaussian latent value. A
+chain keeps its value with probability exp(-step / memory) and otherwise draws a new one. So its autocorrelation is
+exactly exp(-lag / memory).
+
+The quantile function of the link turns the latent value into a bandwidth. Its lowest `empty_share` is zero, so short
+gaps cluster in bad spells. Long outages are an on-off process that sets the bandwidth to zero.
 """
 
 from __future__ import annotations
@@ -18,17 +20,27 @@ from tidesplit.envs.traces.trace import Trace
 
 Array = NDArray[np.float64]
 
-KNOTS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # where the quantile function of the non-empty bins is stored
+KNOTS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # ranks at which a model has the bandwidth of non-empty bins
 
 
 @dataclass(frozen=True)
 class LinkModel:
-    """Parameters of one family of uplinks; every number a generated trace depends on, beside seed and length.
+    """Parameters of a kind of uplink. A generated trace depends on these, its seed and its length only.
 
-    `quantiles_bps`: bandwidth of the non-empty bins at `KNOTS`, rising. `empty_share`: share of bins with none, outages
-    aside. `memory_s`: memory of each chain; `weights`: share of the latent variance each carries, one more than there
-    are memories, the last memoryless; they sum to 1. `outages_per_hour`, `outage_mean_s`: long outages, lengths
-    exponential above `outage_min_s`. `source`: how the numbers were had.
+    Attributes:
+        name: of the model and its traces.
+        source: origin of the numbers.
+        step_s: length of a bin.
+        quantiles_bps: bandwidth of the non-empty bins at `KNOTS`, rising.
+        empty_share: share of bins without bandwidth, without long outages.
+        memory_s: memory of each chain.
+        weights: share of the latent variance of each chain and, last, of the memoryless part. They sum to 1.
+        outages_per_hour: number of long outages.
+        outage_mean_s: mean length of a long outage. Lengths are exponential above `outage_min_s`.
+        outage_min_s: shortest length of a long outage.
+
+    Raises:
+        ValueError: a number out of range.
     """
 
     name: str
@@ -53,13 +65,13 @@ class LinkModel:
             raise ValueError(f"got outage_mean_s {self.outage_mean_s}, expected at least {self.outage_min_s}")
 
     def bandwidth(self, uniform: Array) -> Array:
-        """Quantile function: bandwidth in bits per second at ranks `uniform` in [0, 1], any shape, outages aside."""
+        """Bandwidth in bits per second at ranks `uniform` from 0 to 1, any shape, without long outages."""
         rank = (uniform - self.empty_share) / (1 - self.empty_share)
         return np.where(rank < 0, 0.0, np.interp(rank, KNOTS, self.quantiles_bps))
 
 
 def generate(model: LinkModel, duration_s: float, rng: np.random.Generator) -> Trace:
-    """A trace of `duration_s` drawn from `model`; the same `rng` state gives the same trace."""
+    """Draw a trace of `duration_s` seconds. The same state of `rng` gives the same trace."""
     steps = max(1, round(duration_s / model.step_s))
     latent = math.sqrt(model.weights[-1]) * rng.standard_normal(steps)
     for memory_s, weight in zip(model.memory_s, model.weights, strict=False):
@@ -71,14 +83,14 @@ def generate(model: LinkModel, duration_s: float, rng: np.random.Generator) -> T
 
 
 def chain(steps: int, keep: float, rng: np.random.Generator) -> Array:
-    """Standard normal values, shape `[steps]`; each stays with probability `keep`, else is drawn anew."""
+    """Standard normal values, shape `[steps]`. Each repeats the one before with probability `keep`."""
     renewed = rng.random(steps) >= keep
     values = rng.standard_normal(int(renewed.sum()) + 1)
     return np.asarray(values[np.cumsum(renewed)])
 
 
 def outages(model: LinkModel, steps: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """True during long outages, shape `[steps]`; the gaps between them are exponential, so the past does not matter."""
+    """True during long outages, shape `[steps]`. The gaps between outages are exponential, so they have no memory."""
     inside = np.zeros(steps, dtype=bool)
     if model.outages_per_hour == 0:
         return inside
@@ -92,10 +104,10 @@ def outages(model: LinkModel, steps: int, rng: np.random.Generator) -> NDArray[n
 
 
 def randomised(model: LinkModel, rng: np.random.Generator) -> LinkModel:
-    """A relative of `model`: another place, hour or carrier; the same `rng` state gives the same one.
+    """Draw a variant of `model`, like another place, hour or carrier. The same state of `rng` gives the same one.
 
-    Spreads are chosen, not measured: rates up to 4 times up or down (the three measured LTE uplinks span 16 times),
-    memories, gaps and outages up to 2 times.
+    The spreads are assumed: a factor of up to 4 on rates (the three measured LTE uplinks span 16), and of up to 2 on
+    memories, gaps and outages.
     """
     rate = math.exp(rng.uniform(-math.log(4), math.log(4)))
     memory, gaps, often, long = np.exp(rng.uniform(-math.log(2), math.log(2), size=4)).tolist()
@@ -114,7 +126,7 @@ def randomised(model: LinkModel, rng: np.random.Generator) -> LinkModel:
 
 
 def normal_cdf(values: Array) -> Array:
-    """Share of the standard normal below `values`, any shape; interpolated, off by less than 1e-6."""
+    """Share of the standard normal below `values`, any shape. Interpolated with an error below 1e-6."""
     return np.asarray(np.interp(values, _CDF_AT, _CDF))
 
 

@@ -1,7 +1,7 @@
-"""Families of uplinks that `envs.traces.generator` knows by name.
+"""Models of uplinks by name.
 
-Fitted ones come from `envs.traces.fit.fit` on measured training traces (the traces are not part of this project; the
-numbers below are what the fit prints: `tidesplit trace --fit TRACE [--step 0.5]`).
+The fitted ones were printed by `tidesplit trace --fit TRACE [--step 0.5]` for measured training traces. These traces
+are not part of the project.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ UMTS = LinkModel(
 )
 METRO = LinkModel(
     name="metro",
-    source="assumed, not fitted: an edge server's access network, 50 Mbit/s in the median, which Scission (Lockhart et "
-    "al., UCC 2020) assumes at all times, a few Mbit/s now and then",
+    source="assumed, not fitted: a middle server's access network with a median of 50 Mbit/s, the constant value of "
+    "Scission (Lockhart et al., UCC 2020), and a few Mbit/s now and then",
     step_s=0.5,
     quantiles_bps=(1e6, 5e6, 25e6, 50e6, 70e6, 90e6, 100e6, 100e6),
     empty_share=0.0,

@@ -1,6 +1,6 @@
-"""Uplink bandwidth over time: the trace type, and `load_traces`, the one place where trace files are read.
+"""Bandwidth over time: the trace type, and `load_traces`, which reads trace files.
 
-A trace is piecewise constant and loops at its end. Link arithmetic (bytes over time) is in `envs.world.link`.
+A trace is piecewise constant and loops at its end. Link arithmetic on traces is in `envs.traces.uplink`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from tidesplit.envs.traces.formats import TraceError, parse
 
 __all__ = ["Trace", "TraceError", "concatenate", "load_traces", "read_trace"]
 
-SINGLE_SAMPLE_DURATION_S = 1.0  # one sample tells no step; the trace loops, so any length means the same
-SLIVER_S = 1e-9  # a bin shorter than this is rounding, not data
-NOT_TRACES = {".md", ".json", ".png", ".pdf", ".py"}  # what lies beside traces in a folder and is skipped
+SINGLE_SAMPLE_DURATION_S = 1.0  # any length would do: the trace loops, and one sample has no step
+SLIVER_S = 1e-9  # a bin shorter than this comes from rounding
+NOT_TRACES = {".md", ".json", ".png", ".pdf", ".py"}  # files in a folder that are no traces
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Bandwidth of one link, constant within a bin, repeating after `duration_s`.
+    """Bandwidth of one link, constant within a bin, repeating after `duration_s`. The arrays are read-only copies.
 
-    Bin k lasts from `time_s[k]` to `time_s[k + 1]`, the last one to `duration_s`.
-    `time_s`: bin starts in seconds, shape `[N]`, the first is 0. `bandwidth_bps`: bits per second, shape `[N]`.
-    `rtt_s`: round-trip time in seconds, shape `[N]`, or None where it was not measured. Arrays are read-only copies.
+    Attributes:
+        name: of the trace, in messages and tables.
+        time_s: start of each bin in seconds, rising from 0, shape `[N]`. A bin lasts until the next one begins.
+        duration_s: end of the last bin.
+        bandwidth_bps: bits per second of each bin, shape `[N]`.
+        rtt_s: round trip of each bin in seconds, shape `[N]`; None where it was not measured.
 
     Raises:
-        TraceError: shapes differ, time does not increase from 0, or a value is negative or not finite.
+        TraceError: shapes differ, time does not rise from 0, or a value is negative or not finite.
     """
 
     name: str
@@ -58,7 +61,7 @@ class Trace:
 
     @property
     def edges_s(self) -> NDArray[np.float64]:
-        """Start of every bin and the end of the last, seconds, shape `[N + 1]`."""
+        """Start of every bin and the end of the last one in seconds, shape `[N + 1]`."""
         return np.append(self.time_s, self.duration_s)
 
     @property
@@ -67,7 +70,7 @@ class Trace:
         return float(self.bandwidth_bps @ np.diff(self.edges_s) / self.duration_s)
 
     def slice(self, start_s: float, end_s: float) -> Trace:
-        """The part from `start_s` to `end_s`, its clock restarted at 0; bins at the borders are cut.
+        """The part from `start_s` to `end_s`, on a clock that starts at 0. Bins at the borders are cut.
 
         Raises:
             ValueError: not 0 <= start_s < end_s <= duration_s.
@@ -82,20 +85,24 @@ class Trace:
         return Trace(self.name, time_s, end_s - start_s, self.bandwidth_bps[first:last], rtt_s)
 
     def _snap(self, moment_s: float) -> float:
-        """The bin border within a nanosecond of `moment_s`, if any: rounding must not cut a bin of no length."""
+        """The border of a bin within `SLIVER_S` of `moment_s`, else `moment_s`. Rounding must not make an empty bin."""
         edges_s = self.edges_s
         nearest_s = float(edges_s[np.abs(edges_s - moment_s).argmin()])
         return nearest_s if abs(nearest_s - moment_s) < SLIVER_S else moment_s
 
     def split(self, fraction: float) -> tuple[Trace, Trace]:
-        """First `fraction` of the time and the rest: time to train on and time to be judged on."""
+        """The first `fraction` of the time, and the rest.
+
+        Raises:
+            ValueError: `fraction` is not between 0 and 1.
+        """
         if not 0 < fraction < 1:
             raise ValueError(f"got the fraction {fraction}, expected one between 0 and 1")
         border_s = fraction * self.duration_s
         return self.slice(0.0, border_s), self.slice(border_s, self.duration_s)
 
     def with_offset(self, offset_s: float) -> Trace:
-        """The same loop entered `offset_s` later (any real number; whole turns do not matter)."""
+        """The same loop, begun `offset_s` later. Any real number is allowed."""
         start_s = offset_s % self.duration_s
         if start_s == 0.0:
             return self
@@ -103,7 +110,7 @@ class Trace:
 
 
 def concatenate(name: str, traces: list[Trace]) -> Trace:
-    """One trace after the other; RTT is kept only if every one has it."""
+    """One trace after the other. Round trips are kept only if every trace has them."""
     starts_s = np.cumsum([0.0, *(trace.duration_s for trace in traces)])
     time_s = np.concatenate([trace.time_s + start for trace, start in zip(traces, starts_s, strict=False)])
     rtts = [trace.rtt_s for trace in traces if trace.rtt_s is not None]
@@ -113,13 +120,13 @@ def concatenate(name: str, traces: list[Trace]) -> Trace:
 
 
 def load_traces(spec: str | Path) -> list[Trace]:
-    """Traces named by `spec`: a file, a folder (all files below it in sorted order), or a bundled trace (`lte`).
+    """Read the traces of a file, of a folder (all files below it, sorted), or a bundled trace by its name (`lte`).
 
-    A file or folder of that name in the working directory wins over a bundled trace. In folders, hidden files,
-    READMEs, licences and `.md .json .png .pdf .py` are skipped.
+    A file or folder wins over a bundled trace of the same name. In folders, hidden files, READMEs, licences and
+    `.md .json .png .pdf .py` are skipped.
 
     Raises:
-        TraceError: nothing there, an empty folder, or a file that is not a valid trace.
+        TraceError: nothing has that name, the folder has no trace, or a file is no valid trace.
     """
     path = Path(spec)
     if path.is_dir():
@@ -131,10 +138,10 @@ def load_traces(spec: str | Path) -> list[Trace]:
 
 
 def read_trace(path: Path) -> Trace:
-    """The trace in one file, its format found by content, its name the file's stem.
+    """Read the trace in one file, in any of the three formats. Its name is the file's stem.
 
     Raises:
-        TraceError: unreadable, not text, or not a valid trace; the message holds file and line.
+        TraceError: the file cannot be read, is no text, or is no valid trace. The message has file and line.
     """
     try:
         raw = path.read_bytes()
@@ -154,7 +161,7 @@ def read_trace(path: Path) -> Trace:
 
 
 def _duration_s(time_s: NDArray[np.float64]) -> float:
-    """End of the last bin, which lasts as long as the median step."""
+    """End of the last bin, whose length is the median step."""
     if time_s.size == 1:
         return SINGLE_SAMPLE_DURATION_S
     return float(time_s[-1] + np.median(np.diff(time_s)))

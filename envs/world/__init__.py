@@ -1,1 +1,1 @@
-"""The world as pure functions, shared by simulator and device: demand, pipeline, observation. NumPy alone."""
+"""The world as pure functions on NumPy arrays, shared by simulator and device: demand, pipeline, observation."""

@@ -1,7 +1,7 @@
-"""One hop: a link, and the machine behind it. A message takes its turn on the link and drains bytes by a trace.
+"""One hop: a link and the machine behind it.
 
-The machine before the hop makes the bytes ready. The link is serial and takes messages in the order in which they left
-the device. The last byte arrives half a round trip after it was put on the link.
+The machine before the hop makes a message's bytes ready. The link is serial: it carries messages one after the other,
+in the order in which they left the device. The last byte arrives half a round trip after it has left.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
 
 
 class HopQueue(NamedTuple):
-    """A link is taken until ``free_s``. At ``last_sent_s`` the device last sent what crosses it. Shapes ``[B]``."""
+    """State of a link, shapes ``[B]``, seconds.
+
+    The link is busy until ``free_s``. The last message for it left the device at ``last_sent_s``.
+    """
 
     free_s: Floats
     last_sent_s: Floats
 
 
 class RoundTrip(NamedTuple):
-    """Round trips of a hop: a message's own, and the usual one without the luck of the moment. Seconds."""
+    """Round trip of a message on a hop, and the usual round trip without this message's jitter. Seconds."""
 
     rtt_s: Floats
     base_s: Floats
 
 
 class Load(NamedTuple):
-    """Traffic of one frame on a hop, shapes ``[B]``: its ``own`` message of ``body`` bytes, or a probe."""
+    """Traffic of one frame on a hop: its own message of ``body`` bytes, or a probe, or nothing. Shapes ``[B]``."""
 
     own: Bools
     probes: Bools
@@ -38,12 +41,18 @@ class Load(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """A message on a hop, where ``sent``: feature, image, or probe. Shapes ``[B]``, seconds and bytes.
+    """A message on a hop: a frame's feature or picture, or a probe. Shapes ``[B]``, seconds and bytes.
 
-    ``own``: it is the frame's message, not a probe. ``ready_s``: the machine before the hop has it ready.
-    ``begun_s``: the link is free for it. ``uplink_s``: from ready to the last byte on the link. ``compute_s``: time in
-    which a server before the hop made it ready. ``detour_s``: time that a hop beyond the first adds to the frame's
-    answer. ``answered_s``, ``due_s``, ``finish_s``, ``tail_s``: see `Transfers`.
+    Attributes:
+        sent: True where there is a message. Elsewhere ``payload`` is 0 and the times mean nothing.
+        own: True where it is the frame's message, not a probe.
+        ready_s: moment at which the machine before the hop has the bytes ready.
+        begun_s: moment at which the link is free for them.
+        uplink_s: time from ready until the last byte has left.
+        payload: bytes with overhead.
+        compute_s: time that a server before the hop took to make the bytes ready; 0 on the first hop.
+        detour_s: time that a hop beyond the first adds to the frame's answer.
+        answered_s: moment of the answer, see `Transfers`, as are ``due_s``, ``finish_s`` and ``tail_s``.
     """
 
     sent: Bools
@@ -61,28 +70,38 @@ class Crossing(NamedTuple):
 
     @property
     def left_s(self) -> Floats:
-        """When the last byte was on the link."""
+        """Moment at which the last byte has left."""
         return self.ready_s + self.uplink_s
 
 
 def cross(
     load: Load, ready_s: Floats, queue: HopQueue, trip: RoundTrip, world: World, link: Uplink, lane: Ints
 ) -> Crossing:
-    """Put a frame's message, or a probe, on a link behind the messages that are there.
+    """Send a frame's message or a probe over a link, after the messages that are queued there.
 
-    ``answered_s`` is when an answer that takes no time is back at the machine before the hop.
+    In the result, ``answered_s`` is the moment at which an immediate answer is back at the machine before the hop.
+    ``advance`` fills in the fields that are 0 here.
+
+    Args:
+        load: the traffic.
+        ready_s: moment at which the bytes are ready, ``[B]``.
+        queue: state of the link.
+        trip: round trips of the messages.
+        world: physical numbers.
+        link: carries the bytes.
+        lane: row of ``link`` that each message uses, ``[B]``.
     """
     sent = load.own | load.probes
-    payload = np.where(load.own, load.body + world.overhead_bytes, world.probe_bytes)
+    payload = np.where(load.own, load.body + world.overhead_bytes, load.probes * world.probe_bytes)
     begun_s = np.maximum(ready_s, queue.free_s)
     start_s = begun_s + ramp_s(payload, begun_s - queue.free_s, trip.rtt_s, world)
-    left_s = link.finish_s(lane, start_s, np.where(sent, payload, 0.0))
-    never, none = np.full_like(left_s, np.inf), np.zeros_like(left_s)
+    left_s = link.finish_s(lane, start_s, payload)
+    none = np.zeros_like(left_s)
     back_s = left_s + trip.rtt_s
-    return Crossing(sent, load.own, ready_s, begun_s, left_s - ready_s, payload, none, none, back_s, never, none, none)
+    return Crossing(sent, load.own, ready_s, begun_s, left_s - ready_s, payload, none, none, back_s, none, none, none)
 
 
 def ramp_s(payload: Floats, idle_s: Floats, rtt_s: Floats, world: World) -> Floats:
-    """Delay by TCP's slow start: a round trip for each doubling of the window. Only after an idle time."""
+    """Delay by TCP's slow start, ``[B]``: one round trip for each doubling of the window, only after an idle time."""
     rounds = np.ceil(np.log2(payload / world.initial_window_bytes + 1.0)) - 1.0
     return np.where(idle_s > world.idle_s, np.maximum(rounds, 0.0) * rtt_s, 0.0)

@@ -1,4 +1,4 @@
-"""What the pipeline asks of a link, and a link that is believed constant."""
+"""The link as the pipeline sees it, and a link of constant bandwidth."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ import numpy as np
 
 from tidesplit.envs.world.vocabulary import Floats, Ints
 
-NEVER_S = 1e9  # "never" of a link that carries nothing: finite, so that differences of two of them stay numbers
+NEVER_S = 1e9  # end of a transfer on a dead link: finite, so that the difference of two of them is a number
 
 
 class Uplink(Protocol):
-    """What the pipeline asks of a link; ``lane`` says whose link, shapes ``[B]``, seconds and bytes."""
+    """A link for each of many lanes."""
 
     def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
-        """Moment at which the last of ``payload`` bytes has left, given that the first may leave at ``start_s``.
+        """Moment at which the last byte of a message has left, ``[B]``.
 
-        NEVER_S, or ``start_s`` where that is later, if the link never carries them.
+        NEVER_S, or ``start_s`` where that is later, on a link that never carries the bytes.
+
+        Args:
+            lane: the lane whose link each message uses, ``[B]``.
+            start_s: moment from which the link is free, on the lane's clock, ``[B]``.
+            payload: bytes, ``[B]``.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ConstantUplink:
-    """An uplink believed constant: ``rate`` bytes a second, shape ``[B]``, by lane."""
+    """A link of constant bandwidth: ``rate`` bytes a second, one for each lane, ``[B]``."""
 
     rate: Floats
 
     def finish_s(self, lane: Ints, start_s: Floats, payload: Floats) -> Floats:
-        """``start_s`` plus the bytes at the constant rate; a dead link never finishes."""
+        """``start_s`` plus the time of the bytes at the constant rate. A link of rate 0 never finishes."""
         rate = self.rate[lane]
         alive = rate > 0.0
         finish = start_s + payload / np.where(alive, rate, 1.0)

@@ -1,4 +1,4 @@
-"""What the simulator and the device share: demand, outcome, transfers. NumPy alone; the observation is built beside."""
+"""The values that simulator and device exchange: demands, outcomes and transfers."""
 
 from __future__ import annotations
 
@@ -18,22 +18,29 @@ Columns = TypeVar("Columns", bound=tuple[Any, ...])
 
 
 def each(act: Callable[..., Any], *rows: Columns) -> Columns:
-    """Apply ``act`` to every array of named tuples that are built alike. Tuples in them, as of hops, are entered."""
+    """Apply ``act`` to every array of named tuples of one shape, through tuples within them such as the hops."""
     columns = [each(act, *at) if isinstance(at[0], tuple) else act(*at) for at in zip(*rows, strict=True)]
     made: Any = type(rows[0])
     return made(*columns) if hasattr(made, "_fields") else made(columns)  # type: ignore[no-any-return]
 
 
 class DemandError(ValueError):
-    """A demand that makes no sense; the sentence says what was received and what was expected."""
+    """The user's demand has a value out of range. The message has the value received and the range expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What the user asks for.
+    """The user's demand.
 
-    ``accuracy``: as many right answers as possible within the deadline (CNNPC's T0). ``latency``: as fast as possible
-    at or above an accuracy floor (CNNPC's A0); the deadline is then how long a frame is waited for at all.
+    Attributes:
+        objective: "accuracy" asks for as many right answers as possible within the deadline, like CNNPC's ``--T0``.
+            "latency" asks for answers as fast as possible at or above the accuracy floor, like CNNPC's ``--A0``.
+        fps: frames a second.
+        deadline_s: seconds after its arrival by which a frame must be answered.
+        min_accuracy: accuracy floor, 0 to 1.
+
+    Raises:
+        DemandError: a value out of range.
     """
 
     objective: Objective = "accuracy"
@@ -53,12 +60,12 @@ class Demand:
 
     @property
     def period_s(self) -> float:
-        """Time from one frame to the next."""
+        """Seconds from one frame to the next."""
         return 1.0 / self.fps
 
 
 class Demands(NamedTuple):
-    """The demands of a batch as columns, shapes ``[B]``."""
+    """One demand a lane, columns ``[B]``, seconds."""
 
     period_s: Floats
     deadline_s: Floats
@@ -67,7 +74,7 @@ class Demands(NamedTuple):
 
     @classmethod
     def of(cls, *demands: Demand) -> Demands:
-        """One lane a demand."""
+        """Columns of these demands, one lane each."""
         return cls(
             period_s=np.array([d.period_s for d in demands]),
             deadline_s=np.array([d.deadline_s for d in demands]),
@@ -80,10 +87,11 @@ class Demands(NamedTuple):
         return Demands(*(column[lanes] for column in self))  # type: ignore[arg-type]
 
     def utility(self, accuracy: Floats, latency_s: Floats) -> Floats:
-        """Worth of frames answered ``latency_s`` after they arrived; nothing once the deadline has passed.
+        """Worth of frames answered ``latency_s`` after their arrival, ``[B]``, 0 to 1.
 
-        Expected accuracy, or the share of the deadline left over: both lie between 0 and 1. An answer below the floor
-        is worth nothing either: else a controller that ignores the mask would be the fastest of all.
+        It is the expected accuracy, or for the objective "latency" the share of the deadline that is left. An answer
+        after the deadline or below the accuracy floor is worth 0. Otherwise a controller that ignores the floor would
+        be the fastest.
         """
         left = 1.0 - latency_s / self.deadline_s
         good = (left >= 0.0) & (accuracy >= self.min_accuracy)
@@ -91,14 +99,17 @@ class Demands(NamedTuple):
 
 
 SERVER, DEVICE, MISS = 0, 1, 2
-"""Who answered a frame: every frame has exactly one of these."""
+"""Who answered a frame. Every frame has exactly one of these values."""
 
 
 class Crossed(NamedTuple):
-    """A frame's part on one hop, shapes ``[B]``.
+    """A frame's traffic on one hop, shapes ``[B]``.
 
-    ``sent_bytes``: put on the link, probes too. ``uplink_s``: from ready to the last byte on the link. ``compute_s``:
-    the server before the hop took so long to make the bytes ready; 0 on the first hop, where it is ``Outcome.head_s``.
+    Attributes:
+        sent_bytes: bytes sent, those of a probe included.
+        uplink_s: time from ready until the last byte of the frame's own message has left.
+        compute_s: time that the server before the hop took to make the bytes ready. On the first hop it is 0, because
+            ``Outcome.head_s`` has the device's time.
     """
 
     sent_bytes: Floats
@@ -107,10 +118,20 @@ class Crossed(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The end of one frame a lane, shapes ``[B]``. A miss has accuracy 0 and the deadline as its latency.
+    """The outcome of one frame a lane, shapes ``[B]``, seconds.
 
-    ``dropped``: the head was never begun, since it would have ended after the deadline. Every drop is a miss too.
-    ``server_s``: wait at the machine behind the first hop, and decode and tail at the machine that answers.
+    Attributes:
+        answered_by: SERVER, DEVICE or MISS.
+        dropped: True where the head was not begun because it would have ended after the deadline. Every drop is a
+            miss.
+        latency_s: time from arrival to answer; of a miss the deadline.
+        accuracy: expected accuracy of the answer; of a miss 0.
+        utility: see `Demands.utility`.
+        waited_s: time from arrival until the frame's turn.
+        head_s: time of the head, with the fallbacks that interrupted it.
+        server_s: wait at the first server, and decode and tail at the server that answers.
+        fell_back: True where the device began to finish the frame by itself.
+        hops: traffic on each hop.
     """
 
     answered_by: Ints
@@ -126,7 +147,7 @@ class Outcome(NamedTuple):
 
 
 def flat_columns(outcome: Outcome) -> dict[str, NDArray[Any]]:
-    """An outcome's columns by name, for logs. Those of a hop follow, from the second on as ``hop2_sent_bytes``."""
+    """An outcome's columns by name, for logs. Those of the second hop begin with ``hop2_``."""
     columns = outcome._asdict()
     for number, hop in enumerate(columns.pop("hops"), start=1):
         columns |= {(name if number == 1 else f"hop{number}_{name}"): column for name, column in hop._asdict().items()}
@@ -134,12 +155,22 @@ def flat_columns(outcome: Outcome) -> dict[str, NDArray[Any]]:
 
 
 class Transfers(NamedTuple):
-    """The last R messages sent by each lane, newest first, shapes ``[B, R]``, seconds on the lane's clock.
+    """The last R messages of each lane on one hop, newest first, shapes ``[B, R]``, seconds and bytes.
 
-    Never sent: ``sent_s`` is minus infinity and ``answered_s`` too. What an answer tells (``uplink_s``: time its bytes
-    took on the wire, ``rtt_s``, ``wait_s`` at the server) may be looked at only once ``answered_s`` has passed. What
-    the device itself settled as it sent is known from then on: ``due_s``, at which it begins to finish the frame unless
-    it is answered (infinite: never), the ``finish_s`` this takes, and the ``tail_s`` that the server needs.
+    A slot that was never used has minus infinity as ``sent_s`` and ``answered_s``. The device learns ``uplink_s``,
+    ``rtt_s`` and ``wait_s`` from the answer, so they count only after ``answered_s``; until then they are finite. It
+    decides ``due_s``, ``finish_s`` and ``tail_s`` itself when it sends.
+
+    Attributes:
+        sent_s: moment at which the message was ready for the link, on the lane's clock, as are the other moments.
+        answered_s: moment of the answer; infinity if there is none.
+        payload: bytes with overhead.
+        uplink_s: time of the bytes on the link.
+        rtt_s: round trip.
+        wait_s: wait at the server.
+        due_s: moment at which the device begins to finish the frame unless it is answered; infinity if it never does.
+        finish_s: time that finishing takes.
+        tail_s: time that the server needs for decode and tail.
     """
 
     sent_s: Floats
@@ -154,16 +185,18 @@ class Transfers(NamedTuple):
 
     @classmethod
     def none(cls, lanes: int, window: int) -> Transfers:
-        """Nothing was sent yet."""
-        columns = np.zeros((len(cls._fields), window, lanes))  # a slot's lanes side by side: they are computed together
+        """No message in any slot."""
+        columns = np.zeros((len(cls._fields), window, lanes))  # the lanes of a slot are neighbours, for speed
         columns[:2] = -np.inf
         return cls(*columns.transpose(0, 2, 1))
 
     def push(self, where: Bools, *newest: Floats) -> Transfers:
-        """Add a message (one value ``[B]`` a field) in the lanes ``where``; the oldest is forgotten."""
-        pushed, kept = np.empty((len(self), *self.payload.T.shape)), ~where
-        for new, old, onto in zip(newest, self, pushed, strict=True):
-            onto[0] = new
-            onto[1:] = old.T[:-1]
-            np.copyto(onto, old.T, where=kept)
-        return Transfers(*pushed.transpose(0, 2, 1))
+        """Return the transfers with a new message in the lanes ``where``, one value ``[B]`` for each field.
+
+        In these lanes the oldest message is forgotten.
+        """
+        columns = (
+            np.where(where, np.concatenate((new[None], old.T[:-1])), old.T).T
+            for new, old in zip(newest, self, strict=True)
+        )
+        return Transfers(*columns)

@@ -1,11 +1,13 @@
-"""Cuts of any `torch.nn.Module`: places where exactly one tensor is alive, and the head and tail on either side.
+"""Legal cuts of any `torch.nn.Module`, and the head and the tail on either side of one.
 
     tidesplit cuts tests.nets:ResNet18 --shape 1,3,224,224
 
-A tensor is alive at a place if it was computed before (or is the input) and is needed after. Where exactly one is, it
-alone has to cross the link. `split` gives two modules that share the net's weights and together run the same operations
-in the same order, so in eval mode `tail(head(x))` equals `net(x)` bit for bit. Both are for inputs of the
-example's shape; a tail may work in place on the feature given to it, where the net itself does.
+A tensor is alive at a place if it was computed before it (or is the input) and is needed after it. A cut is legal where
+exactly one tensor is alive, because then only that tensor has to cross the link.
+
+`split` gives two modules that share the net's weights and run the same operations in the same order. So in eval mode
+`tail(head(x))` equals `net(x)` bit for bit. Both take inputs of the example's shape only. A tail may change its feature
+in place, where the net itself does.
 """
 
 from __future__ import annotations
@@ -26,16 +28,24 @@ from tidesplit.profiling.cuts.operations import Traced, module_path, trace
 
 
 class NoLegalCutError(ValueError):
-    """The net has no place with exactly one live tensor; the message says what is in the way."""
+    """The net has no place with exactly one live tensor. The message names the tensors in the way."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One legal cut, in figures for the example's batch.
+    """One legal cut. Figures are for the batch of the example.
 
-    `name`, `operation`: the head's last operation; `shape`, `dtype`, `feature_bytes`: the one tensor that crosses,
-    uncompressed; `macs_before`, `macs_after`: multiply-accumulates of head and tail. `position`: index of that
-    operation in the traced graph; `feature`: name of the crossing tensor in it.
+    Args:
+        index: number of the cut, from 1.
+        name: where in the net the head's last operation is.
+        operation: that operation.
+        shape: of the tensor that crosses.
+        dtype: of that tensor.
+        feature_bytes: its uncompressed size.
+        macs_before: multiply-accumulates of the head.
+        macs_after: multiply-accumulates of the tail.
+        position: index of the head's last operation in the traced graph.
+        feature: name of the tensor that crosses, in that graph.
     """
 
     index: int
@@ -51,10 +61,10 @@ class Cut:
 
 
 def find_cuts(traced: Traced) -> tuple[Cut, ...]:
-    """Every legal cut in order, index from 1; neither the input alone nor the output counts as one.
+    """All legal cuts in order. The places before the first and after the last operation are none.
 
     Raises:
-        NoLegalCutError: there is none.
+        NoLegalCutError: there is no legal cut.
     """
     nodes = traced.nodes
     costs = [traced.macs[node.name] for node in nodes]
@@ -83,7 +93,7 @@ def find_cuts(traced: Traced) -> tuple[Cut, ...]:
 
 
 def live_tensors(traced: Traced, position: int) -> list[fx.Node]:
-    """Values that depend on the input, exist after the node at `position` and are needed later."""
+    """Values that depend on the input, exist after the node at `position`, and are needed later."""
     nodes = traced.nodes
     before = set(nodes[: position + 1])
     return [
@@ -94,7 +104,7 @@ def live_tensors(traced: Traced, position: int) -> list[fx.Node]:
 
 
 def split(traced: Traced, cut: Cut) -> tuple[nn.Module, nn.Module]:
-    """Head (input to feature) and tail (feature to the net's own output), in eval mode, sharing the net's weights."""
+    """Head (input to feature) and tail (feature to the net's output), in eval mode. They share the net's weights."""
     nodes = traced.nodes
     feature = next(node for node in nodes if node.name == cut.feature)
     result = next(node for node in nodes if node.op == "output").args[0]
@@ -109,8 +119,10 @@ def split(traced: Traced, cut: Cut) -> tuple[nn.Module, nn.Module]:
 def _copy(
     traced: Traced, nodes: Sequence[fx.Node], graph: fx.Graph, copied: dict[fx.Node, fx.Node]
 ) -> dict[fx.Node, fx.Node]:
-    """Appends to `graph` all of `nodes` that depend on the input, in order (some work in place and have no user), and
-    whatever they need that comes from weights alone. Adds to `copied` and returns it."""
+    """Append to `graph` all of `nodes` that depend on the input, and the constants that they need.
+
+    Nodes without a user are among them, since they may work in place. Adds to `copied` and returns it.
+    """
 
     def bring(source: fx.Node) -> fx.Node:
         if source not in copied:
@@ -124,7 +136,7 @@ def _copy(
 
 
 class _Unflatten(nn.Module):
-    """Gives the graph's flat tuple of results the form (tensor, tuple, dict) that the net itself returns."""
+    """Gives the flat results of a graph the form (tensor, tuple, dict) that the net returns."""
 
     def __init__(self, body: nn.Module, out_spec: Any) -> None:
         super().__init__()
@@ -132,7 +144,7 @@ class _Unflatten(nn.Module):
         self.out_spec = out_spec
 
     def forward(self, feature: Tensor) -> Any:
-        """The net's output, from the feature that crossed."""
+        """The net's output from the feature."""
         return pytree.tree_unflatten(self.body(feature), self.out_spec)
 
 
@@ -150,17 +162,17 @@ def _works(traced: Traced, node: fx.Node) -> bool:
 def _obstacle(traced: Traced, last: int) -> str:
     places = [position for position, node in enumerate(traced.nodes[:last]) if _works(traced, node)]
     if not places:
-        return "no legal cut: the net has fewer than two operations, so there is nothing to put on either side"
+        return "no legal cut: at least two operations expected, one for either side"
     narrowest = min(places, key=lambda position: len(live_tensors(traced, position)))
     names = [f"'{node.name}'" for node in live_tensors(traced, narrowest)]
     return (
-        f"no legal cut: nowhere is exactly one tensor alive; even at the narrowest of {len(places)} places, after "
+        f"no legal cut: exactly one live tensor expected; at the narrowest of {len(places)} places, after "
         f"'{module_path(traced.nodes[narrowest])}', {len(names)} are needed later: {', '.join(names)}"
     )
 
 
 def table(cuts: Sequence[Cut]) -> str:
-    """Text table of cuts; KiB uncompressed, millions of multiply-accumulates."""
+    """Table of cuts as text, in uncompressed KiB and millions of multiply-accumulates."""
     columns = f"{'feature':>18} {'KiB':>9} {'head M':>10} {'tail M':>10} {'head':>6}"
     rows = [f"{'cut':>4} {'after':32} {'operation':20} {columns}"]
     for cut in cuts:
@@ -174,8 +186,8 @@ def table(cuts: Sequence[Cut]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """List the cuts of a net named on the command line; 0 on success, 2 where there is none or the net is not found."""
-    parser = argparse.ArgumentParser(prog="tidesplit cuts", description="Legal cuts of a torch module.")
+    """Run the command. Returns 0, or 2 where there is no legal cut or for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="tidesplit cuts", description="List the legal cuts of a torch module.")
     parser.add_argument("net", help="module:factory, a callable without arguments that returns a torch.nn.Module")
     parser.add_argument("--shape", default="1,3,224,224", help="shape of the input (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the cuts as JSON")
@@ -184,10 +196,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, _, factory = args.net.partition(":")
         net = getattr(importlib.import_module(module), factory)()
         if not isinstance(net, nn.Module):
-            raise ValueError(f"got {type(net).__name__} from {args.net}, expected a torch.nn.Module")
+            raise ValueError(f"{type(net).__name__} received, a torch.nn.Module expected")
         cuts = find_cuts(trace(net, torch.zeros([int(size) for size in args.shape.split(",")])))
     except (ImportError, AttributeError, ValueError) as error:
-        print(f"error: {args.net}: {error}", file=sys.stderr)
+        print(f"tidesplit cuts: error: {args.net}: {error}", file=sys.stderr)
         return 2
     print(json.dumps([asdict(cut) for cut in cuts], indent=1) if args.json else table(cuts))
     return 0

@@ -1,8 +1,8 @@
 """A torch module as one straight list of operations, with the multiply-accumulates of each.
 
-Traced with `torch.export`: no change to the net's code; Python values (shapes, loop counts, branches on them) become
-constants. Counted: what torch's own flop counter knows, i.e. convolutions, matrix products and attention; two flops are
-one multiply-accumulate. Not counted: element-wise operations, norms, pooling.
+`torch.export` traces the net without a change to its code. Python values (shapes, loop counts, branches on them) become
+constants. The operations that torch's flop counter knows are counted: convolutions, matrix products, attention. Two
+flops are one multiply-accumulate. Element-wise operations, norms and pooling count as nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class TraceFailedError(ValueError):
-    """`torch.export` cannot follow the net: its control flow depends on the values it computes."""
+    """`torch.export` cannot follow the net, because its control flow depends on values that it computes."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """Operations of a net in order. `macs` by node name, for the batch of the example input; `computed` are the nodes
-    that depend on the input: the others come from weights alone and are the same on every machine."""
+    """Operations of a net in order.
+
+    Args:
+        module: the traced graph.
+        macs: multiply-accumulates for the batch of the example, by node name.
+        computed: names of the nodes that depend on the input. The others are constants.
+        out_spec: form of the net's output.
+    """
 
     module: fx.GraphModule
     macs: dict[str, int]
@@ -38,10 +44,10 @@ class Traced:
 
 
 def trace(net: nn.Module, *example: Tensor) -> Traced:
-    """`net` in eval mode as a list of operations; its weights are shared, not copied, its training flags left as found.
+    """The operations of `net` in eval mode. They share its weights, and its training flags stay as they are.
 
     Raises:
-        TraceFailedError: `torch.export` cannot follow it.
+        TraceFailedError: `torch.export` cannot follow the net.
     """
     with _evaluating(net), torch.no_grad():
         try:
@@ -51,7 +57,7 @@ def trace(net: nn.Module, *example: Tensor) -> Traced:
             raise TraceFailedError(f"{type(net).__name__}: torch.export cannot follow this net ({reason})") from error
         module = program.module(check_guards=False)
         if not isinstance(module, fx.GraphModule):
-            raise TraceFailedError(f"{type(net).__name__}: torch.export gave {type(module).__name__}, expected a graph")
+            raise TraceFailedError(f"{type(net).__name__}: {type(module).__name__} received, a graph expected")
         counter = _MacCounter(module)
         counter.run(*(tensor.clone() for tensor in example))  # a net may work in place on its input
     return Traced(module, counter.macs, _computed(module.graph), program.call_spec.out_spec)
@@ -69,7 +75,7 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
 
 
 class _MacCounter(fx.Interpreter):
-    """Runs the graph once and notes what each node costs."""
+    """Runs the graph once and notes the multiply-accumulates of each node."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -92,6 +98,6 @@ def _computed(graph: fx.Graph) -> frozenset[str]:
 
 
 def module_path(node: fx.Node) -> str:
-    """Where in the net's own code the node comes from (`blocks.3.conv1`), or its name in the graph."""
+    """Path of the submodule that the node comes from (`blocks.3.conv1`), or else its name in the graph."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack and stack[-1][0] else node.name

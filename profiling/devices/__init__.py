@@ -1,1 +1,1 @@
-"""Timing tables of machines that are not at hand, estimated from published measurements."""
+"""Timings of machines that are not at hand, estimated from published measurements."""

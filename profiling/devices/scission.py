@@ -1,8 +1,8 @@
-"""How many times slower a Raspberry Pi 4 is than an x86 machine, learnt from measured block times of the same networks.
+"""How many times slower a Raspberry Pi 4 is than an x86 machine, from measured block times of the same networks.
 
-Data: Scission (Lockhart et al., UCC 2020; github.com/qub-blesson/Scission): 18 Keras networks cut into 546 blocks, each
-block timed alone on every machine. The files are not part of this project; `read_blocks` takes them from a folder that
-holds `device-raspi4.csv`, `edge-vm2Core.csv` and the others. What predicts best is decided by leave-one-net-out.
+The data are Scission's (Lockhart et al., UCC 2020; github.com/qub-blesson/Scission): 18 Keras networks cut into 546
+blocks, each timed by itself on every machine. They are not part of this project. `read_blocks` takes them from a folder
+with `device-raspi4.csv`, `edge-vm2Core.csv` and the others. Leaving one net out shows which estimator predicts best.
 """
 
 from __future__ import annotations
@@ -21,19 +21,17 @@ Array = NDArray[np.float64]
 PI = "device-raspi4"
 MACHINES = ("edge-vm2Core", "edge-2500", "cloud-6700k_NoGPU")
 DEPTHWISE = frozenset({"mobilenet", "mobilenetv2", "nasnetmobile", "nasnetlarge", "xception"})
-VM_TICK_S = (
-    15.625e-4  # times on edge-vm2Core are multiples of this (a 15.625 ms clock over ten runs): short blocks read 0
-)
+VM_TICK_S = 15.625e-4
+"""Times on edge-vm2Core are multiples of this, from a clock of 15.625 ms over ten runs. Short blocks read 0."""
 
 
 class DataError(ValueError):
-    """The folder given does not hold the timings expected."""
+    """A folder that does not hold the timings expected."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of several networks in their order, arrays of shape `[N]`: name of the net, seconds on x86 and on the Pi,
-    bytes of the block's output."""
+    """Blocks of several networks in their order. All arrays are `[N]`, and `net` names the network of each block."""
 
     net: NDArray[np.str_]
     x86_s: Array
@@ -70,22 +68,22 @@ def read_blocks(folder: Path, machine: str) -> Blocks:
 
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file, expected a table of Scission's block times")
+        raise DataError(f"{path}: no such file, a table of Scission's block times expected")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or not {"model", "first_layer", "last_layer", "time_ms", "output_size_raw"} <= set(rows[0]):
-        raise DataError(f"{path}: got other columns than model, first_layer, last_layer, time_ms, output_size_raw")
+        raise DataError(f"{path}: columns model, first_layer, last_layer, time_ms, output_size_raw expected")
     return rows
 
 
 def whole_net_ratios(blocks: Blocks) -> dict[str, float]:
-    """Pi time over x86 time of every whole network, sums over its blocks."""
+    """Pi time over x86 time of every whole network, by its name."""
     ratios = blocks.per_net(blocks.pi_s) / blocks.per_net(blocks.x86_s)
     return dict(zip(np.unique(blocks.net).tolist(), ratios.tolist(), strict=True))
 
 
 def common_ratio(blocks: Blocks) -> float:
-    """Geometric mean of the whole-net ratios: every net counts alike, and too slow weighs as much as too fast."""
+    """Geometric mean of the whole-net ratios. Every net counts alike, and too slow weighs as much as too fast."""
     return float(np.exp(np.mean(np.log(list(whole_net_ratios(blocks).values())))))
 
 
@@ -98,13 +96,13 @@ def by_ratio(train: Blocks, test: Blocks) -> Array:
 
 
 def by_kind(train: Blocks, test: Blocks) -> Array:
-    """One ratio for nets with depthwise convolutions, one for the others."""
+    """One ratio for nets with depthwise convolutions, another one for the rest."""
     kind = np.isin(train.net, list(DEPTHWISE)) == (str(test.net[0]) in DEPTHWISE)
     return by_ratio(train.only(kind), test)
 
 
 def by_ratio_and_constant(train: Blocks, test: Blocks) -> Array:
-    """A constant a block and a ratio, fitted to the relative error of whole nets."""
+    """A constant for each block and a ratio, fitted to the relative errors of whole nets."""
     pi_s = train.per_net(train.pi_s)
     columns = np.stack([train.per_net(np.ones_like(train.pi_s)), train.per_net(train.x86_s)], axis=1) / pi_s[:, None]
     constant, ratio = np.linalg.lstsq(columns, np.ones_like(pi_s))[0]
@@ -112,7 +110,7 @@ def by_ratio_and_constant(train: Blocks, test: Blocks) -> Array:
 
 
 def by_log_regression(train: Blocks, test: Blocks) -> Array:
-    """log Pi time of a block from log x86 time and log output size; every net has the same weight."""
+    """Log of a block's Pi time from logs of its x86 time and output size. Every net has the same weight."""
     sizes = dict(zip(*np.unique(train.net, return_counts=True), strict=True))
     weight = 1 / np.sqrt([sizes[net] for net in train.net])
     found = np.linalg.lstsq(_log_features(train) * weight[:, None], np.log(train.pi_s) * weight)[0]
@@ -133,7 +131,7 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 class Errors(NamedTuple):
-    """Absolute relative errors over nets left out: median and 90th percentile; whole nets, and heads at every cut."""
+    """Absolute relative errors on nets left out: median and 90th percentile, of whole nets and of all heads."""
 
     whole_median: float
     whole_p90: float
@@ -142,7 +140,7 @@ class Errors(NamedTuple):
 
 
 def leave_one_net_out(blocks: Blocks, estimator: Estimator) -> Errors:
-    """Errors of `estimator` on each net when trained on all others; a head is the sum of the blocks up to a cut."""
+    """Errors of `estimator` on each net, fitted to all others. A head's time is the sum of its blocks'."""
     whole, heads = [], []
     for net in np.unique(blocks.net):
         left_out = blocks.net == net

@@ -1,4 +1,4 @@
-"""A profile file from measured rows: adds what follows from the network (compute, fallbacks), keeps timed machines."""
+"""A profile from measured rows. It gets compute and fallbacks from the network, and keeps the machines timed before."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from tidesplit.data.files import PROFILES
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
 
-__all__ = ["assemble", "profile_path"]
-
 
 def profile_path(name: str) -> Path:
-    """Where the bundled profile of a CNN lies."""
+    """File of the bundled profile of a CNN."""
     return PROFILES / f"{name}.json"
 
 
 def _extras(trained: Trained) -> dict[str, dict[str, Any]]:
-    """Codec, fallback and multiply-accumulates by point id."""
+    """Codec, fallback and multiply-accumulates, by point id."""
     system = trained.system
     heads = {(k.partition, k.ratio): 0 for k in trained.knobs}
     heads = {(p, r): head_graph(system, p, r).macs() for p, r in heads}
@@ -43,7 +41,7 @@ def assemble(
     name: str, trained: Trained, rows: Sequence[Mapping[str, Any]], devices: Mapping[str, DeviceTable],
     machine: str, dataset: str,
 ) -> Profile:  # fmt: skip
-    """The profile of measured rows."""
+    """The profile of measured rows, with those of `devices` that have times of all its points."""
     extras = _extras(trained)
     points = [
         OperatingPoint(**{**row, "accuracy_ci95": tuple(row["accuracy_ci95"]), **extras[row["id"]]}) for row in rows

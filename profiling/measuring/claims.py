@@ -1,4 +1,4 @@
-"""What a profile shows, in the terms of the claims: accuracy, bytes against JPEG, WebP and the plain feature, speed.
+"""The report of a profile: accuracy, bytes in comparison with JPEG, WebP and the plain feature, and speed.
 
 tidesplit profile report --profile efficientnet_lite0 --plot docs/rate_accuracy.png
 """
@@ -13,8 +13,6 @@ from pathlib import Path
 from tidesplit.models.registry import build
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
 
-__all__ = ["cheapest_within", "frontier", "image_bytes_at", "most_ahead", "plain_feature_bytes", "plot", "report"]
-
 
 def frontier(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
     """Points that no other one beats in both bytes and accuracy, by rising bytes."""
@@ -26,9 +24,9 @@ def frontier(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
 
 
 def image_bytes_at(profile: Profile, accuracy: float) -> float:
-    """Bytes at which the better of JPEG and WebP reaches an accuracy: log-linear between measured qualities.
+    """Bytes at which the better of JPEG and WebP reaches an accuracy, log-linear between measured qualities.
 
-    Infinite if neither reaches it; the bytes of the cheapest quality if even that one does.
+    Infinite where neither reaches it. Never below the bytes of the cheapest quality.
     """
     front = frontier([p for p in profile.points if p.partition == 0])
     if accuracy <= front[0].accuracy:
@@ -41,21 +39,21 @@ def image_bytes_at(profile: Profile, accuracy: float) -> float:
 
 
 def plain_feature_bytes(profile: Profile, partition: int) -> int:
-    """Size of the uncompressed float32 feature at a cut."""
+    """Bytes of the uncompressed float32 feature at a cut."""
     net = build(profile.name, int(profile.cnn["classes"]))
     return 4 * math.prod(net.feature_shape(net.cuts[partition - 1], net.input_px))
 
 
 def cheapest_within(points: Sequence[OperatingPoint], accuracy: float) -> OperatingPoint | None:
-    """The point of fewest bytes that reaches an accuracy."""
+    """The point of fewest bytes that reaches an accuracy, if any does."""
     fine = [p for p in points if p.accuracy >= accuracy]
     return min(fine, key=lambda p: p.bytes_mean) if fine else None
 
 
 def most_ahead(profile: Profile, partition: int) -> OperatingPoint | None:
-    """The point of a cut that takes the smallest part of the bytes that JPEG or WebP need for its accuracy.
+    """The point of a cut that saves the largest share of the bytes that JPEG or WebP need for its accuracy.
 
-    Of points less accurate than the cheapest picture, or more than any, nothing can be said.
+    Only points between the least and the most accurate pictures can be compared.
     """
     pictures = frontier([p for p in profile.points if p.partition == 0])
     low, high = pictures[0].accuracy, pictures[-1].accuracy
@@ -73,7 +71,7 @@ def _line(point: OperatingPoint, full: OperatingPoint) -> str:
 
 
 def _cut_lines(profile: Profile, full: OperatingPoint) -> list[str]:
-    """Per partition: the best within 1,000 and 500 bytes, most ahead of pictures, cheapest within one point lost."""
+    """For each partition: best within 1,000 and 500 bytes, most ahead of pictures, cheapest within one point lost."""
     lines = []
     for partition in range(1, profile.partitions):
         points = [p for p in profile.points if p.partition == partition]
@@ -103,7 +101,7 @@ def _cut_lines(profile: Profile, full: OperatingPoint) -> list[str]:
 
 
 def report(profile: Profile) -> str:
-    """The claims as text."""
+    """The report as text."""
     full = profile.point("device-c1.00")
     lines = [f"{profile.name}, n = {full.n}, 95 % intervals in brackets", "", "whole CNN on the device"]
     for point in profile.points:

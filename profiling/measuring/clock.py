@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-__all__ = ["Measurement", "machine_facts", "time_interleaved"]
-
-WARN_SPREAD = 0.10  # an interquartile range above a tenth of the median: the machine was not quiet
+WARN_SPREAD = 0.10  # share of the median: a larger interquartile range means that the machine was not quiet
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Raw times of one function, seconds, `runs` of them in each round.
+    """Raw times of one function in seconds, `runs` of them in each round.
 
-    The fastest run of a round stands for the round: other work on the machine only ever adds time.
+    The fastest run of a round stands for the round, because other work on the machine only ever adds time.
     """
 
     times_s: tuple[float, ...]
@@ -40,7 +38,7 @@ class Measurement:
 
     @property
     def quiet_s(self) -> float:
-        """Lower quartile over the rounds: the time on a machine that does nothing else."""
+        """Lower quartile over the rounds, which estimates the time on a machine that does nothing else."""
         return float(np.percentile(self.rounds_s, 25))
 
     @property
@@ -51,7 +49,7 @@ class Measurement:
 
     @property
     def noisy(self) -> bool:
-        """Whether the spread says that something else ran at the same time."""
+        """True where the spread shows that something else ran at the same time."""
         return self.spread > WARN_SPREAD
 
 
@@ -59,7 +57,15 @@ def time_interleaved(
     work: Mapping[str, Callable[[], object]], rounds: int, runs: int, warm: int = 3,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Measurement]:  # fmt: skip
-    """Time every function in turn, `runs` times in each of `rounds` rounds, so that a disturbance hits all alike."""
+    """Time all functions in turn, so that a disturbance hits all alike.
+
+    Args:
+        work: functions by name.
+        rounds: how often each function has its turn.
+        runs: timed runs in a turn.
+        warm: runs before these that are not timed.
+        tick: called after every turn.
+    """
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, function in work.items():
@@ -83,7 +89,7 @@ def _cpu_name() -> str:
 
 
 def machine_facts(threads: int) -> dict[str, Any]:
-    """What a reader needs to judge a timing."""
+    """Facts that a reader needs to judge a timing: processor, threads, versions."""
     return {
         "cpu": _cpu_name(), "machine": platform.machine(), "cores": os.cpu_count() or 0, "threads": threads,
         "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),

@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 from rich.progress import Progress
 
 from tidesplit.compression.codec.image_codec import decode_image, encode_image
 from tidesplit.compression.codec.knobs import RATIOS, Knobs, device_id
 from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
-from tidesplit.compression.net.deploy import device_model, finish_model, head_model, session, tail_model
+from tidesplit.compression.net.deploy import device_model, finish_model, head_model, tail_model
+from tidesplit.compression.session import session
 from tidesplit.profiling.measuring.clock import Measurement, machine_facts, time_interleaved
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
 from tidesplit.profiling.points.profile import DeviceTable, Provenance, Timing
-
-__all__ = ["measure_latency"]
 
 Work = dict[str, Callable[[], object]]
 
 
 def _network_work(trained: Trained, pixels: Pixels, threads: int, work: Work) -> dict[tuple[int, float], Any]:
-    """Add a function per head, tail, finish and device run; returns the heads' outputs by (partition, ratio)."""
+    """Add a function for each graph: device, tail, head, finish. Returns the heads' outputs by partition and ratio."""
     system, outputs = trained.system, {}
     x = to_input(pixels)
+
+    def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+        return session(model.SerializeToString(), threads)
+
+    def from_pixels(run: onnxruntime.InferenceSession) -> Callable[[], object]:
+        return lambda: run.run(None, {"x": to_input(pixels)})
+
     for ratio in RATIOS:
-        run = session(device_model(system, ratio), threads)
-        work[f"device {ratio}"] = lambda run=run: run.run(None, {"x": to_input(pixels)})  # type: ignore[misc]
+        work[f"device {ratio}"] = from_pixels(opened(device_model(system, ratio)))
     for partition in range(system.net.partitions):
-        run = session(tail_model(system, partition), threads)
+        run = opened(tail_model(system, partition))
         shape = run.get_inputs()[0].shape
         value = x if partition == 0 else np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        work[f"tail {partition}"] = lambda run=run, value=value: run.run(None, {"x": value})  # type: ignore[misc]
+        work[f"tail {partition}"] = partial(run.run, None, {"x": value})
     for partition in range(1, system.net.partitions):
         for ratio in RATIOS:
-            run = session(head_model(system, partition, ratio), threads)
-            work[f"head {partition} {ratio}"] = lambda run=run: run.run(None, {"x": to_input(pixels)})  # type: ignore[misc]
+            run = opened(head_model(system, partition, ratio))
+            work[f"head {partition} {ratio}"] = from_pixels(run)
             feature, y, score = run.run(None, {"x": x})
             outputs[partition, ratio] = (y[0], score[0, 0])
-            run = session(finish_model(system, partition, ratio), threads)
-            work[f"finish {partition} {ratio}"] = lambda run=run, f=feature: run.run(None, {"x": f})  # type: ignore[misc]
+            finish = opened(finish_model(system, partition, ratio))
+            work[f"finish {partition} {ratio}"] = partial(finish.run, None, {"x": feature})
     return outputs
 
 
@@ -50,11 +58,11 @@ def _codec_work(trained: Trained, pixels: Pixels, outputs: dict[tuple[int, float
     for knobs in trained.knobs:
         y, score = outputs[knobs.partition, knobs.ratio]
         payload = wire.encode(y, score, knobs)
-        work[f"encode {knobs.id}"] = lambda y=y, s=score, k=knobs: wire.encode(y, s, k)  # type: ignore[misc]
-        work[f"decode {knobs.id}"] = lambda p=payload: wire.decode(p)  # type: ignore[misc]
+        work[f"encode {knobs.id}"] = partial(wire.encode, y, score, knobs)
+        work[f"decode {knobs.id}"] = partial(wire.decode, payload)
     for point in IMAGE_POINTS:
         payload = encode_image(pixels, point.codec, point.quality)
-        work[f"encode {point.id}"] = lambda p=point: encode_image(pixels, p.codec, p.quality)  # type: ignore[misc]
+        work[f"encode {point.id}"] = partial(encode_image, pixels, point.codec, point.quality)
         work[f"decode {point.id}"] = lambda p=payload: to_input(decode_image(p, px))  # type: ignore[misc]
 
 
@@ -67,7 +75,7 @@ def _cut_timing(times: dict[str, float], knobs: Knobs) -> Timing:
 
 
 def _timings(trained: Trained, times: dict[str, float]) -> dict[str, Timing]:
-    """Every point's row. Image offload has no head; its fallback is a whole run of the narrowest net."""
+    """Timings by point id. Image offload has no head, and falls back to a whole run of the narrowest net."""
     rows = {knobs.id: _cut_timing(times, knobs) for knobs in trained.knobs}
     for point in IMAGE_POINTS:
         rows[point.id] = Timing(
@@ -83,7 +91,7 @@ def _timings(trained: Trained, times: dict[str, float]) -> dict[str, Timing]:
 def measure_latency(
     trained: Trained, threads: int, rounds: int = 6, runs: int = 5
 ) -> tuple[DeviceTable, dict[str, Measurement]]:
-    """Timing table of this machine and the raw measurements behind it."""
+    """The table of this machine, and the raw measurements that it is made of. The arguments are those of the timing."""
     pixels = natural_picture(trained.system.net.input_px)
     work: Work = {}
     _codec_work(trained, pixels, _network_work(trained, pixels, threads, work), work)

@@ -1,4 +1,4 @@
-"""Run chunks of work with joblib, on this machine or a Ray cluster; keep finished ones; show the time left."""
+"""Chunks of work run by joblib, on this machine or a Ray cluster. Finished ones are kept in a file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any
 from joblib import Parallel, delayed, parallel_config
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["run_chunks"]
-
-Found = dict[str, dict[str, float]]
+Found = dict[str, dict[str, Any]]
 
 
 def _finished(partial: Path, key: str) -> dict[int, Found]:
-    """Chunks of the same work (same key) that an earlier run finished; a line cut short by a crash is ignored."""
+    """Chunks that an earlier run of the same work (same key) finished. A line cut short by a crash is ignored."""
     found: dict[int, Found] = {}
     if partial.exists():
         for line in partial.read_text(encoding="utf-8").splitlines():
@@ -45,7 +43,7 @@ def _results(
         ray_module.init(address=ray or None, ignore_reinit_error=True)
         register_ray()
     tasks = (delayed(_numbered)(work, number, arguments) for number, arguments in todo)
-    if jobs == 1 and ray is None:  # in this process: no second copy of torch
+    if jobs == 1 and ray is None:  # in this process, which saves a second copy of torch
         yield from (_numbered(work, number, arguments) for number, arguments in todo)
         return
     with parallel_config(backend="loky" if ray is None else "ray", n_jobs=jobs if ray is None else -1):
@@ -58,7 +56,14 @@ def _results(
 def run_chunks(
     work: Callable[..., Found], arguments: Sequence[Sequence[Any]], partial: Path, key: str, jobs: int, ray: str | None
 ) -> list[Found]:
-    """Results of `work(*arguments[i])` in order of i."""
+    """Results of `work(*arguments[i])` in the order of i.
+
+    Args:
+        partial: file of finished chunks.
+        key: names the work in that file.
+        jobs: processes on this machine.
+        ray: address of a Ray cluster to run on instead.
+    """
     done = _finished(partial, key)
     todo = [(i, item) for i, item in enumerate(arguments) if i not in done]
     columns = (

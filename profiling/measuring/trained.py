@@ -1,4 +1,4 @@
-"""Trained networks as the profiler sees them: by name, with every operating point they have."""
+"""Trained networks by name, with all their operating points."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from tidesplit.compression.codec.image_codec import decode_image, encode_image
 from tidesplit.compression.codec.knobs import RATIOS, Knobs, all_knobs, device_id, image_id
 from tidesplit.compression.net.cut_codec import Codec, tag_of
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.models.registry import build, weights_path
 from tidesplit.models.weights import load_tables, load_weights, read_metadata, sha256_of
-
-__all__ = ["IMAGE_POINTS", "ImagePoint", "Trained", "load_trained", "point_ids"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,12 @@ class ImagePoint:
         """Identifier in the profile."""
         return image_id(self.codec, self.quality)
 
+    def cross(self, pixels: Bytes) -> tuple[Tensor, list[int]]:
+        """Pictures `[B, 3, px, px]` that the server sees for uint8 `[B, px, px, 3]`, and bytes of the payloads."""
+        payloads = [encode_image(image, self.codec, self.quality) for image in pixels]
+        seen = np.stack([decode_image(payload, pixels.shape[1]) for payload in payloads])
+        return scale(seen), [len(payload) for payload in payloads]
+
 
 IMAGE_POINTS = tuple(ImagePoint("jpeg", q) for q in (10, 20, 30, 50, 75, 90, 95)) + tuple(
     ImagePoint("webp", q) for q in (1, 5, 10, 20, 30, 50, 75, 90)
@@ -36,7 +46,7 @@ IMAGE_POINTS = tuple(ImagePoint("jpeg", q) for q in (10, 20, 30, 50, 75, 90, 95)
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with its weights loaded, its codec, and what the weights file says of itself."""
+    """A network with its weights, its codec, and the classes and hash of the weights file."""
 
     system: SplitNet
     codec: Codec
@@ -45,13 +55,22 @@ class Trained:
 
     @property
     def knobs(self) -> list[Knobs]:
-        """Operating points behind the inner cuts."""
+        """Operating points of the inner cuts."""
         return all_knobs(self.system.net.partitions)
+
+    def cross(self, y: Tensor, score: Tensor, knobs: Knobs) -> tuple[Tensor, list[int]]:
+        """Values `[B, Kmax, h, w]` that the server decodes, and bytes of the payloads.
+
+        `y` `[B, k, h, w]`: the head's values, `score` `[B, 1, h, w]`: its attention scores.
+        """
+        payloads = [self.codec.compress(v, s[0], knobs) for v, s in zip(y, score, strict=True)]
+        values = torch.stack([self.codec.decompress(payload)[0] for payload in payloads])
+        return values, [len(payload) for payload in payloads]
 
 
 @lru_cache(maxsize=1)
 def load_trained(name: str, weights: Path | None = None) -> Trained:
-    """The network called `name`; once a process."""
+    """The network called `name`, from the bundled weights or others. The last one is kept."""
     path = weights or weights_path(name)
     classes = tuple(json.loads(read_metadata(path)["classes"]))
     system = SplitNet(build(name, len(classes)))
@@ -61,6 +80,6 @@ def load_trained(name: str, weights: Path | None = None) -> Trained:
 
 
 def point_ids(trained: Trained) -> list[str]:
-    """Every operating point: image offload, cuts, device only."""
+    """Identifiers of all operating points: image offload, cuts, device only."""
     cuts = [knobs.id for knobs in trained.knobs]
     return [point.id for point in IMAGE_POINTS] + cuts + [device_id(ratio) for ratio in RATIOS]

@@ -1,1 +1,1 @@
-"""Operating points: the profile file, and the columns that one chain of machines sees of it. NumPy alone."""
+"""Operating points: the profile file, and its columns as one chain of machines sees them. NumPy only."""

@@ -1,7 +1,7 @@
-"""The Profile: a CNN's operating points and the time they take on each machine, as one validated, versioned JSON file.
+"""The Profile: a CNN's operating points and their times on each machine, as one validated, versioned JSON file.
 
-JSON rather than Parquet: a profile is a few hundred short rows that people read, diff and correct by hand, every row
-carries nested facts of origin, and the device reads it with the standard library alone.
+It is JSON, not Parquet, because people read, compare and correct its few hundred short rows by hand. Rows carry nested
+facts of origin, and the device reads it with the standard library only.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ Codec = Literal["feature", "jpeg", "webp", "none"]
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used; the sentence says where, what was received and what was expected."""
+    """A profile that cannot be used. The sentence says where, and names the values received and expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """How a group of numbers was had: ``measured`` on a machine, or ``estimated`` from a source."""
+    """Origin of a group of numbers: ``measured`` on a machine, or ``estimated`` from a source.
+
+    Args:
+        source: the command or publication that they come from.
+        machine: facts of the machine.
+        n: measurements that each number is made of; 0 for none.
+        spread: the kind of interval, or figures of the spread.
+    """
 
     kind: Literal["measured", "estimated"]
     source: str
@@ -41,8 +48,14 @@ class Provenance:
 class OperatingPoint:
     """One (partition, channel ratio, region ratio, bits) with its measured accuracy and bytes.
 
-    ``bits`` is per value on the wire; at partition 0 the image codec's quality takes its place; 0 on the device.
-    ``fallback`` names the device-only point with which the device can finish a frame of this one by itself.
+    Args:
+        bits: per value on the wire. At partition 0 the image codec's quality takes their place. 0 on the device.
+        accuracy_ci95: 95 % interval of the accuracy.
+        bytes_mean: of a frame's payload.
+        n: pictures it was measured on.
+        head_macs: multiply-accumulates of the head.
+        tail_macs: multiply-accumulates of the tail.
+        fallback: the device-only point that finishes a frame on the device, where one can.
     """
 
     id: str
@@ -63,9 +76,9 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds that one operating point takes on one machine, whichever half of the work that machine is given.
+    """Seconds of one operating point on one machine, which may do either half of the work.
 
-    ``finish_s``: from the head's own feature to the fallback's answer, without the link.
+    ``finish_s``: from the head's feature to the fallback's answer.
     """
 
     head_s: float
@@ -77,7 +90,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceTable:
-    """Timings of every operating point on one machine, by point id."""
+    """Timings of all operating points on one machine, by point id."""
 
     provenance: Provenance
     timings: Mapping[str, Timing]
@@ -85,9 +98,9 @@ class DeviceTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """Two cuts in a row, ids of their points: what the server behind the second is right about, and what it is sent.
+    """A pair of consecutive cuts (two point ids), with the accuracy behind the second and the bytes sent to it.
 
-    ``lost``: how much less that is than behind the first cut alone, on the same pictures.
+    ``lost``: the accuracy behind the first cut minus that behind the second, on the same pictures.
     """
 
     first: str
@@ -102,7 +115,7 @@ class Chain:
 
 @dataclass(frozen=True, kw_only=True)
 class ChainTable:
-    """Pairs of cuts that were measured, for three tiers."""
+    """The pairs of cuts that were measured, for three tiers."""
 
     provenance: Provenance
     chains: tuple[Chain, ...]
@@ -110,7 +123,11 @@ class ChainTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A CNN's operating points with measured accuracy and bytes, and timings of the machines it was timed on."""
+    """A CNN's operating points with their accuracy and bytes, and the timings of machines by label.
+
+    Raises:
+        ProfileError: points, timings or provenances that make no sense.
+    """
 
     name: str
     partitions: int
@@ -124,14 +141,14 @@ class Profile:
         _validate(self)
 
     def point(self, point_id: str) -> OperatingPoint:
-        """The operating point of that id."""
+        """The operating point of that id. Raises ProfileError where there is none."""
         for point in self.points:
             if point.id == point_id:
                 return point
         raise ProfileError(f"profile {self.name}: no operating point {point_id!r}")
 
     def with_device(self, label: str, table: DeviceTable) -> Profile:
-        """The same profile with one more machine, or with that machine's table replaced."""
+        """A copy with the table of one machine added or replaced."""
         return replace(self, devices={**self.devices, label: table})
 
     def sha256(self) -> str:
@@ -140,7 +157,7 @@ class Profile:
 
 
 def load(name_or_path: str | Path) -> Profile:
-    """Read a profile file, or a bundled profile by its bare name. Raises ProfileError with one clear sentence."""
+    """Read a profile file, or a bundled profile by its bare name. Raises ProfileError where it cannot be used."""
     path = Path(name_or_path)
     if not path.exists():
         path = PROFILES / f"{Path(name_or_path).stem}.json"
@@ -155,7 +172,7 @@ def load(name_or_path: str | Path) -> Profile:
 
 
 def save(profile: Profile, path: Path) -> None:
-    """Write the profile so that a crash in between leaves the old file whole."""
+    """Write the profile. A crash meanwhile leaves the old file whole."""
     with whole(path) as part:
         part.write_text(json.dumps(to_json(profile), indent=1) + "\n", encoding="utf-8")
 
@@ -167,7 +184,7 @@ def to_json(profile: Profile) -> dict[str, Any]:
 
 
 def from_json(document: Any, where: str = "profile") -> Profile:
-    """The profile in a JSON document; ``where`` begins every error sentence."""
+    """The profile in a JSON document. ``where`` begins the sentence of a ProfileError."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ProfileError(f'{where}: expected a JSON object with "format": "{FORMAT}"')
     if document.get("version") != VERSION:
@@ -233,15 +250,13 @@ def _validate_point(p: OperatingPoint, partitions: int, ids: set[str]) -> None:
 
     require(p.codec in get_args(Codec), f"codec {p.codec!r} received, one of {get_args(Codec)} expected")
     require(0 <= p.partition <= partitions, f"partition {p.partition} received, 0 to {partitions} expected")
-    require((p.codec == "none") == (p.partition == partitions), "codec 'none' belongs to the last partition alone")
-    require((p.codec in ("jpeg", "webp")) == (p.partition == 0), "image codecs belong to partition 0 alone")
+    require((p.codec == "none") == (p.partition == partitions), "codec 'none' belongs to the last partition only")
+    require((p.codec in ("jpeg", "webp")) == (p.partition == 0), "image codecs belong to partition 0 only")
     for name in ("channel_ratio", "region_ratio"):
         require(0.0 < getattr(p, name) <= 1.0, f"{name} {getattr(p, name)} received, in (0, 1] expected")
     require(0.0 <= p.accuracy <= 1.0, f"accuracy {p.accuracy} received, 0 to 1 expected")
     sizes = (p.bytes_mean, p.bytes_std, p.head_macs, p.tail_macs)
-    require(
-        all(math.isfinite(v) and v >= 0.0 for v in sizes), "bytes and multiply-accumulates must be finite, not negative"
-    )
+    require(all(math.isfinite(v) and v >= 0.0 for v in sizes), "finite bytes and macs expected, none negative")
     require((p.bytes_mean > 0) == (p.codec != "none"), f"{p.bytes_mean} bytes do not fit codec {p.codec!r}")
     require(p.fallback is None or p.fallback in ids, f"its fallback {p.fallback!r} is no operating point")
 

@@ -1,10 +1,10 @@
-"""The operating points as one device and one server see them: the columns that the world computes with."""
+"""The operating points of a profile on a chain of machines, as columns for the world and the controllers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,17 @@ from tidesplit.profiling.points.profile import Profile, ProfileError
 
 @dataclass(frozen=True, kw_only=True)
 class HopColumns:
-    """The part of every operating point on one hop: columns ``[A]``, seconds and bytes.
+    """The part of every operating point on one hop, columns ``[A]``, seconds and bytes.
 
-    ``partition``, ``channel_ratio``, ``region_ratio``, ``bits``: the cut whose bytes cross; partition P where nothing
-    does. ``sends``: True where something crosses. ``relays``: True where the machine before the hop received it so.
-    ``compute_s``: decode, stretch of the CNN and encode at the server before the hop; 0 on the first hop, where the
-    device's ``head_s`` has it. ``bytes_mean``, ``bytes_sigma``: mean of the bytes and their relative spread.
+    Attributes:
+        partition: cut whose bytes cross the hop; the last partition P where nothing does.
+        channel_ratio: of the cut, as are ``region_ratio`` and ``bits``. At partition 0 ``bits`` is the quality.
+        sends: True where bytes cross the hop.
+        relays: True where the server before the hop passes on unchanged what it received.
+        compute_s: time of the server before the hop to decode, run the CNN between the cuts, and encode. On the first
+            hop it is 0, because ``head_s`` has the device's time.
+        bytes_mean: mean size.
+        bytes_sigma: relative spread of the size.
     """
 
     partition: NDArray[np.int64]
@@ -36,11 +41,16 @@ class HopColumns:
 
 @dataclass(frozen=True, kw_only=True)
 class PointTable:
-    """A profile seen by one chain of machines: the columns that the world and the controllers compute with.
+    """The operating points of a profile on one chain of machines, columns ``[A]``, seconds.
 
-    Every array has shape ``[A]``; seconds and bytes. ``hops``: one for each link of the chain, the uplink first; two
-    tiers have one. ``finish_s`` is infinite and ``finish_accuracy`` 0 where the device cannot finish the frame by
-    itself. ``server_s``: decode and tail at the machine that answers; 0 on the device.
+    Attributes:
+        ids: identifiers of the points.
+        hops: traffic on each hop, the uplink first.
+        head_s: head and encode on the device.
+        server_s: decode and tail at the server that answers; 0 where the device does.
+        finish_s: time of the device to finish a frame by itself; infinity where it cannot.
+        accuracy: accuracy of the point's answer.
+        finish_accuracy: accuracy of the device's own finish; 0 where it cannot finish.
     """
 
     ids: tuple[str, ...]
@@ -62,28 +72,35 @@ class PointTable:
         return ~self.hops[0].sends
 
     def take(self, rows: NDArray[np.int64] | list[int]) -> PointTable:
-        """The table of these rows alone, in this order."""
+        """The table of these rows, in this order."""
         return self.with_columns(lambda column: column[rows], tuple(self.ids[int(i)] for i in rows))
 
     def with_columns(self, act: Callable[[NDArray[Any]], NDArray[Any]], ids: tuple[str, ...]) -> PointTable:
-        """The table with ``act`` done to every column, those of the hops too."""
+        """The table with the points' new ``ids``, and ``act`` applied to every column and to those of the hops."""
 
-        def done(part: PointTable | HopColumns, *left_out: str) -> dict[str, NDArray[Any]]:
-            return {f.name: act(getattr(part, f.name)) for f in fields(part) if f.name not in left_out}
+        def changed(part: PointTable | HopColumns) -> dict[str, NDArray[Any]]:
+            columns = {f.name: getattr(part, f.name) for f in fields(part)}
+            return {name: act(column) for name, column in columns.items() if isinstance(column, np.ndarray)}
 
-        return PointTable(
-            ids=ids, hops=tuple(HopColumns(**done(hop)) for hop in self.hops), **done(self, "ids", "hops")
-        )
+        return replace(self, ids=ids, hops=tuple(HopColumns(**changed(hop)) for hop in self.hops), **changed(self))
 
     def row(self, point_id: str) -> int:
-        """Row of that operating point."""
+        """Row of an operating point.
+
+        Raises:
+            ProfileError: the table does not have it.
+        """
         if point_id not in self.ids:
             raise ProfileError(f"no operating point {point_id!r}; there are {', '.join(self.ids)}")
         return self.ids.index(point_id)
 
 
 def table_for(profile: Profile, device: str, server: str) -> PointTable:
-    """Columns of every operating point, timed on ``device`` (head, encode, finish) and ``server`` (decode, tail)."""
+    """Every operating point of a profile on the chain of ``device`` and ``server``, labels of its machines.
+
+    Raises:
+        ProfileError: the profile has no timings of a machine.
+    """
     for label in (device, server):
         if label not in profile.devices:
             has = ", ".join(profile.devices)
@@ -115,10 +132,10 @@ def table_for(profile: Profile, device: str, server: str) -> PointTable:
 
 
 def undominated(table: PointTable) -> PointTable:
-    """Drop each point that another one beats or equals in every cost at once.
+    """Drop each point that another one beats or equals in all costs.
 
-    Costs: device time, time of all servers together, bytes on each hop, use of each further hop, lost accuracy. Among
-    points equal in all of these the first stays.
+    The costs are device time, time of all servers together, bytes on each hop, use of each further hop, and lost
+    accuracy. Of points that are equal in all costs the first stays.
     """
     first, *further = table.hops
     servers_s = sum((hop.compute_s for hop in further), start=table.server_s)
@@ -139,12 +156,17 @@ def representative(
     bytes_step: float = 2.0,
     instead_of_head: NDArray[np.float64] | None = None,
 ) -> PointTable:
-    """Keep the points that are the most accurate within some budget of device time and bytes.
+    """Keep each point that is the most accurate within some budget of device time and bytes.
 
-    The budgets form a geometric grid with these steps, so points that differ by less stand for each other and a choice
-    among hundreds becomes one among dozens. Ties go to less device time, then to fewer bytes. Finer grids serve nobody:
-    with steps of 1.25 and 1.5 searches and policies did worse on training traces, lost among points that are as good.
-    ``instead_of_head`` ``[A]``: another cost than device time.
+    The budgets form a geometric grid, which turns a choice among hundreds into one among dozens. Ties go to less device
+    time, then to fewer bytes. With finer steps of 1.25 and 1.5, searches and policies did worse on training traces,
+    because many of the points were equally good.
+
+    Args:
+        table: operating points.
+        head_step: factor between two budgets of device time.
+        bytes_step: factor between two budgets of bytes on the first hop.
+        instead_of_head: a cost ``[A]`` in place of device time.
     """
     cost = table.head_s if instead_of_head is None else instead_of_head
     crossing = table.hops[0].bytes_mean
@@ -166,7 +188,11 @@ def _grid(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
 
 
 def above_floor(table: PointTable, min_accuracy: float) -> NDArray[np.bool_]:
-    """Mask ``[A]`` of the points at or above an accuracy floor; a floor that no point reaches is the user's error."""
+    """True for the points at or above an accuracy floor, ``[A]``.
+
+    Raises:
+        ProfileError: no point reaches the floor.
+    """
     mask: NDArray[np.bool_] = table.accuracy >= min_accuracy
     if not mask.any():
         best = int(np.argmax(table.accuracy))

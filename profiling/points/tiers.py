@@ -1,38 +1,43 @@
-"""Operating points of three tiers, out of a profile of two: device, edge server, cloud; an uplink and a second link.
+"""Operating points on a chain of machines: device and server, or device, middle server and server.
 
-A point is named by its first cut, and after a ">" by what crosses the second link: ``p0-jpeg-q75`` is answered by the
-edge server, ``p0-jpeg-q75>cloud`` is passed on to the cloud as it is, and with ``p0-jpeg-q75>p3-c1.00-r1.00-b4`` the
-edge server runs the CNN up to partition 3 and the cloud the rest.
+A point of two hops is named by the cut that crosses the first hop, and after a ">" by the cut that crosses the second:
 
-What a second cut costs in accuracy: as measured where the profile has the pair (`tidesplit profile chain`), else the
-drops of both cuts add up, as CNNPC (Yang et al., TPDS 2022) assumes; `estimated` tells which. Where any pairs were
-measured no others are offered, and where none were, only those behind a picture: there the assumption was off by 1.0
-point in the mean with our CNN, behind a first cut by 10, since its tails have never seen what was cut twice.
+- ``p0-jpeg-q75``: the middle server answers.
+- ``p0-jpeg-q75>cloud``: the middle server passes the picture on unchanged.
+- ``p0-jpeg-q75>p3-c1.00-r1.00-b4``: the middle server runs the CNN up to partition 3, and the server runs the rest.
+
+The accuracy of two cuts is the measured one where the profile has the pair (`tidesplit profile chain`). Otherwise the
+drops of both cuts add up, as CNNPC (Yang et al., TPDS 2022) assumes, and `estimated` lists the point.
+
+With our CNN this assumption was off by 1.0 point in the mean for a cut after a picture. After another cut it was off by
+10 points, since the tails were never trained on features that were cut twice. So a profile with measured pairs offers
+only these, and a profile without them offers second cuts only after a picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.knobs import PASSED_ON, joined, split
-from tidesplit.profiling.points.profile import DeviceTable, Profile, ProfileError, Provenance, Timing
+from tidesplit.profiling.points.profile import Chain, DeviceTable, Profile, ProfileError, Provenance, Timing
 from tidesplit.profiling.points.table import HopColumns, PointTable, representative, table_for, undominated
 
-MIDDLE, CLOUD = "i5-2500", "x86-2core"
+MIDDLE, CLOUD = "i5-2500", "x86-2core"  # machines of a chain with a middle server, unless the user names others
 PI = "raspberry-pi-4"
 PI_OVER_MIDDLE = 4.43
-"""How many times slower a Pi 4 runs a CNN than the edge server of Scission (Lockhart et al., UCC 2020), a Core i5-2500:
-its 18 nets, as in `profiling.devices.raspberry_pi`."""
-HEAD_STEP, BYTES_STEP = 2.5, 4.0  # of points that are passed on to the cloud: coarser, or there would be too many
-LINKS_STEP, MEASURED_STEP = 4.0, 2.0  # of points that are cut twice: budgets of bytes on either link
+"""Time of a CNN on a Raspberry Pi 4 over its time on a Core i5-2500, the middle server of Scission (Lockhart et al.,
+UCC 2020). From its 18 nets, see `profiling.devices.raspberry_pi`."""
+HEAD_STEP, BYTES_STEP = 2.5, 4.0  # budgets of points passed on unchanged: coarser than usual, or there are too many
+LINKS_STEP, MEASURED_STEP = 4.0, 2.0  # budgets of bytes on either hop of points cut twice: to offer, and to measure
 
 
 def names(profile: Profile) -> list[str]:
-    """Every point of three tiers; of those cut twice the measured ones, if any were. An edge server runs whole nets."""
+    """Identifiers of all points of two hops. The middle server has only the CNN of full width."""
     crossing = [p for p in profile.points if p.codec != "none"]
     whole = [p for p in crossing if p.channel_ratio == 1.0]
     again = [joined(p.id, q.id) for p in crossing for q in whole if q.partition > p.partition]
@@ -40,119 +45,157 @@ def names(profile: Profile) -> list[str]:
     return [*(p.id for p in profile.points), *(joined(p.id, PASSED_ON) for p in crossing), *further]
 
 
-def three_tiers(profile: Profile, device: str, middle: str, cloud: str, ids: Sequence[str]) -> PointTable:
-    """The columns of these points of three tiers; a point that goes on is answered by ``cloud``.
+def table_of(profile: Profile, machines: Sequence[str], ids: Sequence[str]) -> PointTable:
+    """The operating points ``ids`` on a chain of machines, whose labels come device first.
 
     Raises:
-        ProfileError: a machine without timings, or a point that the profile does not have.
+        ProfileError: a machine without timings, a point that the profile does not have, or a point of more hops than
+            the chain.
     """
-    profile = with_middle_server(profile, middle)
-    near, far = table_for(profile, device, middle), table_for(profile, device, cloud)
-    row = {name: number for number, name in enumerate(near.ids)}
-    first, second, sends = _rows(ids, row, profile.name)
-    again = sends & (first != second)
-    base = _uncut(near)
-    on_middle = [profile.devices[middle].timings[name] for name in near.ids]
-    decode, tail, encode = (np.array([getattr(t, f) for t in on_middle]) for f in ("decode_s", "tail_s", "encode_s"))
+    device, *servers = machines
+    profile = with_middle_server(profile, servers[0])
+    near, far = (table_for(profile, device, server) for server in (servers[0], servers[-1]))
+    cuts = _cuts(profile, ids)
+    if cuts.sends.any() and len(servers) == 1:
+        raise ProfileError(f"operating point {ids[int(cuts.sends.argmax())]!r} has two hops, the chain has one")
+    taken = near.take(cuts.first)
+    added = taken.accuracy - (_uncut(near) - near.accuracy[cuts.second])
+    accuracy = np.where(cuts.again, np.clip(added, 0.0, 1.0), taken.accuracy)
+    for row, pair in cuts.measured.items():
+        accuracy[row] = min(max(taken.accuracy[row] - pair.lost, 0.0), 1.0)
+    return replace(
+        taken,
+        hops=(*taken.hops, *(_second_hop(profile, middle, near.hops[0], cuts) for middle in servers[:-1])),
+        ids=tuple(ids),
+        server_s=np.where(cuts.sends, far.server_s[cuts.second], taken.server_s),
+        accuracy=accuracy,
+    )
+
+
+class _Cuts(NamedTuple):
+    """The cuts of operating points, ``[A]``.
+
+    Attributes:
+        first: row of each point's first cut in the profile.
+        second: row of its second cut; of the first one where there is none or the payload is passed on unchanged.
+        sends: True where something crosses the second hop.
+        measured: the measured pairs of cuts, by the point's row.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    sends: NDArray[np.bool_]
+    measured: dict[int, Chain]
+
+    @property
+    def again(self) -> NDArray[np.bool_]:
+        """True where a point is cut twice."""
+        twice: NDArray[np.bool_] = self.sends & (self.first != self.second)
+        return twice
+
+
+def _cuts(profile: Profile, ids: Sequence[str]) -> _Cuts:
+    row = {point.id: number for number, point in enumerate(profile.points)}
+    measured = _measured(profile)
+    parts = [split(name) for name in ids]
+    try:
+        first = np.array([row[one] for one, _ in parts], dtype=np.int64)
+        second = np.array([row[two if two not in ("", PASSED_ON) else one] for one, two in parts], dtype=np.int64)
+    except KeyError as error:
+        raise ProfileError(f"profile {profile.name}: no operating point {error}") from error
+    sends = np.array([bool(two) for _, two in parts], dtype=bool)
+    return _Cuts(first, second, sends, {n: measured[name] for n, name in enumerate(ids) if name in measured})
+
+
+def _second_hop(profile: Profile, middle: str, uplink: HopColumns, cuts: _Cuts) -> HopColumns:
+    """Columns of the second hop. ``uplink`` has those of the first hop for the profile's own points."""
+    first, second, sends = cuts.first, cuts.second, cuts.sends
+    timings = [profile.devices[middle].timings[point.id] for point in profile.points]
+    decode, tail, encode = (np.array([getattr(t, f) for t in timings]) for f in ("decode_s", "tail_s", "encode_s"))
     middle_s = np.maximum(decode[first] + tail[first] - tail[second] + encode[second], 0.0)
-    (uplink,) = near.hops
-    between = HopColumns(
+    mean = np.where(sends, uplink.bytes_mean[second], 0.0)
+    sigma = np.where(sends, uplink.bytes_sigma[second], 0.0)
+    for row, pair in cuts.measured.items():
+        mean[row], sigma[row] = pair.bytes_mean, pair.bytes_std / pair.bytes_mean
+    return HopColumns(
         partition=np.where(sends, uplink.partition[second], profile.partitions),
         channel_ratio=uplink.channel_ratio[second],
         region_ratio=uplink.region_ratio[second],
         bits=uplink.bits[second],
         sends=sends,
-        relays=sends & ~again,
-        compute_s=np.where(again, middle_s, 0.0),
-        bytes_mean=np.where(sends, uplink.bytes_mean[second], 0.0),
-        bytes_sigma=np.where(sends, uplink.bytes_sigma[second], 0.0),
+        relays=sends & ~cuts.again,
+        compute_s=np.where(cuts.again, middle_s, 0.0),
+        bytes_mean=mean,
+        bytes_sigma=sigma,
     )
-    taken = near.take(first)
-    added = near.accuracy[first] - (base - near.accuracy[second])
-    table = replace(
-        taken,
-        hops=(*taken.hops, between),
-        ids=tuple(ids),
-        server_s=np.where(sends, far.server_s[second], near.server_s[first]),
-        accuracy=np.where(again, np.clip(added, 0.0, 1.0), near.accuracy[first]),
-    )
-    return _as_measured(profile, table, near.accuracy[first])
-
-
-def table_of(profile: Profile, machines: Sequence[str], ids: Sequence[str]) -> PointTable:
-    """The columns of these points for a chain of two or three machines, device first.
-
-    Raises:
-        ProfileError: a machine without timings, or a point that the profile does not have.
-    """
-    device, server, *cloud = machines
-    if cloud:
-        return three_tiers(profile, device, server, cloud[0], ids)
-    whole = table_for(profile, device, server)
-    return whole.take([whole.row(point) for point in ids])
 
 
 def points_of(profile: Profile, machines: Sequence[str]) -> PointTable:
-    """The operating points worth choosing among, as a chain of two or three machines runs them, device first."""
-    device, server, *cloud = machines
-    if cloud:
-        return points_of_three(profile, device, server, cloud[0])
-    return representative(undominated(table_for(profile, device, server)))
+    """The few dozen operating points worth choosing among on a chain of machines, device first.
 
-
-def points_of_three(profile: Profile, device: str, middle: str, cloud: str) -> PointTable:
-    """The points of three tiers worth choosing among, a few dozen: those of two tiers, and coarser what goes on."""
-    table = _promising(profile, device, middle, cloud)
+    With a middle server these are points of one hop, and fewer of those that it passes on and of those cut twice.
+    """
+    if len(machines) == 2:
+        return representative(undominated(table_for(profile, *machines)))
+    table = _promising(profile, machines)
+    uplink, second = table.hops
     if profile.chains is None:
-        uplink, between = table.hops
-        table = table.take(np.flatnonzero(~between.sends | between.relays | (uplink.partition == 0)))
-    sends, relays = table.hops[1].sends, table.hops[1].relays
-    kept = [table.take(np.flatnonzero(~sends))]
-    if relays.any():
-        kept.append(representative(table.take(np.flatnonzero(relays)), HEAD_STEP, BYTES_STEP))
+        table = table.take(np.flatnonzero(~second.sends | second.relays | (uplink.partition == 0)))
+        uplink, second = table.hops
+    kept = [table.take(np.flatnonzero(~second.sends))]
+    if second.relays.any():
+        kept.append(representative(table.take(np.flatnonzero(second.relays)), HEAD_STEP, BYTES_STEP))
     kept.append(cut_twice(table, LINKS_STEP))
     return table.take([table.row(name) for part in kept for name in part.ids])
 
 
 def cut_twice(table: PointTable, step: float) -> PointTable:
-    """The most accurate of the points that are cut twice within some budget of bytes on either link."""
-    between = table.hops[1]
-    rows = np.flatnonzero(between.sends & ~between.relays)
+    """Of the points that are cut twice, those that are the most accurate within some budget of bytes on either hop.
+
+    ``step`` is the factor between two budgets.
+    """
+    second = table.hops[1]
+    rows = np.flatnonzero(second.sends & ~second.relays)
     twice = table.take(rows)
-    return representative(twice, step, step, between.bytes_mean[rows]) if rows.size else twice
+    return representative(twice, step, step, second.bytes_mean[rows]) if rows.size else twice
 
 
 def worth_measuring(
     profile: Profile, device: str = PI, middle: str = MIDDLE, cloud: str = CLOUD
 ) -> list[tuple[str, str]]:
-    """Pairs of points that may be worth choosing if drops add up: two dozen."""
+    """About two dozen pairs of cuts that are worth choosing if their drops of accuracy add up."""
     assumed = replace(profile, chains=None)
-    ids = cut_twice(_promising(assumed, device, middle, cloud), MEASURED_STEP).ids
+    ids = cut_twice(_promising(assumed, (device, middle, cloud)), MEASURED_STEP).ids
     return [split(name) for name in ids]
 
 
-def _promising(profile: Profile, device: str, middle: str, cloud: str) -> PointTable:
-    """Undominated points whose first cut is worth choosing in two tiers."""
+def _promising(profile: Profile, machines: Sequence[str]) -> PointTable:
+    """Undominated points of two hops whose first cut is worth choosing with one hop, and all measured pairs."""
+    device, middle, _ = machines
     known = with_middle_server(profile, middle)
     firsts = set(representative(undominated(table_for(known, device, middle))).ids)
     pairs = _measured(profile)
     ids = [name for name in names(profile) if name in pairs or split(name)[0] in firsts]
-    return undominated(three_tiers(profile, device, middle, cloud, ids))
+    return undominated(table_of(profile, machines, ids))
 
 
 def estimated(profile: Profile, ids: Sequence[str]) -> list[str]:
-    """Those of the points whose accuracy is estimated: cut twice, and the pair was not measured."""
+    """Those of the points ``ids`` that are cut twice in a pair that was not measured. Their accuracy is estimated."""
     measured = _measured(profile)
     return [i for i in ids if split(i)[1] not in ("", PASSED_ON) and i not in measured]
 
 
-def _measured(profile: Profile) -> list[str]:
-    """The points that are pairs of cuts measured together."""
-    return [] if profile.chains is None else [joined(c.first, c.second) for c in profile.chains.chains]
+def _measured(profile: Profile) -> dict[str, Chain]:
+    """The pairs of cuts that were measured together, by the identifier of their point."""
+    return {joined(c.first, c.second): c for c in (profile.chains.chains if profile.chains is not None else ())}
 
 
 def with_middle_server(profile: Profile, label: str) -> Profile:
-    """The profile with the edge server MIDDLE, estimated from its Raspberry Pi; as it is where ``label`` is another."""
+    """The profile with timings of MIDDLE, estimated from those of the Pi. Unchanged if ``label`` is another machine.
+
+    Raises:
+        ProfileError: the profile has no timings of the Pi.
+    """
     if label != MIDDLE or MIDDLE in profile.devices:
         return profile
     if PI not in profile.devices:
@@ -167,34 +210,8 @@ def with_middle_server(profile: Profile, label: str) -> Profile:
     return profile.with_device(MIDDLE, DeviceTable(provenance=provenance, timings=timings))
 
 
-def _rows(
-    ids: Sequence[str], row: dict[str, int], profile: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows of each point's first and second cut, the first again where there is none, and whether it goes on."""
-    parts = [split(name) for name in ids]
-    try:
-        first = np.array([row[one] for one, _ in parts], dtype=np.int64)
-        second = np.array([row[two if two not in ("", PASSED_ON) else one] for one, two in parts], dtype=np.int64)
-    except KeyError as error:
-        raise ProfileError(f"profile {profile}: no operating point {error}") from error
-    return first, second, np.array([bool(two) for _, two in parts], dtype=bool)
-
-
 def _uncut(table: PointTable) -> float:
-    """Accuracy of the CNN without a cut: of the widest point on the device."""
+    """Accuracy of the CNN without a cut, which is that of the widest point on the device."""
     widest = np.flatnonzero(table.local)
     among = widest if widest.size else np.arange(table.size)
     return float(table.accuracy[among[np.argmax(table.hops[0].channel_ratio[among])]])
-
-
-def _as_measured(profile: Profile, table: PointTable, accuracy_of_first: NDArray[np.float64]) -> PointTable:
-    """The table with accuracy and second payload of the pairs that were measured."""
-    row = {name: number for number, name in enumerate(table.ids)}
-    uplink, between = table.hops
-    accuracy, mean, sigma = table.accuracy.copy(), between.bytes_mean.copy(), between.bytes_sigma.copy()
-    for chain in profile.chains.chains if profile.chains is not None else ():
-        at = row.get(joined(chain.first, chain.second))
-        if at is not None:
-            accuracy[at] = min(max(accuracy_of_first[at] - chain.lost, 0.0), 1.0)
-            mean[at], sigma[at] = chain.bytes_mean, chain.bytes_std / chain.bytes_mean
-    return replace(table, accuracy=accuracy, hops=(uplink, replace(between, bytes_mean=mean, bytes_sigma=sigma)))

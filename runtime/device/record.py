@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidesplit.envs.world.observation import Observation, fields_of
+from tidesplit.envs.world.fields import fields_of
+from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.device.schedule import AnsweredBy

@@ -12,7 +12,8 @@ from tests.profiles import synthetic_profile
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace
-from tidesplit.envs.world.observation import POINT_FIELDS, STATE_FIELDS, Observation
+from tidesplit.envs.world.fields import POINT_FIELDS, STATE_FIELDS
+from tidesplit.envs.world.observation import Observation
 
 STATE = {"deadline_s": 0.1, "period_s": 1 / 30, "goodput": 125_000.0, "slow_down": 1.0}
 

@@ -25,7 +25,8 @@ from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.privileged import COLUMNS
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.envs.world.observation import POINT_FIELDS, STATE_FIELDS, Observation
+from tidesplit.envs.world.fields import POINT_FIELDS, STATE_FIELDS
+from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
 
@@ -151,8 +152,8 @@ import tidesplit.agents.bundle, tidesplit.agents.rules.controllers, tidesplit.en
 bundle = tidesplit.agents.bundle.load(Path({str(written)!r}))
 size = bundle.table.size
 rng = np.random.default_rng(0)
-state = rng.random((3, len(tidesplit.envs.world.observation.STATE_FIELDS)), dtype=np.float32)
-points = rng.random((3, len(tidesplit.envs.world.observation.POINT_FIELDS), size), dtype=np.float32)
+state = rng.random((3, len(tidesplit.envs.world.fields.STATE_FIELDS)), dtype=np.float32)
+points = rng.random((3, len(tidesplit.envs.world.fields.POINT_FIELDS), size), dtype=np.float32)
 observation = tidesplit.envs.world.observation.Observation(state, points, np.ones((3, size), dtype=bool))
 assert bundle.policy.predict(observation).shape == (3,)
 assert tidesplit.agents.rules.controllers.Lookup(name="").predict(observation).shape == (3,)

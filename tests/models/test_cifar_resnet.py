@@ -5,10 +5,11 @@ from tidesplit.compression.net.deployed_graphs import device_graph, head_graph
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.packed import load_packed
+from tidesplit.data.ratios import RATIOS
 from tidesplit.models.cifar_resnet import CUTS, CifarResNet
 from tidesplit.models.graph import Builder
 from tidesplit.models.registry import weights_path
-from tidesplit.models.slim import RATIOS, set_of_ratio
+from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.measuring.trained import load_trained
 
 
@@ -41,7 +42,7 @@ def test_ranking_permutes_without_changing_the_function(net):
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         before = net(image)
-        net.rank({name: torch.rand(net.inner_of(name)) for name in net.gated()})
+        net.rank({name: torch.rand(module.inner) for name, module in net.gated().items()})
         torch.testing.assert_close(net(image), before, rtol=1e-3, atol=1e-4)
 
 

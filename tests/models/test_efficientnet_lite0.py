@@ -3,10 +3,11 @@ import warnings
 import pytest
 import torch
 
+from tidesplit.data.ratios import RATIOS
 from tidesplit.models.efficientnet_lite0 import CUTS, LITE2_BLOCKS, EfficientNetLite0
 from tidesplit.models.graph import Builder
 from tidesplit.models.imagenet import load_imagenet
-from tidesplit.models.slim import RATIOS, set_of_ratio
+from tidesplit.models.slim import set_of_ratio
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_ranking_permutes_without_changing_the_function():
     load_imagenet(net)
     net.eval()
     image = torch.rand(1, 3, 64, 64) * 2 - 1
-    gates = {name: torch.rand(net.inner_of(name)) for name in net.gated()}
+    gates = {name: torch.rand(module.inner) for name, module in net.gated().items()}
     with torch.no_grad():
         before = net(image)
         weight = net.blocks[3].project.clone()

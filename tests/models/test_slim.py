@@ -4,7 +4,7 @@ import torch
 from tidesplit.models.slim import LowRank
 
 
-def test_an_addition_starts_at_zero_and_serves_its_own_set_alone():
+def test_an_addition_starts_at_zero_and_serves_only_its_own_set():
     torch.manual_seed(0)
     low, weight = LowRank(4, 3, {"p1": 2}), torch.randn(4, 3, 1, 1)
     assert low(weight, "r100") is weight

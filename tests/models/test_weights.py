@@ -63,7 +63,7 @@ def test_only_what_may_be_lacking_may_be_lacking(tmp_path):
     load_weights(tmp_path / "w", Net(further=True), may_lack="_low.")
 
 
-def test_tables_lie_beside_the_weights_and_replace_older_ones(tmp_path):
+def test_tables_lie_next_to_the_weights_and_replace_older_ones(tmp_path):
     net = Net()
     save_weights(tmp_path / "w", net, {"name": "net"})
     save_tables(tmp_path / "w", {"p1-b1": b"old", "p1-b2": b"older"})

@@ -21,7 +21,7 @@ from tidesplit.profiling.measuring.trained import Trained
 from tidesplit.profiling.points.profile import Codec as CodecName
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance, Timing
 from tidesplit.profiling.points.table import PointTable, table_for
-from tidesplit.profiling.points.tiers import three_tiers
+from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.export import export, for_device, for_server
 
@@ -54,7 +54,7 @@ def points_of_three(partitions: int) -> tuple[Profile, PointTable]:
     later = replace(like, id=second, partition=2, channel_ratio=1.0)
     profile = replace(profile, points=(*profile.points, later), devices=devices)
     ids = [*ROWS, *(joined(first, next_point) for first in tuple(ROWS)[:2] for next_point in (PASSED_ON, second))]
-    return profile, three_tiers(profile, "device", "server", "server", ids)
+    return profile, table_of(profile, ("device", "server", "server"), ids)
 
 
 def points(partitions: int) -> tuple[Profile, PointTable]:

@@ -15,7 +15,7 @@ from tidesplit.agents.learning import training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.imitation import ImitationConfig
 from tidesplit.agents.learning.policy import greedy
-from tidesplit.envs.world.observation import fields_of
+from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.vocabulary import Demand
 
 

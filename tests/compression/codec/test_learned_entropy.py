@@ -19,7 +19,7 @@ def test_contexts_are_pairs_or_the_sum():
     assert [context_count(bits) for bits in CODED_BITS] == [9, 25, 32]
     grid = np.full((20, 1), 16)
     grid[[6, 7, 11]] = [[3], [9], [15]]
-    # Rows of the grid are 5 cells. 12 has 15 on its left and 9 above, 6 has no neighbour, 7 and 11 have the 3 alone
+    # Rows of the grid are 5 cells. 12 has 15 on its left and 9 above, 6 has no neighbour, 7 and 11 have only the 3
     assert ALL[4].rows(grid, np.array([12, 6, 7, 11])).ravel().tolist() == [24, 31, 6, 6]
 
 
@@ -43,7 +43,7 @@ def test_codes_along_their_orders_are_all_rank_zero():
     """Each code the likeliest of its context: every byte is a zero, which the skewed table codes with one bit."""
     tables = replace(
         ALL[2],
-        uncertainty=np.full((5, 25), 6, dtype=np.uint8),  # 4 * 6 = 24 of 32 a bit: table 1, then 6 alone: table 0
+        uncertainty=np.full((5, 25), 6, dtype=np.uint8),  # 4 * 6 = 24 of 32 a bit: table 1, then only 6: table 0
         order=np.broadcast_to(np.array([2, 0, 1, 3], dtype=np.uint8), (5, 25, 4)),
     )
     codes, mask = np.full((5, 3, 4), 2, dtype=np.uint8), np.ones((3, 4), dtype=np.bool_)

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from tidesplit.compression.net.deploy import device_model, finish_model, head_model, session, tail_model
+from tidesplit.compression.net.deploy import device_model, finish_model, head_model, tail_model
 from tidesplit.compression.net.deployed_graphs import head_graph
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.session import session
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 
 
@@ -13,21 +14,25 @@ def system():
     return SplitNet(EfficientNetLite0(11)).eval()
 
 
+def run(model, x):
+    return session(model.SerializeToString()).run(None, {"x": x})
+
+
 def test_models_in_onnx_runtime_equal_torch(system):
     """Making a model compares it with the folded graph; here the module itself is compared."""
     image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
-        feature, y, score = session(head_model(system, 2, 0.25), 1).run(None, {"x": image.numpy()})
+        feature, y, score = run(head_model(system, 2, 0.25), image.numpy())
         expected = system.head(image, 2, 0.25)
         for ours, theirs in zip((feature, y, score), expected, strict=True):
             torch.testing.assert_close(torch.from_numpy(ours), theirs, rtol=1e-3, atol=1e-3)
         cut = system.bottleneck(2).cut
         wire = torch.zeros(1, cut.channels, cut.height, cut.width)
         wire[:, : y.shape[1]] = torch.from_numpy(y)
-        logits = session(tail_model(system, 2), 1).run(None, {"x": wire.numpy()})[0]
+        logits = run(tail_model(system, 2), wire.numpy())[0]
         torch.testing.assert_close(torch.from_numpy(logits), system.tail(wire, 2), rtol=1e-3, atol=1e-3)
-        whole = session(device_model(system, 0.25), 1).run(None, {"x": image.numpy()})[0]
-        finished = session(finish_model(system, 2, 0.25), 1).run(None, {"x": feature})[0]
+        whole = run(device_model(system, 0.25), image.numpy())[0]
+        finished = run(finish_model(system, 2, 0.25), feature)[0]
         torch.testing.assert_close(torch.from_numpy(whole), system.device(image, 0.25), rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(torch.from_numpy(finished), torch.from_numpy(whole), rtol=1e-3, atol=1e-3)
 

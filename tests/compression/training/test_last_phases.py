@@ -7,11 +7,12 @@ import torch
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.pictures.labelled import CropStyle, Pictures, split
+from tidesplit.compression.pictures.labelled import Pictures, split
 from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.distillation import answer
 from tidesplit.compression.training.fullwidth import exclusive_masks, train_full_width
-from tidesplit.compression.training.loop import load_checkpoint
+from tidesplit.compression.training.parts import load_checkpoint
+from tidesplit.compression.training.phase import Job
 from tidesplit.compression.training.refine import _lesson, blend, refine, trained_of
 from tidesplit.compression.training.warmup import warm_bottlenecks
 from tidesplit.models.cifar_resnet import CifarResNet
@@ -60,7 +61,7 @@ def test_training_the_full_width_leaves_the_slim_nets_as_they_are(system, pictur
     image = torch.rand(2, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         before = [system.device(image, ratio) for ratio in RATIOS]
-    train_full_width(system, answer(lambda x: system.device(x, 0.75)), pictures, np.arange(8), config, CPU)
+    train_full_width(system, answer(lambda x: system.device(x, 0.75)), Job(pictures, np.arange(8), config, CPU))
     with torch.no_grad():
         after = [system.device(image, ratio) for ratio in RATIOS]
     assert [torch.equal(b, a) for b, a in zip(before, after, strict=True)] == [True, True, True, False]
@@ -68,20 +69,20 @@ def test_training_the_full_width_leaves_the_slim_nets_as_they_are(system, pictur
 
 
 def test_a_stopped_full_width_phase_goes_on(system, pictures, config, monkeypatch):
-    monkeypatch.setattr("tidesplit.compression.training.fullwidth.SAVE_EVERY", 2)
+    monkeypatch.setattr("tidesplit.compression.training.phase.SAVE_S", 0.0)
     start = snapshot(system)
     teacher = answer(lambda x: x.new_zeros(len(x), 3))
-    train_full_width(system, teacher, pictures, np.arange(8), dataclasses.replace(config, fullwidth_steps=2), CPU)
+    train_full_width(system, teacher, Job(pictures, np.arange(8), dataclasses.replace(config, fullwidth_steps=2), CPU))
     system.load_state_dict(start)
-    train_full_width(system, teacher, pictures, np.arange(8), dataclasses.replace(config, resume=True), CPU)
+    train_full_width(system, teacher, Job(pictures, np.arange(8), dataclasses.replace(config, resume=True), CPU))
     assert changed(start, system)
 
 
 def test_crops_become_larger_and_milder_at_the_end(config):
     late = dataclasses.replace(config, px=16, end_px=32, end_area=0.5, end_share=0.25)
-    assert [CropStyle.at(late, fraction).px for fraction in (0.0, 0.7, 0.75, 1.0)] == [16, 16, 32, 32]
-    assert CropStyle.at(late, 0.8).area == (0.5, 1.0)
-    assert CropStyle.at(config, 1.0) == CropStyle.at(config, 0.0)
+    assert [late.crops(fraction).px for fraction in (0.0, 0.7, 0.75, 1.0)] == [16, 16, 32, 32]
+    assert late.crops(0.8).area == (0.5, 1.0)
+    assert config.crops(1.0) == config.crops(0.0)
 
 
 def test_every_picture_can_be_trained_on(pictures):
@@ -103,7 +104,7 @@ def test_half_of_a_batch_is_blended_with_the_other(size):
 
 def test_refining_a_partition_changes_nothing_that_others_use(system, pictures, config):
     before = snapshot(system)
-    refine(system, pictures, np.arange(8), dataclasses.replace(config, partitions="2"), CPU)
+    refine(system, Job(pictures, np.arange(8), dataclasses.replace(config, partitions="2"), CPU))
     found = changed(before, system)
     assert found
     assert all(name.startswith("bottlenecks.1.") or ".p2." in name for name in found)
@@ -114,29 +115,28 @@ def test_refining_a_partition_changes_nothing_that_others_use(system, pictures, 
 
 
 def test_a_stopped_refinement_goes_on(system, pictures, config, monkeypatch):
-    monkeypatch.setattr("tidesplit.compression.training.refine.SAVE_S", 0.0)
-    refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_steps=2), CPU)
+    monkeypatch.setattr("tidesplit.compression.training.phase.SAVE_S", 0.0)
+    refine(system, Job(pictures, np.arange(8), dataclasses.replace(config, refine_steps=2), CPU))
     state = load_checkpoint(config.folder / "refine.pt")
     assert state["step"] == 2
-    refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_steps=5, resume=True), CPU)
+    refine(system, Job(pictures, np.arange(8), dataclasses.replace(config, refine_steps=5, resume=True), CPU))
     state = load_checkpoint(config.folder / "refine.pt")
     assert state["step"] == 5
 
 
 def test_refining_by_the_clock_ends(system, pictures, config):
-    refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_minutes=0.01), CPU)
+    refine(system, Job(pictures, np.arange(8), dataclasses.replace(config, refine_minutes=0.01), CPU))
 
 
-def test_cuts_begun_anew_are_the_uncut_net_behind_a_perfect_bottleneck(system, pictures, config):
-    """Whatever the tail had learned before; nothing else changes."""
+def test_cuts_set_back_are_the_uncut_net_after_a_perfect_bottleneck(system, pictures, config):
+    """The tail loses all that it had learned before, and nothing else changes."""
     own = trained_of(system, 2)
     with torch.no_grad():
         for parameter in own:
             parameter.add_(0.1)
     before, image = snapshot(system), torch.rand(2, 3, 32, 32) * 2 - 1
-    warm_bottlenecks(
-        system, pictures, np.arange(8), dataclasses.replace(config, partitions="2", warmup_steps=2, start_px=32), CPU
-    )
+    few = dataclasses.replace(config, partitions="2", warmup_steps=2, start_px=32)
+    warm_bottlenecks(system, Job(pictures, np.arange(8), few, CPU))
     system.eval()
     with torch.no_grad():
         feature = system.net.heads(image, "r100", 2)[1]
@@ -166,5 +166,5 @@ def test_features_are_used_several_times(system, pictures, config, monkeypatch):
     monkeypatch.setattr(
         "tidesplit.compression.training.refine._lesson", lambda *a, of=_lesson: made.append(1) or of(*a)
     )
-    refine(system, pictures, np.arange(8), dataclasses.replace(config, refine_steps=8, refine_reuse=4), CPU)
+    refine(system, Job(pictures, np.arange(8), dataclasses.replace(config, refine_steps=8, refine_reuse=4), CPU))
     assert len(made) == 2

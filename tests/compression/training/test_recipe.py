@@ -12,6 +12,7 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures import packed
 from tidesplit.compression.pictures.labelled import Pictures, load_pictures
 from tidesplit.compression.pictures.packed import load_packed, write_folder
+from tidesplit.compression.training import fit_entropy, recipe
 from tidesplit.compression.training.config import TrainConfig, parse
 from tidesplit.compression.training.recipe import train
 from tidesplit.models.cifar_resnet import CifarResNet
@@ -35,7 +36,7 @@ def config(tmp_path):
 
 
 def commands(text):
-    """Arguments of each `tidesplit train-cnn` that begins a line of a card, without the comment behind it."""
+    """Arguments of each `tidesplit train-cnn` that begins a line of a card, without its comment."""
     lines = text.replace("\\\n", " ").splitlines()
     found = [line.split("#")[0].split() for line in lines if line.startswith("    tidesplit train-cnn")]
     return [words[2:] for words in found]
@@ -50,7 +51,7 @@ def test_the_cards_commands_are_understood(name):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "sentence"),
     [
         (["tidesplit.compression.training.recipe", "--data", "nowhere"], r"tidesplit train-cnn: error: .*nowhere"),
         (["tidesplit.compression.training.recipe", "--model", "resnet"], r"no CNN called 'resnet'"),
@@ -68,7 +69,7 @@ def test_the_cards_commands_are_understood(name):
         ),
     ],
 )
-def test_a_users_mistake_gets_a_sentence(words, told, tmp_path):
+def test_a_users_mistake_gets_a_sentence(words, sentence, tmp_path):
     call = [
         sys.executable,
         "-m",
@@ -77,7 +78,7 @@ def test_a_users_mistake_gets_a_sentence(words, told, tmp_path):
     ]
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
-    assert re.search(told, done.stderr)
+    assert re.search(sentence, done.stderr)
     assert "Traceback" not in done.stderr
 
 
@@ -102,7 +103,7 @@ def test_all_phases_run_and_a_stopped_run_goes_on(config, tmp_path, capsys):
         assert torch.isfinite(net.device(torch.zeros(1, 3, 32, 32), 0.25)).all()
 
 
-def test_the_last_phases_start_from_weights_and_leave_slim_nets_alone(config, tmp_path):
+def test_the_last_phases_start_from_weights_and_do_not_change_slim_nets(config, tmp_path):
     torch.manual_seed(0)
     start = SplitNet(CifarResNet(2)).eval()
     save_weights(tmp_path / "start", start, {})
@@ -148,3 +149,10 @@ def test_published_pixels_become_class_folders(tmp_path):
     assert again.classes == ("ant", "bee")
     assert again.labels.tolist() == [0, 0, 1]
     assert np.array_equal(again.images, images[[0, 2, 1]])
+
+
+@pytest.mark.parametrize("main", [recipe.main, fit_entropy.main, packed.main])
+def test_help_is_printed(main, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "usage: tidesplit" in capsys.readouterr().out

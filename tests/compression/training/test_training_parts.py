@@ -10,7 +10,7 @@ from torch import nn
 from tidesplit.compression.net.measure import recalibrate, wilson
 from tidesplit.compression.pictures.labelled import CropStyle, batches, load_pictures, recoded, scale, split
 from tidesplit.compression.training.config import TrainConfig, parse
-from tidesplit.compression.training.loop import Average, ThreadChooser, cosine, load_checkpoint, mixup, save_checkpoint
+from tidesplit.compression.training.parts import Average, ThreadChooser, cosine, load_checkpoint, mixup, save_checkpoint
 from tidesplit.profiling.measuring.latency import natural_picture
 
 
@@ -93,14 +93,14 @@ def test_mixup_targets_sum_to_one_and_are_plain_without_it():
 
 def test_average_follows_the_weights():
     layer = nn.Linear(1, 1, bias=False)
-    average = Average(layer, 0.9)
+    average = Average(list(layer.parameters()), 0.9)
     with torch.no_grad():
         layer.weight.fill_(3.0)
     for _ in range(200):
-        average.update(layer)
+        average.update()
     with torch.no_grad():
         layer.weight.zero_()
-    average.copy_to(layer)
+    average.put()
     assert layer.weight.item() == pytest.approx(3.0, abs=1e-3)
 
 

@@ -10,7 +10,7 @@ from tests.profiles import synthetic_profile
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.traces.trace import Trace
-from tidesplit.envs.world.observation import ONE_HOP, Fields, fields_of
+from tidesplit.envs.world.fields import ONE_HOP, Fields, fields_of
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 

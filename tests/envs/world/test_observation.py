@@ -7,15 +7,8 @@ import pytest
 
 from tests.envs.small import CUT, IMAGE, LOCAL, TABLE
 from tidesplit.envs.world.belief import believe
-from tidesplit.envs.world.observation import (
-    ONE_HOP,
-    POINT_FIELDS,
-    STATE_FIELDS,
-    Observation,
-    Situation,
-    observe,
-    unflatten,
-)
+from tidesplit.envs.world.fields import ONE_HOP, POINT_FIELDS, STATE_FIELDS
+from tidesplit.envs.world.observation import Observation, Situation, observe, unflatten
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
 

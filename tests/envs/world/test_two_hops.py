@@ -7,7 +7,8 @@ import pytest
 
 from tests.envs.three import CUT, CUT_CUT, CUT_ON, FROM, IMAGE, IMAGE_CUT, IMAGE_ON, LOCAL, TABLE
 from tests.envs.world.test_observation import FORESEEN, FULL, KNOWN, NOW, QUEUED, WORLD, Sent, situation, transfers
-from tidesplit.envs.world.observation import POINT_FIELDS, Observation, fields_of, observe, unflatten
+from tidesplit.envs.world.fields import POINT_FIELDS, fields_of
+from tidesplit.envs.world.observation import Observation, observe, unflatten
 from tidesplit.envs.world.vocabulary import Demand, Demands
 
 BOTH = fields_of(2)

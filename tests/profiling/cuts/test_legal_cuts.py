@@ -88,10 +88,10 @@ def test_cuts_of_a_dag_with_skips() -> None:
     [
         (
             NoCut(),
-            "no legal cut: nowhere is exactly one tensor alive; .* after 'one', 2 are needed later: 'x', 'conv2d'",
+            "no legal cut: exactly one live tensor expected; .* after 'one', 2 are needed later: 'x', 'conv2d'",
         ),
-        (nn.Conv2d(3, 3, 1), "no legal cut: the net has fewer than two operations"),
-        (nn.Identity(), "no legal cut: the net has fewer than two operations"),
+        (nn.Conv2d(3, 3, 1), "no legal cut: at least two operations expected"),
+        (nn.Identity(), "no legal cut: at least two operations expected"),
     ],
 )
 def test_nets_without_a_legal_cut_say_why(net: nn.Module, message: str) -> None:
@@ -110,7 +110,7 @@ def test_control_flow_on_values_is_refused_with_its_reason() -> None:
 
 
 class Awkward(nn.Module):
-    """A branch on a shape, a split into a list, a tensor made of weights alone, in place work, a dict out."""
+    """A branch on a shape, a split into a list, a tensor made of weights only, in place work, a dict out."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Two cuts in a row through the real codec, on an untrained CNN: what is counted, and what is refused."""
+"""Two consecutive cuts through the real codec, on an untrained CNN: counts, and pairs that are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pairs_are_counted_beside_their_first_cuts(weights: Path, images: Path, tmp_path: Path) -> None:
+def test_pairs_are_counted_with_their_first_cuts(weights: Path, images: Path, tmp_path: Path) -> None:
     pairs = [FROM_PICTURE, FROM_CUT]
     chains = measure_chains(NAME, images, pairs, 0, tmp_path / "part.jsonl", jobs=1, weights=weights)
     assert [(c.first, c.second, c.n) for c in chains] == [(*pair, 2) for pair in pairs]
@@ -56,7 +56,7 @@ def test_pairs_are_counted_beside_their_first_cuts(weights: Path, images: Path, 
     assert chain_table(NAME, chains, "here").provenance.n == 2
 
 
-def test_the_edge_server_runs_what_is_deployed(weights: Path, images: Path) -> None:
+def test_the_middle_server_runs_what_is_deployed(weights: Path, images: Path) -> None:
     """The same values by hand, out of the graphs that `runtime` exports."""
     trained = load_trained(NAME, weights)
     pixels = np.stack([load_square(images / label / "0.png", trained.system.net.input_px) for label in ("ant", "bee")])
@@ -82,7 +82,7 @@ def test_the_edge_server_runs_what_is_deployed(weights: Path, images: Path) -> N
     [
         (("device-c1.00", "p5-c1.00-r1.00-b4"), "a picture or an inner cut expected"),
         (("p0-jpeg-q50", "p0-jpeg-q30"), "an inner cut behind it"),
-        (("p4-c0.25-r1.00-b8", "p4-c1.00-r1.00-b4"), "the second cut is to lie behind the first"),
+        (("p4-c0.25-r1.00-b8", "p4-c1.00-r1.00-b4"), "a second cut behind the first expected"),
         (("p0-jpeg-q50", "p5-c0.50-r1.00-b4"), r"at ratio 1\.00"),
     ],
 )
@@ -100,7 +100,7 @@ def test_foreign_classes_are_refused(weights: Path, tmp_path: Path) -> None:
 
 
 def test_how_far_the_assumption_is_off() -> None:
-    """The uncut CNN has 0.92, the second cut alone 0.89: 0.03 is what drops that add up would cost."""
+    """The uncut CNN has 0.92, one with the second cut only 0.89: 0.03 is the cost if losses add up."""
 
     def chain(lost: float) -> Chain:
         return Chain(
@@ -109,4 +109,4 @@ def test_how_far_the_assumption_is_off() -> None:
         )  # fmt: skip
 
     told = assumption(synthetic_profile(), [chain(0.05), chain(0.02)])
-    assert told == "if drops added up: 0.0150 off in the mean, 0.0200 at most, 1 of 2 too hopeful"
+    assert told == "if losses added up: 0.0150 off in the mean, 0.0200 at most, 1 of 2 too hopeful"

@@ -13,9 +13,10 @@ from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.registry import weights_path
 from tidesplit.models.weights import load_weights, read_metadata, save_weights, sha256_of
 from tidesplit.profiling.measuring import trained as flagship
-from tidesplit.profiling.measuring.accuracy import Tally, measure_accuracy
+from tidesplit.profiling.measuring.accuracy import measure_accuracy
 from tidesplit.profiling.measuring.assemble import assemble
 from tidesplit.profiling.measuring.clock import Measurement, machine_facts, time_interleaved
+from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.spread import run_chunks
 from tidesplit.profiling.points.profile import from_json, load, to_json
 
@@ -94,11 +95,11 @@ def test_finished_chunks_are_not_done_again(tmp_path):
     assert calls.read_text() == "0 1 2 3 "
 
 
-def test_tallies_add_up():
-    total = Tally()
-    total.add(Tally(2, 1, 10.0, 52.0))
-    total.add(Tally(1, 1, 4.0, 16.0))
-    assert total == Tally(3, 2, 14.0, 68.0)
+def test_counts_add_up():
+    total = Counts()
+    total.add(Counts(2, 1, 10.0, 52.0))
+    total.add(Counts(1, 1, 4.0, 16.0))
+    assert total == Counts(3, 2, 14.0, 68.0)
 
 
 def test_measurement_warns_of_a_wide_spread():

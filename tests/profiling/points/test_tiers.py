@@ -33,9 +33,7 @@ from tidesplit.profiling.points.tiers import (
     estimated,
     names,
     points_of,
-    points_of_three,
     table_of,
-    three_tiers,
     with_middle_server,
     worth_measuring,
 )
@@ -60,7 +58,7 @@ def measured() -> Profile:
 
 def test_columns_by_hand() -> None:
     ids = ["device-w100", "jpeg95", "jpeg95>cloud", "jpeg95>cut2-w100-b2", "cut1-w50-b4>cut2-w100-b2"]
-    table = three_tiers(profile(decode_s=0.001, encode_s=0.0005), DEVICE, SERVER, CLOUD, ids)
+    table = table_of(profile(decode_s=0.001, encode_s=0.0005), (DEVICE, SERVER, CLOUD), ids)
     uplink, between = table.hops
     assert table.ids == tuple(ids)
     expected = {
@@ -97,7 +95,7 @@ def test_names() -> None:
 
 def test_measured_pairs_stand_before_the_assumption() -> None:
     """0.92 behind the picture alone, of which 0.05 was lost on the sample; the bytes that were seen."""
-    table = three_tiers(measured(), DEVICE, SERVER, CLOUD, ["jpeg95>cut2-w100-b2", "jpeg50>cut2-w100-b2"])
+    table = table_of(measured(), (DEVICE, SERVER, CLOUD), ["jpeg95>cut2-w100-b2", "jpeg50>cut2-w100-b2"])
     np.testing.assert_allclose(table.accuracy, [0.87, 0.86 - 0.03])
     np.testing.assert_allclose(table.hops[1].bytes_mean, [200, 150])
     np.testing.assert_allclose(table.hops[1].bytes_sigma, [0.1, 0.1])
@@ -112,7 +110,7 @@ def test_which_accuracies_are_estimated() -> None:
 
 def test_points_worth_choosing() -> None:
     """Every kind; behind a first cut the assumption that drops add up is not trusted, and only measured pairs are."""
-    table = points_of_three(profile(), DEVICE, SERVER, CLOUD)
+    table = points_of(profile(), (DEVICE, SERVER, CLOUD))
     uplink, between = table.hops
     kinds = np.array([between.sends, between.relays, table.local]).sum(axis=1)
     assert (kinds > 0).all()
@@ -121,7 +119,7 @@ def test_points_worth_choosing() -> None:
     twice = between.sends & ~between.relays
     assert twice.any()
     assert (uplink.partition[twice] == 0).all()
-    with_pairs = points_of_three(three_tier_profile(), DEVICE, SERVER, CLOUD)
+    with_pairs = points_of(three_tier_profile(), (DEVICE, SERVER, CLOUD))
     assert [i for i in with_pairs.ids if ">cut" in i] == ["jpeg95>cut2-w100-b2", "cut1-w100-b4>cut2-w100-b2"]
 
 
@@ -150,7 +148,7 @@ def columns(table: PointTable) -> list[NDArray[Any]]:
 
 def test_a_middle_server_that_another_point_makes_needless_is_not_offered() -> None:
     """Where the cloud's processor is the middle server's own, cutting again only costs."""
-    here = three_tiers(profile(), DEVICE, SERVER, SERVER, names(profile()))
+    here = table_of(profile(), (DEVICE, SERVER, SERVER), names(profile()))
     uplink, between = undominated(here).hops
     again = between.sends & ~between.relays
     smaller = between.bytes_mean < uplink.bytes_mean
@@ -166,7 +164,7 @@ def test_pairs_to_measure_do_not_depend_on_what_was_measured() -> None:
 
 def test_cut_twice_keeps_the_most_accurate_within_budgets_of_both_hops() -> None:
     ids = ["jpeg95>cut2-w100-b2", "jpeg50>cut2-w100-b2", "cut1-w100-b8>cut2-w100-b2", "cut1-w50-b4>cut2-w100-b2"]
-    table = three_tiers(profile(), DEVICE, SERVER, CLOUD, ids)
+    table = table_of(profile(), (DEVICE, SERVER, CLOUD), ids)
     # 11,000, 4,500, 1,200 and 300 bytes before 150; the second is less accurate than the third, and larger
     assert cut_twice(table, 2.0).ids == (ids[0], ids[2], ids[3])
     assert cut_twice(table, 100.0).ids == (ids[0], ids[3])  # budgets of 300 and 30,000 bytes
@@ -195,7 +193,7 @@ def test_the_middle_servers_factor_is_scissions(shared: Path) -> None:
 )
 def test_what_is_not_there(ids: list[str], cloud: str, sentence: str) -> None:
     with pytest.raises(ProfileError, match=sentence):
-        three_tiers(profile(), DEVICE, SERVER, cloud, ids)
+        table_of(profile(), (DEVICE, SERVER, cloud), ids)
 
 
 def test_without_a_pi_the_middle_server_cannot_be_estimated() -> None:
@@ -232,6 +230,6 @@ def test_a_middle_is_never_shorter_than_nothing() -> None:
     odd = {name: replace(t, tail_s=0.0) for name, t in made.devices[SERVER].timings.items()}
     odd["cut2-w100-b2"] = Timing(head_s=0.0, encode_s=0.0, decode_s=0.0, tail_s=1.0, finish_s=0.0)
     made = made.with_device(SERVER, DeviceTable(provenance=INVENTED, timings=odd))
-    table = three_tiers(made, DEVICE, SERVER, CLOUD, ["jpeg95>cut2-w100-b2"])
+    table = table_of(made, (DEVICE, SERVER, CLOUD), ["jpeg95>cut2-w100-b2"])
     assert table.hops[1].compute_s.tolist() == [0.0]
     assert tiers.PASSED_ON == "cloud"

@@ -1,12 +1,11 @@
-"""What the training phases share: schedule, averaged weights, progress, checkpoints."""
+"""Parts of the training phases: schedules, averaged weights, mixup, checkpoints, threads, progress."""
 
 from __future__ import annotations
 
 import math
 import os
-import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,62 +15,69 @@ from torch import Tensor, nn
 
 from tidesplit.data.files import whole
 
-__all__ = [
-    "Average",
-    "Progress",
-    "ThreadChooser",
-    "cosine",
-    "load_checkpoint",
-    "mixup",
-    "save_checkpoint",
-    "seed_everything",
-    "set_rate",
-]
-
-
-def seed_everything(seed: int) -> None:
-    """Fix Python's and torch's global generators (dropout and initialisation use torch's)."""
-    random.seed(seed)
-    torch.manual_seed(seed)
-
 
 def cosine(step: int, steps: int, warmup: int) -> float:
-    """Factor on the learning rate: linear up over `warmup` steps, then half a cosine to zero."""
+    """Factor on the learning rate. It rises linearly over `warmup` steps, then falls as half a cosine to zero."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Scale every group's `base_lr`."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+Schedule = Callable[[int, float], float]  # from the step and the share of the phase done to a factor on the rate
+
+
+def by_steps(steps: int, warmup: int) -> Schedule:
+    """Cosine over a number of steps."""
+    return lambda step, _: cosine(step, steps, warmup)
+
+
+def by_share(warmup: int) -> Schedule:
+    """Cosine over the share of the phase that is done, for phases that are limited by time."""
+    return lambda step, share: min(1.0, (step + 1) / warmup) * cosine(round(share * 10000), 10000, 0)
+
+
+def adamw(net: nn.Module, rate: float, weight_decay: float, classifier: float = 1.0) -> torch.optim.Optimizer:
+    """AdamW with `classifier` times the rate for the classifier, and no decay of one-dimensional parameters."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        groups.setdefault((name.startswith("classifier"), parameter.dim() > 1), []).append(parameter)
+    options = [
+        {"params": some, "lr": rate * (classifier if last else 1.0), "weight_decay": weight_decay * decays}
+        for (last, decays), some in groups.items()
+    ]
+    return torch.optim.AdamW(options)
 
 
 class Average:
-    """Exponential moving average of a module's parameters, used for evaluation and export."""
+    """Exponential moving average of parameters. A phase ends with it in place of them."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.steps = 0
-        self.weights = [p.detach().clone() for p in module.parameters()]
+    def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
+        self.parameters, self.decay, self.steps = parameters, decay, 0
+        self.weights = [p.detach().clone() for p in parameters]
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Blend in the current weights; early steps count more so that the start is forgotten."""
+    def update(self) -> None:
+        """Blend in the parameters as they are now. Early ones count more, so that the start is forgotten."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.weights, [p.detach() for p in module.parameters()], 1.0 - decay)
+        torch._foreach_lerp_(self.weights, [p.detach() for p in self.parameters], 1.0 - decay)
 
     @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Overwrite the module's parameters with the average."""
-        for parameter, weight in zip(module.parameters(), self.weights, strict=True):
+    def put(self) -> None:
+        """Overwrite the parameters with their average."""
+        for parameter, weight in zip(self.parameters, self.weights, strict=True):
             parameter.copy_(weight)
+
+    @torch.no_grad()
+    def load(self, weights: Sequence[Tensor], steps: int) -> None:
+        """Go on from an average of so many steps."""
+        self.steps = steps
+        for own, weight in zip(self.weights, weights, strict=True):
+            own.copy_(weight)
 
 
 def mixup(image: Tensor, label: Tensor, classes: int, alpha: float, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Blend each picture with another. Image `[B, 3, H, W]`, target `[B, classes]` (smoothed, sums to 1)."""
+    """Blend each picture with another one. Returns images `[B, 3, H, W]` and smoothed targets `[B, classes]`."""
     target = torch.full((len(label), classes), smoothing / classes, device=label.device)
     target.scatter_(1, label[:, None], 1.0 - smoothing + smoothing / classes)
     if alpha <= 0.0:
@@ -82,20 +88,20 @@ def mixup(image: Tensor, label: Tensor, classes: int, alpha: float, smoothing: f
 
 
 def save_checkpoint(path: Path, **state: Any) -> None:
-    """Write atomically: a run that dies while saving leaves the previous checkpoint whole."""
+    """Write a checkpoint. A run that dies meanwhile leaves the previous one whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part:
         torch.save(state, part)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of tensors and plain values only (never code)."""
+    """Read a checkpoint. It may hold tensors and plain values, but no code."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
 def busy_cores() -> float | None:
-    """Processor seconds used since the machine started, but for niced processes, which give way; None where unknown."""
+    """Processor seconds used since the machine started, without niced processes. None where that is unknown."""
     try:
         ticks = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     except OSError:
@@ -105,9 +111,9 @@ def busy_cores() -> float | None:
 
 
 class ThreadChooser:
-    """Takes as many threads as others leave cores free, judged every few seconds.
+    """Sets torch's threads to the number of cores that other work leaves free, every few seconds.
 
-    Every parallel loop waits for its slowest thread: with one of two cores taken by other work, a training step on two
+    A parallel loop waits for its slowest thread. With one of two cores taken by other work, a training step on two
     threads took three to six times as long as on one.
     """
 
@@ -119,7 +125,7 @@ class ThreadChooser:
         self.last = (clock(), everyone(), own())
 
     def step(self) -> None:
-        """Call after every step."""
+        """Judge the load, if it is time. Call it after every step."""
         now = (self.clock(), self.everyone(), self.own())
         (start, before, mine), (end, after, ours) = self.last, now
         if self.threads == 1 or before is None or after is None or end - start < self.every_s:
@@ -131,7 +137,7 @@ class ThreadChooser:
 
 @dataclass
 class Progress:
-    """One line now and then: where, how good, how fast, how long still."""
+    """Prints a line now and then: steps done, losses, pace, time left."""
 
     name: str
     steps: int
@@ -142,7 +148,7 @@ class Progress:
     first: int | None = None
 
     def step(self, values: Iterable[tuple[str, float]]) -> bool:
-        """Count a step; print and return True when a line is due."""
+        """Count a step. Returns True where it printed a line."""
         self.first = self.done if self.first is None else self.first
         self.done += 1
         now = time.perf_counter()

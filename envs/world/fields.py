@@ -1,0 +1,175 @@
+"""The columns of an observation: their names, their types, and their order in the arrays."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+Column = NDArray[Any]
+
+
+class HopSeen(NamedTuple):
+    """Belief about one hop, columns ``[B]``; seconds, bytes, bytes a second. See `LinkBelief`.
+
+    ``queue_s`` is the time until the link has carried the messages in flight.
+    """
+
+    goodput: Column
+    goodput_last: Column
+    goodput_low: Column
+    goodput_age_s: Column
+    goodput_spread: Column
+    rtt_s: Column
+    in_flight: Column
+    in_flight_bytes: Column
+    stalled_s: Column
+    since_sent_s: Column
+    queue_s: Column
+
+
+class Seen(NamedTuple):
+    """The state, columns ``[B]``, seconds.
+
+    Attributes:
+        waited_s: time from the frame's arrival until its turn.
+        deadline_s: of the demand, as are ``period_s`` and ``for_latency`` (1 for the objective "latency", else 0).
+        server_wait_s: believed wait at the first server.
+        finish_pending_s: see `LinkBelief`, as is ``finish_due_s``. Messages on all hops are counted.
+        slow_down: factor on the device's compute times, as last measured.
+        hops: belief about each hop.
+    """
+
+    waited_s: Column
+    deadline_s: Column
+    period_s: Column
+    for_latency: Column
+    server_wait_s: Column
+    finish_pending_s: Column
+    finish_due_s: Column
+    slow_down: Column
+    hops: tuple[HopSeen, ...]
+
+
+class HopForeseen(NamedTuple):
+    """Forecast of each point's traffic on a hop beyond the first, columns ``[B, A]``; seconds and bytes.
+
+    Attributes:
+        sends: 1 where the point's bytes cross the hop, else 0.
+        payload: bytes with overhead.
+        compute_s: time of the server before the hop to make the bytes ready.
+        ready_s: time from now until the bytes are ready for the hop.
+        queue_s: time that the link will still be busy when the next frame arrives.
+    """
+
+    sends: Column
+    payload: Column
+    compute_s: Column
+    ready_s: Column
+    queue_s: Column
+
+
+class Foreseen(NamedTuple):
+    """Forecast of each point if the links stayed as believed, columns ``[B, A]``; seconds and bytes.
+
+    Attributes:
+        local: 1 where nothing leaves the device, else 0.
+        accuracy: expected accuracy of the point.
+        head_s: time of head and encode on this device, with the fallbacks that would interrupt them.
+        payload: bytes on the first hop with overhead.
+        server_s: decode and tail at the server that answers.
+        finish_s: time of the fallback, as ``finish_accuracy`` is its accuracy.
+        latency_s: time from the frame's arrival to the answer.
+        slack_s: deadline less latency.
+        slack_low_s: the same at the lowest goodput of the remembered messages, with the present stall added.
+        device_queue_s: time that the device will still be busy when the next frame arrives.
+        link_queue_s: the same of the first hop's link.
+        finish_slack_s: time to spare if the device finished the frame right after the head.
+        is_last: 1 for the point of the previous frame, else 0.
+        further: traffic on each hop beyond the first.
+    """
+
+    local: Column
+    accuracy: Column
+    head_s: Column
+    payload: Column
+    server_s: Column
+    finish_s: Column
+    finish_accuracy: Column
+    latency_s: Column
+    slack_s: Column
+    slack_low_s: Column
+    device_queue_s: Column
+    link_queue_s: Column
+    finish_slack_s: Column
+    is_last: Column
+    further: tuple[HopForeseen, ...]
+
+
+STATE_FIELDS = (
+    "waited_s", "deadline_s", "period_s", "for_latency",
+    "goodput", "goodput_last", "goodput_low", "goodput_age_s", "goodput_spread",
+    "rtt_s", "server_wait_s", "in_flight", "in_flight_bytes", "stalled_s", "link_queue_s",
+    "since_sent_s", "finish_pending_s", "finish_due_s", "slow_down",
+)  # fmt: skip
+"""Order of the state's columns with one hop. Each further hop appends the fields of `HopSeen`."""
+POINT_FIELDS = Foreseen._fields[:-1]
+"""Order of the points' columns with one hop. Each further hop appends the fields of `HopForeseen`."""
+_OF_DEVICE = tuple(STATE_FIELDS.index(name) for name in Seen._fields[:-1])
+_OF_UPLINK = tuple(STATE_FIELDS.index("link_queue_s" if name == "queue_s" else name) for name in HopSeen._fields)
+_IN_ORDER = tuple((_OF_DEVICE + _OF_UPLINK).index(column) for column in range(len(STATE_FIELDS)))
+
+
+class Fields(NamedTuple):
+    """Names of an observation's columns: S of the state, F of the points."""
+
+    state: tuple[str, ...]
+    points: tuple[str, ...]
+
+    def width(self, points: int) -> int:
+        """Length S + F * A of a flat observation of A ``points``."""
+        return len(self.state) + len(self.points) * points
+
+
+@cache
+def fields_of(hops: int) -> Fields:
+    """Names of the columns with this number of hops. Those of the second hop begin with ``hop2_``."""
+    state = tuple(f"hop{hop}_{name}" for hop in range(2, hops + 1) for name in HopSeen._fields)
+    points = tuple(f"hop{hop}_{name}" for hop in range(2, hops + 1) for name in HopForeseen._fields)
+    return Fields(STATE_FIELDS + state, POINT_FIELDS + points)
+
+
+ONE_HOP = fields_of(1)
+
+
+def seen(columns: NDArray[Any]) -> Seen:
+    """The state's columns ``[S, B]`` by name. They are views, not copies."""
+    step = len(HopSeen._fields)
+    further = (HopSeen(*columns[at : at + step]) for at in range(len(STATE_FIELDS), len(columns), step))
+    first = HopSeen(*(columns[i] for i in _OF_UPLINK))
+    return Seen._make([*(columns[i] for i in _OF_DEVICE), (first, *further)])
+
+
+def laid_out(now: Seen) -> list[Column]:
+    """The S columns of a state in their order. This is the inverse of `seen`."""
+    first, *further = now.hops
+    unordered = (*now[:-1], *first)
+    return [unordered[i] for i in _IN_ORDER] + [column for hop in further for column in hop]
+
+
+def foreseen(columns: NDArray[Any]) -> Foreseen:
+    """The points' columns ``[F, ...]`` by name. They are views, not copies."""
+    step, own = len(HopForeseen._fields), len(POINT_FIELDS)
+    further = (HopForeseen(*columns[at : at + step]) for at in range(own, len(columns), step))
+    return Foreseen._make([*columns[:own], tuple(further)])
+
+
+def hops_of(state_width: int) -> int:
+    """Number of hops of an observation whose state has ``state_width`` columns."""
+    return 1 + (state_width - len(STATE_FIELDS)) // len(HopSeen._fields)
+
+
+def hops_of_flat(width: int, points: int) -> int:
+    """Number of hops of a flat observation of length ``width`` with so many operating points."""
+    return 1 + (width - ONE_HOP.width(points)) // (len(HopSeen._fields) + len(HopForeseen._fields) * points)

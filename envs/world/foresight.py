@@ -1,0 +1,121 @@
+"""The forecast: consequences of each operating point if the links stay as believed. The hot loop of the simulator."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidesplit.envs.world.belief import UNKNOWN_AGE_S
+from tidesplit.envs.world.fields import Column, Foreseen, Seen, fields_of, foreseen
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Ints
+from tidesplit.profiling.points.table import PointTable
+
+Number = TypeVar("Number", np.float32, np.float64, np.bool_)
+CACHE_LINE = 16  # float32 values; without this gap, rows of a power-of-two length fall into the same sets of the cache
+
+
+def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDArray[np.float32]:
+    """Forecast every operating point, ``[F, A, B]`` in single precision.
+
+    For speed, the lanes of a point are neighbours in memory, and bounds use `np.clip`: NumPy vectorises it, but not
+    `np.maximum` with a scalar.
+
+    Args:
+        now: the state, columns ``[B]``.
+        table: operating points, columns ``[A]`` for all lanes or ``[B, A]``.
+        last_point: row of the previous frame's point, ``[B]``; -1 if there is none.
+        world: physical numbers.
+    """
+    fields, lanes = len(fields_of(len(table.hops)).points), len(now.waited_s)
+    columns = np.empty((fields, table.size, lanes + CACHE_LINE), dtype=np.float32)[:, :, :lanes]
+    out = foreseen(columns)
+    uplink, link = table.hops[0], now.hops[0]
+    local = _copy_table(out, table, last_point)
+    crosses = 1.0 - local
+    out.payload[:] = payload = (_single(uplink.bytes_mean) + np.float32(world.overhead_bytes)) * crosses
+    head = np.multiply(_single(table.head_s), now.slow_down, out=out.head_s)
+    head += now.finish_pending_s * (now.finish_due_s < head)
+    finish = np.multiply(np.minimum(_single(table.finish_s), UNKNOWN_AGE_S) * crosses, now.slow_down, out=out.finish_s)
+    leaves = np.maximum(head, link.queue_s * crosses)
+    leaves += payload * (1.0 / link.goodput)
+    away = (link.rtt_s + now.server_wait_s + _single(table.server_s)) * crosses
+    away += leaves
+    later = payload * (1.0 / link.goodput_low - 1.0 / link.goodput)
+    later += link.stalled_s * crosses
+    _foresee_further(out, now, table, world, leaves, away, later)
+    away += now.waited_s
+    latency = np.clip(away, 0.0, UNKNOWN_AGE_S, out=out.latency_s)
+    slack = np.subtract(now.deadline_s, latency, out=out.slack_s)
+    np.clip(slack - later, -UNKNOWN_AGE_S, np.inf, out=out.slack_low_s)
+    np.clip(head + (now.waited_s - now.period_s), 0.0, np.inf, out=out.device_queue_s)
+    np.copyto(leaves, link.queue_s, where=points_first(~uplink.sends))  # a local point leaves the queue as it is
+    leaves -= now.period_s
+    np.clip(leaves, 0.0, UNKNOWN_AGE_S, out=out.link_queue_s)
+    head_and_finish = head + finish
+    np.subtract(now.deadline_s - np.float32(world.guard_s) - now.waited_s, head_and_finish, out=out.finish_slack_s)
+    return columns
+
+
+def _copy_table(out: Foreseen, table: PointTable, last_point: Ints) -> Column:
+    """Fill the columns that do not depend on the state. Returns ``out.local`` as ``[A, 1]`` or ``[A, B]``."""
+    out.local[:] = local = _single(~table.hops[0].sends)
+    out.accuracy[:] = accuracy = _single(table.accuracy)
+    out.server_s[:] = _single(table.server_s)
+    out.finish_accuracy[:] = np.where(local, accuracy, _single(table.finish_accuracy))
+    out.is_last[:] = 0.0
+    lane = np.flatnonzero(last_point >= 0)
+    out.is_last[last_point[lane], lane] = 1.0
+    return local
+
+
+def _foresee_further(
+    out: Foreseen,
+    now: Seen,
+    table: PointTable,
+    world: World,
+    leaves: Column,
+    away: Column,
+    later: Column,
+) -> None:
+    """Forecast the traffic on the hops beyond the first, and add its time to ``away`` and ``later``.
+
+    Args:
+        out: forecast; its ``further`` is filled.
+        now: the state.
+        table: operating points.
+        world: physical numbers.
+        leaves: time from now until the point's bytes have left the device, ``[A, B]``.
+        away: time from now until the answer, ``[A, B]``; changed in place.
+        later: extra time at the lowest goodput, ``[A, B]``; changed in place.
+    """
+    wait_s, before = now.server_wait_s, now.hops[0]
+    for hop, link, ahead in zip(table.hops[1:], now.hops[1:], out.further, strict=True):
+        relays, payload = points_first(hop.relays), ahead.payload
+        ahead.sends[:] = sends = points_first(hop.sends).astype(np.float32)
+        ahead.compute_s[:] = compute_s = _single(hop.compute_s)
+        payload[:] = (_single(hop.bytes_mean) + np.float32(world.overhead_bytes)) * sends
+        takes = payload * (1.0 / link.goodput)
+        arrives = leaves + (0.5 * before.rtt_s + wait_s * ~relays)
+        np.clip((arrives + compute_s) * sends, 0.0, UNKNOWN_AGE_S, out=ahead.ready_s)
+        through = np.maximum(compute_s, link.queue_s - arrives) + takes
+        leaves = arrives + through
+        taken = np.where(points_first(hop.sends), leaves, link.queue_s) - now.period_s
+        np.clip(taken, 0.0, UNKNOWN_AGE_S, out=ahead.queue_s)
+        through += link.rtt_s
+        through -= wait_s * relays
+        away += through * sends
+        later += payload * (1.0 / link.goodput_low - 1.0 / link.goodput) + link.stalled_s * sends
+        before, wait_s = link, np.zeros_like(wait_s)
+
+
+def _single(column: NDArray[Any]) -> NDArray[np.float32]:
+    """A column of the table in single precision, ``[A, 1]`` or ``[A, B]``."""
+    return points_first(column.astype(np.float32))
+
+
+def points_first(column: NDArray[Number]) -> NDArray[Number]:
+    """A column of the table, ``[A]`` or ``[B, A]``, as ``[A, 1]`` or ``[A, B]``."""
+    return column.T if column.ndim == 2 else column[:, None]
