@@ -10,6 +10,13 @@ intervals are over training too. Everything is simulated. A plot goes next to FI
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports: the command says which extra is missing
+    import sys
+
+    from tidesplit import __main__ as program
+
+    sys.exit(program.main(["evaluate", *sys.argv[1:]]))
+
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
@@ -243,7 +250,3 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} received, 1 or more expected")
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,6 +10,13 @@ some whole traces where there are many. The rules were tuned on the training par
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports: the command says which extra is missing
+    import sys
+
+    from tidesplit import __main__ as program
+
+    sys.exit(program.main(["train", *sys.argv[1:]]))
+
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -439,7 +446,3 @@ def ticker(progress: Progress) -> training.Progress:
         progress.update(tasks[name], completed=done, total=total)
 
     return tick
-
-
-if __name__ == "__main__":
-    sys.exit(main())
