@@ -25,7 +25,7 @@ THREE = [3, np.int64(3), np.uint8(3), np.array(3), np.array([3]), np.array([[3]]
 NO_ROW = [
     -1, 999, 10**30, 3.7, 3.0, float("nan"), float("inf"), None, "3", b"3", 3j, [], [3, 4], [[3], [4, 5]], {},
     np.array([-1]), np.array([3.0]), np.array([3, 3]), np.iinfo(np.uint64).max,
-    np.datetime64(3, "s"), object(),
+    np.datetime64(3, "s"), ...,
 ]  # fmt: skip
 
 
