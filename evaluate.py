@@ -10,11 +10,19 @@ intervals are over training too. Everything is simulated. A plot goes next to FI
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports: the command says which extra is missing
+    import sys
+
+    from tidesplit import __main__ as program
+
+    sys.exit(program.main(["evaluate", *sys.argv[1:]]))
+
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -23,12 +31,13 @@ from rich.progress import Progress
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import contest, figures, intervals, ladder
 from tidesplit.agents.judging.evaluation import Entrant
+from tidesplit.agents.learning.purpose import stretches, trained_s
 from tidesplit.envs.simulation.scenario import SECOND_TRACE
 from tidesplit.envs.simulation.simulation import Scenario
-from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import above_floor
-from tidesplit.train import UsageError, awaited, reported, shortened, ticker
+from tidesplit.train import UsageError, awaited, held_out, reported, shortened, tell_traces, ticker
 
 LADDER_SEEDS = 5
 RIVAL = "MPC, tuned"  # the best rule with the policy's observation
@@ -44,7 +53,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Play every controller on every trace, print the table, write JSON and plot."""
     check(options)
     trained = [bundles.load(out) for out in options.out]
-    judge_on, tune_on = scenarios(alike(trained, options), options)
+    traces = [trace for spec in options.trace for trace in load_traces(spec)]
+    judge_on, tune_on = scenarios(alike(trained, options), traces, options)
+    tell_traces(console, traces, *judge_on.further)
+    if warning := training_time(trained, traces, options.seconds or np.inf):
+        console.print(warning, style="yellow", markup=False)
     seeds = range(options.seed, options.seed + options.seeds)
     with contest.workers() as pool, Progress(console=console) as progress:
         ticks = ticker(progress)
@@ -73,24 +86,64 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
 
 
-def scenarios(bundle: bundles.Bundle, options: argparse.Namespace) -> tuple[Scenario, Scenario]:
+def scenarios(bundle: bundles.Bundle, traces: list[Trace], options: argparse.Namespace) -> tuple[Scenario, Scenario]:
     """The world that controllers are judged in, and the one that rules are tuned in."""
     demand, config = demanded(bundle.demand, options), bundle.manifest["config"]
     above_floor(bundle.table, demand.min_accuracy)
-    traces = unambiguous([trace for spec in options.trace for trace in load_traces(spec)], options.seconds)
     further = len(bundle.table.hops) - 1
     if options.second_trace and not further:
         raise UsageError("--second-trace needs three tiers, the policy was trained for two (tidesplit train --tiers 3)")
 
-    def further_links(spec: str) -> tuple[tuple[Trace, ...], ...]:
-        return tuple(tuple(load_traces(spec)) for _ in range(further))
-
-    own = config.get("second_trace", SECOND_TRACE)
+    tuned_on = tuple(load_traces(options.tune_on) if options.tune_on else of_training(config["trace"], "--tune-on"))
+    own: tuple[Trace, ...] = ()
+    if further:
+        own = tuple(of_training(config.get("second_trace", SECOND_TRACE), "--second-trace", options.second_trace))
+    other = tuple(load_traces(options.second_trace)) if options.second_trace else own
     judge_on = Scenario(
-        traces=tuple(traces), demands=(demand,), table=bundle.table, further=further_links(options.second_trace or own)
+        traces=tuple(unambiguous(traces, options.seconds)),
+        demands=(demand,),
+        table=bundle.table,
+        further=(other,) * further,
     )
-    tuned_on = tuple(load_traces(options.tune_on or config["trace"]))
-    return judge_on, replace(judge_on, traces=tuned_on, further=further_links(own))
+    return judge_on, replace(judge_on, traces=tuned_on, further=(own,) * further)
+
+
+def of_training(spec: str, option: str, otherwise: str | None = None) -> list[Trace]:
+    """Traces of the training, or those called ``otherwise`` where these cannot be read, as in a bundle that was moved.
+
+    Raises:
+        UsageError: there is neither; it names the option that gives others.
+    """
+    try:
+        return load_traces(spec)
+    except TraceError as error:
+        if otherwise is not None:
+            return load_traces(otherwise)
+        why = str(error).rstrip(".")
+        raise UsageError(f"{option} expected: the policy's training traces cannot be read here ({why})") from error
+
+
+def training_time(trained: Sequence[bundles.Bundle], traces: Sequence[Trace], longest_s: float) -> str | None:
+    """A warning where policies are judged on time that they were trained on, or where nobody can say."""
+    try:
+        known = [stretch for bundle in trained for stretch in trained_on(bundle.manifest["config"])]
+    except TraceError:
+        return "Warning: the training traces are not here, so some of the judged time may be training time."
+    seen = {trace.name: min(trained_s(trace, known), longest_s) for trace in traces}
+    names = [name for name, seconds in seen.items() if seconds > 0.0]
+    if not names:
+        return None
+    shown = ", ".join(f"the first {seen[name]:.0f} s of {name}" for name in names[:3])
+    more = f" and of {len(names) - 3} more" if len(names) > 3 else ""
+    return f"Warning: judged on training time: {shown}{more}. Policies look better there than on other traces."
+
+
+def trained_on(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Stretches of traces that a policy was trained on. Bundles that do not list them name the traces."""
+    if "trained_on" in config:
+        listed: Sequence[Mapping[str, Any]] = config["trained_on"]
+        return listed
+    return stretches(held_out(load_traces(config["trace"]), config.get("holdout", 0.0), np.inf)[0])
 
 
 def alike(trained: Sequence[bundles.Bundle], options: argparse.Namespace) -> bundles.Bundle:
@@ -196,7 +249,3 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} received, 1 or more expected")
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

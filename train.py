@@ -1,8 +1,8 @@
 """Train a policy for a profile, a demand and an uplink: tidesplit train --trace lte.csv
 
 It writes into OUT: policy.onnx and bundle.json (for the device), profile.json, results.json (the table printed at the
-end), decisions.png, sb3_policy.zip (for more training with Stable-Baselines3), checkpoint.safetensors (for --resume),
-and a TensorBoard log: tensorboard --logdir OUT/tensorboard.
+end), decisions.png, sb3_policy.zip (for more training with Stable-Baselines3), checkpoint.safetensors and training.json
+(for --resume), and a TensorBoard log: tensorboard --logdir OUT/tensorboard.
 
 The table at the end compares the policy with every rule, on time that no training saw: the last part of every trace, or
 some whole traces where there are many. The rules were tuned on the training part. All of it is simulated.
@@ -10,10 +10,18 @@ some whole traces where there are many. The rules were tuned on the training par
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports: the command says which extra is missing
+    import sys
+
+    from tidesplit import __main__ as program
+
+    sys.exit(program.main(["train", *sys.argv[1:]]))
+
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -29,11 +37,12 @@ from tidesplit.agents import bundle
 from tidesplit.agents.judging import contest, figures, ladder
 from tidesplit.agents.judging.evaluation import Entrant, mean_row
 from tidesplit.agents.judging.ladder import POLICY
-from tidesplit.agents.learning import training
+from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.summary import doubts, summed_up
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Objective
 from tidesplit.profiling.points import profile as profiles
@@ -41,6 +50,7 @@ from tidesplit.profiling.points.profile import Profile, ProfileError
 from tidesplit.profiling.points.tiers import estimated
 
 CHECKPOINT = "checkpoint.safetensors"
+FINISHED = {bundle.MANIFEST: "a trained policy", CHECKPOINT: "a checkpoint"}  # never written over
 SHORTEST_HOLDOUT_S = 5.0  # a shorter part is too little to judge by: the whole trace is trained on
 MANY_TRACES = 5  # with this many, whole traces are kept back
 CHECK_S = 12.0  # of each trace that the training is watched on
@@ -142,17 +152,13 @@ class UsageError(ValueError):
     """Options that do not fit together, in one sentence."""
 
 
-MISTAKES = (TraceError, ProfileError, DemandError, UsageError, bundle.BundleError)
+MISTAKES = (TraceError, ProfileError, DemandError, UsageError, bundle.BundleError, purpose.PurposeError)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run. Returns 0 when done, 2 for a user's mistake, 130 when stopped."""
     config = parse(argv)
-    return reported(
-        "tidesplit train",
-        lambda: run(config, Console()),
-        stopped="stopped; --resume with the same --out goes on from the last checkpoint",
-    )
+    return reported("tidesplit train", lambda: run(config, Console()))
 
 
 def parse(argv: list[str] | None) -> Config:
@@ -161,7 +167,7 @@ def parse(argv: list[str] | None) -> Config:
     return tyro.cli(Config, prog="tidesplit train", description=__doc__, args=argv, config=plainly)
 
 
-def reported(program: str, work: Callable[[], None], stopped: str = "stopped") -> int:
+def reported(program: str, work: Callable[[], None]) -> int:
     """Do the work. Returns the exit status; a mistake and a stop are one sentence on stderr."""
     contest.stop_on_sigterm()
     try:
@@ -169,8 +175,8 @@ def reported(program: str, work: Callable[[], None], stopped: str = "stopped") -
     except MISTAKES as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{program}: {stopped}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"{program}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 
@@ -181,12 +187,13 @@ def run(config: Config, console: Console) -> None:
     check(config.training)
     world, kept = config.world, (config.training.holdout, config.training.holdout_s)
     profile = profiles.load(world.profile)
-    seen, unseen = held_out(load_traces(world.trace), *kept)
-    second = load_traces(world.second_trace) if world.tiers == 3 else []
-    further, kept_back = held_out(second, *kept)
+    first, second = load_traces(world.trace), load_traces(world.second_trace) if world.tiers == 3 else []
+    (seen, unseen), (further, kept_back) = held_out(first, *kept), held_out(second, *kept)
     train_on = scenario(config, profile, seen, further)
     judge_on = scenario(config, profile, unseen or [shortened(t, kept[1]) for t in seen], kept_back or further)
-    out = folder(config)
+    out, serves = folder(config), purpose.purpose(profile, world.machines, train_on)
+    remember(config, serves, out, console)
+    tell_traces(console, first, second)
     console.print(
         f"{len(train_on.table.ids)} operating points of {profile.name} on {', '.join(world.machines)}, "
         f"{len(seen)} trace{'s' * (len(seen) > 1)}; everything below is [bold]simulated[/bold]. Writing {out}"
@@ -200,7 +207,7 @@ def run(config: Config, console: Console) -> None:
         console.print("The trace is too short to keep a part back: the table is of training time.", style="yellow")
     torch.set_num_threads(1)  # the other core tunes the rules meanwhile
     torch.manual_seed(config.training.seed)
-    with contest.workers(1) as pool, Progress(console=console) as progress:
+    with resumable(out), contest.workers(1) as pool, Progress(console=console) as progress:
         ticks = ticker(progress)
         watched = check_episodes(train_on)
         checking = contest.submit_bounds(pool, watched, CHECK_SEED)
@@ -208,10 +215,19 @@ def run(config: Config, console: Console) -> None:
         bounding = contest.submit_bounds(pool, judge_on, config.training.seed)
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         model = learn(config, train_on, watched, checking, out, logger, ticks)
-        save_policy(config, model, profile, train_on, out)
+        save_policy(config, model, profile, train_on, serves, out)
         result = compare(model, judge_on, tuning, bounding, config.training.seed, ticks)
     finish(config, result, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
+
+
+def tell_traces(console: Console, *links: Sequence[Trace]) -> None:
+    """Print a line about each trace of each hop, and a warning where its numbers look like other units."""
+    for name, traces in zip(("uplink", "second hop"), links, strict=False):
+        for line in summed_up(traces, name):
+            console.print(line, markup=False)
+        for doubt in doubts(traces):
+            console.print(f"Warning: {doubt}.", style="yellow", markup=False)
 
 
 def check(options: TrainingOptions) -> None:
@@ -288,13 +304,34 @@ def folder(config: Config) -> Path:
         out = next(path for path in numbered if not path.exists())
     elif resume and not (out / CHECKPOINT).is_file():
         raise UsageError(f"--resume: {out} holds no {CHECKPOINT} to go on from")
-    elif not resume and (out / bundle.MANIFEST).exists():
-        raise UsageError(f"{out} holds a trained policy already; --resume goes on with it, another --out keeps it")
+    elif not resume and (held := [name for name in FINISHED if (out / name).exists()]):
+        raise UsageError(f"{out} holds {FINISHED[held[0]]} already; --resume goes on with it, another --out keeps it")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror}") from error
     return out
+
+
+def remember(config: Config, serves: Mapping[str, Any], out: Path, console: Console) -> None:
+    """Write down what is trained. Refuse to resume a training of something else."""
+    if not config.output.resume:
+        purpose.save(out, serves, config.plain())
+    elif not purpose.check(out, serves, config.plain()):
+        console.print(
+            f"{out} has no {purpose.FILE}: CNN, trace and demand of the checkpoint are not checked.", style="yellow"
+        )
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Give a stop inside the block its sentence: how to go on where there is a checkpoint."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if (out / CHECKPOINT).is_file():
+            raise KeyboardInterrupt(f"stopped; --out {out} --resume goes on from the last checkpoint") from stop
+        raise KeyboardInterrupt(f"stopped before the first checkpoint; {out} holds nothing to resume") from stop
 
 
 def learn(
@@ -335,9 +372,12 @@ def learn(
     return model
 
 
-def save_policy(config: Config, model: MaskablePPO, profile: Profile, train_on: Scenario, out: Path) -> None:
-    """Write the bundle, and SB3's own file next to it."""
-    model.save(out / "sb3_policy.zip", exclude=["env", "logger", "lr_schedule", "clip_range", "learning_rate"])
+def save_policy(
+    config: Config, model: MaskablePPO, profile: Profile, train_on: Scenario, serves: Mapping[str, Any], out: Path
+) -> None:
+    """Write the bundle, and SB3's own file next to it, with the last learning rate for those who go on."""
+    model.learning_rate = model.lr_schedule(0.0)  # a number: the schedule itself would be code in the file
+    model.save(out / "sb3_policy.zip", exclude=["env", "logger", "lr_schedule", "clip_range"])
     write_bundle(
         out,
         training.policy_of(model),
@@ -345,7 +385,7 @@ def save_policy(config: Config, model: MaskablePPO, profile: Profile, train_on: 
         table=train_on.table,
         machines=config.world.machines,
         demand=config.demand.demand,
-        config=config.plain(),
+        config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
     )
 
 
@@ -406,7 +446,3 @@ def ticker(progress: Progress) -> training.Progress:
         progress.update(tasks[name], completed=done, total=total)
 
     return tick
-
-
-if __name__ == "__main__":
-    sys.exit(main())

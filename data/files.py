@@ -13,6 +13,16 @@ TRACES = ROOT / "data" / "traces"
 WEIGHTS = ROOT / "models"
 
 
+def profile_files(name: str, file: Path | None = None) -> tuple[Path, Path]:
+    """The profile of a CNN to begin with, and the file to write it to.
+
+    Both are ``file`` where one is given. Else NAME.json in the working directory is written, and begun from the bundled
+    profile where it does not exist yet: an installed package stays as it is.
+    """
+    written = file or Path(f"{name}.json")
+    return (written if file or written.exists() else PROFILES / written), written
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to. It takes the place of ``path`` at the end, so that a crash leaves the old file whole."""

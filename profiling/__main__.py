@@ -1,7 +1,7 @@
 """Measure what the operating points of a CNN cost.
 
 tidesplit profile accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
-tidesplit profile latency --profile NAME --device LABEL              timings of this machine, added to the profile
+tidesplit profile latency --profile NAME --device LABEL              timings of this machine, added to NAME.json
 tidesplit profile chain --profile NAME --images DIR --json OUT       accuracy of two consecutive cuts, for three tiers
 tidesplit profile report --profile NAME [--plot FILE]                the profile as text and plot
 tidesplit profile switching --profile NAME                           cost of changing the operating point
@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from tidesplit.compression.codec.knobs import split
+from tidesplit.data.files import profile_files
 from tidesplit.profiling.measuring.accuracy import measure_accuracy
-from tidesplit.profiling.measuring.assemble import assemble, profile_path
+from tidesplit.profiling.measuring.assemble import assemble
 from tidesplit.profiling.measuring.claims import plot, report
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.profiling.measuring.cut_pairs import assumption, chain_table, measure_chains
@@ -44,8 +45,8 @@ def _accuracy(options: argparse.Namespace) -> None:
     _write(options.json, rows)
     print(f"{len(rows)} operating points on {rows[0]['n']} pictures written to {options.json}")
     if options.write_profile:
-        path = profile_path(options.profile)
-        devices = profiles.load(path).devices if path.exists() else {}
+        begun, path = profile_files(options.profile, options.file)
+        devices = profiles.load(begun).devices if begun.exists() else {}
         trained = load_trained(options.profile, options.weights)
         made = assemble(options.profile, trained, rows, devices, _machine(options), options.dataset)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +55,8 @@ def _accuracy(options: argparse.Namespace) -> None:
 
 
 def _chains(options: argparse.Namespace) -> None:
-    path = options.file or profile_path(options.profile)
-    profile = profiles.load(path)
+    begun, path = profile_files(options.profile, options.file)
+    profile = profiles.load(begun)
     pairs = [split(pair) for pair in options.pairs]
     chains = measure_chains(
         options.profile, options.images, pairs or worth_measuring(profile), options.limit,
@@ -70,8 +71,8 @@ def _chains(options: argparse.Namespace) -> None:
 
 
 def _latency(options: argparse.Namespace) -> None:
-    path = options.file or profile_path(options.profile)
-    trained, profile = load_trained(options.profile, options.weights), profiles.load(path)
+    begun, path = profile_files(options.profile, options.file)
+    trained, profile = load_trained(options.profile, options.weights), profiles.load(begun)
     torch.set_num_threads(options.threads)
     table, measured = measure_latency(trained, options.threads, options.rounds, options.runs)
     profiles.save(profile.with_device(options.device, table), path)
@@ -110,7 +111,7 @@ def _words(text: str) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tidesplit profile", description=__doc__.splitlines()[0])
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True)
 
     def verb(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Callable[..., Any]:
         made = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -137,9 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     latency("--device", required=True, metavar="LABEL", help="name of this machine in the profile")
     latency("--rounds", type=int, default=6, help="interleaved rounds (default: %(default)s)")
     latency("--runs", type=int, default=5, help="timed runs in a round, after three to warm up (default: %(default)s)")
-    for option in (chain, latency):
-        option("--file", type=Path, help="profile file to read and to add to (default: the bundled one)")
     for option in (accuracy, chain, latency):
+        option(
+            "--file", type=Path, help="profile file to read and write (default: NAME.json, begun as the bundled one)"
+        )
         option("--weights", type=Path, metavar="FILE", help="weights file (default: the bundled one)")
     for option in (latency, switching):
         option("--threads", type=int, default=CORES, help="ONNX Runtime threads (default: one a core)")

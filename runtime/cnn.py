@@ -27,11 +27,6 @@ from tidesplit.compression.codec.learned_entropy import parse
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.session import session
 
-__all__ = [
-    "FORMAT", "MANIFEST", "VERSION_DIGITS", "Cnn", "CnnError", "finish_name", "head_name", "load_cnn", "middle_name",
-    "tail_name",
-]  # fmt: skip
-
 FORMAT = "tidesplit-cnn/1"
 MANIFEST = "cnn.json"
 LARGEST_BYTES = 256 * 2**20

@@ -14,14 +14,17 @@ Torch is needed only where the bundle does not hold its exported CNN yet.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
+import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+from PIL import Image
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
@@ -33,13 +36,14 @@ from tidesplit.runtime.cnn import CnnError
 from tidesplit.runtime.device import source
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.device.log import Board, Live, Log, Sink, json_lines
+from tidesplit.runtime.device.files import Board, JsonLines
+from tidesplit.runtime.device.log import Live, Log, Sink, say
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.notify import Notifier
+from tidesplit.runtime.device.picture import Skipped
 from tidesplit.runtime.device.record import Record
-from tidesplit.runtime.export import for_bundle, say
-
-__all__ = ["main"]
+from tidesplit.runtime.export import for_bundle
+from tidesplit.runtime.export import say as report
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +57,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--server", required=True, metavar="HOST:PORT", help="address of tidesplit server")
     made.add_argument("--images", default="", help="folder, or - for MJPEG on stdin (default: drawn pictures)")
     made.add_argument("--frames", type=int, metavar="N", help="stop after N frames (default: run until stopped)")
-    made.add_argument("--json", type=Path, metavar="LOG.jsonl", help="write one JSON line for each frame")
+    made.add_argument(
+        "--json", type=Path, metavar="LOG.jsonl",
+        help="append one JSON line for each frame; - for the standard output; SIGHUP reopens the file",
+    )  # fmt: skip
     made.add_argument("--tensorboard", type=Path, metavar="DIR", help="write the same figures for TensorBoard")
     made.add_argument("--fps", type=float, help="frames a second (default: the bundle's)")
     made.add_argument(
@@ -80,17 +87,29 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command. Returns 0 when done, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Run the command. Returns 0 when done, 2 after a mistake or without a picture, 130 after Ctrl-C or SIGTERM."""
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)  # like Ctrl-C, it lets frames under way end first
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `load_square` has a lower limit
     try:
         run(options)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError) as error:
-        print(f"tidesplit edge: error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 2
+    finally:
+        _let_go_of_stderr()
     return 0
+
+
+def _let_go_of_stderr() -> None:
+    """Where nobody reads the standard error output any more, forget it: the exit code would become 120."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _stop(*_: object) -> None:
@@ -106,36 +125,38 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--next-point: the policy of {options.bundle} has three tiers and chooses that itself")
     demand = demanded(bundle.demand, options)
     table = paced(bundle, options.pace)
-    cnn = for_bundle(options.bundle, say)
+    tally, skipped = Tally(), Skipped(say)
+    sinks: list[Sink] = [tally, *sinks_of(options)]
+    cnn = for_bundle(options.bundle, report)
     if (expected := bundle.profile.cnn.get("weights_sha256")) not in (None, cnn.weights_sha256):
         raise CnnError(
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
             "delete the folder, and the right weights are exported"
         )
+    pictures = source.ahead(frames_of(options.images, cnn.input_px, skipped))  # a camera's are read from now on
     own = dict.fromkeys(split(point)[0] for point in table.ids)  # the device's part of each point, once
     engine = Engine(cnn, tuple(bundle.profile.point(point) for point in own), options.threads)
-    tally = Tally()
-    with contextlib.ExitStack() as stack:
-        pictures = source.ahead(frames_of(options.images, cnn.input_px))
-        sinks: list[Sink] = [tally, *sinks_of(options, stack)]
-        safety = credentials(options)
-        client = stack.enter_context(GrpcClient(options.server, cnn, safety, options.insecure, options.next_point))
-        log = stack.enter_context(Log(sinks))
-        device = Device(bundle.policy, table, demand, engine, client, log, paced=options.pace is not None)
-        device.run(pictures, options.frames)
-    print(f"\n{tally.text()}", file=sys.stderr)
+    safety = credentials(options)
+    try:
+        with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:
+            device = Device(bundle.policy, table, demand, engine, client, log, paced=options.pace is not None)
+            device.run(pictures, options.frames)
+    finally:
+        if tally.frames or not isinstance(sys.exception(), Exception):  # Ctrl-C is none
+            say(tally.text() + (f", {skipped.count} pictures could not be decoded" if skipped.count else ""))
 
 
-def sinks_of(options: argparse.Namespace, stack: contextlib.ExitStack) -> Iterator[Sink]:
-    """Outputs for settled frames. `stack` closes their files."""
+def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:
+    """Outputs for settled frames."""
     yield Heartbeat()
     yield Live("emulated  " if options.pace else "")
     if options.json:
-        yield json_lines(stack.enter_context(options.json.open("w", encoding="utf-8")))
+        lines = JsonLines(options.json)
+        if sys.stderr is None or not sys.stderr.isatty():  # from a terminal, SIGHUP means that it was closed
+            signal.signal(signal.SIGHUP, lambda *_: lines.reopen())
+        yield lines
     if options.tensorboard:
-        board = Board(options.tensorboard)
-        stack.callback(board.close)
-        yield board
+        yield Board(options.tensorboard)
 
 
 def demanded(demand: Demand, options: argparse.Namespace) -> Demand:
@@ -156,15 +177,19 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
     return table_of(bundle.profile, (label, *servers), bundle.table.ids)
 
 
-def frames_of(images: str, px: int) -> Iterator[source.Picture]:
+def frames_of(images: str, px: int, skipped: Skipped) -> Iterator[source.Picture]:
     """Frames from the source that --images names."""
-    if images == "-":
-        return source.stream(sys.stdin.buffer, px)
-    return source.folder(Path(images), px) if images else source.drawn(px)
+    if images != "-":
+        return source.folder(Path(images), px, skipped) if images else source.drawn(px)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ValueError("--images -: no stream on the standard input, the output of a camera program expected")
+    return source.stream(sys.stdin.buffer, px, skipped, say)
 
 
 class Heartbeat:
     """Reports to systemd: ready with the first settled frame, then alive every second."""
+
+    title = "the report to systemd"
 
     def __init__(self) -> None:
         self._notify, self._last_s = Notifier(), -math.inf
@@ -181,13 +206,14 @@ class Tally:
     """Counts for the last line."""
 
     def __init__(self) -> None:
-        self.frames = self.labelled = self.right = 0
+        self.frames = self.labelled = self.right = self.skipped = 0
         self.answers = {"server": 0, "device": 0, "miss": 0}
         self.latency_s = 0.0
 
     def __call__(self, record: Record) -> None:
         """Take a settled frame's record."""
         self.frames += 1
+        self.skipped += record.pictures_skipped
         self.answers[record.answered_by] += 1
         self.latency_s += min(record.latency_s, record.demand.deadline_s)
         if record.label is not None:
@@ -200,7 +226,8 @@ class Tally:
             return "no frames"
         by = ", ".join(f"{name} {100 * n / self.frames:.1f} %" for name, n in self.answers.items())
         right = f", right {100 * self.right / self.labelled:.1f} %" if self.labelled else ""
-        return f"{self.frames} frames: {by}, mean latency {1e3 * self.latency_s / self.frames:.1f} ms{right}"
+        skipped = f", {self.skipped} pictures skipped for newer ones" if self.skipped else ""
+        return f"{self.frames} frames: {by}, mean latency {1e3 * self.latency_s / self.frames:.1f} ms{right}{skipped}"
 
 
 if __name__ == "__main__":

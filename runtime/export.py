@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tidesplit.profiling.measuring.trained import Trained
     from tidesplit.profiling.points.table import PointTable
 
-__all__ = ["cached_server", "export", "for_bundle", "for_device", "for_server", "say"]
 
 SUBFOLDER = "cnn"
 Report = Callable[[str, int], None]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.profiles import CLOUD, DEVICE, SERVER, synthetic_profile, three_tier_profile
@@ -19,9 +20,10 @@ from tidesplit.agents import bundle
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.judging.evaluation import COLUMNS
 from tidesplit.agents.learning.bundle_writer import write_bundle
+from tidesplit.agents.learning.purpose import stretches
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.envs.simulation.scenario import scenario_from
-from tidesplit.envs.traces.trace import load_traces
+from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.profile import Profile
 
@@ -96,6 +98,69 @@ def test_names_and_lengths_of_traces(uplinks: Path) -> None:
     assert [trace.name for trace in found] == ["slow", "swift", "slow (2)", "lte"]
     assert [trace.duration_s for trace in found] == [3.0] * 4
     assert evaluate.unambiguous(again, longest_s=None)[0].duration_s == 4.0
+
+
+def configured(out: Path, folder: Path, config: dict[str, Any]) -> bundle.Bundle:
+    """A copy of the bundle that was trained with this configuration."""
+    shutil.copytree(out, folder)
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest | {"config": config}))
+    return bundle.load(folder)
+
+
+def ramp(name: str, bins: int) -> Trace:
+    return Trace(name, np.arange(float(bins)), float(bins), 1e6 * np.arange(1.0, bins + 1))
+
+
+@pytest.mark.parametrize(
+    ("traces", "longest_s", "told"),
+    [
+        ([ramp("seen", 100)], np.inf, "the first 80 s of seen. "),
+        ([ramp("copy", 100), ramp("exactly", 80)], np.inf, "the first 80 s of copy, the first 80 s of exactly. "),
+        ([ramp("seen", 100)], 10.0, "the first 10 s of seen. "),
+        ([ramp(str(i), 100) for i in range(5)], np.inf, "80 s of 2 and of 2 more. "),
+        ([ramp("seen", 100).slice(80.0, 100.0)], np.inf, None),
+        ([Trace("other", np.arange(100.0), 100.0, np.full(100, 1e6))], np.inf, None),
+    ],
+)
+def test_judging_on_training_time_is_told(
+    traces: list[Trace], longest_s: float, told: str | None, out: Path, tmp_path: Path
+) -> None:
+    """Traces are known by their content; the last 20 of 100 s were held out."""
+    seen = stretches([ramp("seen", 100).slice(0.0, 80.0)])
+    trained = configured(out, tmp_path / "bundle", {"trace": "gone", "trained_on": seen})
+    warning = evaluate.training_time([trained], traces, longest_s)
+    assert told is None if warning is None else told is not None and told in warning
+
+
+def test_bundles_that_list_no_traces_name_them(out: Path, tmp_path: Path) -> None:
+    before = configured(out, tmp_path / "before", {"trace": "lte", "holdout": 0.2})
+    assert "the first 960 s of lte" in str(evaluate.training_time([before], load_traces("lte"), np.inf))
+    assert evaluate.training_time([before], load_traces("metro"), np.inf) is None
+    moved = configured(out, tmp_path / "moved", {"trace": "gone.csv"})
+    assert "training traces are not here" in str(evaluate.training_time([moved], load_traces("lte"), np.inf))
+
+
+def test_a_moved_bundle_names_the_option(
+    out: Path, uplinks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured(out, tmp_path / "moved", {"trace": "gone/my.csv", "trained_on": []})
+    words = [str(tmp_path / "moved"), "--trace", str(uplinks)]
+    refused(words, r"--tune-on expected: the policy's training traces cannot be read here \(.*gone/my.csv", capsys)
+    options = evaluate.arguments().parse_args([*words, "--tune-on", "lte"])
+    _, tune_on = evaluate.scenarios(bundle.load(tmp_path / "moved"), load_traces(uplinks), options)
+    assert [trace.name for trace in tune_on.traces] == ["lte"]
+
+
+def test_a_moved_bundle_of_three_tiers_names_the_second_option(
+    three: Path, uplinks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured(three, tmp_path / "moved", {"trace": "lte", "second_trace": "gone.csv"})
+    words = [str(tmp_path / "moved"), "--trace", str(uplinks)]
+    refused(words, r"--second-trace expected: the policy's training traces cannot be read here \(.*gone.csv", capsys)
+    options = evaluate.arguments().parse_args([*words, "--second-trace", "metro"])
+    both = evaluate.scenarios(bundle.load(tmp_path / "moved"), load_traces(uplinks), options)
+    assert [[trace.name for trace in scenario.further[0]] for scenario in both] == [["metro"]] * 2
 
 
 @pytest.mark.parametrize(

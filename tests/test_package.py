@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,14 @@ def test_without_an_extra_a_command_names_it(tmp_path: Path) -> None:
     assert done.stderr == "tidesplit train: error: torch is missing: pip install 'tidesplit[train]'\n"
     done = run("-c", missing + "sys.exit(main(['edge', '--help']))", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_without_an_extra_a_file_at_the_root_names_it(name: str, tmp_path: Path) -> None:
+    missing = f"import sys, runpy; sys.modules.update(dict.fromkeys({TRAIN_EXTRA})); "
+    done = run("-c", missing + f"runpy.run_path({str(ROOT / f'{name}.py')!r}, run_name='__main__')", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"tidesplit {name}: error: \w+ is missing: pip install 'tidesplit\[train\]'\n", done.stderr)
 
 
 @pytest.mark.parametrize("name", ["compression", "profiling"])

@@ -19,6 +19,7 @@ from tests.profiles import synthetic_profile
 from tidesplit import train
 from tidesplit.agents import bundle
 from tidesplit.agents.judging import ladder
+from tidesplit.agents.learning.training import PpoConfig
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.profiling.points import profile as profiles
 
@@ -73,7 +74,7 @@ def logged(out: Path) -> EventAccumulator:
 def test_it_leaves_what_it_promises(trained: Trained) -> None:
     promised = {
         "bundle.json", "policy.onnx", "profile.json", "results.json", "decisions.png", "sb3_policy.zip",
-        "checkpoint.safetensors", "tensorboard",
+        "checkpoint.safetensors", "training.json", "tensorboard",
     }  # fmt: skip
     assert {path.name for path in trained.out.iterdir()} == promised
     assert (trained.out / "decisions.png").read_bytes().startswith(b"\x89PNG")
@@ -146,11 +147,7 @@ def test_steps_only_go_up(trained: Trained) -> None:
 
 def test_resume_goes_on(trained: Trained, tmp_path: Path) -> None:
     """On a copy, so that other tests see the first training's files."""
-    out = tmp_path / "out"
-    out.mkdir()
-    for file in trained.out.iterdir():
-        if file.is_file():
-            (out / file.name).write_bytes(file.read_bytes())
+    out = copied(trained, tmp_path / "out")
     options = ("--profile", trained.profile, "--out", out, *OPTIONS)
     done = command("--trace", "lte.csv", "--resume", "--steps", str(MORE_STEPS), *options)
     assert done.returncode == 0, done.stderr
@@ -160,6 +157,100 @@ def test_resume_goes_on(trained: Trained, tmp_path: Path) -> None:
     assert min(at) > before
     assert bundle.load(out).manifest["config"]["steps"] == MORE_STEPS
     assert (out / "policy.onnx").read_bytes() != (trained.out / "policy.onnx").read_bytes()
+
+
+def copied(trained: Trained, out: Path) -> Path:
+    """The files of the training in another folder, without the log."""
+    out.mkdir()
+    for file in trained.out.iterdir():
+        if file.is_file():
+            (out / file.name).write_bytes(file.read_bytes())
+    return out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--fps", "10"], "with another demand: --fps 5.0 there, --fps 10.0 received"),
+        (["--deadline-ms", "99"], "with another demand: --deadline-ms 150.0 there, --deadline-ms 99.0 received"),
+        (["--objective", "latency"], "with another demand: --objective accuracy there, --objective latency received"),
+        (["--min-accuracy", "0.1"], "with another demand: --min-accuracy 0.0 there, --min-accuracy 0.1 received"),
+        (["--trace", "metro"], "with another trace: --trace lte.csv there, --trace metro received"),
+        (["--holdout", "0"], "with another trace: --holdout 0.2 there, --holdout 0.0 received"),
+        (
+            ["--profile", "efficientnet_lite0"],
+            r"with another CNN: --profile .*small.json there, --profile efficientnet",
+        ),
+    ],
+)
+def test_resume_refuses_another_training(
+    words: list[str], sentence: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copied(trained, tmp_path / "out")
+    usual = ["--trace", "lte.csv", "--profile", str(trained.profile), "--out", str(out), "--resume", *OPTIONS]
+    refused([*usual, *words], f"{out} was trained {sentence}", tmp_path, capsys)
+
+
+def test_resume_tells_a_changed_file_by_its_content(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the options are the same. A copy of the file elsewhere is the same trace."""
+    out = copied(trained, tmp_path / "out")
+    record = json.loads((out / "training.json").read_text())
+    record["options"]["trace"] = str(tmp_path / "lte.csv")
+    (out / "training.json").write_text(json.dumps(record))
+    (tmp_path / "lte.csv").write_text((ROOT / "data" / "traces" / "lte.csv").read_text() + "1200,1\n")
+    words = ["--trace", str(tmp_path / "lte.csv"), "--profile", str(trained.profile), "--out", str(out), "--resume"]
+    refused(
+        [*words, *OPTIONS], "another trace: the content behind the same options has changed since", tmp_path, capsys
+    )
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "checkpoint.safetensors"])
+def test_what_was_trained_is_never_written_over(
+    name: str, usual: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("")
+    refused(usual, r"holds a (trained policy|checkpoint) already; --resume goes on with it", tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "sentence"),
+    [
+        (True, "--out {} --resume goes on from the last checkpoint"),
+        (False, "stopped before the first checkpoint; {} holds"),
+    ],
+)
+def test_a_stop_promises_no_checkpoint_that_is_not_there(checkpoint: bool, sentence: str, tmp_path: Path) -> None:
+    if checkpoint:
+        (tmp_path / train.CHECKPOINT).write_text("")
+    with pytest.raises(KeyboardInterrupt, match=re.escape(sentence.format(tmp_path))), train.resumable(tmp_path):
+        raise KeyboardInterrupt
+
+
+def test_a_stop_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt("stopped; go on")
+
+    assert train.reported("tidesplit train", stop) == 130
+    assert capsys.readouterr().err == "tidesplit train: stopped; go on\n"
+
+
+def test_the_lines_in_the_docs_go_on_training(trained: Trained) -> None:
+    """With the last learning rate, on the environment that the policy was trained in."""
+    page = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    assert "sb3_policy.zip" in lines
+    for written, here in (("out/lte", str(trained.out)), ("fps=30", "fps=5"), ("deadline_ms=100", "deadline_ms=150")):
+        assert written in lines
+        lines = lines.replace(written, here)
+    names: dict[str, Any] = {}
+    exec(lines, names)  # the reader's own three lines
+    model = names["model"]
+    assert model.learning_rate == pytest.approx(0.05 * PpoConfig.rate)
+    assert model.num_timesteps >= 10_000
+    assert bundle.load(trained.out).table.ids == names["envs"].scenario.table.ids
 
 
 HEADER = "time_s,bandwidth_mbps\n"

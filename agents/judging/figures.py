@@ -20,6 +20,7 @@ from matplotlib import pyplot as plt  # imported after the backend is chosen, si
 from matplotlib.figure import Figure
 
 PARTITION_COLOURS = "viridis"
+CONTROLLER_COLOURS = "turbo"  # a continuous map: as many different colours as there are controllers
 ANSWER_COLOURS = {SERVER: "#2a9d55", DEVICE: "#e0a030", MISS: "#c03030"}
 
 
@@ -117,11 +118,12 @@ def rows_figure(rows: Sequence[Row], bounds: Mapping[str, float]) -> Figure:
         return _many_traces_figure(rows, bounds, names)
     figure, (top, below) = plt.subplots(2, 1, figsize=(11, 7), sharex=True, layout="constrained")
     width = 0.8 / len(names)
-    for place, name in enumerate(names):
+    colours = mpl.colormaps[CONTROLLER_COLOURS](np.linspace(0.0, 1.0, len(names)))
+    for place, (name, colour) in enumerate(zip(names, colours, strict=True)):
         of = {row.trace: row for row in rows if row.controller == name}
         at = np.arange(len(traces)) + (place - len(names) / 2 + 0.5) * width
-        top.bar(at, [of[t].utility for t in traces], width, label=name)
-        below.bar(at, [100 * of[t].miss_rate for t in traces], width)
+        top.bar(at, [of[t].utility for t in traces], width, label=name, color=colour)
+        below.bar(at, [100 * of[t].miss_rate for t in traces], width, color=colour)
     for group, trace in enumerate(traces):
         top.hlines(bounds[trace], group - 0.42, group + 0.42, color="black", ls="--", lw=1)
     lowest = min(row.utility for row in rows)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tidesplit.compression.codec.errors import PayloadError
 
 CODECS = {"jpeg": "JPEG", "webp": "WEBP"}
 MAX_IMAGE_BYTES = 1 << 20
-# Pillow raises these at a header that promises too many pixels. Where warnings are errors, the warning is one too.
-TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, *TOO_MANY_PIXELS)
+# What Pillow raises at a damaged or foreign picture, found by feeding it damaged ones. MemoryError and the bomb are
+# headers that promise too many pixels. Warnings are here for programs in which they are errors.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, RuntimeError, LookupError, TypeError, ArithmeticError, EOFError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError, Warning,
+)  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,45 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+MAX_PIXELS = 1 << 26  # Pillow holds a picture in 4 bytes a pixel: 256 MiB, half of what the service may use
+PAPER = (255, 255, 255)  # behind transparent pixels, as most viewers show them
 
 
 def load_square(file: Path | IO[bytes], px: int) -> Pixels:
     """Decode one picture and squash it to `[px, px, 3]` (bicubic, antialiased)."""
     with Image.open(file) as image:
-        return np.asarray(image.convert("RGB").resize((px, px), Image.Resampling.BICUBIC))
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"picture of {image.width}x{image.height} pixels received, at most {MAX_PIXELS} expected")
+        return np.asarray(_to_rgb(image).resize((px, px), Image.Resampling.BICUBIC))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in 8-bit colours. Grey values of more than 8 bits are scaled, where Pillow clips them at 255."""
+    if image.mode[0] in "IF":
+        return _scaled(np.asarray(image)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, (*PAPER, 255)), layer)
+    return image.convert("RGB")
+
+
+def _scaled(values: npt.NDArray[Any]) -> Image.Image:
+    """Grey values `[H, W]` of 16 bits, 32 bits or floating point, as 8 bits. 16 bits keep their upper eight.
+
+    Others say nothing of their range. So it is the smallest of the usual ones (1 or 255 for floating point, 16 bits for
+    whole numbers) that holds all values, or else the picture's own.
+    """
+    if values.dtype.kind == "u":
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    grey = values.astype(np.float64)
+    if not np.isfinite(grey).all():
+        raise ValueError("picture with values that are no numbers received")
+    low, high = float(grey.min()), float(grey.max())
+    usual = (1.0, 255.0) if values.dtype.kind == "f" else (65536.0,)
+    fits = [top for top in usual if low >= 0.0 and high <= top]
+    if fits:
+        low, high = 0.0, fits[0]
+    return Image.fromarray(np.clip(256.0 * (grey - low) / max(high - low, 1e-300), 0, 255).astype(np.uint8))
 
 
 def to_input(pixels: Pixels) -> Floats:

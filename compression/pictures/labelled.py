@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -23,11 +24,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tidesplit.compression.codec.image_codec import UNREADABLE
 from tidesplit.compression.codec.pixels import load_square
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 AHEAD = 4  # batches prepared before they are asked for
+FAULT_PX = 8  # the size at which a picture is decoded to see that it can be
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
@@ -59,23 +62,68 @@ class CropStyle:
     quality: tuple[int, int] = (5, 90)
 
 
-def list_pictures(folder: Path) -> tuple[list[Path], Ints, tuple[str, ...]]:
-    """Files, labels and class names of `folder/<class>/<picture>`, sorted."""
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
-    if not classes:
+def _to_stderr(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr)
+
+
+def list_pictures(
+    folder: Path, expected: tuple[str, ...] = (), tell: Callable[[str], None] = _to_stderr
+) -> tuple[list[Path], Ints, tuple[str, ...]]:
+    """Files, labels and class names of `folder/<class>/<picture>`, sorted. Broken pictures are told and left out.
+
+    Args:
+        expected: class names in the order of the labels; the folder may have fewer. Empty: those of the folder.
+        tell: takes the sentence about broken pictures.
+
+    Raises:
+        FileNotFoundError: no class folder, or no picture that can be read.
+        ValueError: a class folder that is none of the expected ones.
+    """
+    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not found:
         raise FileNotFoundError(f"{folder} has no class folders: expected {folder}/<class>/<picture>.jpg")
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
-        files += found
-        labels += [label] * len(found)
-    return files, np.array(labels, dtype=np.int64), classes
+    classes = expected or tuple(found)
+    if unknown := [name for name in found if name not in classes]:
+        known = f"its {len(classes)} classes are {', '.join(classes[:3])}{' ...' if len(classes) > 3 else ''}"
+        raise ValueError(f"{folder}: {len(unknown)} class folders that the CNN does not know: {_few(unknown)}; {known}")
+    files = [p for name in found for p in sorted((folder / name).iterdir()) if p.suffix.lower() in SUFFIXES]
+    good = _readable(folder, files, tell)
+    return good, np.array([classes.index(p.parent.name) for p in good], dtype=np.int64), classes
+
+
+def _readable(folder: Path, files: list[Path], tell: Callable[[str], None]) -> list[Path]:
+    """Those files that decode. The others are named and counted."""
+    with ThreadPoolExecutor() as pool:
+        faults = list(pool.map(_fault, files))
+    broken = [f"{path.relative_to(folder)} ({fault})" for path, fault in zip(files, faults, strict=True) if fault]
+    if len(broken) == len(files):
+        why = f"none of its {len(files)} pictures can be read: {_few(broken)}" if files else "it holds no picture"
+        raise FileNotFoundError(f"{folder}: {why}")
+    if broken:
+        tell(f"{folder}: {len(broken)} of {len(files)} pictures cannot be read and are left out: {_few(broken, 20)}")
+    return [path for path, fault in zip(files, faults, strict=True) if not fault]
+
+
+def _fault(path: Path) -> str:
+    """Why a picture cannot be decoded; nothing where it can."""
+    try:
+        load_square(path, FAULT_PX)
+    except UNREADABLE as error:
+        return str(error).split(" '")[0].split(": '")[0] or type(error).__name__
+    return ""
+
+
+def _few(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def load_pictures(folder: Path, px: int) -> Pictures:
-    """All pictures of a folder at `px`. They are cached under a key of the folder's file names and sizes."""
-    files, labels, classes = list_pictures(folder)
+    """All pictures of a folder at `px`, see `squares`."""
+    return squares(*list_pictures(folder), px)
+
+
+def squares(files: list[Path], labels: Ints, classes: tuple[str, ...], px: int) -> Pictures:
+    """Listed pictures at `px`. They are cached under a key of their file names and sizes."""
     listing = "\n".join(f"{path}:{path.stat().st_size}" for path in files)
     key = hashlib.sha256(f"{px}\n{listing}".encode()).hexdigest()[:16]
     cache = Path(tempfile.gettempdir()) / f"tidesplit-pictures-{key}.npy"

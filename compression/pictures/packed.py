@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tidesplit.compression.codec.pixels import load_square
-from tidesplit.compression.pictures.labelled import Bytes, Ints, Pictures, list_pictures, load_pictures
+from tidesplit.compression.pictures.labelled import Bytes, Ints, Pictures, list_pictures, squares
 
 
 def load_packed(path: Path) -> Pictures:
@@ -52,7 +52,7 @@ class TrainingPictures:
 
     def all(self, px: int) -> Pictures:
         """All of them at `px`."""
-        return self.packed or load_pictures(self.folder, px)
+        return self.packed or squares(self.files, self.labels, self.classes, px)
 
     def rows(self, rows: Ints, px: int) -> Pictures:
         """Some of them at `px`."""

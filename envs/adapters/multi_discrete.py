@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from tidesplit.envs.adapters.actions import rows_of, whole_numbers
 from tidesplit.envs.adapters.split_inference import SplitInference
 from tidesplit.envs.world.vocabulary import Bools, Ints
 from tidesplit.profiling.points.table import PointTable
@@ -44,8 +45,12 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
         self.action_space = spaces.MultiDiscrete([len(values) for values in self.levels])
 
     def action(self, action: Ints) -> np.int64:
-        """Row of the operating point for the indices ``[K]``."""
-        away = np.abs(self._combination - action)  # [A, K]
+        """Row of the operating point for the indices ``[K]``.
+
+        Raises:
+            ValueError: not one index for each knob. The episode is then as it was.
+        """
+        away = np.abs(self._combination - whole_numbers(action, list(map(len, self.levels))))  # [A, K]
         far = away.sum(axis=1)
         elsewhere = away[:, :: len(KNOBS)] > 0  # [A, H]
         # Another partition is farther than all other knobs together. On an earlier hop it is farther still.
@@ -55,7 +60,8 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
 
     def combination(self, row: int) -> Ints:
         """The indices ``[K]`` of the operating point in ``row``."""
-        indices: Ints = self._combination[row]
+        (checked,) = rows_of(row, 1, len(self._combination))
+        indices: Ints = self._combination[checked]
         return indices
 
     def action_masks(self) -> Bools:

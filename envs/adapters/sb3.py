@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from tidesplit.envs.adapters.actions import rows_of
 from tidesplit.envs.adapters.split_inference import action_space, observation_space
 from tidesplit.envs.simulation.lanes import Lanes, Stepped
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
@@ -47,8 +48,12 @@ class SplitInferenceVecEnv(VecEnv):
         return observation.flat()
 
     def step_async(self, actions: Ints) -> None:
-        """Take the chosen points, rows of the table ``[B]``."""
-        self.points = np.asarray(actions, dtype=np.int64)
+        """Take the chosen points, rows of the table ``[B]``.
+
+        Raises:
+            ValueError: not one row of the table for each lane. The episodes are then as they were.
+        """
+        self.points = rows_of(actions, self.num_envs, self.scenario.table.size)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Run one frame a lane."""

@@ -23,6 +23,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import registry
 from numpy.typing import NDArray
 
+from tidesplit.envs.adapters.actions import rows_of
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.fields import fields_of
@@ -69,9 +70,14 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
         return self._observation(), {"action_mask": self.action_masks()}
 
     def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Run one frame by the operating point in row ``action``."""
-        outcome, done = self.simulation.step(np.array([action], dtype=np.int64))
-        point = self.scenario.table.ids[int(action)]
+        """Run one frame by the operating point in row ``action``, an integer or an array of one.
+
+        Raises:
+            ValueError: no row of the table. The episode is then as it was.
+        """
+        row = rows_of(action, 1, self.scenario.table.size)
+        outcome, done = self.simulation.step(row)
+        point = self.scenario.table.ids[row[0]]
         info = {name: values[0].item() for name, values in flat_columns(outcome).items()}
         self._line = _line(int(self.simulation.frame[0]), point, outcome)
         info |= {"point": point, "action_mask": self.action_masks()}

@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from tidesplit.envs.adapters.actions import rows_of
 from tidesplit.envs.adapters.split_inference import action_space, observation_space
 from tidesplit.envs.simulation.lanes import Lanes, Stepped
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
@@ -60,17 +61,22 @@ class SplitInferenceVector(VectorEnv[Rows, Ints, Any]):
         return observation.flat(), _infos_of({"action_mask": observation.mask}, np.ones(self.num_envs, dtype=bool))
 
     def step(self, actions: Ints) -> tuple[Rows, Floats, Bools, Bools, dict[str, Any]]:
-        """Run one frame a lane. ``actions`` are rows of the table, ``[B]``."""
-        stepped = self.lanes.step(actions)
+        """Run one frame a lane. ``actions`` are rows of the table, ``[B]``.
+
+        Raises:
+            ValueError: not one row of the table for each lane. The episodes are then as they were.
+        """
+        rows = rows_of(actions, self.num_envs, self.scenario.table.size)
+        stepped = self.lanes.step(rows)
         never = np.zeros(self.num_envs, dtype=bool)
-        return stepped.observation.flat(), stepped.outcome.utility, never, stepped.done, self._infos(stepped, actions)
+        return stepped.observation.flat(), stepped.outcome.utility, never, stepped.done, self._infos(stepped, rows)
 
     def action_masks(self) -> Bools:
         """True for the points that the lanes' next frames may use, shape ``[B, A]``."""
         return self.lanes.simulation.observation().mask
 
-    def _infos(self, stepped: Stepped, actions: Ints) -> dict[str, Any]:
-        frame = {**flat_columns(stepped.outcome), "point": self._ids[actions]}
+    def _infos(self, stepped: Stepped, points: Ints) -> dict[str, Any]:
+        frame = {**flat_columns(stepped.outcome), "point": self._ids[points]}
         infos = _infos_of(frame, ~stepped.done)
         infos |= _infos_of({"action_mask": stepped.observation.mask}, np.ones(self.num_envs, dtype=bool))
         if stepped.ended.size:

@@ -94,9 +94,18 @@ def _parse_csv(lines: list[Line]) -> Samples:
 
 
 def _parse_pensieve(lines: list[Line]) -> Samples:
+    """Bins as Pensieve's simulator plays them: a row holds from the time of the row before to its own.
+
+    So the bandwidth of the first row is never used. Source: `fixed_env.py` of hongzimao/pensieve.
+    """
     rows = _rows(lines, HEADERS[0], separator=None)
     _check_forward(rows[:, 0], lines)
-    return Samples(rows[:, 0] - rows[0, 0], rows[:, 1] * 1e6)
+    if len(rows) == 1:
+        raise TraceError(
+            f"{lines[0].where}: got a single row, expected at least two: a row holds from the time before (Pensieve)."
+        )
+    time_s = rows[:, 0] - rows[0, 0]
+    return Samples(time_s[:-1], rows[1:, 1] * 1e6, duration_s=float(time_s[-1]))
 
 
 def _parse_mahimahi(lines: list[Line]) -> Samples:

@@ -5,7 +5,7 @@
     tidesplit trace --compare TRACE                        # statistics of TRACE and of the preset
     tidesplit trace --fit TRACE                            # parameters fitted to TRACE (file or folder)
 
-The model is in `envs.traces.model`, its presets in `envs.traces.presets`, the statistics in `envs.traces.comparison`.
+The model is in `envs.traces.model`, its presets in `presets`, the statistics in `comparison`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Timings of a Raspberry Pi 4 for a profile, estimated from those of an x86 machine.
 
-    tidesplit estimate-pi --profile NAME --from x86-2core   # adds the device raspberry-pi-4 to the profile
+    tidesplit estimate-pi --profile NAME --from x86-2core   # adds the device raspberry-pi-4 to NAME.json
     tidesplit estimate-pi --data DIR                        # recomputes RATIO and its errors from Scission
 
     Pi seconds = x86 seconds * RATIO * machine factor          (encode and decode: without the machine factor)
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tidesplit.data.files import PROFILES
+from tidesplit.data.files import profile_files
 from tidesplit.profiling.devices.scission import (
     ESTIMATORS,
     MACHINES,
@@ -153,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="tidesplit estimate-pi", description="Estimate a Raspberry Pi 4's timings.")
     what = result.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, metavar="DIR", help="folder of Scission's tables; prints the derivation")
-    what.add_argument("--profile", metavar="NAME", help="profile file or bundled name; the estimate is added to it")
+    what.add_argument("--profile", metavar="NAME", help="profile file, or the CNN of NAME.json; the estimate is added")
     result.add_argument(
         "--from", dest="label", default="x86-2core", help="measured device to start from (default: %(default)s)"
     )
@@ -171,9 +171,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.data:
             print(derivation(args.data))
             return 0
-        path = Path(args.profile)
-        path = path if path.exists() else PROFILES / f"{path.stem}.json"
-        profile = with_raspberry_pi(load(path), args.label, args.kind, args.machine_factor)
+        given = Path(args.profile)
+        begun, path = profile_files(given.stem, given if given.exists() else None)
+        profile = with_raspberry_pi(load(begun), args.label, args.kind, args.machine_factor)
         save(profile, path)
         print(f"{path}: {LABEL} (estimated): {profile.devices[LABEL].provenance.source}")
     except (DataError, ProfileError, ValueError, OSError) as error:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tidesplit.compression.codec.knobs import RATIOS, device_id
 from tidesplit.compression.net.deployed_graphs import device_graph, head_graph, tail_graph
-from tidesplit.data.files import PROFILES
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
-
-
-def profile_path(name: str) -> Path:
-    """File of the bundled profile of a CNN."""
-    return PROFILES / f"{name}.json"
 
 
 def _extras(trained: Trained) -> dict[str, dict[str, Any]]:

@@ -81,15 +81,12 @@ def count(
         ray: address of a Ray cluster to run on instead.
 
     Raises:
-        ValueError: pictures of other classes than the CNN's.
+        ValueError, FileNotFoundError: class folders that the CNN does not know, or no readable picture.
     """
     from tidesplit.profiling.measuring.spread import run_chunks
 
     trained = load_trained(name, weights)
-    files, labels, classes = list_pictures(images)
-    if classes != trained.classes:
-        odd = sorted(set(classes) ^ set(trained.classes))[:3]
-        raise ValueError(f"{images} has other classes than {name} was trained on, for example {odd}")
+    files, labels, _ = list_pictures(images, trained.classes)
     order = np.random.default_rng(0).permutation(len(files))[: limit or None]
     files, labels = [files[i] for i in order], labels[order]
     key = hashlib.sha256(json.dumps([trained.sha256, sorted(wanted), [str(f) for f in files]]).encode()).hexdigest()

@@ -1,70 +1,142 @@
-"""Outputs for settled frames: JSON lines, one line in the terminal, TensorBoard. Writing never delays a frame."""
+"""Outputs for settled frames: JSON lines, one line in the terminal, TensorBoard. Writing never delays a frame.
+
+Each output has a thread and a bounded queue, so that one that fails or hangs takes no other with it.
+"""
 
 from __future__ import annotations
 
-import json
-import queue
+import contextlib
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Callable, Iterable
+from typing import IO
 
 import numpy as np
 
+from tidesplit.runtime.device.picture import Say
 from tidesplit.runtime.device.record import Record
 
-__all__ = ["Board", "Live", "Log", "Sink", "json_lines"]
+__all__ = ["Live", "Log", "Sink", "say"]
 
 REFRESH_S = 0.5
 RECENT = 150  # frames in the terminal's figures: five seconds at 30 fps
+WAITING = 1024  # records that wait for one output, some 3 MB. More are lost, and counted
+RETRY_S = 5.0  # between attempts of an output that failed
+END_S = 5.0  # for the outputs to write what waits when the program ends
 Sink = Callable[[Record], None]
 
 
-class Log:
-    """Passes records to sinks on a thread of its own, in the order in which frames were settled."""
+def say(text: str) -> None:
+    """Write a line for the user to the standard error output, if there still is one."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            begin = "\r\x1b[K" if sys.stderr.isatty() else ""  # over the live line
+            sys.stderr.write(f"{begin}tidesplit edge: {text}\n")
+            sys.stderr.flush()
 
-    def __init__(self, sinks: list[Sink]) -> None:
-        self._sinks = sinks
-        self._waiting: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+
+class Log:
+    """Passes records to every sink, in the order in which frames were settled.
+
+    A sink's `title` names it where it fails, and its `close` is called at the end. Both are optional.
+    """
+
+    def __init__(self, sinks: Iterable[Sink], say: Say = say) -> None:
+        self._lanes = [_Lane(sink, say) for sink in sinks]
 
     def __call__(self, record: Record) -> None:
         """Take a settled frame's record."""
-        self._waiting.put(record)
+        for lane in self._lanes:
+            lane.put(record)
 
     def __enter__(self) -> Log:
-        self._thread.start()
+        for lane in self._lanes:
+            lane.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._waiting.put(None)
-        self._thread.join()
+        end_s = time.monotonic() + END_S
+        for lane in self._lanes:
+            lane.end()
+        for lane in self._lanes:
+            lane.wait(max(0.0, end_s - time.monotonic()))
+
+
+class _Lane:
+    """One sink, the records that wait for it, and the thread that writes them."""
+
+    def __init__(self, sink: Sink, say: Say) -> None:
+        self._sink, self._say = sink, say
+        self._title = getattr(sink, "title", "an output of the log")
+        self._waiting: deque[Record] = deque()
+        self._changed = threading.Condition()
+        self._lost = 0
+        self._ended = self._failing = False
+        self._again_s = 0.0
+        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+        self.start = self._thread.start
+
+    def put(self, record: Record) -> None:
+        """Take a record. It is lost where too many wait."""
+        with self._changed:
+            if len(self._waiting) < WAITING:
+                self._waiting.append(record)
+                self._changed.notify()
+            else:
+                self._lost += 1
+
+    def end(self) -> None:
+        """Write what waits, then close the sink."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def wait(self, limit_s: float) -> None:
+        """Wait for that, at most `limit_s`."""
+        self._thread.join(limit_s)
+        if lost := self._lost + len(self._waiting):
+            self._say(f"{self._title}: {lost} frames are missing in it")
 
     def _work(self) -> None:
-        while (record := self._waiting.get()) is not None:
-            for sink in self._sinks:
-                sink(record)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ended)
+                if not self._waiting:
+                    break
+            self._write(self._waiting[0])
+            self._waiting.popleft()
+        with contextlib.suppress(Exception):
+            getattr(self._sink, "close", lambda: None)()
 
-
-def json_lines(file: IO[str]) -> Sink:
-    """A sink that writes one JSON object a line and flushes each, so that a crash loses no earlier line."""
-
-    def write(record: Record) -> None:
-        file.write(json.dumps(record.as_json()) + "\n")
-        file.flush()
-
-    return write
+    def _write(self, record: Record) -> None:
+        if time.monotonic() < self._again_s:
+            self._lost += 1
+            return
+        try:
+            self._sink(record)
+        except Exception as error:  # of any kind: a sink's failure must not end the others
+            self._lost += 1
+            self._again_s = time.monotonic() + RETRY_S
+            if not self._failing:
+                self._say(f"{self._title}: {error}. Frames go on; it is tried again every {RETRY_S:.0f} s")
+            self._failing = True
+            return
+        if self._failing:
+            self._say(f"{self._title} works again, {self._lost} frames are missing in it so far")
+        self._failing = False
 
 
 class Live:
     """One line in the terminal on the last five seconds. Without a terminal, a new line every 5 s."""
 
-    def __init__(self, title: str, out: IO[str] = sys.stderr, every_s: float | None = None) -> None:
-        self._title, self._out = title, out
-        self._every_s = every_s or (REFRESH_S if out.isatty() else 5.0)
+    title = "the terminal"
+
+    def __init__(self, title: str, out: IO[str] | None = None, every_s: float | None = None) -> None:
+        self._out = out or sys.stderr  # None where the program was started without one
+        self._prefix, self._terminal = title, self._out is not None and self._out.isatty()
+        self._every_s = every_s or (REFRESH_S if self._terminal else 5.0)
         self._recent: deque[tuple[float, Record]] = deque(maxlen=RECENT)
         self._shown_s = -np.inf
         self._shown_error: str | None = None
@@ -78,7 +150,7 @@ class Live:
             self._print(f"server: {record.error}\n")
         if now_s - self._shown_s >= self._every_s:
             self._shown_s = now_s
-            self._print(self.text() + ("" if self._out.isatty() else "\n"))
+            self._print(self.text() + ("" if self._terminal else "\n"))
 
     def text(self) -> str:
         """The line, with figures of the last `RECENT` frames."""
@@ -89,46 +161,20 @@ class Live:
         missed = np.mean([r.answered_by == "miss" for r in records])
         last = records[-1]
         return (
-            f"{self._title}frame {last.frame}  {(len(records) - 1) / span_s:.0f} fps  median {median}  "
+            f"{self._prefix}frame {last.frame}  {(len(records) - 1) / span_s:.0f} fps  median {median}  "
             f"missed {100 * missed:.0f} %  uplink {8e-6 * last.state['goodput']:.2f} Mbit/s  "
-            f"{last.decision}  {last.breaker}"
+            f"{last.decision}  {last.breaker}{_pictures(records)}"
         )
 
     def _print(self, text: str) -> None:
-        self._out.write(("\r\x1b[K" if self._out.isatty() else "") + text)
-        self._out.flush()
+        if self._out is not None:
+            self._out.write(("\r\x1b[K" if self._terminal else "") + text)
+            self._out.flush()
 
 
-class Board:
-    """Writes figures over time for TensorBoard.
-
-    Raises:
-        ImportError: TensorBoard, of the extra `train`, is not installed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._event, self._summary = Event, Summary
-        self._writer: Any = EventFileWriter(str(folder))
-
-    def __call__(self, record: Record) -> None:
-        """Take a settled frame's record."""
-        figures = {
-            "latency_ms": 1e3 * min(record.latency_s, record.demand.deadline_s),
-            "missed": float(record.answered_by == "miss"),
-            "answered_by_server": float(record.answered_by == "server"),
-            "utility": record.utility,
-            "bytes": float(record.sent_bytes),
-            "uplink_mbps": 8e-6 * record.state["goodput"],
-            "decision_row": float(record.row),
-        }
-        values = [self._summary.Value(tag=f"edge/{name}", simple_value=value) for name, value in figures.items()]
-        summary = self._summary(value=values)
-        self._writer.add_event(self._event(wall_time=time.time(), step=record.frame, summary=summary))
-
-    def close(self) -> None:
-        """Write all buffered figures."""
-        self._writer.close()
+def _pictures(records: list[Record]) -> str:
+    """The age of a live camera's pictures, and how many were passed over."""
+    ages = [r.picture_age_s for r in records if r.picture_age_s is not None]
+    skipped = sum(r.pictures_skipped for r in records)
+    age = f"  pictures {1e3 * np.median(ages):.0f} ms old" if ages else ""
+    return age + (f"  {skipped} pictures skipped" if skipped else "")

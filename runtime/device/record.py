@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,8 @@ from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.device.picture import Picture
 from tidesplit.runtime.device.schedule import AnsweredBy
-from tidesplit.runtime.device.source import Picture
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Record:
     hop2_s: float | None = None  # there and back
     finish_s: float | None = None  # time of the fallback
     sent_bytes: int = 0  # size of the payload
+    picture_age_s: float | None = None  # of a camera's picture at the frame's turn
+    pictures_skipped: int = 0  # older ones passed over, because this one had come
+    logits: NDArray[np.float32] | None = None  # `[classes]`
+    classes: tuple[str, ...] = ()
     answered_by: AnsweredBy = "miss"
     latency_s: float = math.inf  # time from arrival to the answer, or until the frame was given up
     utility: float = 0.0  # 0 to 1
@@ -65,11 +70,22 @@ class Record:
             state=dict(zip(fields.state, observation.state[0].tolist(), strict=True)),
             mask=observation.mask[0],
             foreseen=dict(zip(fields.points, observation.points[0, :, row].tolist(), strict=True)),
+            picture_age_s=None if picture.taken_s is None else time.perf_counter() - picture.taken_s,
+            pictures_skipped=picture.skipped,
         )
 
     def conclude(self, logits: NDArray[np.float32], classes: tuple[str, ...]) -> None:
         """Take the class of an answer."""
         self.answer = classes[int(np.argmax(logits))]
+        self.logits, self.classes = logits, classes
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The most likely classes with their probabilities (softmax), best first. Empty for a miss."""
+        if self.answer is None or self.logits is None:
+            return []
+        raised = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        best = np.argsort(-raised, kind="stable")[:count]
+        return [(self.classes[i], float(raised[i] / raised.sum())) for i in best]
 
     def settle(self, by: AnsweredBy, at_s: float, table: PointTable) -> None:
         """Take the frame's end at `at_s`. After the deadline it is a miss, and a miss has no answer."""
@@ -93,8 +109,9 @@ class Record:
         actual = {
             "total": self.latency_s, "waited": self.waited_s, "head": self.head_s, "uplink": self.uplink_s,
             "round_trip": self.rtt_s, "server": self.server_s, "hop2": self.hop2_s, "finish": self.finish_s,
-            "decision": self.decided_s,
+            "decision": self.decided_s, "picture_age": self.picture_age_s,
         }  # fmt: skip
+        top = [[name, float(f"{share:.4g}")] for name, share in self.top()]
         return {
             "frame": self.frame,
             "arrival_s": round(self.arrival_s, 6),
@@ -105,6 +122,9 @@ class Record:
             "dropped": self.dropped,
             "answered_by": self.answered_by,
             "class": self.answer,
+            "confidence": top[0][1] if top else None,
+            "top5": top,
+            "pictures_skipped": self.pictures_skipped,
             "label": self.label,
             "picture": self.picture,
             "utility": round(self.utility, 6),

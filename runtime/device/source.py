@@ -9,53 +9,43 @@ import io
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import IO
 
-from tidesplit.compression.codec.pixels import Pixels, load_square, natural_picture
+from tidesplit.compression.codec.image_codec import UNREADABLE
+from tidesplit.compression.codec.pixels import load_square, natural_picture
+from tidesplit.runtime.device.camera import Stream
+from tidesplit.runtime.device.picture import Picture, Say, Skipped, SourceError, silent
 
 __all__ = ["Picture", "SourceError", "ahead", "drawn", "folder", "stream"]
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 DRAWN = 16
-LARGEST_JPEG = 8 << 20
-START, END = b"\xff\xd8", b"\xff\xd9"
 
 
-class SourceError(ValueError):
-    """A source without usable pictures. The message is one sentence."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Pixels uint8 `[px, px, 3]`, a name, and the name of the folder as the picture's class."""
-
-    pixels: Pixels
-    name: str
-    label: str | None = None
-
-
-def folder(path: Path, px: int) -> Iterator[Picture]:
+def folder(path: Path, px: int, skipped: Skipped | None = None) -> Iterator[Picture]:
     """Pictures of a folder and its subfolders in the order of their names, over and over."""
     if not path.is_dir():
         raise SourceError(f"{path} is not a folder of pictures")
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise SourceError(f"{path} holds no pictures: expected files that end in {', '.join(sorted(SUFFIXES))}")
-    return _read(files, path, px)
+    return _read(files, path, px, skipped or Skipped())
 
 
-def _read(files: list[Path], root: Path, px: int) -> Iterator[Picture]:
+def _read(files: list[Path], root: Path, px: int, skipped: Skipped) -> Iterator[Picture]:
     broken: set[Path] = set()
     for file in cycle(files):
         if len(broken) == len(files):
             raise SourceError(f"none of the {len(files)} files in {root} is a picture that can be decoded")
+        if file in broken:
+            continue
         try:
             pixels = load_square(file, px)
-        except (OSError, ValueError):
+        except UNREADABLE as error:
             broken.add(file)
+            skipped(str(file), error)
             continue
         label = file.parent.name if file.parent != root else None
         yield Picture(pixels, str(file.relative_to(root)), label)
@@ -67,31 +57,20 @@ def drawn(px: int) -> Iterator[Picture]:
     return cycle(made)
 
 
-def stream(file: IO[bytes], px: int) -> Iterator[Picture]:
+def stream(file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = silent) -> Stream:
     """The JPEGs of a stream, laid end to end as `rpicam-vid --codec mjpeg -o -` and ffmpeg write them."""
-    number = 0
-    for data in _jpegs(file):
-        try:
-            yield Picture(load_square(io.BytesIO(data), px), f"stream-{number}")
-        except (OSError, ValueError):
-            continue  # a damaged frame
-        number += 1
-
-
-def _jpegs(file: IO[bytes]) -> Iterator[bytes]:
-    """JPEGs, cut at their markers. Coded data never contains the end marker, because JPEG stuffs its 0xff bytes."""
-    held = b""
-    while chunk := file.read(1 << 16):
-        held += chunk
-        while (start := held.find(START)) >= 0 and (end := held.find(END, start)) >= 0:
-            yield held[start : end + len(END)]
-            held = held[end + len(END) :]
-        if len(held) > LARGEST_JPEG:
-            raise SourceError(f"{len(held)} bytes without the end of a JPEG received, an MJPEG stream expected")
+    return Stream(file, lambda data: load_square(io.BytesIO(data), px), skipped or Skipped(say), say)
 
 
 def ahead(pictures: Iterator[Picture], depth: int = 4) -> Iterator[Picture]:
-    """The same pictures, up to `depth` of them decoded ahead. An error is raised in the place of its picture."""
+    """The same pictures, up to `depth` of them decoded ahead. An error is raised in the place of its picture.
+
+    A stream decodes ahead by itself: pictures that wait here would grow old.
+    """
+    return pictures if isinstance(pictures, Stream) else _ahead(pictures, depth)
+
+
+def _ahead(pictures: Iterator[Picture], depth: int) -> Iterator[Picture]:
     ready: queue.Queue[Picture | BaseException | None] = queue.Queue(maxsize=depth)
 
     def work() -> None:

@@ -17,6 +17,7 @@ from types import FrameType
 
 import numpy as np
 
+from tidesplit.envs.traces.summary import doubts, summed_up
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.runtime.emulator.faults import help_text, script
 from tidesplit.runtime.emulator.proxy import Link, Status
@@ -29,25 +30,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until interrupted. Returns 0 then, 2 after a user's mistake."""
     options = parser().parse_args(argv)
     try:
-        link = link_of(options)
+        trace = trace_of(options.trace, options.loop_from)
+        link = link_of(options, trace)
     except ValueError as error:
         return complain(str(error))
     try:
         with link:
-            serve(link, options)
+            serve(link, options, trace)
     except OSError as error:
         return complain(f"--listen {options.listen} --to {options.to}: {error.strerror or error}")
     return 0
 
 
-def link_of(options: argparse.Namespace) -> Link:
+def link_of(options: argparse.Namespace, trace: Trace) -> Link:
     """The link that the options describe. It does not listen yet.
 
     Raises:
-        ValueError: an option, the trace or a fault cannot be used.
+        ValueError: an option or a fault cannot be used.
     """
     return Link(
-        trace_of(options.trace, options.loop_from),
+        trace,
         to=read_address("--to", options.to),
         rtt_s=options.rtt_ms / 1e3,
         jitter_s=options.jitter_ms / 1e3,
@@ -73,11 +75,18 @@ def trace_of(spec: str, start_s: float) -> Trace:
     return traces[0].with_offset(start_s)
 
 
-def serve(link: Link, options: argparse.Namespace) -> None:
+def about(trace: Trace) -> str:
+    """A line about the trace, and one for each doubt about its numbers."""
+    sentences = (*summed_up([trace]), *(f"warning: {doubt}" for doubt in doubts([trace])))
+    return "".join(f"{sentence}\n" for sentence in sentences)
+
+
+def serve(link: Link, options: argparse.Namespace, trace: Trace) -> None:
     """Show the link on one line until Ctrl-C or SIGTERM."""
     with on_signals():
         own = Address(read_address("--listen", options.listen, least_port=0).host, link.address[1])
         say(f"listening on {own}, uplink {options.trace}, to {options.to}; Ctrl-C ends\n")
+        say(about(trace))
         watch(link)
     say(f"{line(link.status())}\n" if not sys.stderr.isatty() else "\n")
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tidesplit.runtime.emulator.__main__ import complain, on_signals, say, trace_of
+from tidesplit.runtime.emulator.__main__ import about, complain, on_signals, say, trace_of
 from tidesplit.runtime.emulator.faults import Script
 from tidesplit.runtime.emulator.lines import Lines, Setup
 from tidesplit.runtime.emulator.streams import DEEP_BYTES
@@ -146,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rng = np.random.default_rng(0)
         with namespaces() as (client, server), on_signals():
             say(f"{CLIENT} is {ADDRESS[CLIENT]}, {SERVER} is {ADDRESS[SERVER]}, uplink {options.trace}; Ctrl-C ends\n")
+            say(about(setup.trace))
             carry(
                 client, server, Lines(replace(setup, loss=0.0), rng), setup.loss, rng
             )  # loss is applied in `carry`, where the packet is dropped

@@ -20,8 +20,6 @@ from tidesplit.runtime.export import cached_server, say
 from tidesplit.runtime.server.serving import Server, ServerOptions
 from tidesplit.runtime.wire.security import read_token
 
-__all__ = ["main"]
-
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""

@@ -18,8 +18,6 @@ import grpc
 
 from tidesplit.runtime.wire.messages import RefusedError
 
-__all__ = ["Batcher", "Computed", "Job", "Queue", "WaitEstimate", "Work"]
-
 FORGET_S = 1.0  # time constant of the mean wait; thirty frames of one camera pass in it
 SHARE = 0.2  # weight of the newest wait in the mean
 

@@ -9,8 +9,6 @@ from tidesplit.runtime.server.metrics import Metrics
 from tidesplit.runtime.wire.messages import INPUT, OUTPUT, PROBE, model_name
 from tidesplit.runtime.wire.protocol import MESSAGES
 
-__all__ = ["EXTENSIONS", "Description"]
-
 EXTENSIONS = ("classification", "model_configuration", "statistics")
 PLATFORM = "onnxruntime_onnx"
 ANY_LENGTH = -1

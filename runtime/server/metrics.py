@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from tidesplit.runtime.wire.answers import FrameAnswer
 from tidesplit.runtime.wire.messages import PROBE
 
-__all__ = ["Counts", "Metrics", "Prometheus", "start_metrics"]
-
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # a frame's deadline is about 0.1
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 

@@ -27,8 +27,6 @@ from tidesplit.runtime.wire.reasons import reason
 from tidesplit.runtime.wire.security import Credentials
 from tidesplit.runtime.wire.wire_format import parse
 
-__all__ = ["NextHop", "NextHopError"]
-
 WINDOW = 256  # unanswered messages that are remembered: several times as many as a server takes at once
 GREETINGS, GREETING_BYTES = 3, 64
 PROBE_LIMIT_S = 1.0

@@ -42,8 +42,6 @@ from tidesplit.runtime.wire.messages import (
 from tidesplit.runtime.wire.protocol import MESSAGES, METHODS, SERVICE
 from tidesplit.runtime.wire.wire_format import parse
 
-__all__ = ["InferenceService"]
-
 Code = grpc.StatusCode
 LONGEST_S = 10.0  # a request without a deadline of its own is not computed after this
 

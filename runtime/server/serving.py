@@ -25,8 +25,6 @@ from tidesplit.runtime.wire.security import (
     server_credentials,
 )
 
-__all__ = ["Server", "ServerOptions"]
-
 DRAIN_S = 5.0  # a hundred times a frame's own time; systemd kills after 90 s, Kubernetes after 30 s
 # While gRPC shuts down it ends new requests with CANCELLED, as if the client had cancelled them (grpc/grpc#41785).
 # Therefore the server first answers new requests with UNAVAILABLE, for the time of fifteen frames.

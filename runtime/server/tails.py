@@ -17,8 +17,6 @@ from tidesplit.compression.codec.pixels import to_input
 from tidesplit.runtime.cnn import Cnn, CnnError, middle_name, tail_name
 from tidesplit.runtime.wire.messages import RefusedError
 
-__all__ = ["Item", "Tails"]
-
 Floats = NDArray[np.float32]
 
 

@@ -6,8 +6,6 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-__all__ = ["Address", "is_loopback", "read_address", "read_host"]
-
 HIGHEST_PORT = 65_535
 LABEL = "[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 PATTERN = re.compile(rf"(?:\[(?P<six>[^\[\]]*)\]|(?P<name>{LABEL}(?:\.{LABEL})*\.?)):(?P<port>[0-9]{{1,5}})")

@@ -25,11 +25,6 @@ from tidesplit.runtime.wire.messages import (
 )
 from tidesplit.runtime.wire.protocol import MESSAGES
 
-__all__ = [
-    "AnswerError", "FrameAnswer", "HopTimes", "NextTiming", "ProbeAnswer", "ServerTiming", "build_answer",
-    "build_probe_answer", "read_answer", "read_probe_answer", "read_receipt", "receipt",
-]  # fmt: skip
-
 MOST_S, MOST_CLOCK_S = 3600.0, 1e10
 MOST = {"received_s": MOST_CLOCK_S, "hop_age_s": MOST_CLOCK_S, "hop_payload": 1e9}  # of all others MOST_S
 Logits = NDArray[np.float32]

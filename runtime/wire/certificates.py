@@ -9,8 +9,6 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-__all__ = ["check_authorities", "check_dates", "check_holder", "is_for"]
-
 PURPOSES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 NAMES = {use: f"{holder}Auth" for holder, use in PURPOSES.items()}
 Kind = TypeVar("Kind", x509.ExtendedKeyUsage, x509.KeyUsage)

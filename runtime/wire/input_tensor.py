@@ -6,8 +6,6 @@ from typing import Any
 
 from tidesplit.runtime.wire.refusals import expect, short
 
-__all__ = ["INPUT", "read_payload", "refuse_shared_memory"]
-
 INPUT = "payload"
 SHARED_MEMORY = "shared_memory_region"
 LENGTH_BYTES = 4  # in front of each element of a raw BYTES tensor, little endian

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["reason"]
-
 MOST_CHARACTERS = 240
 LASTS = "waiting does not mend this"
 # A refusal of the server that lasts until somebody changes the device or the server.

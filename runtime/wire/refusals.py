@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import grpc
 
-__all__ = ["RefusedError", "expect", "short"]
-
 
 class RefusedError(ValueError):
     """A request that the server refuses: a gRPC status, and a sentence for the sender."""

@@ -19,11 +19,6 @@ from tidesplit.runtime.wire.address import is_loopback
 from tidesplit.runtime.wire.certificates import check_authorities, check_holder, is_for
 from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS
 
-__all__ = [
-    "Credentials", "TokenCheck", "check_plaintext", "client_credentials", "presentable", "read_token",
-    "server_credentials",
-]  # fmt: skip
-
 MIN_TOKEN, MAX_TOKEN = 16, 4096  # characters: 16 hexadecimal ones are 64 bits; headers have 16 KiB in all
 HEALTH = "/grpc.health."  # load balancers ask for it and hold no token
 

@@ -9,8 +9,6 @@ from google.protobuf.message import DecodeError
 
 from tidesplit.runtime.wire.messages import MAX_PARAMETERS, RefusedError
 
-__all__ = ["parse"]
-
 MAX_FIELDS = MAX_PARAMETERS + 16  # top-level fields of a request: name, version, id, one input, its bytes, parameters
 FIXED = {1: 8, 5: 4}  # wire type: bytes of its values
 VARINT, BYTES = 0, 2

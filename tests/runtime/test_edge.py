@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +29,8 @@ from tidesplit.runtime.cnn import Cnn
 ROOT = Path(edge.__file__).parents[1]
 KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
-    "picture",
-    "utility", "demand", "observation", "mask", "breaker", "error",
+    "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5",
+    "pictures_skipped",
 }  # fmt: skip
 
 
@@ -69,6 +75,12 @@ def test_each_frame_has_a_line_in_the_log(bundle: Path, pictures: Path, cnn: Cnn
     assert {line["label"] for line in lines} == set(CLASSES[:2])
     assert all(len(line["mask"]) == 3 for line in lines)
     assert list(board.iterdir())
+    for line in lines:
+        if line["class"] is not None:
+            assert line["top5"][0] == [line["class"], line["confidence"]]
+            assert sum(share for _, share in line["top5"]) == pytest.approx(1.0, abs=1e-3)  # of four classes
+        else:
+            assert (line["top5"], line["confidence"]) == ([], None)
 
 
 def test_a_policy_of_three_tiers_decides_for_both_hops(pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
@@ -109,6 +121,91 @@ def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -
     assert b"15 frames" in done.stderr
 
 
+def edge_process(bundle: Path, *options: str, **more: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tidesplit", "edge", "--bundle", str(bundle), "--server", "localhost:1"]
+    return subprocess.Popen([*command, *options], cwd=ROOT, **more)
+
+
+def until(holds: Callable[[], bool], limit_s: float = 30.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_while_a_camera_is_silent_prints_the_summary(
+    bundle: Path, pictures: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    log, frame = tmp_path / "log.jsonl", next(pictures.rglob("*.jpg")).read_bytes()
+    pipe = subprocess.PIPE
+    with edge_process(bundle, "--images", "-", "--json", str(log), stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None
+        process.stdin.write(frame * 2)
+        process.stdin.flush()
+        until(lambda: log.exists() and len(log.read_bytes().splitlines()) == 2)
+        process.send_signal(number)
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        last = process.stderr.read().decode().splitlines()[-1]
+    assert last.startswith("tidesplit edge: 2 frames: server 0.0 %")
+
+
+def test_a_full_disk_stops_neither_frames_nor_heartbeat_and_the_log_is_rotated(
+    bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    log, board = tmp_path / "log.jsonl", tmp_path / "no" / "board"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        options = ["--images", str(pictures), "--fps", "50", "--deadline-ms", "250", "--json"]
+        with edge_process(bundle, *options, "/dev/full", stderr=subprocess.PIPE, env=environment) as process:
+            got = [manager.recv(256) for _ in range(3)]
+            process.terminate()
+            assert process.wait(10) == 130
+            assert process.stderr is not None
+            said = process.stderr.read().decode()
+        assert got[0] == b"READY=1"
+        assert all(state.startswith(b"WATCHDOG=1") for state in got[1:])
+        assert said.count("No space left") == 1
+        assert "Traceback" not in said
+    with edge_process(bundle, *options, str(log), "--tensorboard", str(board), stderr=subprocess.DEVNULL) as process:
+        until(lambda: log.exists() and log.stat().st_size > 5000)
+        log.rename(tmp_path / "log.jsonl.1")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: log.exists() and log.stat().st_size > 5000)
+        process.terminate()
+        assert process.wait(10) == 130
+    text = "".join((tmp_path / name).read_text() for name in ("log.jsonl.1", "log.jsonl"))
+    numbers = [json.loads(line)["frame"] for line in text.splitlines()]
+    assert sorted(numbers) == list(range(len(numbers)))
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture at all"])
+def test_a_stream_without_a_frame_is_an_error(bundle: Path, data: bytes) -> None:
+    pipe = subprocess.PIPE
+    with edge_process(bundle, "--images", "-", stdin=pipe, stderr=pipe) as process:
+        _, said = process.communicate(data, 60)
+    assert process.returncode == 2
+    assert b"the stream ended without a picture" in said.splitlines()[-1]
+
+
+def test_the_log_on_the_standard_output_is_nothing_but_lines_and_no_one_need_read_the_error_output(
+    bundle: Path, pictures: Path
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    options = ["--images", str(pictures), "--frames", "5", "--json", "-"]
+    with edge_process(bundle, *options, stdout=subprocess.PIPE, stderr=writing) as process:
+        out, _ = process.communicate(timeout=60)
+    os.close(writing)
+    assert sorted(json.loads(line)["frame"] for line in out.splitlines()) == list(range(5))
+    assert process.returncode == 0
+
+
 def test_the_device_needs_no_torch(bundle: Path) -> None:
     script = (
         "import sys, tidesplit.runtime.edge, tidesplit.runtime.export;"
@@ -137,6 +234,7 @@ def test_the_device_needs_no_torch(bundle: Path) -> None:
         (["--pace", "toaster"], "no timings of 'toaster'"),
         (["--tls-cert", "a.pem"], "belong together"),
         (["--token-file", "nowhere"], "nowhere"),
+        (["--json", "nowhere/log"], "--json nowhere/log cannot be opened: No such file"),
     ],
 )
 def test_mistakes_get_one_sentence(

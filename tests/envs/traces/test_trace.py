@@ -21,7 +21,10 @@ GOOD: dict[str, tuple[str, list[float], list[float], float]] = {
     "csv one sample": (CSV + "0,3\n", [0], [3], 1),
     "csv outage only": (CSV + "0,0\n1,0\n", [0, 1], [0, 0], 2),
     "csv comments, blanks, spaces": ("# seed 1\n\n time_s , bandwidth_mbps \n# x\n0, 1\r\n1, 2\n", [0, 1], [1, 2], 2),
-    "pensieve": ("0.5 1.25\n1.0\t2.5\n", [0, 0.5], [1.25, 2.5], 1),
+    "pensieve": ("0.5 1.25\n1.0\t2.5\n", [0], [2.5], 0.5),
+    "pensieve, regular": ("0 9\n1 1\n2 2\n3 3\n", [0, 1, 2], [1, 2, 3], 3),
+    "pensieve, irregular": ("0 1\n1 10\n11 0.1\n21 8\n", [0, 1, 11], [10, 0.1, 8], 21),
+    "pensieve, Unix time": ("1516097521.25 1.5\n1516097522.25 2.5\n1516097523 0\n", [0, 1], [2.5, 0], 1.75),
     "mahimahi 12 Mbit/s": ("\n".join(str(ms) for ms in range(1, 301)), [0, 0.1, 0.2], [12, 12, 12], 0.3),
     "mahimahi shorter than a bin": ("1\n", [0], [12], 0.001),
     "mahimahi gap, two at once": ("50\n50\n300\n", [0, 0.1, 0.2], [0.24, 0, 0.12], 0.3),
@@ -49,6 +52,7 @@ BAD: dict[str, tuple[str, str]] = {
     "time equal": (CSV + "0,1\n0,1\n", "f, line 3: time goes from 0 s to 0 s, expected it to increase"),
     "negative rtt": ("time_s,bandwidth_mbps,rtt_ms\n0,1,-5\n", "f, line 2: got rtt_ms -5, expected 0 or more"),
     "three columns": ("0 1 2\n", "f, line 1: got 3 columns"),
+    "pensieve, one row": ("0 1\n", "f, line 1: got a single row, expected at least two"),
     "pensieve negative": ("0 1\n1 -1\n", "f, line 2: got bandwidth_mbps -1"),
     "pensieve time back": ("1 1\n0 1\n", "f, line 2: time goes from 1 s to 0 s"),
     "mahimahi fraction": ("1\n1.5\n", "f, line 2: got '1.5', expected one integer in ms"),
@@ -79,6 +83,14 @@ def test_bad_files_give_one_sentence(case: str) -> None:
     assert str(caught.value).startswith(begin)
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+def test_the_mean_is_that_of_pensieves_simulator() -> None:
+    """1 s at 10, 10 s at 0.1 and 10 s at 8 Mbit/s."""
+    samples = parse("0 1\n1 10\n11 0.1\n21 8\n", "f")
+    assert Trace("f", samples.time_s, samples.duration_s or 0, samples.bandwidth_bps).mean_bps == pytest.approx(
+        91e6 / 21
+    )
 
 
 def test_rtt_column() -> None:

@@ -95,7 +95,7 @@ def test_pairs_that_cannot_be(
 
 def test_foreign_classes_are_refused(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
-    with pytest.raises(ValueError, match="other classes"):
+    with pytest.raises(ValueError, match="class folders that the CNN does not know"):
         measure_chains(NAME, tmp_path, [FROM_CUT], 0, tmp_path / "part.jsonl", jobs=1, weights=weights)
 
 

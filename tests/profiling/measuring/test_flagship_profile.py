@@ -74,7 +74,7 @@ def test_unknown_points_and_foreign_classes_are_refused(weights, images, tmp_pat
     with pytest.raises(ValueError, match="p9-none"):
         measure(["p9-none"], images)
     (tmp_path / "cat").mkdir()
-    with pytest.raises(ValueError, match="other classes"):
+    with pytest.raises(ValueError, match="class folders that the CNN does not know"):
         measure([], tmp_path)
 
 

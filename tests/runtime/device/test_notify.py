@@ -11,7 +11,6 @@ def test_states_reach_the_service_manager(tmp_path):
         notify("READY=1")
         notify("WATCHDOG=1")
         assert [manager.recv(64) for _ in range(2)] == [b"READY=1", b"WATCHDOG=1"]
-        notify.close()
 
 
 def test_without_a_service_manager_nothing_happens(tmp_path, monkeypatch):

@@ -328,6 +328,16 @@ def test_a_mistake_is_one_sentence_and_code_2(
     assert "\n" not in said
 
 
+def test_a_trace_in_other_units_is_doubted(tmp_path: Path) -> None:
+    file = tmp_path / "cooked.txt"
+    file.write_text("0 1523\n1000 2412\n2000 871\n3000 0\n")
+    assert emulate.about(emulate.trace_of(str(file), 0.0)).splitlines() == [
+        "uplink cooked: 3000 s, mean 1094 Mbit/s, at most 2412 Mbit/s, steps of 1000 s",
+        "warning: trace cooked: a mean of 1094 Mbit/s is implausible for a mobile uplink: bandwidth in Mbit/s expected",
+        "warning: trace cooked: a median step of 1000 s is implausible for a mobile uplink: time in seconds expected",
+    ]
+
+
 def test_command_serves_until_interrupted(sink: Sink) -> None:
     to = f"{sink.address[0]}:{sink.address[1]}"
     command = [sys.executable, "-m", "tidesplit", "emulate", "--trace", "lte", "--rtt-ms", "40"]
@@ -343,6 +353,7 @@ def test_command_serves_until_interrupted(sink: Sink) -> None:
     assert process.returncode == 0
     assert "Traceback" not in said
     assert "sent up 0.00 MB" in said
+    assert "uplink lte: 1200 s, mean 0.8" in said
 
 
 def test_a_server_that_refuses_is_said_at_once_without_a_terminal() -> None:

@@ -1,0 +1,105 @@
+"""What a policy is trained for: checked before a training is resumed, and before a policy is judged.
+
+A resumed training needs the same CNN, traces and demand. A policy that is judged on its training traces looks better
+than it is. Traces are recognised by their content, wherever their files lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tidesplit.data.files import whole
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import Trace
+from tidesplit.profiling.points.profile import Profile
+
+FILE = "training.json"
+OPTIONS = {
+    "CNN": ("profile", "device", "server", "tiers", "cloud"),
+    "trace": ("trace", "second_trace", "holdout"),
+    "demand": ("objective", "fps", "deadline_ms", "min_accuracy"),
+}
+"""Options behind each part of a purpose, to name the one that differs."""
+
+
+class PurposeError(ValueError):
+    """A resumed training would go on with something else; the sentence says with what."""
+
+
+def purpose(profile: Profile, machines: Sequence[str], train_on: Scenario) -> dict[str, Any]:
+    """CNN, traces and demand of a training, as JSON values that are equal where the training is."""
+    weights = profile.cnn.get("weights_sha256")
+    return {
+        "CNN": {"name": profile.name, "weights": weights, "machines": [*machines], "points": [*train_on.table.ids]},
+        "trace": [stretches(traces) for traces in train_on.links],
+        "demand": [asdict(demand) for demand in train_on.demands],
+    }
+
+
+def save(out: Path, of: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Write the purpose into a training's folder, with the options that it came from."""
+    with whole(out / FILE) as part:
+        part.write_text(json.dumps({**of, "options": dict(options)}, indent=1) + "\n", encoding="utf-8")
+
+
+def check(out: Path, of: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Compare with the purpose in a training's folder. Returns False where an earlier version wrote none.
+
+    Raises:
+        PurposeError: the training in the folder has another CNN, other traces or another demand.
+    """
+    path = out / FILE
+    if not path.exists():
+        return False
+    try:
+        was = json.loads(path.read_text(encoding="utf-8"))
+        other = next((part for part in OPTIONS if was[part] != of[part]), None)
+        before = was["options"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise PurposeError(f"{path}: it does not say what was trained ({type(error).__name__}: {error})") from error
+    if other is not None:
+        raise PurposeError(f"{out} was trained with another {other}: {_difference(other, before, options)}")
+    return True
+
+
+def _difference(part: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    names = [name for name in OPTIONS[part] if before.get(name) != now.get(name)]
+    if not names:
+        return "the content behind the same options has changed since"
+    return f"{_told(names, before)} there, {_told(names, now)} received"
+
+
+def _told(names: Sequence[str], options: Mapping[str, Any]) -> str:
+    values = ((name, options.get(name)) for name in names)
+    return " ".join(f"--{name.replace('_', '-')} {'(default)' if v is None else v}" for name, v in values)
+
+
+def stretches(traces: Sequence[Trace]) -> list[dict[str, Any]]:
+    """Name, length and fingerprint of each trace."""
+    return [
+        {"name": t.name, "seconds": t.duration_s, "bins": t.time_s.size, "sha256": _fingerprint(t, t.time_s.size)}
+        for t in traces
+    ]
+
+
+def trained_s(trace: Trace, trained_on: Sequence[Mapping[str, Any]]) -> float:
+    """How much of a trace, from its start, is one of the stretches that were trained on; seconds."""
+    known = (s["seconds"] for s in trained_on if s["bins"] <= trace.time_s.size and _begins_with(trace, s))
+    return min(max(known, default=0.0), trace.duration_s)
+
+
+def _begins_with(trace: Trace, stretch: Mapping[str, Any]) -> bool:
+    return bool(_fingerprint(trace, stretch["bins"]) == stretch["sha256"])
+
+
+def _fingerprint(trace: Trace, bins: int) -> str:
+    """SHA-256 of the first bins: starts to the microsecond, and bandwidth to the bit per second."""
+    values = np.stack([np.rint(trace.time_s[:bins] * 1e6), np.rint(trace.bandwidth_bps[:bins])])
+    return hashlib.sha256(values.tobytes()).hexdigest()
