@@ -26,10 +26,10 @@ from tidesplit.envs.world.observation import Situation, observe
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demands
 from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.device.engine import Engine, knobs_of
-from tidesplit.runtime.device.record import Record
-from tidesplit.runtime.device.source import Picture
 from tidesplit.runtime.export import for_bundle
+from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 from tidesplit.runtime.wire.messages import Request, build_request
 

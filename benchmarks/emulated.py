@@ -31,13 +31,13 @@ from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.vocabulary import MISS
 from tidesplit.profiling.measuring.clock import machine_facts
-from tidesplit.runtime.device import source
+from tidesplit.runtime.camera import source
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.device.log import Log
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.device.record import Record
 from tidesplit.runtime.export import for_bundle
+from tidesplit.runtime.log.record import Record
+from tidesplit.runtime.log.writer import Log
 
 CONTROLLERS = ("PPO", "device only", "image offload", "partition only", "look-up, tuned", "MPC, tuned")
 COLUMNS = ("mean_ms", "p95_ms", "misses", "utility")

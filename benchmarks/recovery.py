@@ -26,15 +26,15 @@ from tidesplit.benchmarks.processes import served
 from tidesplit.benchmarks.results import percentiles, write_json
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.profiling.measuring.clock import machine_facts
-from tidesplit.runtime.device import source
+from tidesplit.runtime.camera import source
+from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.device.log import Log
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.device.record import Record
-from tidesplit.runtime.device.source import Picture
 from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.export import for_bundle
+from tidesplit.runtime.log.record import Record
+from tidesplit.runtime.log.writer import Log
 
 
 def broken_link(loaded: Bundle, folder: Path, point: str, outages: int) -> tuple[list[Record], list[float]]:

@@ -30,13 +30,13 @@ from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.table import PointTable, table_for
+from tidesplit.runtime.camera import source
 from tidesplit.runtime.cnn import load_cnn
-from tidesplit.runtime.device import source
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.device.log import Log
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.device.record import Record
+from tidesplit.runtime.log.record import Record
+from tidesplit.runtime.log.writer import Log
 
 POINTS = ("p0-jpeg-q30", "p1-c0.50-r1.00-b2", "p2-c0.25-r1.00-b2", "p5-c0.25-r1.00-b2")
 LINK_BPS, RTT_S = 20e6, 0.060

@@ -32,18 +32,18 @@ from tidesplit.compression.codec.knobs import split
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
+from tidesplit.runtime.camera import source
+from tidesplit.runtime.camera.picture import Picture, Skipped
 from tidesplit.runtime.cnn import CnnError
-from tidesplit.runtime.device import source
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.device.files import Board, JsonLines
-from tidesplit.runtime.device.log import Live, Log, Sink, say
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.device.notify import Notifier
-from tidesplit.runtime.device.picture import Skipped
-from tidesplit.runtime.device.record import Record
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.export import say as report
+from tidesplit.runtime.log.notify import Notifier
+from tidesplit.runtime.log.outputs import Board, JsonLines
+from tidesplit.runtime.log.record import Record
+from tidesplit.runtime.log.writer import Live, Log, Sink, say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -177,7 +177,7 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
     return table_of(bundle.profile, (label, *servers), bundle.table.ids)
 
 
-def frames_of(images: str, px: int, skipped: Skipped) -> Iterator[source.Picture]:
+def frames_of(images: str, px: int, skipped: Skipped) -> Iterator[Picture]:
     """Frames from the source that --images names."""
     if images != "-":
         return source.folder(Path(images), px, skipped) if images else source.drawn(px)

@@ -69,7 +69,7 @@ def _to_stderr(sentence: str) -> None:
 def list_pictures(
     folder: Path, expected: tuple[str, ...] = (), tell: Callable[[str], None] = _to_stderr
 ) -> tuple[list[Path], Ints, tuple[str, ...]]:
-    """Files, labels and class names of `folder/<class>/<picture>`, sorted. Broken pictures are told and left out.
+    """Files, labels and class names of `folder/<class>/<picture>`, sorted. Broken pictures are named and left out.
 
     Args:
         expected: class names in the order of the labels; the folder may have fewer. Empty: those of the folder.

@@ -19,13 +19,13 @@ from tidesplit.envs.world.observation import Controller, Observation, Situation,
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.device.breaker import Breaker
 from tidesplit.runtime.device.engine import Engine, Pacer, wait
 from tidesplit.runtime.device.knowledge import Ahead, LinkKnowledge, Probe
-from tidesplit.runtime.device.record import Record
-from tidesplit.runtime.device.schedule import AnsweredBy, Flight, Schedule, due_s, too_late
+from tidesplit.runtime.device.schedule import Flight, Schedule, due_s, too_late
 from tidesplit.runtime.device.sending import Client, Done, Failure, Reply
-from tidesplit.runtime.device.source import Picture
+from tidesplit.runtime.log.record import AnsweredBy, Record
 from tidesplit.runtime.wire.answers import ServerTiming
 from tidesplit.runtime.wire.estimator import Settled
 

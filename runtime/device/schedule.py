@@ -16,8 +16,6 @@ import numpy as np
 from tidesplit.envs.world.pipeline import fallback_due_s, hopeless
 from tidesplit.envs.world.vocabulary import Demand, Demands
 
-AnsweredBy = Literal["server", "device", "miss"]
-
 
 @dataclass(frozen=True)
 class Flight:

@@ -15,7 +15,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 
 
 @dataclass
-class Counts:
+class RequestCounts:
     """Frames of one partition, or probes: seconds in all, and the time of the last one since 1970."""
 
     answered: int = 0
@@ -38,7 +38,7 @@ class Metrics:
     """Everything that the server reports. This class counts what ModelStatistics needs, `Prometheus` all of it."""
 
     def __init__(self) -> None:
-        self.counts: defaultdict[str, Counts] = defaultdict(Counts)  # by partition
+        self.counts: defaultdict[str, RequestCounts] = defaultdict(RequestCounts)  # by partition
         self.batches: Counter[str] = Counter()  # by model key
 
     def answered(self, partition: int, answer: FrameAnswer, total_s: float) -> None:

@@ -12,7 +12,7 @@ from tests.runtime.deployed import DEMAND, points, small_cnn
 from tidesplit.benchmarks import edge_cost, processes, recovery, request_overhead, results, server_throughput
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.physics import World
-from tidesplit.runtime.device.record import Record
+from tidesplit.runtime.log.record import Record
 
 
 def test_percentiles_by_name() -> None:

@@ -43,7 +43,7 @@ TABLE: PointTable = replace(
     accuracy=np.array([0.9, 0.9, 0.85, 0.8, 0.8, 0.75, 0.6]),
 )
 WORLD = replace(small.WORLD, wired_rtt_s=0.010)
-HOP2_BYTES_PER_S = 200_000.0  # the image is 20 ms on the second link, the cut 5 ms, the second cut 2.5 ms
+HOP2_BYTES_PER_S = 200_000.0  # the image is 20 ms on the second hop, the cut 5 ms, the second cut 2.5 ms
 
 
 def play(

@@ -152,7 +152,7 @@ def test_points_that_do_not_go_on_are_those_of_two_tiers(point: int) -> None:
 
 
 PROBING = replace(WORLD, probe_after_s=1.0)
-# arrival, last sent over the first hop, over both, second link free, point -> bytes on either hop
+# arrival, last sent over the first hop, over both, second hop free, point -> bytes on either hop
 PROBES: dict[str, tuple[float, float, float, float, int, float, float]] = {
     "with a frame of the middle server's": (2.0, 1.9, 1.0, 0.0, CUT, 1000, 1350),
     "not before": (2.0, 1.9, 1.01, 0.0, CUT, 1000, 0),
@@ -174,7 +174,7 @@ def test_probe_of_the_second_hop(case: tuple[float, float, float, float, int, fl
 
 
 def test_a_probe_rides_along_and_delays_no_answer() -> None:
-    """At the middle server at 50 ms, 6.75 on the second link, 10 there and back, 20 to the device."""
+    """At the middle server at 50 ms, 6.75 on the second hop, 10 there and back, 20 to the device."""
     queues, outcome, (_, second) = play(CUT, queues=queued(hop2_last_sent_s=-1.0), world=PROBING)
     assert outcome.latency_s == pytest.approx([0.080])
     assert queues.hops[1].free_s == pytest.approx([0.05675])
@@ -190,7 +190,7 @@ def test_the_second_connection_starts_slowly_too() -> None:
 
 
 def test_frames_in_a_row_share_the_second_hop() -> None:
-    """Every 20 ms a cut of 5 ms, over a second link that needs 50: each waits 30 ms longer than the one before."""
+    """Every 20 ms a cut of 5 ms, over a second hop that needs 50: each waits 30 ms longer than the one before."""
     queues, waits = queued(), []
     for k in range(4):
         queues, outcome, _ = play(

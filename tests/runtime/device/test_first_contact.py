@@ -15,8 +15,8 @@ from tests.runtime.device.test_loop import CUT, Run
 from tests.runtime.servers import ServerThread
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.device.log import Live
-from tidesplit.runtime.device.record import Record
+from tidesplit.runtime.log.record import Record
+from tidesplit.runtime.log.writer import Live
 from tidesplit.runtime.server.serving import ServerOptions
 from tidesplit.runtime.wire.reasons import LASTS
 from tidesplit.runtime.wire.security import Credentials, client_credentials

@@ -18,12 +18,12 @@ from tidesplit.agents.judging.replay import agreement
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.runtime.camera.source import drawn
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
-from tidesplit.runtime.device.log import Log
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.device.source import drawn
 from tidesplit.runtime.emulator.proxy import Link
+from tidesplit.runtime.log.writer import Log
 from tidesplit.runtime.wire.security import Credentials
 
 OFFLOAD, CUT, LOCAL = 0, 1, 2

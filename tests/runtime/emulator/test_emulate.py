@@ -366,6 +366,7 @@ def test_a_server_that_refuses_is_said_at_once_without_a_terminal() -> None:
         try:
             assert process.stderr is not None
             port = int(process.stderr.readline().split("listening on 127.0.0.1:")[1].split(",")[0])
+            assert process.stderr.readline().startswith("uplink lte")
             for _ in range(3):
                 socket.create_connection(("127.0.0.1", port), timeout=5.0).close()
             assert process.stderr.readline() == f"server {to}: Connection refused\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.device.picture import Picture
-from tidesplit.runtime.device.schedule import AnsweredBy
+from tidesplit.runtime.camera.picture import Picture
+
+AnsweredBy = Literal["server", "device", "miss"]
 
 
 @dataclass

@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tidesplit.runtime.device.record import Record
-
-__all__ = ["Appended", "Board", "JsonLines"]
+from tidesplit.runtime.log.record import Record
 
 CARD = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO}  # failures of a card or disk, not mistakes of the user
 STDOUT = 1

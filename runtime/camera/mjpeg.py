@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LARGEST_JPEG", "Cutter"]
-
 LARGEST_JPEG = 8 << 20
 START = b"\xff\xd8\xff"  # the start of image (SOI), and the first byte of the marker that follows it
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA

@@ -17,10 +17,8 @@ from typing import IO
 
 from tidesplit.compression.codec.image_codec import UNREADABLE
 from tidesplit.compression.codec.pixels import Pixels
-from tidesplit.runtime.device.mjpeg import LARGEST_JPEG, Cutter
-from tidesplit.runtime.device.picture import Picture, Say, Skipped, SourceError, silent
-
-__all__ = ["Stream"]
+from tidesplit.runtime.camera.mjpeg import LARGEST_JPEG, Cutter
+from tidesplit.runtime.camera.picture import Picture, Say, Skipped, SourceError, silent
 
 CHUNK = 1 << 16  # a pipe's size
 # A camera keeps its reader waiting between pictures; whoever writes a recording is faster than 250 a second. A second
@@ -31,7 +29,7 @@ QUIET_S = 5.0  # then the silence of a camera is said
 EARLY = 2.0  # decoding begins this many decoding times before the loop is expected to ask
 
 
-class Stream(Iterator[Picture]):
+class CameraStream(Iterator[Picture]):
     """Pictures of the JPEG stream `file`, in the order in which they came. `decode` takes one JPEG's bytes."""
 
     def __init__(self, file: IO[bytes], decode: Callable[[bytes], Pixels], skipped: Skipped, say: Say = silent) -> None:

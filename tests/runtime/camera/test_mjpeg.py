@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tidesplit.compression.codec.pixels import natural_picture
-from tidesplit.runtime.device.mjpeg import Cutter
+from tidesplit.runtime.camera.mjpeg import Cutter
 
 
 def jpeg(seed=0, **options):

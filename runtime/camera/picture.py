@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from tidesplit.compression.codec.pixels import Pixels
 
-__all__ = ["Picture", "Say", "Skipped", "SourceError", "silent"]
-
 NAMED = 5
 Say = Callable[[str], None]
 

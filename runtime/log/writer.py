@@ -15,10 +15,8 @@ from typing import IO
 
 import numpy as np
 
-from tidesplit.runtime.device.picture import Say
-from tidesplit.runtime.device.record import Record
-
-__all__ = ["Live", "Log", "Sink", "say"]
+from tidesplit.runtime.camera.picture import Say
+from tidesplit.runtime.log.record import Record
 
 REFRESH_S = 0.5
 RECENT = 150  # frames in the terminal's figures: five seconds at 30 fps

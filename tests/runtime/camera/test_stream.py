@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tidesplit.runtime.device import camera
-from tidesplit.runtime.device.picture import Skipped, SourceError
-from tidesplit.runtime.device.source import ahead, stream
+from tidesplit.runtime.camera import stream as camera
+from tidesplit.runtime.camera.picture import Skipped, SourceError
+from tidesplit.runtime.camera.source import ahead, stream
 
 
 def jpeg(shade=90, size=(40, 30)):
@@ -139,7 +139,7 @@ def test_a_silent_camera_is_said_once(pipe, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 def test_the_interpreter_ends_while_a_camera_is_silent():
     script = (
-        "import sys; from tidesplit.runtime.device.source import stream;"
+        "import sys; from tidesplit.runtime.camera.source import stream;"
         "pictures = stream(sys.stdin.buffer, 16); next(pictures)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE)

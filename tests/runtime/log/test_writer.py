@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tidesplit.runtime.device import log as logs
-from tidesplit.runtime.device.files import Appended, Board, JsonLines
-from tidesplit.runtime.device.log import Live, Log
+from tidesplit.runtime.log import writer as logs
+from tidesplit.runtime.log.outputs import Appended, Board, JsonLines
+from tidesplit.runtime.log.writer import Live, Log
 
 FULL = Path("/dev/full")
 

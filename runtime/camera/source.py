@@ -15,10 +15,8 @@ from typing import IO
 
 from tidesplit.compression.codec.image_codec import UNREADABLE
 from tidesplit.compression.codec.pixels import load_square, natural_picture
-from tidesplit.runtime.device.camera import Stream
-from tidesplit.runtime.device.picture import Picture, Say, Skipped, SourceError, silent
-
-__all__ = ["Picture", "SourceError", "ahead", "drawn", "folder", "stream"]
+from tidesplit.runtime.camera.picture import Picture, Say, Skipped, SourceError, silent
+from tidesplit.runtime.camera.stream import CameraStream
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 DRAWN = 16
@@ -57,9 +55,9 @@ def drawn(px: int) -> Iterator[Picture]:
     return cycle(made)
 
 
-def stream(file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = silent) -> Stream:
+def stream(file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = silent) -> CameraStream:
     """The JPEGs of a stream, laid end to end as `rpicam-vid --codec mjpeg -o -` and ffmpeg write them."""
-    return Stream(file, lambda data: load_square(io.BytesIO(data), px), skipped or Skipped(say), say)
+    return CameraStream(file, lambda data: load_square(io.BytesIO(data), px), skipped or Skipped(say), say)
 
 
 def ahead(pictures: Iterator[Picture], depth: int = 4) -> Iterator[Picture]:
@@ -67,7 +65,7 @@ def ahead(pictures: Iterator[Picture], depth: int = 4) -> Iterator[Picture]:
 
     A stream decodes ahead by itself: pictures that wait here would grow old.
     """
-    return pictures if isinstance(pictures, Stream) else _ahead(pictures, depth)
+    return pictures if isinstance(pictures, CameraStream) else _ahead(pictures, depth)
 
 
 def _ahead(pictures: Iterator[Picture], depth: int) -> Iterator[Picture]:

@@ -6,8 +6,6 @@ import contextlib
 import os
 import socket
 
-__all__ = ["Notifier"]
-
 
 class Notifier:
     """Sends states to the socket `address`, by default NOTIFY_SOCKET of the environment; without one, nowhere."""

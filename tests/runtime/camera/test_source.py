@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tidesplit.runtime.device.source import SourceError, ahead, drawn, folder, stream
+from tidesplit.runtime.camera.source import SourceError, ahead, drawn, folder, stream
 
 
 def jpeg(shade, size=(40, 30)):

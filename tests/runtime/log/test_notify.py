@@ -1,6 +1,6 @@
 import socket
 
-from tidesplit.runtime.device.notify import Notifier
+from tidesplit.runtime.log.notify import Notifier
 
 
 def test_states_reach_the_service_manager(tmp_path):
