@@ -11,7 +11,7 @@ gaps cluster in bad spells. Long outages are an on-off process that sets the ban
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,28 +91,6 @@ def outages(model: LinkModel, steps: int, rng: np.random.Generator) -> NDArray[n
         inside[round(moment_s / model.step_s) : round((moment_s + length_s) / model.step_s)] = True
         moment_s += length_s + rng.exponential(mean_gap_s)
     return inside
-
-
-def randomised(model: LinkModel, rng: np.random.Generator) -> LinkModel:
-    """Draw a variant of `model`, like another place, hour or carrier. The same state of `rng` gives the same one.
-
-    The spreads are assumed: a factor of up to 4 on rates (the three measured LTE uplinks span 16), and of up to 2 on
-    memories, gaps and outages.
-    """
-    rate = math.exp(rng.uniform(-math.log(4), math.log(4)))
-    memory, gaps, often, long = np.exp(rng.uniform(-math.log(2), math.log(2), size=4)).tolist()
-    spread = np.asarray(model.weights) * rng.exponential(1.0, size=len(model.weights)) + 1e-9
-    weights = 0.5 * np.asarray(model.weights) + 0.5 * spread / spread.sum()
-    return replace(
-        model,
-        source=f"{model.source}; randomised",
-        quantiles_bps=tuple(rate * value for value in model.quantiles_bps),
-        empty_share=min(gaps * model.empty_share, 0.9),
-        memory_s=tuple(memory * value for value in model.memory_s),
-        weights=tuple((weights / weights.sum()).tolist()),
-        outages_per_hour=often * model.outages_per_hour,
-        outage_mean_s=model.outage_min_s + long * (model.outage_mean_s - model.outage_min_s),
-    )
 
 
 def normal_cdf(values: Array) -> Array:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.agents.cnnpc.as_profile import UNTROUBLED, links_of, name_of, profile_of, table_of
 from tests.agents.cnnpc.test_cnnpc import TINY
 from tidesplit.agents.cnnpc import pruning, published_tables
-from tidesplit.agents.cnnpc.as_profile import UNTROUBLED, links_of, name_of, profile_of, table_of
 from tidesplit.agents.cnnpc.pruning import Drops
 from tidesplit.agents.cnnpc.published_tables import TableError, Tables
 from tidesplit.agents.cnnpc.strategies import ALL_TIERS, EDGE_CLOUD, END_CLOUD, END_EDGE, enumerate_strategies
