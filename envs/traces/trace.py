@@ -85,6 +85,17 @@ class Trace:
         nearest_s = float(edges_s[np.abs(edges_s - moment_s).argmin()])
         return nearest_s if abs(nearest_s - moment_s) < SLIVER_S else moment_s
 
+    def split(self, fraction: float) -> tuple[Trace, Trace]:
+        """The first `fraction` of the time, and the rest.
+
+        Raises:
+            ValueError: `fraction` is not between 0 and 1.
+        """
+        if not 0 < fraction < 1:
+            raise ValueError(f"got the fraction {fraction}, expected one between 0 and 1")
+        border_s = fraction * self.duration_s
+        return self.slice(0.0, border_s), self.slice(border_s, self.duration_s)
+
     def with_offset(self, offset_s: float) -> Trace:
         """The same loop, begun `offset_s` later. Any real number is allowed."""
         start_s = offset_s % self.duration_s

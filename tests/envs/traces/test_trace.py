@@ -168,9 +168,9 @@ def test_slice(start_s: float, end_s: float, time_s: list[float], mbps: list[flo
     assert part.duration_s == pytest.approx(end_s - start_s)
 
 
-def test_slice_with_offset_and_concatenate_keep_the_bits() -> None:
+def test_split_with_offset_and_concatenate_keep_the_bits() -> None:
     trace = steps(1, 2, 3, 4)
-    first, second = trace.slice(0.0, 2.5), trace.slice(2.5, 4.0)
+    first, second = trace.split(0.625)
     whole = concatenate("t", [first, second])
     assert (first.duration_s, second.duration_s) == (2.5, 1.5)
     assert whole.mean_bps == pytest.approx(trace.mean_bps)
