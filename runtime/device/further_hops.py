@@ -14,6 +14,13 @@ from tidesplit.envs.world.vocabulary import Transfers
 from tidesplit.runtime.wire.answers import HopTimes, NextTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
+ODD_AFTER_S = 0.1  # silence after which a probe is sent where one answer contradicts the others
+
+
+def probe_after_s(estimator: Estimator, world: World) -> float:
+    """Silence after which a probe is due. It is short after an odd answer, so that one hiccup is not believed long."""
+    return ODD_AFTER_S if estimator.odd else world.probe_after_s
+
 
 @dataclass
 class _Frame:
@@ -37,7 +44,7 @@ class FurtherHop:
 
     def asks_for_probe(self, key: int, now_s: float) -> bool:
         """True where the message that is sent now shall ask for a probe, after a long silence. Counts the probe."""
-        if now_s - self._used_s < self._world.probe_after_s:
+        if now_s - self._used_s < probe_after_s(self._estimator, self._world):
             return False
         self._asked += 1
         probe, self._used_s = -self._asked, now_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,12 @@ import numpy as np
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Transfers
 from tidesplit.runtime.device.breaker import Breaker
-from tidesplit.runtime.device.further_hops import FurtherHop
+from tidesplit.runtime.device.further_hops import FurtherHop, probe_after_s
 from tidesplit.runtime.device.sending import Reply
 from tidesplit.runtime.wire.answers import ServerTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
+LOST_AFTER_S = 0.5  # a link keeps the order: a message without an answer is lost if one sent so much later has its own
 PING_BYTES = 64.0  # probes of a broken link queue up in front of it, so they are small
 
 
@@ -58,8 +60,10 @@ class LinkKnowledge:
         if self.breaker.wants_probe(now_s):
             self.breaker.probing()
             return self._probe(now_s, PING_BYTES)
-        silent = now_s - self._first.last_sent_s >= self._world.probe_after_s
-        if self.breaker.blocked or not silent or self._first.unanswered:
+        silent_s = now_s - self._first.last_sent_s
+        if self.breaker.blocked or silent_s < probe_after_s(self._first, self._world):
+            return None
+        if self._first.unanswered and silent_s < LOST_AFTER_S:
             return None
         return self._probe(now_s, self._world.probe_bytes - self._world.overhead_bytes)
 
@@ -89,13 +93,12 @@ class LinkKnowledge:
 
     def answered(self, key: int, now_s: float, reply: Reply) -> tuple[float, float] | None:
         """Record an answer. Returns uplink time and round trip of the first hop; None where the receipt had them."""
-        timed = None
+        timed, sent_s = None, self._first.sent_s(key)
         receipts = [hop.answered(key, now_s, reply.next_timing, reply.newest) for hop in self._further]
         if not any(receipts):
             waited = reply.logits is not None  # the wait in a probe's answer is that of frames
             timed = self._first.answered(key, now_s, reply.timing.received_s, reply.timing.wait_s, waited)
-        if self.breaker.succeeded():
-            self._first.forget_unanswered()
+        self._first.forget_unanswered(math.inf if self.breaker.succeeded() else sent_s - LOST_AFTER_S)
         return timed
 
     def _probe(self, now_s: float, size: float, timed: bool = True) -> Probe:
