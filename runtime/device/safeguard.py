@@ -18,7 +18,8 @@ __all__ = ["Safeguard", "as_drawn", "quickest", "rule", "undrawn"]
 DROPS = 3  # frames in a row without news, after which one is taken on purpose
 # Misses in a row after which the rule decides: ten, or fewer at a low frame rate.
 MISSES, FEWEST, MISSES_S = 10, 3, 0.5
-RULE_S, LONGEST_RULE_S = 1.0, 16.0  # time for which the rule decides; it doubles while the policy fails again at once
+# Time for which the rule decides, or three frames if that is longer. It doubles while the policy fails again at once.
+RULE_S, LONGEST_RULE_S, RULE_FRAMES = 1.0, 16.0, 3
 # Waits at a busy server are exponential in the world. One in a thousand is longer than seven times their mean.
 WAITS = 7.0
 
@@ -71,7 +72,8 @@ class Safeguard:
     def __init__(self, period_s: float) -> None:
         self._misses_allowed = max(FEWEST, min(MISSES, int(MISSES_S / period_s)))
         self._drops = self._misses = 0
-        self._rule_s, self._until_s = RULE_S, -np.inf
+        self._rule_s = self._shortest_s = max(RULE_S, RULE_FRAMES * period_s)
+        self._until_s = -np.inf
 
     def rules(self, now_s: float) -> bool:
         """True while the rule decides."""
@@ -92,13 +94,13 @@ class Safeguard:
     def settled(self, now_s: float, decided_at_s: float, by_rule: bool, missed: bool) -> None:
         """A frame ended. Frames that the policy decided before the rule's time do not count in the next one."""
         if by_rule and missed:
-            self._rule_s = RULE_S  # nobody could answer: the policy is not to blame
+            self._rule_s = self._shortest_s  # nobody could answer: the policy is not to blame
         if by_rule or decided_at_s < self._until_s:
             return
         if not missed:
-            self._misses, self._rule_s = 0, RULE_S
+            self._misses, self._rule_s = 0, self._shortest_s
             return
         self._misses += 1
         if self._misses >= self._misses_allowed:
             self._misses, self._until_s = 0, now_s + self._rule_s
-            self._rule_s = min(2.0 * self._rule_s, LONGEST_RULE_S)
+            self._rule_s = min(2.0 * self._rule_s, max(LONGEST_RULE_S, self._shortest_s))
