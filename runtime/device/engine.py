@@ -55,16 +55,14 @@ class Engine:
 
     def _warm_up(self, pixels: Pixels) -> None:
         outputs: dict[str, list[Any]] = {}
-        finished: set[str] = set()
         x = to_input(pixels)
         for point in self.points:
             first, last = _first(point), _finish(point)
             if first is not None and first not in outputs:
                 outputs[first] = self._run(first, x)
             self._encode(point, pixels, outputs.get(first or "", []))
-            if last is not None and last not in finished:
-                finished.add(last)
-                self._run(last, x if first is None else outputs[first][0])
+            if last is not None and last not in outputs:
+                outputs[last] = self._run(last, x if first is None else outputs[first][0])
 
     def head(self, point_id: str, pixels: Pixels) -> HeadResult:
         """Run the device's part of a point and encode its payload. `pixels` uint8 `[px, px, 3]`."""
