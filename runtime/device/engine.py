@@ -38,7 +38,10 @@ class HeadResult:
 
 
 class Engine:
-    """All models that a device needs. They are loaded at once, so that a change of the point costs nothing."""
+    """All models that a device needs. They are loaded at once, so that a change of the point costs nothing.
+
+    Each model and each encoder also runs once, because a first run takes several times as long as a later one.
+    """
 
     def __init__(self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1) -> None:
         self.cnn = cnn
@@ -48,20 +51,35 @@ class Engine:
         self._sessions: dict[str, onnxruntime.InferenceSession] = {
             name: cnn.session(name, threads) for name in sorted(names)
         }
+        self._warm_up(np.zeros((cnn.input_px, cnn.input_px, 3), np.uint8))
+
+    def _warm_up(self, pixels: Pixels) -> None:
+        outputs: dict[str, list[Any]] = {}
+        x = to_input(pixels)
+        for point in self.points:
+            first, last = _first(point), _finish(point)
+            if first is not None and first not in outputs:
+                outputs[first] = self._run(first, x)
+            self._encode(point, pixels, outputs.get(first or "", []))
+            if last is not None and last not in outputs:
+                outputs[last] = self._run(last, x if first is None else outputs[first][0])
 
     def head(self, point_id: str, pixels: Pixels) -> HeadResult:
         """Run the device's part of a point and encode its payload. `pixels` uint8 `[px, px, 3]`."""
         point = self._point(point_id)
+        first, x = _first(point), to_input(pixels)
+        outputs = [] if first is None else self._run(first, x)
+        payload = self._encode(point, pixels, outputs)
+        return HeadResult(payload, outputs[0][0] if payload is None else None, outputs[0] if outputs else x)
+
+    def _encode(self, point: OperatingPoint, pixels: Pixels, outputs: list[Any]) -> bytes | None:
+        """The payload of a picture, or of the outputs of a head; None for a whole net."""
         if point.codec in ("jpeg", "webp"):
-            payload = encode_image(pixels, point.codec, point.bits)
-            return HeadResult(payload, None, to_input(pixels))
-        first = _first(point)
-        assert first is not None
-        outputs = self._run(first, to_input(pixels))
+            return encode_image(pixels, point.codec, point.bits)
         if point.codec == "none":
-            return HeadResult(None, outputs[0][0], outputs[0])
-        feature, values, score = outputs
-        return HeadResult(self.cnn.codec.encode(values[0], score[0, 0], knobs_of(point)), None, feature)
+            return None
+        _, values, score = outputs
+        return self.cnn.codec.encode(values[0], score[0, 0], knobs_of(point))
 
     def values(self, point_id: str, pixels: Pixels) -> tuple[Floats, Floats]:
         """The inputs of a cut's codec: values `[k, h, w]` and attention score `[h, w]`."""

@@ -19,7 +19,14 @@ from tidesplit.runtime.device.sending import Reply
 from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
+LOST_AFTER_S = 0.5  # a link keeps the order: a message without an answer is lost if one sent so much later has its own
+ODD_AFTER_S = 0.1  # silence after which a probe is sent where one answer contradicts the others
 PING_BYTES = 64.0  # probes of a broken link queue up in front of it, so they are small
+
+
+def probe_after_s(estimator: Estimator, world: World) -> float:
+    """Silence after which a probe is due. It is short after an odd answer, so that one hiccup is not believed long."""
+    return ODD_AFTER_S if estimator.odd else world.probe_after_s
 
 
 @dataclass
@@ -44,7 +51,7 @@ class FurtherHop:
 
     def asks_for_probe(self, key: int, now_s: float) -> bool:
         """True where the message that is sent now shall ask for a probe, after a long silence. Counts the probe."""
-        if now_s - self._used_s < self._world.probe_after_s:
+        if now_s - self._used_s < probe_after_s(self._estimator, self._world):
             return False
         self._asked += 1
         probe, self._used_s = -self._asked, now_s
@@ -150,8 +157,10 @@ class LinkKnowledge:
         if self.breaker.wants_probe(now_s):
             self.breaker.probing()
             return self._probe(now_s, PING_BYTES)
-        silent = now_s - self._first.last_sent_s >= self._world.probe_after_s
-        if self.breaker.blocked or not silent or self._first.unanswered:
+        silent_s = now_s - self._first.last_sent_s
+        if self.breaker.blocked or silent_s < probe_after_s(self._first, self._world):
+            return None
+        if self._first.unanswered and silent_s < LOST_AFTER_S:
             return None
         return self._probe(now_s, self._world.probe_bytes - self._world.overhead_bytes)
 
@@ -181,13 +190,12 @@ class LinkKnowledge:
 
     def answered(self, key: int, now_s: float, reply: Reply) -> tuple[float, float] | None:
         """Record an answer. Returns uplink time and round trip of the first hop; None where the receipt had them."""
-        timed = None
+        timed, sent_s = None, self._first.sent_s(key)
         receipts = [hop.answered(key, now_s, reply.next_timing, reply.newest) for hop in self._further]
         if not any(receipts):
             waited = reply.logits is not None  # the wait in a probe's answer is that of frames
             timed = self._first.answered(key, now_s, reply.timing.received_s, reply.timing.wait_s, waited)
-        if self.breaker.succeeded():
-            self._first.forget_unanswered()
+        self._first.forget_unanswered(math.inf if self.breaker.succeeded() else sent_s - LOST_AFTER_S)
         return timed
 
     def _probe(self, now_s: float, size: float, timed: bool = True) -> Probe:

@@ -20,11 +20,14 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.device.arrivals import Arrivals
 from tidesplit.runtime.device.breaker import Breaker
 from tidesplit.runtime.device.engine import Engine, Pacer, wait
 from tidesplit.runtime.device.knowledge import Ahead, LinkKnowledge, Probe
+from tidesplit.runtime.device.safeguard import Safeguard, as_drawn, quickest, rule, undrawn
 from tidesplit.runtime.device.schedule import Flight, Schedule, due_s, too_late
 from tidesplit.runtime.device.sending import Client, Done, Failure, Reply
+from tidesplit.runtime.device.slow_down import SlowDown
 from tidesplit.runtime.log.record import AnsweredBy, Record
 from tidesplit.runtime.wire.answers import ServerTiming
 from tidesplit.runtime.wire.estimator import Settled
@@ -34,6 +37,7 @@ PROBE_LIMIT_S = 1.0  # ten round trips of a good link
 # Lateness that pacing makes up for. A device as busy as its period would carry every hiccup of this machine along until
 # its next drop. If it is later, this machine is too slow for the pace.
 CATCH_UP_S = 0.05
+SLOW_SOURCE_S = 0.004  # a source that takes longer to give a picture did not have it yet
 GREETINGS = 3  # the quickest of a few is near enough to the delay of the empty link
 
 
@@ -59,6 +63,7 @@ class Device:
     world: World = field(default_factory=World)
     paced: bool = False  # True: head and fallback take the time of the table (emulated)
     seed: int = 0  # of the breaker's random generator
+    guarded: bool = True  # False: the controller decides every frame, also where all of its frames fail
     started: Callable[[], None] = lambda: None  # called just before the first frame arrives
 
     def __post_init__(self) -> None:
@@ -68,8 +73,10 @@ class Device:
         self._pacer = Pacer(self.now_s)
         self._lock = threading.Condition()
         self._open: dict[int, _Open] = {}
-        self._start_s = self._free_s = 0.0
-        self._slow_down = 1.0
+        self._arrivals = Arrivals(0.0, self.demand.period_s)
+        self._free_s = 0.0
+        self._slow_down = SlowDown()
+        self._safeguard = Safeguard(self.demand.period_s)
         self._last_row = -1
         self._finishing = False
         self._closing = False
@@ -88,11 +95,11 @@ class Device:
         finisher = threading.Thread(target=self._finish_frames, name="finisher", daemon=True)
         self._greet()
         self.started()
-        self._start_s = self.now_s()
+        self._arrivals = Arrivals(self.now_s(), self.demand.period_s)
         finisher.start()
         try:
-            for number, picture in enumerate(pictures):
-                self._take(number, picture)
+            for number, (picture, came_s) in enumerate(self._coming(pictures)):
+                self._take(number, picture, self._arrivals.next_s(came_s))
                 if number + 1 == frames:
                     break
         finally:
@@ -100,6 +107,18 @@ class Device:
                 self._closing = True
                 self._lock.notify_all()
             finisher.join()
+
+    def _coming(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float | None]]:
+        """Pictures, each with the moment at which it came, None for one that was there already."""
+        while True:
+            asked_s = self.now_s()
+            if (picture := next(pictures, None)) is None:
+                return
+            got_s = self.now_s()
+            if picture.taken_s is not None:
+                yield picture, picture.taken_s - self._epoch
+            else:
+                yield picture, got_s if got_s - asked_s >= SLOW_SOURCE_S else None
 
     def _greet(self) -> None:
         """Connect before the first frame, and learn the delay of the empty link from tiny messages.
@@ -118,28 +137,28 @@ class Device:
             self._probe(probe, done)
             answered.wait(PROBE_LIMIT_S)
 
-    def _take(self, number: int, picture: Picture) -> None:
+    def _take(self, number: int, picture: Picture, arrival_s: float) -> None:
         """One frame's turn: decide, run the head, answer or send."""
-        arrival_s = self._start_s + number * self.demand.period_s
         if (early := arrival_s - self.now_s()) > 0.0:
             wait(early)
         self._wait_for_finishes()
         now_s, taken_s = self._turn_s(arrival_s), self._pacer.taken_s()
         record, observation = self._decide(number, picture, arrival_s, now_s)
         work_s = float(self.table.head_s[record.row])
-        record.dropped = too_late(self.demand, now_s - arrival_s, work_s * self._slow_down)
         if record.dropped or self.table.local[record.row]:
             self._maybe_probe()
         if record.dropped:
+            self._safeguard.dropped()
             self._settle(record, "miss", self.now_s())
             return
+        self._safeguard.ran()
         result = self.engine.head(record.decision, picture.pixels)
         if self.paced:
             self._free_s = self._pacer.work(now_s, work_s, taken_s)
         end_s = self.now_s()
         record.head_s = end_s - now_s
         if not self.paced:
-            self._slow_down = record.head_s / work_s
+            self._slow_down.ran(end_s, work_s, record.head_s)
         self._last_row = record.row
         if result.payload is None:
             assert result.logits is not None
@@ -167,23 +186,45 @@ class Device:
         with self._lock:
             transfers = self._links.transfers()
             blocked, reason = self.breaker.blocked, self.breaker.reason
+        slow_down, waited_s = self._slow_down.at(now_s), now_s - arrival_s
         situation = Situation(
-            one(now_s), one(now_s - arrival_s), transfers, one(self._slow_down), np.array([self._last_row]),
-            np.array([blocked]),
-        )  # fmt: skip
-        observation = observe(situation, self.table, Demands.of(self.demand), self.world)
+            one(now_s), one(waited_s), transfers, one(slow_down), np.array([self._last_row]), np.array([blocked])
+        )
+        observation = self._observe(situation)
         begin = time.perf_counter()
-        row = int(self.controller.predict(observation)[0])
+        row, given, by_rule = self._choose(situation, observation)
+        late = self._too_late(row, waited_s, slow_down)
+        if late and self.guarded and self._safeguard.starved():
+            # Only a run can show that the frame would not have been late after all.
+            row, by_rule = quickest(observation), True
+            late = self._too_late(row, waited_s, min(slow_down, 1.0))
         record = Record.of(number, picture, self.demand, self.table, observation, row)
-        record.arrival_s, record.waited_s, record.breaker = arrival_s, now_s - arrival_s, self.breaker.state
+        record.out_of_range, record.by_rule, record.dropped = undrawn(observation, given), by_rule, late
+        record.arrival_s, record.waited_s, record.breaker = arrival_s, waited_s, self.breaker.state
         record.decided_s, record.decided_at_s, record.error = time.perf_counter() - begin, now_s, reason or None
         return record, observation
+
+    def _observe(self, situation: Situation) -> Observation:
+        return observe(situation, self.table, Demands.of(self.demand), self.world)
+
+    def _choose(self, situation: Situation, believed: Observation) -> tuple[int, Observation, bool]:
+        """The row of the frame's point, the observation that it was chosen by, and True where the rule chose it."""
+        if not self.guarded:
+            return int(self.controller.predict(believed)[0]), believed, False
+        if self._safeguard.rules(float(situation.now_s[0])):
+            return rule(believed, self.demand, self.world.guard_s), believed, True
+        drawn = as_drawn(situation, self.world)
+        given = believed if drawn is situation else self._observe(drawn)
+        return int(self.controller.predict(given)[0]), given, False
+
+    def _too_late(self, row: int, waited_s: float, slow_down: float) -> bool:
+        return too_late(self.demand, waited_s, float(self.table.head_s[row]) * slow_down)
 
     def _send(
         self, record: Record, now: Observation, payload: bytes, feature: NDArray[np.float32], end_s: float
     ) -> None:
         row, table, demand = record.row, self.table, self.demand
-        finish_s = float(table.finish_s[row]) * self._slow_down
+        finish_s = float(table.finish_s[row]) * float(now.seen.slow_down[0])
         can = bool(table.finish_accuracy[row] >= demand.min_accuracy and np.isfinite(table.finish_s[row]))
         foreseen_s = record.arrival_s + float(now.foreseen.latency_s[0, row])
         due = due_s(demand, record.arrival_s, end_s, finish_s, foreseen_s, can, self.world.guard_s)
@@ -297,4 +338,6 @@ class Device:
         """End a frame and log it. An answer after the deadline is a miss."""
         self._open.pop(record.frame, None)
         record.settle(by, at_s, self.table)
+        with self._lock:
+            self._safeguard.settled(at_s, record.decided_at_s, record.by_rule, record.answered_by == "miss")
         self.log(record)

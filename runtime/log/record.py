@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -54,6 +54,8 @@ class Record:
     answer: str | None = None  # class of the answer; None for a miss
     breaker: str = "closed"  # state of the breaker at the decision
     error: str | None = None
+    by_rule: bool = False  # True where the safeguard decided in the policy's place
+    out_of_range: dict[str, float] = field(default_factory=dict)  # believed values that no training drew, by name
 
     @classmethod
     def of(
@@ -135,6 +137,8 @@ class Record:
             },
             "observation": {name: float(f"{value:.6g}") for name, value in self.state.items()},
             "mask": self.mask.astype(int).tolist(),
+            "by_rule": self.by_rule,
+            "out_of_range": {name: float(f"{value:.6g}") for name, value in self.out_of_range.items()},
             "breaker": self.breaker,
             "error": self.error,
         }  # fmt: skip

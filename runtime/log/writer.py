@@ -19,8 +19,10 @@ from tidesplit.runtime.camera.picture import Say
 from tidesplit.runtime.log.record import Record
 
 REFRESH_S = 0.5
+RATE_EVERY = 8  # frames between two looks at the camera's rate
 RECENT = 150  # frames in the terminal's figures: five seconds at 30 fps
 WAITING = 1024  # records that wait for one output, some 3 MB. More are lost, and counted
+RATE_S, RATE_OFF = 2.0, 0.05  # a camera's rate is measured over so long, and said if it is off the demand's by more
 RETRY_S = 5.0  # between attempts of an output that failed
 END_S = 5.0  # for the outputs to write what waits when the program ends
 Sink = Callable[[Record], None]
@@ -138,6 +140,7 @@ class Live:
         self._recent: deque[tuple[float, Record]] = deque(maxlen=RECENT)
         self._shown_s = -np.inf
         self._shown_error: str | None = None
+        self._warned = False
 
     def __call__(self, record: Record) -> None:
         """Take a settled frame's record."""
@@ -146,9 +149,20 @@ class Live:
         if record.error and record.error != self._shown_error:
             self._shown_error = record.error
             self._print(f"server: {record.error}\n")
+        self._compare_rates(record)
         if now_s - self._shown_s >= self._every_s:
             self._shown_s = now_s
             self._print(self.text() + ("" if self._terminal else "\n"))
+
+    def _compare_rates(self, record: Record) -> None:
+        """Warn once where the camera's rate is not the demand's."""
+        if self._warned or record.picture_age_s is None or record.frame % RATE_EVERY:
+            return
+        fps, span_s = _camera_rate([r for _, r in self._recent])
+        if span_s >= RATE_S and abs(fps / record.demand.fps - 1.0) > RATE_OFF:
+            self._warned = True
+            much = "pictures are skipped" if fps > record.demand.fps else "frames arrive at its rate"
+            self._print(f"the camera gives {fps:.1f} pictures a second, {record.demand.fps:g} expected: {much}\n")
 
     def text(self) -> str:
         """The line, with figures of the last `RECENT` frames."""
@@ -170,9 +184,18 @@ class Live:
             self._out.flush()
 
 
+def _camera_rate(records: list[Record]) -> tuple[float, float]:
+    """Pictures a second of a live camera, with those passed over, and the time over which they came."""
+    live = sorted((r for r in records if r.picture_age_s is not None), key=lambda r: r.frame)
+    came_s = [r.arrival_s + r.waited_s - (r.picture_age_s or 0.0) for r in live]
+    span_s = came_s[-1] - came_s[0] if live else 0.0
+    return (sum(1 + r.pictures_skipped for r in live[1:]) / span_s if span_s > 0.0 else 0.0), span_s
+
+
 def _pictures(records: list[Record]) -> str:
-    """The age of a live camera's pictures, and how many were passed over."""
+    """The rate of a live camera, the age of its pictures, and how many were passed over."""
+    fps, _ = _camera_rate(records)
     ages = [r.picture_age_s for r in records if r.picture_age_s is not None]
     skipped = sum(r.pictures_skipped for r in records)
     age = f"  pictures {1e3 * np.median(ages):.0f} ms old" if ages else ""
-    return age + (f"  {skipped} pictures skipped" if skipped else "")
+    return (f"  camera {fps:.1f} fps" if fps else "") + age + (f"  {skipped} pictures skipped" if skipped else "")

@@ -20,6 +20,7 @@ OFFSETS = 600  # differences that are kept: twenty seconds of messages at 30 a s
 LARGER_BYTES = 200.0  # a message that is larger by this takes measurably longer
 SMALL_BYTES = 1_600.0  # a probe or less: on all but the slowest links the time of its bytes is negligible
 UNEVEN_S = 0.004  # threads delay a message by up to some milliseconds; a longer delay comes from the link
+ODD, ODD_S = 4.0, 0.05  # an odd answer took so many times, and so much, longer than the quickest one
 BASE_S = 30.0  # age at which differences are dropped: cheap crystals drift by 50 ppm, 1.5 ms in this time
 
 
@@ -64,6 +65,16 @@ class Estimator:
         """Number of messages without an answer."""
         return sum(math.isinf(m.answered_s) for m in self._messages)
 
+    @property
+    def odd(self) -> bool:
+        """True where one answer took far longer than another. Only new messages can show which one is usual."""
+        took = [m.uplink_s + m.rtt_s + m.wait_s for m in self._messages if math.isfinite(m.answered_s)]
+        return bool(took) and max(took) > max(ODD * min(took), min(took) + ODD_S)
+
+    def sent_s(self, key: int) -> float:
+        """Moment of sending of a message; minus infinity for a forgotten one."""
+        return next((m.sent_s for m in self._messages if m.key == key), -math.inf)
+
     def sent(self, key: int, now_s: float, settled: Settled) -> None:
         """Record a message that is ready for the link at `now_s`."""
         self._messages.appendleft(_Message(key, now_s, settled))
@@ -83,6 +94,9 @@ class Estimator:
         if message is None:
             return None  # `window` others were sent since
         base_s = self._base_s(message, received_s)
+        if received_s - base_s > now_s + UNEVEN_S:  # it would have come after its answer: another clock stamps now
+            self._offsets.clear()
+            base_s = self._base_s(message, received_s)
         # Never in the future, even if the server's clock jumps.
         left_s = min(message.sent_s + (received_s - message.sent_s - base_s), now_s)
         message.uplink_s = max(left_s - max(message.sent_s, self._left_s), 0.0)

@@ -1,5 +1,6 @@
 """Outputs of the log: one that fails or hangs takes no other with it, and files survive restarts and rotation."""
 
+import io
 import json
 import os
 import sys
@@ -18,11 +19,11 @@ FULL = Path("/dev/full")
 
 
 def record(frame, **more):
-    demand = SimpleNamespace(deadline_s=0.1)
+    demand = SimpleNamespace(deadline_s=0.1, fps=20.0)
     usual = {
         "answered_by": "device", "latency_s": 0.02, "utility": 0.9, "sent_bytes": 0, "row": 1, "error": None,
         "state": {"goodput": 1e5}, "decision": "device-c0.25", "breaker": "closed", "picture_age_s": 0.03,
-        "pictures_skipped": 2,
+        "pictures_skipped": 2, "arrival_s": 0.05 * frame, "waited_s": 0.0,
     }  # fmt: skip
     made = SimpleNamespace(frame=frame, demand=demand, **(usual | more))
     made.as_json = lambda: {"frame": frame}
@@ -223,4 +224,13 @@ def test_the_live_line_has_the_age_of_pictures_and_the_skipped_ones():
     live = Live("")
     for frame in range(3):
         live(record(frame))
-    assert "pictures 30 ms old  6 pictures skipped" in live.text()
+    assert "camera 60.0 fps  pictures 30 ms old  6 pictures skipped" in live.text()
+
+
+@pytest.mark.parametrize(("fps", "warnings"), [(19.5, 0), (10.0, 1), (25.0, 1)])
+def test_a_camera_of_another_rate_is_said_once(fps, warnings):
+    out = io.StringIO()
+    live = Live("", out, every_s=1e3)
+    for frame in range(150):
+        live(record(frame, arrival_s=frame / fps, pictures_skipped=0))
+    assert out.getvalue().count(f"the camera gives {fps:.1f} pictures a second, 20 expected") == warnings

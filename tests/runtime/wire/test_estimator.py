@@ -88,3 +88,16 @@ def test_only_the_last_window_is_kept_and_a_later_answer_ignored():
     assert estimator.answered(0, 6.0, 0.1, 0.0) is None
     assert estimator.transfers().sent_s[0].tolist() == [5.0, 4.0, 3.0, 2.0]
     assert Estimator(4).last_sent_s == -np.inf
+
+
+@pytest.mark.parametrize("jump_s", [0.5, 1e6, -1e6])
+def test_ten_messages_after_a_jump_of_the_servers_clock_the_link_is_known_again(jump_s):
+    estimator, left_s = Estimator(8), -np.inf
+    for k in range(112):
+        now_s, payload = 0.1 * k, 5000.0 if k % 2 else 500.0
+        estimator.sent(k, now_s, Settled(payload))
+        received_s, left_s = server(now_s, 0.03, payload, 100_000.0, jump_s * (k > 100), left_s)
+        estimator.answered(k, left_s + 0.06, received_s, 0.0)
+    link = believe(estimator.transfers(), np.array([11.2]), 0.06)
+    assert link.goodput[0] == pytest.approx(100_000.0, rel=0.25)
+    assert link.rtt_s[0] == pytest.approx(0.06, abs=0.01)

@@ -1,0 +1,106 @@
+"""The safeguard: a rule decides where the policy's frames keep failing, and frames run where none brings news.
+
+A belief that only a run or an answer can correct would otherwise lock the device: the policy decides by the belief,
+and its decisions bring nothing that could correct it. All here is values, without socket, clock or thread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tidesplit.envs.world.observation import Observation, Situation
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demand, Floats
+from tidesplit.runtime.device.slow_down import DRAWN
+
+__all__ = ["Safeguard", "as_drawn", "quickest", "rule", "undrawn"]
+
+DROPS = 3  # frames in a row without news, after which one is taken on purpose
+# Misses in a row after which the rule decides: ten, or fewer at a low frame rate.
+MISSES, FEWEST, MISSES_S = 10, 3, 0.5
+# Time for which the rule decides, or three frames if that is longer. It doubles while the policy fails again at once.
+RULE_S, LONGEST_RULE_S, RULE_FRAMES = 1.0, 16.0, 3
+# Waits at a busy server are exponential in the world. One in a thousand is longer than seven times their mean.
+WAITS = 7.0
+
+
+def quickest(observation: Observation) -> int:
+    """Row of the allowed point with the lowest forecast latency."""
+    return int(np.argmin(_latency(observation)))
+
+
+def rule(observation: Observation, demand: Demand, guard_s: float) -> int:
+    """Row of the most accurate allowed point whose forecast meets the deadline, else of the quickest.
+
+    The objective "latency" always takes the quickest.
+    """
+    latency_s = _latency(observation)
+    fits = latency_s <= demand.deadline_s - guard_s
+    if demand.objective == "latency" or not fits.any():
+        return quickest(observation)
+    accuracy = np.where(fits, observation.foreseen.accuracy[0], -np.inf)
+    return int(np.argmin(np.where(accuracy == accuracy.max(), latency_s, np.inf)))
+
+
+def _latency(observation: Observation) -> Floats:
+    """Forecast latency of each point `[A]`, infinity where it is not allowed."""
+    allowed = observation.mask[0] if observation.mask[0].any() else ~observation.mask[0]
+    latency_s = np.nan_to_num(observation.foreseen.latency_s[0].astype(np.float64), nan=np.inf)
+    return np.where(allowed, latency_s, np.inf)
+
+
+def as_drawn(situation: Situation, world: World) -> Situation:
+    """The situation within the range that training draws: the policy has never seen another one."""
+    longest_s = WAITS * world.busy_wait_s
+    waits = all(bool((hop.wait_s <= longest_s).all()) for hop in situation.transfers)
+    if waits and DRAWN[0] <= situation.slow_down[0] <= DRAWN[1]:
+        return situation
+    transfers = tuple(hop._replace(wait_s=np.minimum(hop.wait_s, longest_s)) for hop in situation.transfers)
+    return situation._replace(transfers=transfers, slow_down=np.clip(situation.slow_down, *DRAWN))
+
+
+def undrawn(believed: Observation, given: Observation) -> dict[str, float]:
+    """Believed values, by name, that the policy was given within the range of training."""
+    names = ("slow_down", "server_wait_s")
+    pairs = ((name, getattr(believed.seen, name)[0], getattr(given.seen, name)[0]) for name in names)
+    return {name: float(value) for name, value, limited in pairs if value != limited}
+
+
+class Safeguard:
+    """Counts frames without news and missed frames, and says who decides."""
+
+    def __init__(self, period_s: float) -> None:
+        self._misses_allowed = max(FEWEST, min(MISSES, int(MISSES_S / period_s)))
+        self._drops = self._misses = 0
+        self._rule_s = self._shortest_s = max(RULE_S, RULE_FRAMES * period_s)
+        self._until_s = -np.inf
+
+    def rules(self, now_s: float) -> bool:
+        """True while the rule decides."""
+        return now_s < self._until_s
+
+    def starved(self) -> bool:
+        """True where a frame should run although it seems too late, because the last ones brought no news."""
+        return self._drops >= DROPS
+
+    def dropped(self) -> None:
+        """A frame was dropped. It brought no news."""
+        self._drops += 1
+
+    def ran(self) -> None:
+        """A frame ran or was sent."""
+        self._drops = 0
+
+    def settled(self, now_s: float, decided_at_s: float, by_rule: bool, missed: bool) -> None:
+        """A frame ended. Frames that the policy decided before the rule's time do not count in the next one."""
+        if by_rule and missed:
+            self._rule_s = self._shortest_s  # nobody could answer: the policy is not to blame
+        if by_rule or decided_at_s < self._until_s:
+            return
+        if not missed:
+            self._misses, self._rule_s = 0, self._shortest_s
+            return
+        self._misses += 1
+        if self._misses >= self._misses_allowed:
+            self._misses, self._until_s = 0, now_s + self._rule_s
+            self._rule_s = min(2.0 * self._rule_s, max(LONGEST_RULE_S, self._shortest_s))

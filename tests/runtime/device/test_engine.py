@@ -1,0 +1,46 @@
+"""The engine: models and encoders have run once before the first frame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runtime.deployed import points
+from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.device import engine as engines
+from tidesplit.runtime.device.engine import Engine
+
+
+def test_every_model_and_encoder_runs_once_when_it_is_loaded(cnn: Cnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, encoded, models = Engine._run, [], Counter[str]()
+    encode_image = engines.encode_image
+
+    def counted(self: Engine, name: str, x: Any) -> list[Any]:
+        models[name] += 1
+        return run(self, name, x)
+
+    def noted(pixels: Any, codec: Any, quality: int) -> bytes:
+        encoded.append((codec, quality))
+        return encode_image(pixels, codec, quality)
+
+    monkeypatch.setattr(Engine, "_run", counted)
+    monkeypatch.setattr(engines, "encode_image", noted)
+    engine = Engine(cnn, points(cnn.partitions)[0].points)
+    assert models == dict.fromkeys(engine._sessions, 1)
+    assert encoded == [("jpeg", 50)]
+
+
+def test_a_point_gives_a_payload_or_logits_and_the_input_of_its_finish(cnn: Cnn) -> None:
+    engine = Engine(cnn, points(cnn.partitions)[0].points)
+    pixels = np.full((cnn.input_px, cnn.input_px, 3), 99, np.uint8)
+    offload, cut, local = (engine.head(point.id, pixels) for point in engine.points)
+    assert offload.payload
+    assert cut.payload
+    assert local.payload is None
+    assert local.logits is not None
+    assert local.logits.shape == (len(cnn.classes),)
+    assert engine.finish("p0-jpeg-q50", offload.feature) == pytest.approx(local.logits, abs=1e-5)
+    assert engine.finish("p1-c0.50-r1.00-b2", cut.feature).shape == local.logits.shape
