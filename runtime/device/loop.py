@@ -109,12 +109,19 @@ class Device:
             finisher.join()
 
     def _coming(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float | None]]:
-        """Pictures, each with the moment at which it came, None for one that was there already."""
+        """Pictures, each with the moment at which it came, None for one that was there already.
+
+        A camera is asked as late as possible, because the picture that it then gives is newer.
+        """
+        live = False
         while True:
+            if live:
+                wait(self._arrivals.soonest_s - self.now_s())
             asked_s = self.now_s()
             if (picture := next(pictures, None)) is None:
                 return
             got_s = self.now_s()
+            live = picture.taken_s is not None
             if picture.taken_s is not None:
                 yield picture, picture.taken_s - self._epoch
             else:

@@ -25,8 +25,8 @@ WAITS = 7.0
 
 
 def quickest(observation: Observation) -> int:
-    """Row of the allowed point with the lowest forecast latency."""
-    return int(np.argmin(_latency(observation)))
+    """Row of the allowed point with the lowest forecast. Forecasts end at ten seconds; there, fewer bytes win."""
+    return int(np.lexsort((observation.foreseen.payload[0], _latency(observation)))[0])
 
 
 def rule(observation: Observation, demand: Demand, guard_s: float) -> int:
