@@ -18,9 +18,10 @@ from tests.runtime.deployed import points
 from tests.runtime.punctual import on_time
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.runtime.camera import log
+from tidesplit.runtime.camera import stream as camera
 from tidesplit.runtime.camera.source import Picture, drawn, stream
 from tidesplit.runtime.cnn import Cnn
-from tidesplit.runtime.device import camera, log
 from tidesplit.runtime.device.arrivals import Arrivals
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
