@@ -18,7 +18,6 @@ from tests.runtime.deployed import points
 from tests.runtime.punctual import on_time
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.world.vocabulary import Demand
-from tidesplit.runtime.camera import log
 from tidesplit.runtime.camera import stream as camera
 from tidesplit.runtime.camera.source import Picture, drawn, stream
 from tidesplit.runtime.cnn import Cnn
@@ -26,6 +25,7 @@ from tidesplit.runtime.device.arrivals import Arrivals
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.loop import Device
+from tidesplit.runtime.log import writer as log
 from tidesplit.runtime.log.record import Record
 
 LOCAL = 2
