@@ -1,12 +1,14 @@
 """Tests of exact timing, on a machine that may be too busy for it.
 
-No assertion is relaxed. A test that fails while the process was woken late runs again. If the machine stays busy, the
-test is skipped with the lateness in its reason. On a punctual machine the first failure counts.
+No assertion is relaxed. A test that fails while the process was woken late, or while more processes want to run than
+there are cores, runs again. If the machine stays busy, the test is skipped with the lateness in its reason. On a
+punctual machine the first failure counts.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -62,7 +64,7 @@ def on_time(test: Callable[P, None]) -> Callable[P, None]:
                     failure = error
                 else:
                     return
-            if lateness.usual_s < LATE_S:
+            if lateness.usual_s < LATE_S and os.getloadavg()[0] <= (os.cpu_count() or 1):
                 raise failure
         pytest.skip(f"this machine is too busy to judge: a wake-up in thirty was {1e3 * lateness.usual_s:.0f} ms late")
 
