@@ -35,7 +35,6 @@ from tidesplit.agents.learning.purpose import stretches, trained_s
 from tidesplit.envs.simulation.scenario import SECOND_TRACE
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
-from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import above_floor
 from tidesplit.train import UsageError, awaited, held_out, reported, shortened, tell_traces, ticker
 
@@ -88,7 +87,10 @@ def check(options: argparse.Namespace) -> None:
 
 def scenarios(bundle: bundles.Bundle, traces: list[Trace], options: argparse.Namespace) -> tuple[Scenario, Scenario]:
     """The world that controllers are judged in, and the one that rules are tuned in."""
-    demand, config = demanded(bundle.demand, options), bundle.manifest["config"]
+    demand, config = (
+        bundle.demand.changed(options.fps, options.deadline_ms, options.min_accuracy),
+        bundle.manifest["config"],
+    )
     above_floor(bundle.table, demand.min_accuracy)
     further = len(bundle.table.hops) - 1
     if options.second_trace and not further:
@@ -189,16 +191,6 @@ def show(results: Sequence[contest.Result], judged: Scenario, options: argparse.
         )
         figures.save(figures.rows_figure(results[0].rows, results[0].bounds), options.json.with_suffix(".png"))
         console.print(f"Wrote {options.json} and {options.json.with_suffix('.png')}")
-
-
-def demanded(trained: Demand, options: argparse.Namespace) -> Demand:
-    """The demand of the training, with the changes of the command line."""
-    changes = {
-        "fps": options.fps,
-        "deadline_s": None if options.deadline_ms is None else options.deadline_ms / 1e3,
-        "min_accuracy": options.min_accuracy,
-    }
-    return replace(trained, **{k: v for k, v in changes.items() if v is not None})
 
 
 def unambiguous(traces: list[Trace], longest_s: float | None) -> list[Trace]:

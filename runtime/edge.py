@@ -21,7 +21,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -29,7 +28,6 @@ from PIL import Image
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
 from tidesplit.compression.codec.knobs import split
-from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
@@ -123,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
     bundle = bundles.load(options.bundle)
     if len(bundle.table.hops) > 1 and options.next_point:
         raise ValueError(f"--next-point: the policy of {options.bundle} has three tiers and chooses that itself")
-    demand = demanded(bundle.demand, options)
+    demand = bundle.demand.changed(options.fps, options.deadline_ms, options.min_accuracy)
     table = paced(bundle, options.pace)
     tally, skipped = Tally(), Skipped(say)
     sinks: list[Sink] = [tally, *sinks_of(options)]
@@ -157,16 +155,6 @@ def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:
         yield lines
     if options.tensorboard:
         yield Board(options.tensorboard)
-
-
-def demanded(demand: Demand, options: argparse.Namespace) -> Demand:
-    """The bundle's demand with the changes of the command line."""
-    changes = {
-        "fps": options.fps,
-        "deadline_s": None if options.deadline_ms is None else options.deadline_ms / 1e3,
-        "min_accuracy": options.min_accuracy,
-    }
-    return replace(demand, **{name: value for name, value in changes.items() if value is not None})
 
 
 def paced(bundle: Bundle, label: str | None) -> PointTable:

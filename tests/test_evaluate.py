@@ -174,7 +174,8 @@ def test_a_moved_bundle_of_three_tiers_names_the_second_option(
 )
 def test_the_command_line_changes_the_demand(words: list[str], asked: Demand) -> None:
     options = evaluate.arguments().parse_args(["OUT", "--trace", "lte", *words])
-    assert evaluate.demanded(Demand(fps=5.0, deadline_s=0.15), options) == asked
+    trained = Demand(fps=5.0, deadline_s=0.15)
+    assert trained.changed(options.fps, options.deadline_ms, options.min_accuracy) == asked
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -58,6 +58,19 @@ class Demand:
     def period_s(self) -> float:
         """Seconds from one frame to the next."""
         return 1.0 / self.fps
+
+    def changed(self, fps: float | None, deadline_ms: float | None, min_accuracy: float | None) -> Demand:
+        """The demand with these options of a command line. None leaves a value as it is.
+
+        Raises:
+            DemandError: a value makes no sense.
+        """
+        return replace(
+            self,
+            fps=self.fps if fps is None else fps,
+            deadline_s=self.deadline_s if deadline_ms is None else deadline_ms / 1e3,
+            min_accuracy=self.min_accuracy if min_accuracy is None else min_accuracy,
+        )
 
 
 class Demands(NamedTuple):
