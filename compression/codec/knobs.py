@@ -1,8 +1,13 @@
 """Settings of operating points, sizes of their payloads, and identifiers of points:
 
     device-c0.50              the whole CNN on the device, at channel ratio 0.50
+    device-c0.50-i8           the same with 8-bit integers instead of float32
     p0-jpeg-q75               a picture crosses: JPEG of quality 75
+    p0-jpeg-q75-128px         the same, made smaller to 128 x 128 pixels before it crosses
     p3-c0.75-r1.00-b2         a cut at partition 3: channel ratio 0.75, region ratio 1.00, 2 bits a value
+    p3-c0.75-r1.00-b2-i8      the same with a head of 8-bit integers
+    A+device-c0.25-i8         a race: point A sends, and meanwhile the device runs this CNN
+    A+finish                  a race: meanwhile the device runs the rest of point A's own CNN
     A>cloud                   three tiers: the middle server passes on what point A sends
     A>p5-c1.00-r1.00-b2       three tiers: the middle server cuts again, at partition 5
 
@@ -15,20 +20,28 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from tidesplit.data.ratios import RATIOS
 
 __all__ = [
-    "BITS", "PASSED_ON", "RATIOS", "REGIONS", "CutSpec", "Knobs", "all_knobs", "device_id", "image_id", "joined",
-    "partition_of", "read_knobs", "split",
+    "BITS", "FINISH", "FLOAT32", "INT8", "PASSED_ON", "PRECISIONS", "RATIOS", "REGIONS", "CutSpec", "Knobs",
+    "Precision", "all_knobs", "cut_id", "device_id", "image_id", "joined", "partition_of", "race_id", "read_knobs",
+    "sender", "split", "split_race",
 ]  # fmt: skip
 
 REGIONS = (0.5, 1.0)
 BITS = (1, 2, 4, 8)
 PASSED_ON = "cloud"
 """The second part of an identifier where the middle server passes the payload on unchanged."""
-CUT = re.compile(r"p([1-9][0-9]?)-c([0-9]\.[0-9]{2})-r([0-9]\.[0-9]{2})-b([0-9])")
-PICTURE = re.compile(r"p0-[a-z]+-q[0-9]{1,3}")
+FINISH = "finish"
+"""The second part of a race in which the device finishes the frame from its own head."""
+Precision = Literal["float32", "int8"]
+FLOAT32: Precision = "float32"
+INT8: Precision = "int8"
+PRECISIONS = (FLOAT32, INT8)
+CUT = re.compile(r"p([1-9][0-9]?)-c([0-9]\.[0-9]{2})-r([0-9]\.[0-9]{2})-b([0-9])(-i8)?")
+PICTURE = re.compile(r"p0-[a-z]+-q[0-9]{1,3}(-[1-9][0-9]{1,3}px)?")
 
 
 @dataclass(frozen=True)
@@ -85,14 +98,39 @@ def all_knobs(partitions: int) -> list[Knobs]:
     return [Knobs(p, c, r, b) for p in range(1, partitions) for c in RATIOS for r in REGIONS for b in BITS]
 
 
-def device_id(ratio: float) -> str:
+def device_id(ratio: float, precision: Precision = FLOAT32) -> str:
     """Identifier of the whole CNN on the device."""
-    return f"device-c{ratio:.2f}"
+    return f"device-c{ratio:.2f}{_suffix(precision)}"
 
 
-def image_id(codec: str, quality: int) -> str:
-    """Identifier of image offload."""
-    return f"p0-{codec}-q{quality}"
+def cut_id(knobs: Knobs, precision: Precision = FLOAT32) -> str:
+    """Identifier of a cut whose head has this precision. The server's tail does not depend on it."""
+    return knobs.id + _suffix(precision)
+
+
+def image_id(codec: str, quality: int, px: int | None = None) -> str:
+    """Identifier of image offload. ``px``: side of the picture that crosses; None for the CNN's own input size."""
+    return f"p0-{codec}-q{quality}" + ("" if px is None else f"-{px}px")
+
+
+def race_id(sends: str, meanwhile: str) -> str:
+    """Identifier of a race: the point that sends, and the device-only point or FINISH that runs meanwhile."""
+    return f"{sends}+{meanwhile}"
+
+
+def split_race(first: str) -> tuple[str, str]:
+    """The sending point of the device's part of an identifier, and the run meanwhile. Without a race that is empty."""
+    sends, _, meanwhile = first.partition("+")
+    return sends, meanwhile
+
+
+def sender(point_id: str) -> str:
+    """The profile's point by which a frame leaves the device, or is answered there, without race and second hop."""
+    return split_race(split(point_id)[0])[0]
+
+
+def _suffix(precision: Precision) -> str:
+    return "-i8" if precision == INT8 else ""
 
 
 def joined(first: str, second: str) -> str:

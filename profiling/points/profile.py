@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision
 from tidesplit.data.files import PROFILES, whole
 
 FORMAT = "tidesplit-profile"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # version 1 has no precision, resolution, engine, threads or power: their defaults hold
 
 Codec = Literal["feature", "jpeg", "webp", "none"]
 
@@ -46,7 +48,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """One (partition, channel ratio, region ratio, bits) with its measured accuracy and bytes.
+    """One (partition, channel ratio, region ratio, bits, precision, resolution) with its accuracy and bytes.
 
     Args:
         bits: per value on the wire. At partition 0 the image codec's quality takes their place. 0 on the device.
@@ -56,6 +58,8 @@ class OperatingPoint:
         head_macs: multiply-accumulates of the head.
         tail_macs: multiply-accumulates of the tail.
         fallback: the device-only point that finishes a frame on the device, where one can.
+        precision: of everything that the device runs for the point.
+        resolution: side of the picture that crosses, in pixels. None: the CNN's input size, or no picture crosses.
     """
 
     id: str
@@ -72,6 +76,8 @@ class OperatingPoint:
     head_macs: float = 0.0
     tail_macs: float = 0.0
     fallback: str | None = None
+    precision: Precision = FLOAT32
+    resolution: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +95,36 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Power:
+    """Watts of a whole machine, with their source.
+
+    ``idle_w``: while it does nothing. ``busy_w``: while it runs a CNN on all its threads.
+    """
+
+    idle_w: float
+    busy_w: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceTable:
-    """Timings of all operating points on one machine, by point id."""
+    """Timings of all operating points on one machine, by point id, and the machine's own numbers.
+
+    Args:
+        engine: the inference engine whose times these are.
+        threads: threads of one run.
+        loop_s: time that the device's loop itself takes for a frame: decision, bookkeeping and sending.
+        jitter: relative log-normal spread of one run's time, by precision. Empty: the world's own.
+        power: None where it is not known.
+    """
 
     provenance: Provenance
     timings: Mapping[str, Timing]
+    engine: str = "onnxruntime"
+    threads: int = 1
+    loop_s: float = 0.0
+    jitter: Mapping[str, float] = field(default_factory=dict)
+    power: Power | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +218,8 @@ def from_json(document: Any, where: str = "profile") -> Profile:
     """The profile in a JSON document. ``where`` begins the sentence of a ProfileError."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ProfileError(f'{where}: expected a JSON object with "format": "{FORMAT}"')
-    if document.get("version") != VERSION:
-        raise ProfileError(f"{where}: version {document.get('version')!r} received, {VERSION} expected")
+    if document.get("version") not in READABLE:
+        raise ProfileError(f"{where}: version {document.get('version')!r} received, one of {READABLE} expected")
     try:
         return Profile(
             name=document["name"],
@@ -214,7 +245,9 @@ def _point(row: Mapping[str, Any]) -> OperatingPoint:
 
 def _device(table: Mapping[str, Any]) -> DeviceTable:
     timings = {point_id: Timing(**row) for point_id, row in table["timings"].items()}
-    return DeviceTable(provenance=Provenance(**table["provenance"]), timings=timings)
+    power = None if table.get("power") is None else Power(**table["power"])
+    made = {"provenance": Provenance(**table["provenance"]), "timings": timings, "power": power}
+    return DeviceTable(**{**table, **made})
 
 
 def _chains(table: Mapping[str, Any]) -> ChainTable:
@@ -241,6 +274,7 @@ def _validate(profile: Profile) -> None:
             raise ProfileError(f"provenance {kind!r} received, 'measured' or 'estimated' expected")
     for label, table in profile.devices.items():
         _validate_timings(label, table.timings, ids)
+        _validate_machine(label, table)
 
 
 def _validate_point(p: OperatingPoint, partitions: int, ids: set[str]) -> None:
@@ -258,6 +292,9 @@ def _validate_point(p: OperatingPoint, partitions: int, ids: set[str]) -> None:
     sizes = (p.bytes_mean, p.bytes_std, p.head_macs, p.tail_macs)
     require(all(math.isfinite(v) and v >= 0.0 for v in sizes), "finite bytes and macs expected, none negative")
     require((p.bytes_mean > 0) == (p.codec != "none"), f"{p.bytes_mean} bytes do not fit codec {p.codec!r}")
+    require(p.precision in PRECISIONS, f"precision {p.precision!r} received, one of {PRECISIONS} expected")
+    picture = p.resolution is None or (p.partition == 0 and p.resolution >= 16)
+    require(picture, f"resolution {p.resolution} received, None or pixels of a picture that crosses expected")
     require(p.fallback is None or p.fallback in ids, f"its fallback {p.fallback!r} is no operating point")
 
 
@@ -278,3 +315,14 @@ def _validate_timings(label: str, timings: Mapping[str, Timing], ids: Iterable[s
         for name, value in asdict(timings[point_id]).items():
             if not (math.isfinite(value) and value >= 0.0):
                 raise ProfileError(f"device {label!r}, {point_id!r}: {name} {value} received, seconds expected")
+
+
+def _validate_machine(label: str, table: DeviceTable) -> None:
+    if table.threads < 1:
+        raise ProfileError(f"device {label!r}: {table.threads} threads received, at least 1 expected")
+    numbers = {"loop_s": table.loop_s, **table.jitter}
+    if table.power is not None:
+        numbers |= {"idle_w": table.power.idle_w, "busy_w": table.power.busy_w - table.power.idle_w}
+    for name, value in numbers.items():
+        if not (math.isfinite(value) and value >= 0.0):
+            raise ProfileError(f"device {label!r}: {name} {value} received, a finite number of at least 0 expected")

@@ -73,7 +73,7 @@ def of_timing(value: float) -> Callable[[Document], None]:
 # mistake -> (how it is made, sentence)
 MISTAKES: dict[str, tuple[Callable[[Document], Any], str]] = {
     "format": (lambda d: d.update(format="x"), 'f: expected a JSON object with "format": "tidesplit-profile"'),
-    "version": (lambda d: d.update(version=2), "f: version 2 received, 1 expected"),
+    "version": (lambda d: d.update(version=3), r"f: version 3 received, one of \(1, 2\) expected"),
     "missing key": (lambda d: d.pop("points"), "f: the key 'points' is missing"),
     "missing interval": (lambda d: d["points"][0].pop("accuracy_ci95"), "f: the key 'accuracy_ci95' is missing"),
     "missing field": (lambda d: d["points"][0].pop("n"), "f: .*missing 1 required keyword-only argument: 'n'"),
