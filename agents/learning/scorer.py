@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tidesplit.envs.world.fields import ONE_HOP, Fields, fields_of
 
 # Columns get a common scale before they are standardised. Rates and sizes: their logarithm. Durations: their ratio to
-# the deadline, so that one policy reads all deadlines alike. Energies: logarithmic above FINE_J. Others stay as they are.
+# the deadline, so that one policy reads all deadlines alike. Energies: their logarithm above FINE_J. Others stay.
 LOGARITHMIC = {"goodput", "goodput_last", "goodput_low", "payload", "in_flight_bytes"}
 LOGARITHMIC |= {f"hop2_{name}" for name in LOGARITHMIC}
 DURATIONS = {name for group in fields_of(2) for name in group if name.endswith("_s")} - {"deadline_s"}
@@ -48,6 +48,8 @@ class Normaliser(nn.Module):
         # The scale is finest near zero, where a few milliseconds make a frame late.
         relative = relative.sign() * torch.log1p(relative.abs() / FINE)
         logs = torch.log10(columns.index_select(1, self.log_columns).clamp(min=0.0) + 10.0)
+        if not len(self.energy_columns):
+            return columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
         joules = torch.log1p(columns.index_select(1, self.energy_columns).clamp(min=0.0) / FINE_J)
         scaled = columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
         return scaled.index_copy(1, self.energy_columns, joules)
