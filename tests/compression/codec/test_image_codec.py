@@ -9,7 +9,7 @@ from PIL import Image
 
 from tidesplit.compression.codec.errors import PayloadError
 from tidesplit.compression.codec.image_codec import MAX_IMAGE_BYTES, decode_image, encode_image
-from tidesplit.profiling.measuring.latency import natural_picture
+from tidesplit.compression.codec.pixels import natural_picture
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "webp"])
