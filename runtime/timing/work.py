@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
-from PIL import Image
 
-from tidesplit.compression.codec.image_codec import decode_image, encode_image
+from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
 from tidesplit.compression.codec.knobs import INT8, Knobs, Precision, device_id
 from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
@@ -146,20 +145,11 @@ def _cut_work(cnn: Cnn, models: list[str], knobs: Iterable[Knobs], threads: int,
 def _pictures(points: list[OperatingPoint], pixels: Pixels) -> Work:
     work: Work = {}
     for point in points:
-        work[f"encode {point.id}"] = encode = partial(_encode, point, pixels)
-        work[f"decode {point.id}"] = partial(_decode, point, encode(), pixels.shape[0])
+        encode = partial(encode_image, pixels, point.codec, point.bits, point.resolution)
+        work |= {f"encode {point.id}": encode, f"decode {point.id}": partial(_seen, encode(), pixels.shape[0])}
     return work
 
 
-def _encode(point: OperatingPoint, pixels: Pixels) -> bytes:
-    return encode_image(_resized(pixels, point.resolution or pixels.shape[0]), point.codec, point.bits)
-
-
-def _decode(point: OperatingPoint, payload: bytes, px: int) -> object:
-    return to_input(_resized(decode_image(payload, point.resolution or px), px))
-
-
-def _resized(pixels: Pixels, px: int) -> Pixels:
-    if pixels.shape[0] == px:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((px, px), Image.Resampling.BICUBIC))
+def _seen(payload: bytes, px: int) -> object:
+    """The work of a server on a picture, up to the tail's input."""
+    return to_input(seen_by_server(payload, px))
