@@ -17,7 +17,6 @@ from pathlib import Path
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
-from tidesplit.data.files import profile_files
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile, ProfileError
@@ -36,6 +35,7 @@ def run(options: argparse.Namespace) -> None:
     whole, file = _files(options.profile, options.file)
     profile = only(whole, options.points) if options.points else whole
     _keep_points(profile, file)
+    file.parent.mkdir(parents=True, exist_ok=True)
     cnn = _cnn(options.cnn, profile, options.weights)
     check_models(cnn, profile)
     policy = None if options.bundle is None else bundles.load(options.bundle)
@@ -45,7 +45,6 @@ def run(options: argparse.Namespace) -> None:
     table = with_loop(table, *_loop(profile.with_device(options.device, table), options.device, policy))
     if options.device in whole.devices:  # its watts stay: they have a source of their own
         table = replace(table, power=whole.devices[options.device].power)
-    file.parent.mkdir(parents=True, exist_ok=True)
     profiles.save(profile.with_device(options.device, table), file)
     print(f"{options.device}: {len(profile.points)} operating points timed, added to {file}")
     print(f"the loop takes {1e3 * table.loop_s:.2f} ms a frame: {table.provenance.spread['loop']}")
@@ -55,11 +54,10 @@ def run(options: argparse.Namespace) -> None:
 
 def _files(name: str, file: Path | None) -> tuple[Profile, Path]:
     """The profile to begin with, and the file to write."""
-    named = Path(name)
-    begun, written = profile_files(name, named if named.is_file() else None)
-    if file is not None:
-        begun, written = (file if file.is_file() else begun), file
-    return profiles.load(begun), written
+    named, here = Path(name), Path(f"{name}.json")
+    begun = next((path for path in (file, named, here) if path is not None and path.is_file()), name)
+    profile = profiles.load(begun)
+    return profile, file or (named if named.is_file() else Path(f"{profile.name}.json"))
 
 
 def _keep_points(profile: Profile, file: Path) -> None:

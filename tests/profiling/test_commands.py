@@ -17,7 +17,7 @@ from tidesplit.profiling.cuts import legal_cuts
 from tidesplit.profiling.devices import raspberry_pi
 from tidesplit.profiling.points import profile as profiles
 
-VERBS = ("accuracy", "chain", "latency", "report", "switching")
+VERBS = ("accuracy", "chain", "report", "switching")
 
 
 @pytest.mark.parametrize("verb", VERBS)
