@@ -148,6 +148,7 @@ class Device:
             self._worker.begin(Work(record, flight, partial(self._whole, record, picture), self._head_s(record)))
         else:
             self._send(record, decision, *self._head(record, picture, now_s))
+        self._worker.wake()
 
     def _decide(self, number: int, picture: Picture, arrival_s: float, now_s: float) -> tuple[Record, Decision]:
         def one(value: float) -> Floats:

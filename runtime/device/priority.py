@@ -21,7 +21,8 @@ T = TypeVar("T")
 def lower() -> None:
     """Give the calling thread low priority. Only a privileged process could raise it again."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def with_low_priority(make: Callable[[], T]) -> T:

@@ -73,10 +73,14 @@ class Worker:
             thread.join()
 
     def begin(self, work: Work) -> None:
-        """Take a frame that is sent, or whose whole net is to run."""
+        """Take a frame that is to be sent, or whose whole net is to run. `wake` must follow."""
         with self._lock:
             self._open[work.flight.number] = work
             self._schedule.begin(work.flight)
+
+    def wake(self) -> None:
+        """Let the threads look at the frames that have begun. A frame's bytes go first."""
+        with self._lock:
             self._lock.notify_all()
 
     def record(self, number: int) -> Record | None:
@@ -93,7 +97,7 @@ class Worker:
         """Take the failure of an open frame's message. Needs the lock."""
         self._open[number].record.error = reason
         self._end(self._schedule.lost(number, now_s))
-        self._lock.notify_all()
+        self.wake()
 
     def busy_s(self, now_s: float) -> float:
         """Believed time until the worker is idle. Needs the lock."""
