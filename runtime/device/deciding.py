@@ -11,7 +11,7 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.device.safeguard import Safeguard, as_drawn, quickest, rule
 from tidesplit.runtime.device.schedule import too_late
 
-__all__ = ["Decider", "Decision", "waits"]
+__all__ = ["Decider", "Decision"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,6 @@ class Decider:
         return int(self.controller.predict(given)[0]), given, False
 
     def _late(self, row: int, situation: Situation, slow_down: float) -> bool:
-        queued_s = float(situation.worker_s[0]) if waits(self.table, row) else 0.0
+        queued_s = 0.0 if self.table.light[row] else float(situation.worker_s[0])
         waited_s = float(situation.waited_s[0]) + queued_s
         return too_late(self.demand, waited_s, float(self.table.head_s[row]) * slow_down)
-
-
-def waits(table: PointTable, row: int) -> bool:
-    """True where the device's part of a point waits for the worker. A picture's encoding does not."""
-    return bool(table.local[row] or table.hops[0].partition[row] > 0)

@@ -22,7 +22,7 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.device.arrivals import Arrivals
 from tidesplit.runtime.device.breaker import Breaker
-from tidesplit.runtime.device.deciding import Decider, Decision, waits
+from tidesplit.runtime.device.deciding import Decider, Decision
 from tidesplit.runtime.device.engine import Engine, HeadResult
 from tidesplit.runtime.device.knowledge import LinkKnowledge, Probe, messages
 from tidesplit.runtime.device.pacer import Pacer, wait
@@ -30,7 +30,7 @@ from tidesplit.runtime.device.safeguard import Safeguard, undrawn
 from tidesplit.runtime.device.schedule import flight_of
 from tidesplit.runtime.device.sending import Client, Done, Failure, Reply
 from tidesplit.runtime.device.slow_down import SlowDown
-from tidesplit.runtime.device.thermometer import Thermometer
+from tidesplit.runtime.device.thermometer import Thermometer, usual_c
 from tidesplit.runtime.device.worker import Logits, Work, Worker
 from tidesplit.runtime.log.record import AnsweredBy, Record
 from tidesplit.runtime.wire.answers import ServerTiming
@@ -67,7 +67,7 @@ class Device:
         self._pacer = Pacer(self.now_s, self.paced)
         self._lock = threading.Condition()
         self._worker = Worker(self._pacer, self._lock, self._settle, self._ran, self.engine.cnn.classes)
-        self._thermometer = Thermometer()
+        self._thermometer, self._usual_c = Thermometer(), usual_c(self.world, self.table.machine)
         self._arrivals = Arrivals(0.0, self.demand.period_s)
         self._free_s = 0.0  # end of the newest work of the foreground
         self._last_row = -1
@@ -159,7 +159,8 @@ class Device:
             slow_down, blocked, reason = self._slow_down.at(now_s), self.breaker.blocked, self.breaker.reason
         situation = Situation(
             one(now_s), one(now_s - arrival_s), transfers, one(slow_down), np.array([self._last_row]),
-            np.array([blocked]), worker_s=one(worker_s),
+            one(worker_s), one(self._usual_c if (heat_c := self._thermometer.at(now_s)) is None else heat_c),
+            np.array([blocked]),
         )  # fmt: skip
         begin = time.perf_counter()
         decision = self._decider.decide(situation)
@@ -167,7 +168,7 @@ class Device:
         record.out_of_range = undrawn(decision.believed, decision.given)
         record.by_rule, record.dropped = decision.by_rule, decision.late
         record.arrival_s, record.waited_s, record.breaker = arrival_s, now_s - arrival_s, self.breaker.state
-        record.temperature_c = self._thermometer.at(now_s)
+        record.temperature_c = heat_c
         record.decided_s, record.decided_at_s, record.error = time.perf_counter() - begin, now_s, reason or None
         return record, decision
 
@@ -176,7 +177,7 @@ class Device:
 
     def _head(self, record: Record, picture: Picture, now_s: float) -> tuple[HeadResult, float]:
         """Encode the picture, or run the head once the worker is idle. Returns the result and the end."""
-        interrupted = waits(self.table, record.row)
+        interrupted = not self.table.light[record.row]
         begun_s = self._pacer.begin_s(max(now_s, self._worker.wait_until_idle())) if interrupted else now_s
         taken_s = self._pacer.taken_s()
         result = self.engine.head(record.decision, picture.pixels)

@@ -22,6 +22,7 @@ from tests.runtime.punctual import on_time
 from tidesplit.compression.codec.knobs import FINISH, race_id
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.source import drawn
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.engine import Engine
@@ -40,11 +41,8 @@ EARLY_S, LATE_S = 0.002, 0.010  # the lateness that a busy machine's threads may
 
 def table_of_races(cnn: Cnn, **columns: float) -> PointTable:
     """The three invented points and two races. `columns` replace whole columns."""
-    table = points(cnn.partitions)[1]
-    ids = (OFFLOAD, CUT, LOCAL, RACE, CUT_RACE)
-    table = table.take([0, 1, 2, 0, 1]).with_columns(lambda column: column, ids)
-    given = {name: np.full(table.size, value) for name, value in columns.items()}
-    return replace(table, races=np.array([False, False, False, True, True]), **given)
+    table = table_of(points(cnn.partitions)[0], ("device", "server"), (OFFLOAD, CUT, LOCAL, RACE, CUT_RACE))
+    return replace(table, **{name: np.full(table.size, value) for name, value in columns.items()})
 
 
 @pytest.fixture(scope="module")
