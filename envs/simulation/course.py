@@ -29,9 +29,12 @@ class Course(NamedTuple):
     @classmethod
     def none(cls, lanes: int, hops: int = 1) -> Course:
         """A course of no frames, ``[B, 0]``."""
-        columns = (np.zeros((lanes, 0)) for _ in cls._fields[:-1])
-        trips = tuple(RoundTrip(np.zeros((lanes, 0)), np.zeros((lanes, 0))) for _ in range(hops))
-        return cls(*columns, trips)
+
+        def nothing() -> Floats:
+            return np.zeros((lanes, 0))
+
+        trips = tuple(RoundTrip(nothing(), nothing()) for _ in range(hops))
+        return cls(nothing(), nothing(), nothing(), nothing(), nothing(), trips)
 
 
 def draw_course(

@@ -14,8 +14,8 @@ from tidesplit.envs.world.vocabulary import Floats
 class Cooling:
     """A first-order model: the processor settles at a temperature in proportion to the watts, with one time constant.
 
-    The defaults are a bare Raspberry Pi 4. Fitted to the curves of stressberry (github.com/nschloe/stressberry, stress on
-    four cores for 300 s). 9 K/W also gives its idle temperature. Both are uncertain by about a quarter.
+    The defaults are a bare Raspberry Pi 4. Fitted to the curves of stressberry (github.com/nschloe/stressberry, stress
+    on four cores for 300 s). 9 K/W also gives its idle temperature. Both are uncertain by about a quarter.
     """
 
     kelvin_per_watt: float = 9.0

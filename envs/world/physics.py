@@ -41,6 +41,8 @@ class World:
     """Time before the deadline by which a fallback is planned to end."""
     cooling: Cooling = BARE
     """How the device gets hot by its work, and slow by its heat."""
+    jitter: float = 1.0
+    """Factor on the spread of compute times that the device's table has. 0: a run always takes the same time."""
     coolest_c: float = 15.0
     warmest_c: float = 40.0
     """Range of the air's temperature about the device, of which each episode draws one. Assumed."""

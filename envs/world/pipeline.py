@@ -104,7 +104,7 @@ def advance(
     start = np.where(light, decided, turn_s(queues, frame.arrival_s))
     start = np.where(local, np.maximum(decided, queues.finish_until_s), start)
     waited = start - frame.arrival_s
-    noise = np.exp(at(table.jitter) * frame.compute_noise)
+    noise = np.exp(world.jitter * at(table.jitter) * frame.compute_noise)
     true_slow = frame.slow_down * world.cooling.slow_down(queues.heat_c) * noise
     slow = true_slow if slow_belief is None else slow_belief
     dropped = hopeless(waited, head_s * slow, demands)

@@ -46,8 +46,9 @@ def with_races(table: PointTable, all_points: PointTable, ids: Sequence[str]) ->
         finish_accuracy[row] = all_points.accuracy[local]
     if not np.isfinite(finish_s[races]).all():
         raise ProfileError(f"race {ids[int(np.argmax(races & ~np.isfinite(finish_s)))]!r}: the device cannot finish it")
-    columns = {"finish_s": finish_s, "finish_accuracy": finish_accuracy, "jitter": jitter}
-    return replace(table, ids=tuple(ids), races=races, **columns)
+    return replace(
+        table, ids=tuple(ids), races=races, finish_s=finish_s, finish_accuracy=finish_accuracy, jitter=jitter
+    )
 
 
 def races_of(table: PointTable) -> list[str]:

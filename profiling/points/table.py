@@ -89,7 +89,7 @@ class PointTable:
     def with_columns(self, act: Callable[[NDArray[Any]], NDArray[Any]], ids: tuple[str, ...]) -> PointTable:
         """The table with the points' new ``ids``, and ``act`` applied to every column and to those of the hops."""
 
-        def changed(part: PointTable | HopColumns) -> dict[str, NDArray[Any]]:
+        def changed(part: PointTable | HopColumns) -> dict[str, Any]:
             columns = {f.name: getattr(part, f.name) for f in fields(part)}
             return {name: act(column) for name, column in columns.items() if isinstance(column, np.ndarray)}
 
