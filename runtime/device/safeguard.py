@@ -32,14 +32,15 @@ def quickest(observation: Observation) -> int:
 def rule(observation: Observation, demand: Demand, guard_s: float) -> int:
     """Row of the most accurate allowed point whose forecast meets the deadline, else of the quickest.
 
-    The objective "latency" always takes the quickest.
+    Of points that are as accurate a race is taken, because it needs no true forecast. The objective "latency" always
+    takes the quickest.
     """
     latency_s = _latency(observation)
     fits = latency_s <= demand.deadline_s - guard_s
     if demand.objective == "latency" or not fits.any():
         return quickest(observation)
     accuracy = np.where(fits, observation.foreseen.accuracy[0], -np.inf)
-    return int(np.argmin(np.where(accuracy == accuracy.max(), latency_s, np.inf)))
+    return int(np.lexsort((latency_s, -observation.foreseen.races[0], -accuracy))[0])
 
 
 def _latency(observation: Observation) -> Floats:
