@@ -27,7 +27,7 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demands
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.camera.picture import Picture
-from tidesplit.runtime.device.engine import Engine, knobs_of
+from tidesplit.runtime.device.engine import Engine, knobs_of, points_of
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.estimator import Estimator, Settled
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     begun = time.perf_counter()
     loaded = bundles.load(options.bundle)
-    engine = Engine(for_bundle(options.bundle), tuple(loaded.profile.point(i) for i in loaded.table.ids))
+    engine = Engine(for_bundle(options.bundle), points_of(loaded.profile, loaded.table.ids))
     load_s = time.perf_counter() - begun
     for point in loaded.table.ids:  # a session takes its memory when it first runs
         result = engine.head(point, natural_picture(engine.cnn.input_px))

@@ -27,14 +27,13 @@ from PIL import Image
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
-from tidesplit.compression.codec.knobs import split
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Picture, Skipped
 from tidesplit.runtime.cnn import CnnError
 from tidesplit.runtime.device.client import GrpcClient, credentials
-from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.export import say as report
@@ -132,8 +131,7 @@ def run(options: argparse.Namespace) -> None:
             "delete the folder, and the right weights are exported"
         )
     pictures = source.ahead(frames_of(options.images, cnn.input_px, skipped))  # a camera's are read from now on
-    own = dict.fromkeys(split(point)[0] for point in table.ids)  # the device's part of each point, once
-    engine = Engine(cnn, tuple(bundle.profile.point(point) for point in own), options.threads)
+    engine = Engine(cnn, points_of(bundle.profile, table.ids), options.threads)
     safety = credentials(options)
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from tidesplit.compression.codec.image_codec import encode_image
 from tidesplit.compression.codec.knobs import FINISH, RATIOS, Knobs, device_id, sender, split, split_race
 from tidesplit.compression.codec.pixels import Pixels, to_input
-from tidesplit.profiling.points.profile import OperatingPoint
+from tidesplit.profiling.points.profile import OperatingPoint, Profile
 from tidesplit.runtime.cnn import Cnn, finish_name, head_name
 from tidesplit.runtime.device.priority import with_low_priority
 
-__all__ = ["Engine", "HeadResult", "knobs_of"]
+__all__ = ["Engine", "HeadResult", "knobs_of", "points_of"]
 
 Floats = NDArray[np.float32]
 
@@ -69,8 +70,7 @@ class Engine:
         first, x = _first(point), to_input(pixels)
         outputs = [] if first is None else self._run(first, x)
         payload = self._encode(point, pixels, outputs)
-        meanwhile = split_race(split(point_id)[0])[1]
-        feature = outputs[0] if outputs and meanwhile in ("", FINISH) else x
+        feature = outputs[0] if outputs and not _raced_net(point_id) else x
         return HeadResult(payload, outputs[0][0] if payload is None else None, feature)
 
     def _encode(self, point: OperatingPoint, pixels: Pixels, outputs: list[Any]) -> bytes | None:
@@ -91,8 +91,8 @@ class Engine:
 
     def finish(self, point_id: str, feature: Floats) -> Floats:
         """Logits `[classes]` of the device's own run for a point that sends: its finish, or the net of its race."""
-        meanwhile = split_race(split(point_id)[0])[1]
-        name = _finish(self._point(point_id)) if meanwhile in ("", FINISH) else _first(self._by_id[meanwhile])
+        net = _raced_net(point_id)
+        name = _first(self._by_id[net]) if net else _finish(self._point(point_id))
         assert name is not None
         logits: Floats = self._run(name, feature)[0][0]
         return logits
@@ -103,6 +103,18 @@ class Engine:
 
     def _run(self, name: str, x: Floats) -> list[Any]:
         return list(self._sessions[name].run(None, {"x": x}))
+
+
+def points_of(profile: Profile, ids: Iterable[str]) -> tuple[OperatingPoint, ...]:
+    """The points that a device runs for these identifiers, each once: those that send, and the nets of races."""
+    parts = (part for point_id in ids for part in (sender(point_id), _raced_net(point_id)) if part)
+    return tuple(profile.point(part) for part in dict.fromkeys(parts))
+
+
+def _raced_net(point_id: str) -> str:
+    """The whole net that runs while a point's bytes are away; empty if there is none."""
+    meanwhile = split_race(split(point_id)[0])[1]
+    return "" if meanwhile == FINISH else meanwhile
 
 
 def knobs_of(point: OperatingPoint) -> Knobs:

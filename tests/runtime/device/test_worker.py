@@ -25,7 +25,7 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.source import drawn
 from tidesplit.runtime.cnn import Cnn
-from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.priority import NICE, with_low_priority
 from tidesplit.runtime.device.sending import Failure, Reply
@@ -251,6 +251,11 @@ def test_an_unpaced_device_learns_from_the_workers_runs(engine: Engine) -> None:
     records, _, _ = played(stub, table_of_races(engine.cnn), LOCAL, Fake(), 15, paced=False)
     assert records[0].state["slow_down"] == 1.0
     assert records[-1].state["slow_down"] == pytest.approx(1.55, abs=0.15)
+
+
+def test_the_points_that_a_device_runs(cnn: Cnn) -> None:
+    profile = points(cnn.partitions)[0]
+    assert [p.id for p in points_of(profile, (RACE, CUT_RACE, OFFLOAD, f"{RACE}>cloud"))] == [OFFLOAD, LOCAL, CUT]
 
 
 def test_a_race_on_the_device_runs_its_own_net(engine: Engine) -> None:
