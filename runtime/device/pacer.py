@@ -26,6 +26,7 @@ class Pacer:
 
     def __init__(self, clock: Callable[[], float], paced: bool = True) -> None:
         self.now_s = clock
+        self.makes_good_s = CATCH_UP_S if paced else 0.0
         self._paced = paced
         self._lock = threading.Lock()
         self._finished_s = 0.0  # processor time of the worker's runs that have ended
@@ -34,7 +35,7 @@ class Pacer:
     def begin_s(self, due_s: float) -> float:
         """Begin of work that could begin at `due_s`: now, or if paced, as on a device that loses no time in between."""
         now_s = self.now_s()
-        return due_s if self._paced and now_s - due_s < CATCH_UP_S else now_s
+        return due_s if now_s - due_s < self.makes_good_s else now_s
 
     def end_s(self, begun_s: float, duration_s: float) -> float:
         """End of work that nothing interrupts: now, or if paced, `duration_s` after its begin. Waits for it."""

@@ -41,10 +41,10 @@ class Flight:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that begins, and the moment at which it fell due."""
+    """A run that begins at `begin_s`."""
 
     number: int
-    due_s: float
+    begin_s: float
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,19 @@ class _Open:
 
 
 class Schedule:
-    """Open frames, the device's runs for them, and their deadlines."""
+    """Open frames, the device's runs for them, and their deadlines.
 
-    def __init__(self) -> None:
+    A paced device makes good a lateness below `makes_good_s`: a run then begins when it could have begun.
+    """
+
+    def __init__(self, makes_good_s: float = 0.0) -> None:
+        self._makes_good_s = makes_good_s
         self._open: dict[int, _Open] = {}
         self._runs: list[tuple[float, int]] = []
         self._deadlines: list[tuple[float, int]] = []
         self._running = False
         self._until_s = -math.inf  # believed end of the newest run
+        self.free_s = 0.0  # end of the newest run that has ended
 
     @property
     def under_way(self) -> int:
@@ -112,7 +117,7 @@ class Schedule:
 
     def ran(self, number: int, now_s: float, good: bool = True) -> End | None:
         """The newest run has ended, `good` where it gave an answer. It is held while a better one may come."""
-        self._running = False
+        self._running, self.free_s = False, now_s
         frame = self._open.get(number)
         if frame is None:
             return None
@@ -136,12 +141,13 @@ class Schedule:
         """Begin the next run that is due, if no run is under way. One that would end too late does not begin."""
         while self.next_run_s() <= now_s and not self._running:
             due_s, number = heapq.heappop(self._runs)
-            frame = self._open[number]
-            until_s = now_s + frame.flight.run_s
+            frame, could_s = self._open[number], max(due_s, self.free_s)
+            begin_s = could_s if now_s - could_s < self._makes_good_s else now_s
+            until_s = begin_s + frame.flight.run_s
             if until_s <= frame.flight.deadline_s:
                 frame.begun = self._running = True
                 self._until_s = until_s
-                return Run(number, due_s)
+                return Run(number, begin_s)
         return None
 
     def next_run_s(self) -> float:

@@ -52,10 +52,9 @@ class Worker:
         learn: Callable[[float, float, float], None], classes: tuple[str, ...],
     ) -> None:  # fmt: skip
         self._pacer, self._lock, self._settle, self._learn, self._classes = pacer, lock, end, learn, classes
-        self._schedule = Schedule()
+        self._schedule = Schedule(pacer.makes_good_s)
         self._open: dict[int, Work] = {}
         self._closing = False
-        self._free_s = 0.0  # end of the newest run
         parts = {"worker": self._run_all, "timekeeper": self._end_all}
         self._threads = [threading.Thread(target=part, name=name, daemon=True) for name, part in parts.items()]
 
@@ -108,14 +107,13 @@ class Worker:
         with self._lock:
             while not self._schedule.idle(now_s := self._pacer.now_s()):
                 self._lock.wait(min(max(self._schedule.busy_s(now_s), OVERDUE_S), NAP_S))
-            return self._free_s
+            return self._schedule.free_s
 
     def _run_all(self) -> None:
         """The worker's thread."""
         priority.lower()
         while (found := self._next()) is not None:
-            work, due_s = found
-            begun_s = self._pacer.begin_s(max(due_s, self._free_s))
+            work, begun_s = found
             self._pacer.run_begins(begun_s)
             logits, error = _run(work)
             end_s = self._pacer.end_s(begun_s, work.expected_s)
@@ -124,15 +122,14 @@ class Worker:
                 self._ran(work, begun_s, end_s, logits, error)
 
     def _next(self) -> tuple[Work, float] | None:
-        """The next run, once it is due, and the moment at which it fell due. None when all frames have their end."""
+        """The next run once it is due, and the moment of its begin. None when all frames have their end."""
         with self._lock:
             while (run := self._schedule.take(self._pacer.now_s())) is None:
                 if not self._nap_until(self._schedule.next_run_s()):
                     return None
-            return self._open[run.number], run.due_s
+            return self._open[run.number], run.begin_s
 
     def _ran(self, work: Work, begun_s: float, end_s: float, logits: Logits | None, error: str | None) -> None:
-        self._free_s = end_s
         if logits is not None:
             work.answers["device"] = logits
             self._learn(end_s, work.expected_s, end_s - begun_s)

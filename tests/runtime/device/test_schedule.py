@@ -135,6 +135,19 @@ def test_runs_go_one_after_the_other_in_the_order_in_which_they_fall_due():
     assert not schedule.under_way
 
 
+def test_a_paced_device_makes_good_a_little_lateness():
+    schedule = Schedule(makes_good_s=0.05)
+    for number, due_s in enumerate((0.1, 0.1, 0.3)):
+        schedule.begin(Flight(number, 1.0, due_s, 0.02))
+    begins = []
+    for now_s in (0.104, 0.123, 0.36):
+        run = schedule.take(now_s)
+        begins.append(run.begin_s)
+        schedule.ran(run.number, run.begin_s + 0.02)
+    assert begins == pytest.approx([0.1, 0.12, 0.36])
+    assert schedule.free_s == pytest.approx(0.38)
+
+
 def test_rules_of_the_world():
     assert too_late(DEMAND, 0.07, 0.04)
     assert not too_late(DEMAND, 0.05, 0.04)
