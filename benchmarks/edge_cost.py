@@ -23,7 +23,7 @@ from tidesplit.agents.bundle import Bundle
 from tidesplit.benchmarks.results import percentiles, write_json
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.profiling.measuring.clock import machine_facts
-from tidesplit.runtime.device.engine import Engine, knobs_of
+from tidesplit.runtime.device.engine import Engine, knobs_of, points_of
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.timing.loop_cost import Decider
 from tidesplit.runtime.wire.messages import Request, build_request
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     begun = time.perf_counter()
     loaded = bundles.load(options.bundle)
-    engine = Engine(for_bundle(options.bundle), tuple(loaded.profile.point(i) for i in loaded.table.ids))
+    engine = Engine(for_bundle(options.bundle), points_of(loaded.profile, loaded.table.ids))
     load_s = time.perf_counter() - begun
     for point in loaded.table.ids:  # a session takes its memory when it first runs
         result = engine.head(point, natural_picture(engine.cnn.input_px))
