@@ -14,7 +14,19 @@ from tidesplit.envs.world.chain import Picker, Turn, booked
 from tidesplit.envs.world.hop import Crossing, HopQueue, RoundTrip
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Crossed, Demands, Floats, Ints, Outcome, each
+from tidesplit.envs.world.vocabulary import (
+    DEVICE,
+    MISS,
+    SERVER,
+    Bools,
+    Crossed,
+    Demands,
+    Floats,
+    Ints,
+    Outcome,
+    Run,
+    each,
+)
 from tidesplit.profiling.points.table import Machine, PointTable
 
 
@@ -78,6 +90,7 @@ def advance(
     lane: Ints,
     slow_belief: Floats | None = None,
     expected_s: Floats | None = None,
+    worker_s: Floats | None = None,
 ) -> tuple[Queues, Outcome, tuple[Crossing, ...]]:
     """Send one frame a lane through the pipeline, each by its operating point.
 
@@ -92,6 +105,7 @@ def advance(
         lane: row of links and table that each lane uses, shape ``[B]``.
         slow_belief: slow-down with which the device plans the fallback. None: the true one.
         expected_s: latency of the point with which the device plans the fallback. None: the true one.
+        worker_s: time from the decision until the worker is idle, by which the device drops frames. None: the true one.
 
     Returns:
         The queues after the frame, its outcome, and its message on each hop. The answer is booked on the last hop that
@@ -105,7 +119,8 @@ def advance(
     noise = np.exp(world.jitter * at(table.jitter) * frame.compute_noise)
     true_slow = frame.slow_down * world.cooling.slow_down(queues.heat_c) * noise
     slow = true_slow if slow_belief is None else slow_belief
-    dropped = hopeless(waited, head_s * slow, demands)
+    queued_s = waited if worker_s is None else decided - frame.arrival_s + np.where(light, 0.0, worker_s)
+    dropped = hopeless(queued_s, head_s * slow, demands)
     head_end = start + head_s * true_slow
     head_end = np.where(light, head_end, _interrupted(start, head_end, queues))
     free = np.where(dropped, queues.device_free_s, np.where(local, decided, head_end))
@@ -133,7 +148,8 @@ def advance(
     due = np.where(races & (ends <= deadline_s), head_end, due)
     due = np.where(local & ~dropped, start, due)
     run_s = np.where(local, head_s, finish_s) * true_slow
-    runs, finished, later = _Run(due, run_s, local).on(queues._replace(device_free_s=free), answered)
+    work = _Work(due, run_s, local)
+    runs, finished, settled, later = work.on(queues._replace(device_free_s=free), answered)
 
     # A race's result is held until the deadline, in case the server's better answer comes.
     held = races & runs & ~demands.for_latency & (finished <= deadline_s)
@@ -163,10 +179,12 @@ def advance(
         head_s=np.where(dropped, 0.0, head_end - start),
         server_s=server_s,
         fell_back=runs & offloads,
-        slow_down=np.where(runs | (offloads & ~light), true_slow, 0.0),
+        # A run that waits may not begin yet, as the answers decide, so that only those are measured that begin at once.
+        slow_down=np.where((runs & (local | races & (settled == due))) | (offloads & ~light), true_slow, 0.0),
         heat_c=queues.heat_c,
         device_j=device_j,
         radio_j=sum((c.radio_j for c in crossings), start=np.zeros_like(device_j)),
+        run=Run(due, settled, np.where(runs, finished, -np.inf), np.where(local, head_s, finish_s) * slow),
         hops=tuple(Crossed(c.payload, np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings),
     )
     heat_c = world.cooling.after(queues.heat_c, frame.ambient_c, watts, demands.period_s)
@@ -218,17 +236,18 @@ def _interrupted(start_s: Floats, end_s: Floats, queues: Queues) -> Floats:
     return end_s + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
 
 
-class _Run(NamedTuple):
+class _Work(NamedTuple):
     """A run of the worker for each frame, ``[B]``, seconds."""
 
     due_s: Floats  # moment from which it may begin; infinity: never
     duration_s: Floats  # its true time
     local: Bools  # True where no answer can make it needless
 
-    def on(self, queues: Queues, answered_s: Floats) -> tuple[Bools, Floats, Queues]:
+    def on(self, queues: Queues, answered_s: Floats) -> tuple[Bools, Floats, Floats, Queues]:
         """Run it, unless the answer comes before it begins.
 
-        Returns True where it begins, its end (infinity elsewhere), and the queues after it.
+        Returns True where it begins, its end (infinity elsewhere), the moment at which it begins or is given up, and
+        the queues after it.
         """
         may, from_s, until_s = np.isfinite(self.due_s), queues.finish_from_s, queues.finish_until_s
         begin = _idle_s(queues, np.where(may, self.due_s, 0.0))
@@ -242,7 +261,7 @@ class _Run(NamedTuple):
             finish_from_s=np.where(runs, stretch_s, from_s),
             finish_until_s=np.where(runs, np.maximum(finished, until_s), until_s),
         )
-        return runs, finished, later
+        return runs, finished, np.where(runs, begin, np.minimum(begin, answered_s)), later
 
 
 def _energy(machine: Machine, period_s: Floats, busy_s: Floats, light_s: Floats) -> Floats:
