@@ -76,7 +76,8 @@ class PiBoard:
 
 def _power(busy: str) -> Power:
     rows = "TFLite's rows" if busy == "tflite" else "all rows"
-    return Power(idle_w=PI_4_IDLE_W, busy_w=BUSY_W[busy], source=f"busy: median of {rows} of v2.0 and v2.1, {MLPERF}; {_IDLE}")
+    source = f"busy: median of {rows} of v2.0 and v2.1, {MLPERF}; {_IDLE}"
+    return Power(idle_w=PI_4_IDLE_W, busy_w=BUSY_W[busy], source=source)
 
 
 _PI_4 = "Raspberry Pi 4 Model B, 1.5 GHz, 4 threads (not at hand)"
