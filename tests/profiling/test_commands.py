@@ -18,7 +18,7 @@ from tidesplit.profiling.devices import raspberry_pi
 from tidesplit.profiling.devices.boards import BOARDS
 from tidesplit.profiling.points import profile as profiles
 
-VERBS = ("accuracy", "chain", "latency", "report", "switching")
+VERBS = ("accuracy", "chain", "report", "switching")
 
 
 @pytest.mark.parametrize("verb", VERBS)
