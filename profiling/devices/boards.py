@@ -28,9 +28,9 @@ BUSY_W = {"tflite": 5.88, "any": 5.45}
 # mean of MobileNetV1 (72.1 ms), V2 (72.6 ms) and V3 large (56.3 ms). Integers: MobileNetV1 (40.3 ms) is in both lists.
 NCNN: dict[Precision, float] = {FLOAT32: 1.092, INT8: 1.472}
 # Time of ONNX Runtime over that of ncnn, float32. 1.36 is published for small depthwise nets: the median of PicoDet S,
-# M, L and YOLOX-Nano on a Pi 5 (visionanalysis.org/articles/ncnn-fp32-vs-onnx-fp32-rpi5). 2.46 is the ratio of
+# M, L and YOLOX-Nano on a Pi 5 (visionanalysis.org/articles/ncnn-fp32-vs-onnx-fp32-rpi5). 2.49 is the ratio of
 # instructions for EfficientNet-Lite0 on an emulated Cortex-A72. Their geometric mean is taken.
-ONNX_OVER_NCNN = (1.36 * 2.46) ** 0.5
+ONNX_OVER_NCNN = (1.36 * 2.49) ** 0.5
 ONNX_INT8_GAIN = 2.2
 """Instructions of ONNX Runtime for EfficientNet-Lite0 in float32 over those in 8-bit integers, emulated Cortex-A72."""
 LITE0 = CnnWork(macs=385.2e6, values=13.56e6)
@@ -81,7 +81,7 @@ def _power(busy: str) -> Power:
 
 
 _PI_4 = "Raspberry Pi 4 Model B, 1.5 GHz, 4 threads (not at hand)"
-_ONNX_SOURCE = "ONNX Runtime over ncnn: published times 1.36, instructions 2.46; int8 2.2 fewer instructions"
+_ONNX_SOURCE = "ONNX Runtime over ncnn: published times 1.36, instructions 2.49; int8 2.2 fewer instructions"
 BOARDS = {
     board.label: board
     for board in (
