@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.image_codec import encode_image
 from tidesplit.compression.codec.knobs import RATIOS, Knobs, device_id, split
 from tidesplit.compression.codec.pixels import Pixels, to_input
+from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint
-from tidesplit.runtime.cnn import Cnn, finish_name, head_name
+from tidesplit.runtime.cnn import ENGINES, Cnn, finish_name, head_name
 
 __all__ = ["Engine", "HeadResult", "Pacer", "knobs_of", "wait"]
 
@@ -43,14 +43,14 @@ class Engine:
     Each model and each encoder also runs once, because a first run takes several times as long as a later one.
     """
 
-    def __init__(self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1) -> None:
+    def __init__(
+        self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1, engine: str = ENGINES[0]
+    ) -> None:
         self.cnn = cnn
         self.points = points
         self._by_id = {point.id: point for point in points}
         names = {name for point in points for name in (_first(point), _finish(point)) if name is not None}
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {
-            name: cnn.session(name, threads) for name in sorted(names)
-        }
+        self._sessions: dict[str, Session] = {name: cnn.device_session(name, threads, engine) for name in sorted(names)}
         self._warm_up(np.zeros((cnn.input_px, cnn.input_px, 3), np.uint8))
 
     def _warm_up(self, pixels: Pixels) -> None:
