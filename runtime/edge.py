@@ -27,14 +27,13 @@ from PIL import Image
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
-from tidesplit.compression.codec.knobs import split
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Picture, Skipped
 from tidesplit.runtime.cnn import ENGINES, CnnError
 from tidesplit.runtime.device.client import GrpcClient, credentials
-from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.machine import compare_engines, threads_for
 from tidesplit.runtime.export import for_bundle
@@ -141,11 +140,10 @@ def run(options: argparse.Namespace) -> None:
             "delete the folder, and the right weights are exported"
         )
     pictures = source.ahead(frames_of(options.images, cnn.input_px, skipped))  # a camera's are read from now on
-    own = dict.fromkeys(split(point)[0] for point in table.ids)  # the device's part of each point, once
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
-    engine = Engine(cnn, tuple(bundle.profile.point(point) for point in own), threads, options.engine)
+    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads, options.engine)
     safety = credentials(options)
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:

@@ -30,7 +30,7 @@ ROOT = Path(edge.__file__).parents[1]
 KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
     "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5",
-    "pictures_skipped", "by_rule", "out_of_range",
+    "pictures_skipped", "by_rule", "out_of_range", "race", "temperature_c", "joules",
 }  # fmt: skip
 
 
