@@ -230,6 +230,7 @@ def test_the_device_needs_no_torch(bundle: Path) -> None:
         (["--server", "example.org:50051"], "--tls-ca, or --insecure"),
         (["--images", "nowhere"], "is not a folder of pictures"),
         (["--frames", "0"], "1 or more expected"),
+        (["--threads", "0"], "1 or more expected"),
         (["--fps", "0"], "frames a second"),
         (["--pace", "toaster"], "no timings of 'toaster'"),
         (["--tls-cert", "a.pem"], "belong together"),
