@@ -200,11 +200,11 @@ def with_middle_server(profile: Profile, label: str) -> Profile:
     """
     if label != MIDDLE or MIDDLE in profile.devices:
         return profile
-    label = PI_OF_MIDDLE if PI_OF_MIDDLE in profile.devices else PI
-    if label not in profile.devices:
+    base = PI_OF_MIDDLE if PI_OF_MIDDLE in profile.devices else PI
+    if base not in profile.devices:
         raise ProfileError(f"profile {profile.name} has no timings of {PI!r} to estimate {MIDDLE!r} from")
-    pi = profile.devices[label]
-    source = f"Scission, Lockhart et al., UCC 2020: the {label} ({pi.provenance.kind}) by {PI_OVER_MIDDLE}"
+    pi = profile.devices[base]
+    source = f"Scission, Lockhart et al., UCC 2020: the {base} ({pi.provenance.kind}) by {PI_OVER_MIDDLE}"
     timings = {
         name: Timing(**{part: value / PI_OVER_MIDDLE for part, value in vars(timing).items()})
         for name, timing in pi.timings.items()
