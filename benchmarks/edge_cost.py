@@ -50,7 +50,8 @@ def time_frames(loaded: Bundle, engine: Engine, frames: int) -> list[tuple[float
         estimator.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001)
         moments = [time.perf_counter()]
         now = np.array([k / 30 + 0.09])
-        situation = Situation(now, np.zeros(1), (estimator.transfers(),), np.ones(1), np.array([k % table.size]))
+        last, zero = np.array([k % table.size]), np.zeros(1)
+        situation = Situation(now, zero, (estimator.transfers(),), np.ones(1), last, worker_s=zero, heat_c=zero + 50.0)
         observation = observe(situation, table, Demands.of(loaded.demand), world)
         row = int(loaded.policy.predict(observation)[0])
         Record.of(k, picture, loaded.demand, table, observation, row)
