@@ -141,8 +141,9 @@ def advance(
     by_server = offloads & np.where(
         held, (answered <= deadline_s) & (accuracy >= finish_accuracy), answered <= finished
     )
-    done = np.where(by_server, answered, np.where(held, deadline_s, finished))
-    latency = np.where(dropped, np.inf, done - frame.arrival_s)
+    latency = np.where(by_server, answered, finished) - frame.arrival_s
+    latency = np.where(held & ~by_server, demands.deadline_s, latency)  # exactly, or rounding would make it a miss
+    latency = np.where(dropped, np.inf, latency)
     in_time = latency <= demands.deadline_s
     accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, accuracy), 0.0)
     capped = np.minimum(latency, demands.deadline_s)
