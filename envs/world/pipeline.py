@@ -158,8 +158,8 @@ def advance(
         held, (answered <= deadline_s) & (accuracy >= finish_accuracy), answered <= finished
     )
     latency = np.where(by_server, answered, finished) - frame.arrival_s
-    # The deadline itself, because arrival and deadline less arrival is more than that by a rounding error at times.
-    latency = np.where(held & ~by_server, demands.deadline_s, np.where(dropped, np.inf, latency))
+    latency = np.where(held & ~by_server, demands.deadline_s, latency)  # exactly, or rounding would make it a miss
+    latency = np.where(dropped, np.inf, latency)
     in_time = latency <= demands.deadline_s
     accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, accuracy), 0.0)
     capped = np.minimum(latency, demands.deadline_s)
