@@ -68,6 +68,7 @@ def _canonical(queues: Queues, arrival_s: float) -> Queues:
     begin_s = np.where(busy, arrival_s, np.minimum(queues.finish_from_s, queues.finish_until_s))
     return queues._replace(
         device_free_s=free_s,
+        worker_until_s=np.maximum(queues.worker_until_s, arrival_s),
         finish_from_s=np.where(done, np.inf, begin_s),
         finish_until_s=np.where(done, arrival_s, queues.finish_until_s),
         hops=tuple(
@@ -83,8 +84,15 @@ def _merge(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
         return states
     queues, value = states
     uplink_s, *further = (hop.free_s for hop in queues.hops)
-    ends = [queues.device_free_s, uplink_s, queues.finish_until_s, queues.finish_from_s, *further]
-    cells = 30_000 if len(ends) == 4 else 6_000  # longer queues count as this many cells: the key has 63 bits
+    ends = [
+        queues.device_free_s,
+        queues.worker_until_s,
+        uplink_s,
+        queues.finish_until_s,
+        queues.finish_from_s,
+        *further,
+    ]
+    cells = 6_000 if len(ends) == 5 else 1_400  # longer queues count as this many cells: the key has 63 bits
     key = np.zeros(len(value), dtype=np.int64)
     for end_s in ends:
         key = key * cells + np.minimum((end_s - arrival_s) / cell_s, cells - 1.0).astype(np.int64)
@@ -97,6 +105,7 @@ def _merge(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
     until_s, from_s = shortest(queues.finish_until_s), -shortest(-queues.finish_from_s)
     merged = Queues(
         device_free_s=shortest(queues.device_free_s),
+        worker_until_s=shortest(queues.worker_until_s),
         finish_from_s=np.where(np.isinf(from_s), from_s, np.minimum(from_s, until_s)),
         finish_until_s=until_s,
         heat_c=shortest(queues.heat_c),
@@ -109,7 +118,14 @@ def _undominated(states: Frontier) -> Frontier:
     """Drop each state for which another has at least its utility and no longer queue anywhere."""
     queues, value = states
     first, *further = (hop.free_s for hop in queues.hops)
-    columns = [queues.device_free_s, first, queues.finish_until_s, -queues.finish_from_s, *further]
+    columns = [
+        queues.device_free_s,
+        queues.worker_until_s,
+        first,
+        queues.finish_until_s,
+        -queues.finish_from_s,
+        *further,
+    ]
     kept = np.lexsort((*columns, -value))
     cost = np.stack(columns)
     # The best few beat nearly all others. They go first, so that few are left for the quadratic comparison.

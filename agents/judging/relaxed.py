@@ -24,7 +24,7 @@ import numpy as np
 
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.chain import Picker
-from tidesplit.envs.world.pipeline import Frame, Queues, advance
+from tidesplit.envs.world.pipeline import Frame, Queues, advance, idle_s, interrupted_s
 from tidesplit.envs.world.radio import WIRED
 from tidesplit.envs.world.vocabulary import Bools, Floats, Ints, each
 
@@ -140,10 +140,18 @@ class Relaxed:
         finish_s = np.where(can, at(table.finish_s), 0.0)
         earliest, latest = self._due_s(head_end, finish_s, at(table.races), frame)
         waits = queues.finish_until_s < latest  # in the true world it begins when it is due
-        hides = waits & (queues.finish_until_s > head_end)
+        hides = waits & (queues.finish_until_s > head_end) & ~at(table.races)
         until_s = np.maximum(earliest, queues.finish_until_s) + finish_s * slow
         busy_from = np.minimum(np.maximum(queues.finish_from_s, head_end), queues.finish_until_s)
-        ran = queues._replace(finish_from_s=np.where(waits, latest, busy_from), finish_until_s=until_s)
+        races = at(table.races)
+        begin_s = idle_s(queues, head_end)
+        raced_s = interrupted_s(begin_s, begin_s + finish_s * slow, queues)
+        ran = queues._replace(
+            worker_until_s=np.where(races, raced_s, queues.worker_until_s),
+            finish_from_s=np.where(races, queues.finish_from_s, np.where(waits, latest, busy_from)),
+            finish_until_s=np.where(races, queues.finish_until_s, until_s),
+        )
+        until_s = np.where(races, raced_s, until_s)
         alone = demands.utility(accuracy, np.maximum(until_s - frame.arrival_s - ROUNDING_S, 0.0))
         matters = can & (latest >= head_end) & ((alone > gained) | hides)
         return ran, np.maximum(gained, alone), matters

@@ -10,6 +10,7 @@ from tidesplit.envs.world.belief import believe
 from tidesplit.envs.world.fields import ONE_HOP, POINT_FIELDS, STATE_FIELDS
 from tidesplit.envs.world.observation import Observation, Situation, observe, unflatten
 from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.radio import LTE
 from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
 
 NOW = 10.0
@@ -222,6 +223,14 @@ FORESEEN = {
     "link_queue_s": (0.070 - 1 / 30, 0.040 - 1 / 30, 0.0),
     "finish_slack_s": (0.091 - 15.015, 0.016, 0.016),
     "is_last": (0, 1, 0),
+    "races": (0, 0, 0),
+    # No watts of the device are known. The newest message was sent 10 ms ago and keeps the radio awake for a tail less
+    # 10 ms. The bytes leave in 70 and 40 ms, after 40 and 10 ms of sending, and keep it awake for a tail.
+    "joules": (
+        LTE.tail_w * 0.080 + (LTE.sending_w - LTE.tail_w) * 0.040 + LTE.joules_per_byte * 4000,
+        LTE.tail_w * 0.050 + (LTE.sending_w - LTE.tail_w) * 0.010 + LTE.joules_per_byte * 1000,
+        0,
+    ),
 }
 
 
