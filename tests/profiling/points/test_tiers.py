@@ -115,12 +115,17 @@ def test_points_worth_choosing() -> None:
     kinds = np.array([between.sends, between.relays, table.local]).sum(axis=1)
     assert (kinds > 0).all()
     assert len(set(table.ids)) == table.size
-    assert set(undominated(table).ids) == set(table.ids)
+    single = points_of(profile(), (DEVICE, SERVER, CLOUD), races=False)
+    assert single.ids == table.ids[: single.size]
+    assert set(undominated(single).ids) == set(single.ids)
+    assert table.races.tolist() == ["+" in name for name in table.ids]
     twice = between.sends & ~between.relays
     assert twice.any()
     assert (uplink.partition[twice] == 0).all()
     with_pairs = points_of(three_tier_profile(), (DEVICE, SERVER, CLOUD))
-    assert [i for i in with_pairs.ids if ">cut" in i] == ["jpeg95>cut2-w100-b2", "cut1-w100-b4>cut2-w100-b2"]
+    again = [i for i in with_pairs.ids if ">cut" in i]
+    assert [i for i in again if "+" not in i] == ["jpeg95>cut2-w100-b2", "cut1-w100-b4>cut2-w100-b2"]
+    assert "jpeg95+device-w25>cut2-w100-b2" in again
 
 
 @pytest.mark.parametrize("machines", [(DEVICE, SERVER), (DEVICE, SERVER, CLOUD)])
