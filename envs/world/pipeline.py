@@ -118,7 +118,8 @@ def advance(
     start = np.where(light, decided, turn_s(queues, frame.arrival_s))
     waited = start - frame.arrival_s
     noise = np.exp(world.jitter * at(table.jitter) * frame.compute_noise)
-    true_slow = frame.slow_down * world.cooling.slow_down(queues.heat_c) * noise
+    throttled = world.cooling.slow_down(queues.heat_c)
+    true_slow = frame.slow_down * throttled * noise
     slow = true_slow if slow_belief is None else slow_belief
     queued_s = waited if worker_s is None else decided - frame.arrival_s + np.where(light, 0.0, worker_s)
     dropped = hopeless(queued_s, head_s * slow, demands)
@@ -162,11 +163,10 @@ def advance(
     in_time = latency <= demands.deadline_s
     accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, accuracy), 0.0)
     capped = np.minimum(latency, demands.deadline_s)
-    worked = np.where(runs, run_s, 0.0)
-    own_s = np.where(offloads, head_s * true_slow, 0.0)  # the run that interrupts a head is another frame's work
-    device_j = _energy(
-        table.machine, demands.period_s, worked + np.where(light, 0.0, own_s), np.where(light, own_s, 0.0)
-    )
+    own_s = np.where(offloads, head_s * true_slow, 0.0)  # an interrupting finish is in another frame
+    busy_s = np.where(runs, run_s, 0.0) + np.where(light, 0.0, own_s)
+    # A slower clock draws fewer watts, so that heat changes the time of a run and not its energy.
+    device_j = _energy(table.machine, demands.period_s, busy_s / throttled, own_s * light / throttled)
     watts = device_j / demands.period_s
     outcome = Outcome(
         answered_by=np.where(in_time, np.where(by_server, SERVER, DEVICE), MISS),
