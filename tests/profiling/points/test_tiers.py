@@ -104,6 +104,7 @@ def test_measured_pairs_stand_before_the_assumption() -> None:
 def test_which_accuracies_are_estimated() -> None:
     ids = ["jpeg95", "jpeg95>cloud", "jpeg95>cut2-w100-b2", "jpeg50>cut2-w100-b2", "device-w50"]
     assert estimated(profile(), ids) == ids[2:4]
+    assert estimated(measured(), ["jpeg95+device-w25>cut2-w100-b2"]) == []
     assert estimated(measured(), ids) == [ids[3]]
     assert [name for name in names(measured()) if "cut2" in name.partition(">")[2]] == ["jpeg95>cut2-w100-b2"]
 
