@@ -50,7 +50,8 @@ class Queues(NamedTuple):
     def idle(cls, lanes: int, hops: int = 1) -> Queues:
         """Idle device, cold, and idle links whose radio stays awake."""
         links = tuple(HopQueue(np.zeros(lanes), np.full(lanes, -np.inf), np.full(lanes, np.inf)) for _ in range(hops))
-        return cls(*(np.zeros(lanes) for _ in range(5)), links)
+        free, worker, begin, end, heat = np.zeros((5, lanes))
+        return cls(free, worker, begin, end, heat, links)
 
     def take(self, lanes: Ints) -> Queues:
         """The queues of these lanes."""
