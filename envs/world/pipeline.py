@@ -143,10 +143,11 @@ def advance(
     races, deadline_s = can & at(table.races), frame.arrival_s + demands.deadline_s
     foreseen = answered if expected_s is None else frame.arrival_s + expected_s
     due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can & ~races, demands, world.guard_s)
-    begin = _idle_s(queues, head_end)
-    ends = _interrupted(begin, begin + np.where(races, finish_s * slow, 0.0), queues)
-    due = np.where(races & (ends <= deadline_s), head_end, due)
-    due = np.where(local & ~dropped, start, due)
+    # A whole CNN or half of a race is handed over now. It does not begin where it could not end by the deadline.
+    handed, hands = np.where(local, decided, head_end), races | (local & ~dropped)
+    begin, takes_s = _idle_s(queues, handed), np.where(local, head_s, finish_s) * slow
+    ends = _interrupted(begin, begin + np.where(hands, takes_s, 0.0), queues)
+    due = np.where(hands & (ends <= deadline_s), handed, due)
     run_s = np.where(local, head_s, finish_s) * true_slow
     work = _Work(due, run_s, local)
     runs, finished, settled, later = work.on(queues._replace(device_free_s=free), answered)
@@ -184,7 +185,7 @@ def advance(
         heat_c=queues.heat_c,
         device_j=device_j,
         radio_j=sum((c.radio_j for c in crossings), start=np.zeros_like(device_j)),
-        run=Run(due, settled, np.where(runs, finished, -np.inf), np.where(local, head_s, finish_s) * slow),
+        run=Run(due, settled, np.where(runs, finished, -np.inf), takes_s),
         hops=tuple(Crossed(c.payload, np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings),
     )
     heat_c = world.cooling.after(queues.heat_c, frame.ambient_c, watts, demands.period_s)
