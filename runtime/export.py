@@ -34,8 +34,8 @@ Report = Callable[[str, int], None]
 """Called with each model's name and its size in bytes."""
 
 
-def trained(name: str) -> Trained:
-    """The network with its weights.
+def trained(name: str, weights: Path | None = None) -> Trained:
+    """The network with its weights, the bundled ones if no others are given.
 
     Raises:
         CnnError: torch or onnx is not installed, or there are no such weights.
@@ -47,7 +47,7 @@ def trained(name: str) -> Trained:
             f"exporting needs torch and onnx, and {error.name} is not installed: run it where 'tidesplit[train]' is"
         ) from error
     try:
-        return load_trained(name)
+        return load_trained(name, weights)
     except (KeyError, ValueError, OSError) as error:
         raise CnnError(f"no trained CNN called {name!r} ({error})") from error
 
@@ -114,16 +114,30 @@ def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], rep
 
 def cached_server(name: str, middles: bool = False, report: Report = lambda *_: None) -> Cnn:
     """The server's models of a bundled CNN, from the user's cache folder. The first call exports them."""
-    weights = WEIGHTS / f"{name}.safetensors"
-    if not weights.is_file():
-        raise CnnError(f"no trained CNN called {name!r}: {weights} does not exist")
-    version = hashlib.sha256(weights.read_bytes()).hexdigest()[:VERSION_DIGITS]
+    return _cached(name, None, "-middles" if middles else "", lambda source: for_server(source, middles), report)
+
+
+def cached_all(name: str, weights: Path | None = None, report: Report = lambda *_: None) -> Cnn:
+    """All models of device and server, those of a middle server left out, from the user's cache folder."""
+    return _cached(
+        name, weights, "-all", lambda source: chain(for_server(source, False), for_device(source, None)), report
+    )
+
+
+def _cached(
+    name: str, weights: Path | None, kind: str, models: Callable[[Trained], Iterable[onnx.ModelProto]], report: Report
+) -> Cnn:
+    """A CNN's ``models`` in the folder of their ``kind`` in the user's cache."""
+    path = weights or WEIGHTS / f"{name}.safetensors"
+    if not path.is_file():
+        raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
+    version = hashlib.sha256(path.read_bytes()).hexdigest()[:VERSION_DIGITS]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "tidesplit" / f"{name}-{version}{'-middles' if middles else ''}"
+    folder = root / "tidesplit" / f"{name}-{version}{kind}"
     if (folder / MANIFEST).is_file():
         return load_cnn(folder)
-    source = trained(name)
-    return export(source, folder, for_server(source, middles), report)
+    source = trained(name, weights)
+    return export(source, folder, models(source), report)
 
 
 def for_bundle(bundle: Path, report: Report = lambda *_: None) -> Cnn:

@@ -22,7 +22,18 @@ from tidesplit.__main__ import COMMANDS, main
 ROOT = Path(tidesplit.__file__).parent
 NOT_SHIPPED = {"tests", "benchmarks", "docs", "deploy", ".ci"}
 LARGEST_ROOM = 14
-TRAIN_EXTRA = ("torch", "rich", "tyro", "gymnasium", "stable_baselines3", "sb3_contrib", "matplotlib", "scipy")
+TRAIN_EXTRA = (
+    "torch",
+    "onnx",
+    "safetensors",
+    "rich",
+    "tyro",
+    "gymnasium",
+    "stable_baselines3",
+    "sb3_contrib",
+    "matplotlib",
+    "scipy",
+)
 """Public classes and files that share a name, and what each of the two is."""
 
 
@@ -60,7 +71,7 @@ def test_every_command_has_help(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: tidesplit {name} ")
 
@@ -89,8 +100,13 @@ def test_without_an_extra_a_command_names_it(tmp_path: Path) -> None:
     done = run("-c", missing + "sys.exit(main(['train']))", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "tidesplit train: error: torch is missing: pip install 'tidesplit[train]'\n"
-    done = run("-c", missing + "sys.exit(main(['edge', '--help']))", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    for words in (["edge"], ["profile"], ["profile", "latency"]):
+        done = run("-c", missing + f"sys.exit(main([*{words}, '--help']))", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    accuracy = ["profile", "accuracy", "--profile", "cifar_resnet", "--images", "pictures", "--json", "rows.json"]
+    done = run("-c", missing + f"sys.exit(main({accuracy}))", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "tidesplit profile: error: torch is missing: pip install 'tidesplit[train]'\n"
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])

@@ -170,8 +170,10 @@ def _canonical(queues: Queues, arrival_s: float) -> Queues:
         device_free_s=np.maximum(queues.device_free_s, arrival_s),
         finish_from_s=np.where(done, arrival_s, np.maximum(queues.finish_from_s, arrival_s)),
         finish_until_s=np.where(done, arrival_s, queues.finish_until_s),
+        heat_c=queues.heat_c,
         hops=tuple(
-            HopQueue(np.maximum(hop.free_s, arrival_s), np.full_like(hop.free_s, arrival_s)) for hop in queues.hops
+            HopQueue(np.maximum(hop.free_s, arrival_s), np.full_like(hop.free_s, arrival_s), hop.awake_s)
+            for hop in queues.hops
         ),
     )
 
@@ -196,6 +198,7 @@ def _merge(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
         device_free_s=shortest(queues.device_free_s),
         finish_from_s=np.minimum(-shortest(-queues.finish_from_s), until_s),
         finish_until_s=until_s,
+        heat_c=shortest(queues.heat_c),
         hops=tuple(each(shortest, hop) for hop in queues.hops),
     )
     return Frontier(merged, -shortest(-value))

@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.heat import NO_HEAT
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame
+from tidesplit.envs.world.radio import LTE
 from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 
-EMULATED = World(rtt_jitter=0.0, throttled_slowdown=1.0, compute_jitter=0.0, calm_wait_s=0.0, busy_wait_s=0.0)
+EMULATED = World(
+    rtt_jitter=0.0, cooling=NO_HEAT, radio=replace(LTE, promotion_s=0.0), jitter=0.0, calm_wait_s=0.0, busy_wait_s=0.0
+)
 """World of the link emulator and a paced device on an idle machine. Only the trace and the request overhead vary."""
 STEADY = replace(EMULATED, request_spread=0.0)
 """The same world without chance: the log does not hold the request overhead, so it keeps its usual value."""

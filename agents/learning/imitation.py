@@ -42,8 +42,8 @@ class ImitationConfig:
         last_entropy: the same in the last round.
     """
 
-    rounds: int = 8
-    labels_per_round: int = 2400
+    rounds: int = 6
+    labels_per_round: int = 4000
     every: int = 3
     epochs_per_round: int = 12
     last_epochs: int = 30
@@ -115,11 +115,12 @@ def collect(
     return Labels(*(torch.from_numpy(np.concatenate(part)) for part in (flats, masks, regrets)))
 
 
-def teacher_regret(simulation: Simulation, lanes: Ints, horizon: int = 6, width: int = 12) -> Floats:
+def teacher_regret(
+    simulation: Simulation, lanes: Ints, horizon: int = 5, width: int = 1, queue_cost: float = 0.6, further: int = 6
+) -> Floats:
     """The teacher: regret of each point at the frame that these lanes are about to decide, with the true future known.
 
-    ``lanes``: lanes to label, ``[N]``. ``horizon`` and ``width``: frames searched and plans kept, see `regret`.
-    Returns ``[N, A]``.
+    ``lanes``: lanes to label, ``[N]``. The other arguments are those of `regret`. Returns ``[N, A]``.
     """
     observation = simulation.observation()
     outlook = Outlook(
@@ -134,7 +135,7 @@ def teacher_regret(simulation: Simulation, lanes: Ints, horizon: int = 6, width:
         expected_s=observation.foreseen.latency_s[lanes].astype(np.float64),
         slow_belief=simulation.slow_down[lanes],
     )
-    return regret(outlook, horizon, width)
+    return regret(outlook, horizon, width, queue_cost, further)
 
 
 def _explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:

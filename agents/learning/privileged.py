@@ -35,15 +35,15 @@ def privileged_columns(simulation: Simulation) -> NDArray[np.float32]:
     """The near future of each lane, ``[B, COLUMNS]`` with one hop, on scales of about one.
 
     A link has the logarithms of its mean rate over each of SPANS_S, and of the time until it has carried one more
-    packet. The order is: first link, then slow-down, server wait and round trip for each of FRAMES_AHEAD, then further
-    links.
+    packet. The order is: first link, then compute noise, server wait and round trip for each of FRAMES_AHEAD, then
+    further links.
     """
     now_s = simulation.situation().now_s
     first, *further = simulation.uplinks
     columns = _link_columns(first, now_s)
     for ahead in FRAMES_AHEAD:
         frame = simulation.frame_at(ahead)
-        columns += [frame.slow_down - 1.0, frame.server_wait_s * 50.0, frame.hops[0].rtt_s * 10.0]
+        columns += [0.3 * frame.compute_noise, frame.server_wait_s * 50.0, frame.hops[0].rtt_s * 10.0]
     for link in further:
         columns += _link_columns(link, now_s)
     return np.stack(columns, axis=1).astype(np.float32)

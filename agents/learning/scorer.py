@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from tidesplit.envs.world.fields import ONE_HOP, Fields, fields_of
 
 # Columns get a common scale before they are standardised. Rates and sizes: their logarithm. Durations: their ratio to
-# the deadline, so that one policy reads all deadlines alike. The others stay as they are.
+# the deadline, so that one policy reads all deadlines alike. Energies: their logarithm above FINE_J. Others stay.
 LOGARITHMIC = {"goodput", "goodput_last", "goodput_low", "payload", "in_flight_bytes"}
 LOGARITHMIC |= {f"hop2_{name}" for name in LOGARITHMIC}
 DURATIONS = {name for group in fields_of(2) for name in group if name.endswith("_s")} - {"deadline_s"}
+ENERGIES = {"joules"}
+FINE_J = 0.05  # energy, joules, with the same meaning as FINE
 FINE = 0.05  # share of the deadline below which the scale of durations is linear, and above which it is logarithmic
 CLIP = 8.0  # standard deviations; larger values are clipped, for they mean "never" or "unknown"
 
@@ -29,6 +31,7 @@ class Normaliser(nn.Module):
     std: Tensor
     log_columns: Tensor
     time_columns: Tensor
+    energy_columns: Tensor
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
@@ -36,6 +39,8 @@ class Normaliser(nn.Module):
         self.register_buffer("std", torch.ones(len(names)))
         self.register_buffer("log_columns", torch.tensor([i for i, n in enumerate(names) if n in LOGARITHMIC]))
         self.register_buffer("time_columns", torch.tensor([i for i, n in enumerate(names) if n in DURATIONS]))
+        energies = [i for i, n in enumerate(names) if n in ENERGIES]
+        self.register_buffer("energy_columns", torch.tensor(energies, dtype=torch.int64))
 
     def scaled(self, columns: Tensor, deadline_s: Tensor) -> Tensor:
         """Columns ``[B, C]`` or ``[B, C, A]`` on a common scale, not yet standardised."""
@@ -43,7 +48,11 @@ class Normaliser(nn.Module):
         # The scale is finest near zero, where a few milliseconds make a frame late.
         relative = relative.sign() * torch.log1p(relative.abs() / FINE)
         logs = torch.log10(columns.index_select(1, self.log_columns).clamp(min=0.0) + 10.0)
-        return columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
+        if not len(self.energy_columns):
+            return columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
+        joules = torch.log1p(columns.index_select(1, self.energy_columns).clamp(min=0.0) / FINE_J)
+        scaled = columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
+        return scaled.index_copy(1, self.energy_columns, joules)
 
     def forward(self, columns: Tensor, deadline_s: Tensor) -> Tensor:
         """Standardised columns, same shape. ``deadline_s`` broadcasts against the columns."""

@@ -110,14 +110,16 @@ class Mpc:
         rates = tuple(hop.goodput for hop in seen.hops) if self.true_rates is None else self.true_rates()
 
         def frame_ahead(h: int) -> Frame:
-            return Frame(-seen.waited_s + h * seen.period_s, seen.slow_down, seen.server_wait_s, zero, trips)
+            arrival_s = -seen.waited_s + h * seen.period_s
+            return Frame(arrival_s, seen.slow_down, zero, seen.server_wait_s, zero, zero, trips)
 
         return Outlook(
             queues=Queues(
                 device_free_s=zero,
-                finish_from_s=seen.finish_due_s,
-                finish_until_s=seen.finish_due_s + seen.finish_pending_s,
-                hops=tuple(HopQueue(hop.queue_s + hop.stalled_s, -hop.since_sent_s) for hop in seen.hops),
+                finish_from_s=np.where(seen.worker_s > 0.0, 0.0, seen.finish_due_s),
+                finish_until_s=np.where(seen.worker_s > 0.0, seen.worker_s, seen.finish_due_s) + seen.finish_pending_s,
+                heat_c=zero,  # the measured slow-down has the heat in it
+                hops=tuple(HopQueue(hop.queue_s + hop.stalled_s, -hop.since_sent_s, seen.awake_s) for hop in seen.hops),
             ),
             frame_ahead=frame_ahead,
             table=self.table,

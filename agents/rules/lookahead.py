@@ -50,27 +50,30 @@ class Outlook:
     slow_belief: Floats | None = None
 
 
-def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0) -> Floats:
+def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0, further: int = 0) -> Floats:
     """Utility that each first point loses against the best one over the next frames.
 
     A beam search extends plans frame by frame. Plans are ranked by utility less the cost of the work left queued.
-    A first point whose last plan leaves the beam keeps the loss that it had then.
+    Without ``further`` a first point whose last plan leaves the beam keeps the loss that it had then. That is enough to
+    find the best first point, but makes those that keep the device busy look worse than they are.
 
     Args:
         outlook: what is assumed of N lanes.
         horizon: number of frames searched.
-        width: plans of each lane that are kept after a frame.
+        width: plans that are kept after a frame, of each lane, or with ``further`` of each first point.
         queue_cost: utility that a frame period of queued work costs.
+        further: if above 0, plans of every first point are searched to the end. Frames after the first then use only so
+            many points, those that are best at the first frame.
 
     Returns:
         Shape ``[N, A]``: 0 for the best point, infinity for masked ones.
     """
     lanes, size = outlook.mask.shape
-    queues, owner = outlook.queues, np.arange(lanes)
+    queues, owner, mask = outlook.queues, np.arange(lanes), outlook.mask
     value, first = np.zeros(lanes), np.full(lanes, -1)
     deficit = np.full((lanes, size), np.inf)
     for h in range(horizon):
-        rows, points = np.nonzero(outlook.mask[owner])
+        rows, points = np.nonzero(mask[owner])
         queues, gained, backlog_s = _expand(outlook, queues.take(rows), owner[rows], points, h)
         owner, value = owner[rows], value[rows] + gained
         first = points if h == 0 else first[rows]
@@ -79,8 +82,11 @@ def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0) 
         np.maximum.at(reached, (owner, first), score)
         behind = reached.max(axis=1, keepdims=True) - reached
         deficit = np.where(np.isfinite(behind), behind, deficit)
+        if h == 0 and 0 < further < size:
+            mask = mask & (reached >= np.partition(reached, -further, axis=1)[:, [-further]])
         if h < horizon - 1:
-            keep = _beam(owner, score, queues, outlook.frame_ahead(h + 1).arrival_s[owner], width)
+            group = owner * size + first if further else owner
+            keep = _beam(group, score, queues, outlook.frame_ahead(h + 1).arrival_s[owner], width)
             queues, owner, value, first = queues.take(keep), owner[keep], value[keep], first[keep]
     return deficit
 
@@ -114,17 +120,17 @@ def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int)
     return later, outcome.utility, device + queued
 
 
-def _beam(owner: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, width: int) -> Ints:
-    """Rows of the best ``width`` plans of each lane, at most one for each cell of queue lengths."""
-    cells = np.zeros(len(owner), dtype=np.int64)
+def _beam(group: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, width: int) -> Ints:
+    """Rows of the best ``width`` plans of each group, at most one for each cell of queue lengths."""
+    cells = np.zeros(len(group), dtype=np.int64)
     first, *further = (hop.free_s for hop in queues.hops)
     for until_s in (queues.device_free_s, first, queues.finish_until_s, *further):
         cells = cells * 512 + (np.clip((until_s - next_arrival_s) / CELL_S, 0.0, 511.0)).astype(np.int64)
-    order = np.lexsort((-score, cells, owner))
+    order = np.lexsort((-score, cells, group))
     best_of_cell = np.ones(len(order), dtype=bool)
-    best_of_cell[1:] = (np.diff(owner[order]) != 0) | (np.diff(cells[order]) != 0)
+    best_of_cell[1:] = (np.diff(group[order]) != 0) | (np.diff(cells[order]) != 0)
     order = order[best_of_cell]
-    order = order[np.lexsort((-score[order], owner[order]))]
-    rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order], side="left")
+    order = order[np.lexsort((-score[order], group[order]))]
+    rank = np.arange(len(order)) - np.searchsorted(group[order], group[order], side="left")
     kept: Ints = order[rank < width]
     return kept

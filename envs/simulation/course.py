@@ -1,4 +1,4 @@
-"""The random course of one episode: round trips, slow-down, waits and byte noise."""
+"""The random course of one episode: round trips, compute noise, waits, byte noise and the air's temperature."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ class Course(NamedTuple):
     Shapes ``[N]`` for one episode of N frames, ``[B, N]`` for a batch.
     """
 
-    slow_down: Floats  # factor on the device's compute times
+    slow_down: Floats  # factor on the device's compute times, beside that of heat and jitter: 1
+    compute_noise: Floats  # standard normals, scaled by each point's own jitter
     server_wait_s: Floats  # wait at the first server, seconds
     byte_noise: Floats  # standard normals, scaled by each point's own spread of bytes
+    ambient_c: Floats  # temperature of the air
     hops: tuple[RoundTrip, ...]  # round trips of each hop
 
     @classmethod
     def none(cls, lanes: int, hops: int = 1) -> Course:
         """A course of no frames, ``[B, 0]``."""
-        slow_down, wait_s, noise = (np.zeros((lanes, 0)) for _ in range(3))
-        trips = tuple(RoundTrip(np.zeros((lanes, 0)), np.zeros((lanes, 0))) for _ in range(hops))
-        return cls(slow_down, wait_s, noise, trips)
+
+        def nothing() -> Floats:
+            return np.zeros((lanes, 0))
+
+        trips = tuple(RoundTrip(nothing(), nothing()) for _ in range(hops))
+        return cls(nothing(), nothing(), nothing(), nothing(), nothing(), trips)
 
 
 def draw_course(
@@ -41,14 +46,15 @@ def draw_course(
 
     The episode begins ``offset_s`` into the uplink's ``trace`` and has ``frames`` frames, ``period_s`` apart.
     """
-    hot = _two_state(frames, period_s, world.mean_cool_s, world.mean_hot_s, rng)
     busy = _two_state(frames, period_s, world.mean_calm_s, world.mean_busy_s, rng)
     jitter, compute, size, request = rng.standard_normal((4, frames))
     mean_wait = np.where(busy, world.busy_wait_s, world.calm_wait_s)
     return Course(
-        slow_down=np.where(hot, world.throttled_slowdown, 1.0) * np.exp(world.compute_jitter * compute),
+        slow_down=np.ones(frames),
+        compute_noise=compute,
         server_wait_s=mean_wait * rng.standard_exponential(frames),
         byte_noise=size,
+        ambient_c=np.full(frames, rng.uniform(world.coolest_c, world.warmest_c)),
         hops=(_round_trip(world, 0, trace, offset_s, period_s, jitter, request),),
     )
 

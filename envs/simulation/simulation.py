@@ -15,9 +15,11 @@ from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.hop import Crossing
 from tidesplit.envs.world.observation import Observation, Situation, observe
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.pipeline import Frame, Queues, advance, turn_s
+from tidesplit.envs.world.pipeline import Frame, Queues, advance, decided_s
 from tidesplit.envs.world.vocabulary import Bools, Demand, Demands, Floats, Ints, Outcome, each
 from tidesplit.profiling.points.table import PointTable
+
+RUNS = 5  # whose median slow-down the device believes: it bears two hiccups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,8 @@ class Simulation:
         self.links = [Links(traces, self.lanes, window, scenario.trace_spread) for traces in scenario.links]
         self.frame = np.zeros(self.lanes, dtype=np.int64)  # number of the next one
         self.queues = Queues.idle(self.lanes, hops)
-        self.slow_down = np.ones(self.lanes)
+        self._ratios = np.ones((self.lanes, RUNS))  # slow-downs of the last runs
+        self.slow_down = np.ones(self.lanes)  # as the device believes it
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
         self._observation: Observation | None = None
         self.reset(self._all)
@@ -96,12 +99,15 @@ class Simulation:
             each(lambda store, values, lane=lane: _put(store, (lane, slice(len(values))), values), self._course, course)
         self.frame[lanes] = 0
         each(lambda now, idle: _put(now, lanes, idle), self.queues, Queues.idle(len(lanes), len(self.links)))
+        self.queues.hops[0].awake_s[lanes] = self.scenario.world.radio.tail_s  # the device has greeted the server
+        self.queues.heat_c[lanes] = self._first_heat_c(lanes)
         if self.scenario.backlog_s:
             backlogs = [max(self.rngs[lane].uniform(-1.0, 1.0), 0.0) for lane in lanes]  # half of them begin idle
             self.queues.device_free_s[lanes] = self.scenario.backlog_s * np.array(backlogs)
         for links in self.links:
             links.forget(lanes)
         self.slow_down[lanes] = 1.0
+        self._ratios[lanes] = 1.0
         self.last_point[lanes] = -1
         self._observation = None
 
@@ -118,13 +124,15 @@ class Simulation:
     def situation(self) -> Situation:
         """The devices' knowledge at the turn of their next frames."""
         arrival_s = self.frame * self.demands.period_s
-        now_s = turn_s(self.queues, arrival_s)
+        now_s, until_s = decided_s(self.queues, arrival_s), self.queues.finish_until_s
         return Situation(
             now_s=now_s,
             waited_s=now_s - arrival_s,
             transfers=tuple(links.transfers for links in self.links),
             slow_down=self.slow_down,
             last_point=self.last_point,
+            worker_s=np.where(self.queues.finish_from_s <= now_s, np.maximum(until_s - now_s, 0.0), 0.0),
+            heat_c=self.queues.heat_c,
         )
 
     def observation(self) -> Observation:
@@ -155,11 +163,25 @@ class Simulation:
             expected_s=expected_s,
         )
         self._remember(points, frame, crossings)
-        self.slow_down = np.where(outcome.head_s > 0.0, frame.slow_down, self.slow_down)
+        self._measure(outcome.slow_down)
         self.last_point = points
         self.frame = self.frame + 1
         self._observation = None
         return outcome, self.frame >= self.frames
+
+    def _measure(self, slow_down: Floats) -> None:
+        """Take the slow-downs of this frame's runs, 0 where there was none. The median of a few is believed."""
+        ran = slow_down > 0.0
+        newest = np.concatenate((slow_down[:, None], self._ratios[:, :-1]), axis=1)
+        self._ratios = np.where(ran[:, None], newest, self._ratios)
+        self.slow_down = np.where(ran, np.median(self._ratios, axis=1), self.slow_down)
+
+    def _first_heat_c(self, lanes: Ints) -> Floats:
+        """Temperature of the device when an episode begins, ``[L]``: settled under some load between none and full."""
+        machine, cooling = self.scenario.table.machine, self.scenario.world.cooling
+        load = np.array([self.rngs[lane].random() for lane in lanes])
+        ambient_c = self._course.ambient_c[lanes, 0]
+        return cooling.settled(ambient_c, machine.idle_w + load * machine.run_w)
 
     def _remember(self, points: Ints, frame: Frame, crossings: tuple[Crossing, ...]) -> None:
         """Remember each hop's messages as the device knows them. It only believes the sending times of further hops."""

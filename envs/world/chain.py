@@ -56,7 +56,8 @@ class Turn(NamedTuple):
         silent = self.start_s - queue.last_sent_s >= self.world.probe_after_s
         probes = may_probe & silent & (queue.free_s <= self.start_s)
         load = Load(own, probes, at(columns.bytes_mean) * np.exp(at(columns.bytes_sigma) * self.byte_noise))
-        return cross(load, ready_s, queue, self.trips[hop], self.world, self.uplinks[hop], self.lane)
+        radio = self.world.radio_of(hop)
+        return cross(load, ready_s, queue, self.trips[hop], self.world, radio, self.uplinks[hop], self.lane)
 
     def _carry_further(self, before: Crossing, wait_s: Floats) -> Iterator[Crossing]:
         """Cross the hops beyond the first.
@@ -83,8 +84,12 @@ class Turn(NamedTuple):
         """The links' queues after these messages, which left the device when they were ready for the first hop."""
         sent_s = crossings[0].ready_s
         return tuple(
-            HopQueue(np.where(c.sent, c.left_s, queue.free_s), np.where(c.sent, sent_s, queue.last_sent_s))
-            for queue, c in zip(self.queues, crossings, strict=True)
+            HopQueue(
+                free_s=np.where(c.sent, c.left_s, queue.free_s),
+                last_sent_s=np.where(c.sent, sent_s, queue.last_sent_s),
+                awake_s=np.where(c.sent, c.left_s + self.world.radio_of(hop).tail_s, queue.awake_s),
+            )
+            for hop, (queue, c) in enumerate(zip(self.queues, crossings, strict=True))
         )
 
 

@@ -37,6 +37,9 @@ class Seen(NamedTuple):
     finish_pending_s: Column  # work of the fallbacks for messages on all hops
     finish_due_s: Column  # time until the first of them
     slow_down: Column  # factor on the device's compute times, as last measured
+    worker_s: Column  # time until the worker has done the runs that it was given
+    heat_c: Column  # temperature of the processor
+    awake_s: Column  # time for which the radio stays awake without another message; 0 where it sleeps
     hops: tuple[HopSeen, ...]
 
 
@@ -67,6 +70,8 @@ class Foreseen(NamedTuple):
     link_queue_s: Column  # the same of the first hop's link
     finish_slack_s: Column  # time to spare if the device finished the frame right after the head
     is_last: Column  # 1 for the point of the previous frame, else 0
+    races: Column  # 1 where the device works while the bytes are away, else 0
+    joules: Column  # energy that the point adds to that of an idle device with the radio as it is
     further: tuple[HopForeseen, ...]
 
 
@@ -74,7 +79,7 @@ STATE_FIELDS = (
     "waited_s", "deadline_s", "period_s", "for_latency",
     "goodput", "goodput_last", "goodput_low", "goodput_age_s", "goodput_spread",
     "rtt_s", "server_wait_s", "in_flight", "in_flight_bytes", "stalled_s", "link_queue_s",
-    "since_sent_s", "finish_pending_s", "finish_due_s", "slow_down",
+    "since_sent_s", "finish_pending_s", "finish_due_s", "slow_down", "worker_s", "heat_c", "awake_s",
 )  # fmt: skip
 """Order of the state's columns with one hop. Each further hop appends the fields of `HopSeen`."""
 POINT_FIELDS = Foreseen._fields[:-1]

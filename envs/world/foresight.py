@@ -34,7 +34,10 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     crosses = 1.0 - local
     out.payload[:] = payload = (_single(uplink.bytes_mean) + np.float32(world.overhead_bytes)) * crosses
     head = np.multiply(_single(table.head_s), now.slow_down, out=out.head_s)
-    head += now.finish_pending_s * (now.finish_due_s < head)
+    light = points_first(table.light)
+    behind = now.finish_pending_s * ~light  # an encoder does not wait for the worker
+    head += behind * (now.finish_due_s < head)
+    head += now.worker_s * ~light
     finish = np.multiply(np.minimum(_single(table.finish_s), UNKNOWN_AGE_S) * crosses, now.slow_down, out=out.finish_s)
     leaves = np.maximum(head, link.queue_s * crosses)
     leaves += payload * (1.0 / link.goodput)
@@ -47,7 +50,11 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     latency = np.clip(away, 0.0, UNKNOWN_AGE_S, out=out.latency_s)
     slack = np.subtract(now.deadline_s, latency, out=out.slack_s)
     np.clip(slack - later, -UNKNOWN_AGE_S, np.inf, out=out.slack_low_s)
-    np.clip(head + (now.waited_s - now.period_s), 0.0, np.inf, out=out.device_queue_s)
+    _foresee_energy(out, now, table, world, leaves, local)
+    busy = np.maximum(head, now.worker_s)
+    busy += finish * out.races
+    busy += now.waited_s - now.period_s
+    np.clip(busy, 0.0, np.inf, out=out.device_queue_s)
     np.copyto(leaves, link.queue_s, where=points_first(~uplink.sends))  # a local point leaves the queue as it is
     leaves -= now.period_s
     np.clip(leaves, 0.0, UNKNOWN_AGE_S, out=out.link_queue_s)
@@ -65,7 +72,23 @@ def _copy_table(out: Foreseen, table: PointTable, last_point: Ints) -> Column:
     out.is_last[:] = 0.0
     lane = np.flatnonzero(last_point >= 0)
     out.is_last[last_point[lane], lane] = 1.0
+    out.races[:] = _single(table.races)
     return local
+
+
+def _foresee_energy(out: Foreseen, now: Seen, table: PointTable, world: World, leaves: Column, local: Column) -> None:
+    """Forecast the energy of each point. After ``leaves`` its bytes have left the device, ``[A, B]``."""
+    machine, radio = table.machine, world.radio
+    watts = np.where(points_first(table.light), np.float32(machine.light_w), np.float32(machine.run_w))
+    joules = np.multiply(_single(table.head_s) * watts, now.slow_down, out=out.joules)
+    joules += out.finish_s * (out.races * np.float32(machine.run_w))
+    crosses = 1.0 - local
+    asleep = now.awake_s <= 0.0
+    awake_s = np.where(asleep, 0.0, now.awake_s)
+    longer = np.maximum(leaves + np.float32(radio.tail_s) - awake_s, 0.0) * np.float32(radio.tail_w)
+    longer += asleep * np.float32(radio.promotion_s * radio.promotion_w)
+    sending = np.float32(radio.sending_w - radio.tail_w) / now.hops[0].goodput + np.float32(radio.joules_per_byte)
+    joules += (longer + out.payload * sending) * crosses
 
 
 def _foresee_further(

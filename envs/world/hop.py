@@ -12,17 +12,20 @@ import numpy as np
 
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.radio import Radio
 from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
 
 
 class HopQueue(NamedTuple):
     """State of a link, shapes ``[B]``, seconds.
 
-    The link is busy until ``free_s``. The last message for it left the device at ``last_sent_s``.
+    The link is busy until ``free_s``. The last message for it left the device at ``last_sent_s``. Without more of them
+    the radio falls asleep at ``awake_s``.
     """
 
     free_s: Floats
     last_sent_s: Floats
+    awake_s: Floats
 
 
 class RoundTrip(NamedTuple):
@@ -49,6 +52,7 @@ class Crossing(NamedTuple):
     begun_s: Floats  # moment at which the link is free for them
     uplink_s: Floats  # time from ready until the last byte has left
     payload: Floats  # bytes with overhead
+    radio_j: Floats  # energy that the message costs the radio
     compute_s: Floats  # time that a server before the hop took to make the bytes ready; 0 on the first hop
     detour_s: Floats  # time that a hop beyond the first adds to the frame's answer
     answered_s: Floats  # moment of the answer, see `Transfers`
@@ -63,7 +67,7 @@ class Crossing(NamedTuple):
 
 
 def cross(
-    load: Load, ready_s: Floats, queue: HopQueue, trip: RoundTrip, world: World, link: Uplink, lane: Ints
+    load: Load, ready_s: Floats, queue: HopQueue, trip: RoundTrip, world: World, radio: Radio, link: Uplink, lane: Ints
 ) -> Crossing:
     """Send a frame's message or a probe over a link, after the messages that are queued there.
 
@@ -76,10 +80,14 @@ def cross(
     payload = np.where(load.own, load.body + world.overhead_bytes, load.probes * world.probe_bytes)
     begun_s = np.maximum(ready_s, queue.free_s)
     start_s = begun_s + ramp_s(payload, begun_s - queue.free_s, trip.rtt_s, world)
+    start_s = start_s + radio.promotion_s * radio.asleep(ready_s, queue.awake_s)
+    if world.grant_s:
+        start_s = start_s + world.grant_s * (begun_s > queue.free_s)
     left_s = link.finish_s(lane, start_s, payload)
-    none = np.zeros_like(left_s)
-    back_s = left_s + trip.rtt_s
-    return Crossing(sent, load.own, ready_s, begun_s, left_s - ready_s, payload, none, none, back_s, none, none, none)
+    joules = np.where(sent, radio.joules(ready_s, start_s, left_s, payload, queue.awake_s), 0.0)
+    none, back_s = np.zeros_like(left_s), left_s + trip.rtt_s
+    uplink_s = left_s - ready_s
+    return Crossing(sent, load.own, ready_s, begun_s, uplink_s, payload, joules, none, none, back_s, none, none, none)
 
 
 def ramp_s(payload: Floats, idle_s: Floats, rtt_s: Floats, world: World) -> Floats:

@@ -22,11 +22,13 @@ from tidesplit.profiling.points.table import PointTable
 class Situation(NamedTuple):
     """The device's knowledge when a frame's turn comes, shapes ``[B]``, seconds on each lane's clock."""
 
-    now_s: Floats  # moment of the frame's turn
+    now_s: Floats  # moment of the decision
     waited_s: Floats  # time since the frame's arrival
     transfers: tuple[Transfers, ...]  # the last messages on each hop, columns [B, R]
     slow_down: Floats  # factor on compute times, as last measured
     last_point: Ints  # row of the previous frame's point; -1 if there is none
+    worker_s: Floats  # time until the worker has done the runs that it was given
+    heat_c: Floats  # temperature of the processor
     blocked: Bools | None = None  # True where the breaker allows no sending; None: nowhere
 
 
@@ -103,11 +105,20 @@ def observe(situation: Situation, table: PointTable, demands: Demands, world: Wo
         finish_pending_s=first.finish_pending_s,
         finish_due_s=first.finish_due_s,
         slow_down=situation.slow_down,
+        worker_s=situation.worker_s,
+        heat_c=situation.heat_c,
+        awake_s=_awake_s(situation, world),
         hops=tuple(link.hop for link in links),
     )
     state = np.array(laid_out(now), dtype=np.float32)
     points = foresee(seen(state), table, situation.last_point, world)
     return Observation(state.T, points.transpose(2, 0, 1), allowed(situation, table, demands))
+
+
+def _awake_s(situation: Situation, world: World) -> Floats:
+    """Time for which the radio stays awake, ``[B]``. The clock began with a greeting, so it was awake then."""
+    sent_s = np.maximum(situation.transfers[0].sent_s[:, 0], 0.0)
+    return np.clip(sent_s + world.radio.tail_s - situation.now_s, 0.0, world.radio.tail_s)
 
 
 def allowed(situation: Situation, table: PointTable, demands: Demands) -> Bools:

@@ -1,7 +1,7 @@
-"""The frame pipeline as pure functions over a batch: device queue, hops, server, fallback, drop and probe.
+"""The frame pipeline as pure functions over a batch: device, hops, server, fallback, race, drop and probe.
 
-Frame k arrives at k / fps. The device is serial and takes frames in order. Each link is serial and carries messages in
-order. Shapes are ``[B]`` throughout, one lane a frame in progress, in seconds on the lane's own clock.
+Frame k arrives at k / fps. The device takes frames in order. Each link is serial and carries messages in order. Shapes
+are ``[B]`` throughout, one lane a frame in progress, in seconds on the lane's own clock.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from tidesplit.envs.world.hop import Crossing, HopQueue, RoundTrip
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Crossed, Demands, Floats, Ints, Outcome, each
-from tidesplit.profiling.points.table import PointTable
+from tidesplit.profiling.points.table import Machine, PointTable
 
 
 class Queues(NamedTuple):
     """State of the device and of every link between two frames.
 
-    The device runs heads until ``device_free_s``. From ``finish_from_s`` to ``finish_until_s`` it finishes frames whose
-    answer did not come. Finishes go before new frames, and those that wait for each other count as one stretch.
+    The device has a foreground and a worker. The foreground decides, encodes pictures, runs heads and sends, until
+    ``device_free_s``. The worker runs whole CNNs, races and finishes in the background, one after the other. It is busy
+    from ``finish_from_s`` to ``finish_until_s``, and runs that wait for each other count as one stretch.
     """
 
     device_free_s: Floats
     finish_from_s: Floats
     finish_until_s: Floats
+    heat_c: Floats  # temperature of the processor
     hops: tuple[HopQueue, ...]
 
     @classmethod
     def idle(cls, lanes: int, hops: int = 1) -> Queues:
-        """Idle device and idle links over which nothing was ever sent."""
-        links = tuple(HopQueue(np.zeros(lanes), np.full(lanes, -np.inf)) for _ in range(hops))
-        return cls(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), links)
+        """Idle device, cold, and idle links whose radio stays awake."""
+        links = tuple(HopQueue(np.zeros(lanes), np.full(lanes, -np.inf), np.full(lanes, np.inf)) for _ in range(hops))
+        return cls(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), links)
 
     def take(self, lanes: Ints) -> Queues:
         """The queues of these lanes."""
@@ -45,17 +47,24 @@ class Frame(NamedTuple):
     """One frame a lane: its arrival, and the random numbers drawn for it. See `Course`."""
 
     arrival_s: Floats
-    slow_down: Floats
+    slow_down: Floats  # factor on the device's compute times, beside that of heat and jitter
+    compute_noise: Floats  # standard normals, scaled by each point's own jitter
     server_wait_s: Floats
     byte_noise: Floats
+    ambient_c: Floats  # temperature of the air
     hops: tuple[RoundTrip, ...]
 
 
 def turn_s(queues: Queues, arrival_s: Floats) -> Floats:
-    """Moment of a frame's turn: it has arrived, and the device runs neither a head nor a fallback."""
+    """Moment at which a head may begin: its frame has arrived, and neither foreground nor worker is busy."""
     start = np.maximum(arrival_s, queues.device_free_s)
     finishing = (queues.finish_from_s <= start) & (start < queues.finish_until_s)
     return np.where(finishing, queues.finish_until_s, start)
+
+
+def decided_s(queues: Queues, arrival_s: Floats) -> Floats:
+    """Moment of a frame's decision: it has arrived, and the foreground is free."""
+    return np.maximum(arrival_s, queues.device_free_s)
 
 
 def advance(
@@ -90,18 +99,25 @@ def advance(
         the frame crossed. The books of earlier hops have the receipts of the servers behind them.
     """
     at = Picker(points, lane)
-    start = turn_s(queues, frame.arrival_s)
+    local, light, head_s = at(table.local), at(table.light), at(table.head_s)
+    decided = decided_s(queues, frame.arrival_s)
+    start = np.where(light, decided, turn_s(queues, frame.arrival_s))
+    start = np.where(local, np.maximum(decided, queues.finish_until_s), start)
     waited = start - frame.arrival_s
-    slow = frame.slow_down if slow_belief is None else slow_belief
-    head_s = at(table.head_s)
+    noise = np.exp(world.jitter * at(table.jitter) * frame.compute_noise)
+    true_slow = frame.slow_down * world.cooling.slow_down(queues.heat_c) * noise
+    slow = true_slow if slow_belief is None else slow_belief
     dropped = hopeless(waited, head_s * slow, demands)
-    head_end = np.where(dropped, queues.device_free_s, _work(start, head_s * frame.slow_down, queues))
-    offloads = at(table.hops[0].sends) & ~dropped
+    head_end = _work(start, head_s * true_slow, queues, light)
+    free = np.where(dropped, queues.device_free_s, np.where(local, decided, head_end))
+    offloads = ~local & ~dropped
     wait_s = frame.server_wait_s
     for hop in table.hops[1:2]:  # the first server passes a message on unchanged without waiting for its processor
         wait_s = wait_s * ~at(hop.relays)
-    turn = Turn(start, at, frame.byte_noise, table.hops, queues.hops, frame.hops, uplinks, world, lane)
-    crossings = turn.carry(offloads, np.where(offloads, head_end, start), wait_s)
+    turn = Turn(
+        np.where(local, decided, start), at, frame.byte_noise, table.hops, queues.hops, frame.hops, uplinks, world, lane
+    )
+    crossings = turn.carry(offloads, np.where(offloads, head_end, turn.start_s), wait_s)
     tail_s = at(table.server_s)
     server_s = np.where(offloads, tail_s + wait_s, 0.0)
     answered = crossings[0].answered_s + server_s
@@ -110,16 +126,33 @@ def advance(
 
     finish_s, finish_accuracy = at(table.finish_s), at(table.finish_accuracy)
     can = offloads & (finish_accuracy >= demands.min_accuracy) & np.isfinite(finish_s)
+    races, deadline_s = can & at(table.races), frame.arrival_s + demands.deadline_s
     foreseen = answered if expected_s is None else frame.arrival_s + expected_s
-    due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can, demands, world.guard_s)
-    falls, finished, later = _finish(queues, head_end, answered, due, finish_s, frame.slow_down)
+    due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can & ~races, demands, world.guard_s)
+    promising = np.maximum(head_end, queues.finish_until_s) + np.where(races, finish_s * slow, 0.0) <= deadline_s
+    due = np.where(races & promising, head_end, due)
+    due = np.where(local & ~dropped, start, due)
+    run_s = np.where(local, head_s, finish_s) * true_slow
+    runs, finished, later = _Run(due, run_s, local).on(queues._replace(device_free_s=free), answered)
 
-    by_server = offloads & (answered <= finished)
-    done = np.where(offloads, np.minimum(answered, finished), head_end)
-    latency = np.where(dropped, np.inf, done - frame.arrival_s)
+    # A race's result is held until the deadline, in case the server's better answer comes.
+    held = races & runs & ~demands.for_latency & (finished <= deadline_s)
+    accuracy = at(table.accuracy)
+    by_server = offloads & np.where(
+        held, (answered <= deadline_s) & (accuracy >= finish_accuracy), answered <= finished
+    )
+    latency = np.where(by_server, answered, finished) - frame.arrival_s
+    # The deadline itself, because arrival and deadline less arrival is more than that by a rounding error at times.
+    latency = np.where(held & ~by_server, demands.deadline_s, np.where(dropped, np.inf, latency))
     in_time = latency <= demands.deadline_s
-    accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, at(table.accuracy)), 0.0)
+    accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, accuracy), 0.0)
     capped = np.minimum(latency, demands.deadline_s)
+    worked = np.where(runs, run_s, 0.0)
+    begun = np.where(offloads, head_end - start, 0.0)
+    device_j = _energy(
+        table.machine, demands.period_s, worked + np.where(light, 0.0, begun), np.where(light, begun, 0.0)
+    )
+    watts = device_j / demands.period_s
     outcome = Outcome(
         answered_by=np.where(in_time, np.where(by_server, SERVER, DEVICE), MISS),
         dropped=dropped,
@@ -127,13 +160,19 @@ def advance(
         accuracy=accuracy,
         utility=np.where(in_time, demands.utility(accuracy, capped), 0.0),
         waited_s=waited,
-        head_s=np.where(dropped, 0.0, head_end - start),
+        head_s=np.where(local, worked, begun),
         server_s=server_s,
-        fell_back=falls,
+        fell_back=runs & offloads,
+        slow_down=np.where(runs | (offloads & ~light), true_slow, 0.0),
+        heat_c=queues.heat_c,
+        device_j=device_j,
+        radio_j=sum((c.radio_j for c in crossings), start=np.zeros_like(device_j)),
         hops=tuple(Crossed(c.payload, np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings),
     )
-    later = later._replace(hops=turn.queues_after(crossings))
-    return later, outcome, booked(crossings, answered, due, finish_s * slow, tail_s)
+    heat_c = world.cooling.after(queues.heat_c, frame.ambient_c, watts, demands.period_s)
+    later = later._replace(heat_c=heat_c, hops=turn.queues_after(crossings))
+    patient = np.where(races, np.inf, due)
+    return later, outcome, booked(crossings, answered, patient, finish_s * slow, tail_s)
 
 
 def hopeless(waited_s: Floats, head_s: Floats, demands: Demands) -> Bools:
@@ -167,27 +206,40 @@ def fallback_due_s(
     return np.where(can & (head_end_s <= patient) & ~imminent, patient, np.inf)
 
 
-def _work(start_s: Floats, duration_s: Floats, queues: Queues) -> Floats:
-    """End of work of ``duration_s`` begun at ``start_s``. A fallback that falls due meanwhile interrupts it."""
+def _work(start_s: Floats, duration_s: Floats, queues: Queues, light: Bools) -> Floats:
+    """End of work of ``duration_s`` begun at ``start_s``.
+
+    A finish that falls due meanwhile interrupts it, but not ``light`` work, which needs one thread.
+    """
     end = start_s + duration_s
-    interrupted = (queues.finish_from_s < end) & (queues.finish_until_s > start_s)
+    interrupted = (queues.finish_from_s < end) & (queues.finish_until_s > start_s) & ~light
     return end + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
 
 
-def _finish(
-    queues: Queues, head_end_s: Floats, answered_s: Floats, due_s: Floats, finish_s: Floats, slow_down: Floats
-) -> tuple[Bools, Floats, Queues]:
-    """Finish the frames that have no answer when it is due.
+class _Run(NamedTuple):
+    """A run of the worker for each frame, ``[B]``, seconds."""
 
-    Returns True where the device finishes the frame, the end of that (infinity elsewhere), and the queues after it.
-    """
-    falls = answered_s > due_s
-    begin = np.where(falls, np.maximum(due_s, queues.finish_until_s), 0.0)
-    finished = np.where(falls, begin + np.where(falls, finish_s, 0.0) * slow_down, np.inf)
-    pending = np.maximum(queues.finish_until_s - np.maximum(queues.finish_from_s, head_end_s), 0.0)
-    later = queues._replace(
-        device_free_s=head_end_s,
-        finish_from_s=np.where(falls, begin - pending, queues.finish_from_s),
-        finish_until_s=np.where(falls, finished, queues.finish_until_s),
-    )
-    return falls, finished, later
+    due_s: Floats  # moment from which it may begin; infinity: never
+    duration_s: Floats  # its true time
+    local: Bools  # True where no answer can make it needless
+
+    def on(self, queues: Queues, answered_s: Floats) -> tuple[Bools, Floats, Queues]:
+        """Run it, unless the answer comes before it begins.
+
+        Returns True where it begins, its end (infinity elsewhere), and the queues after it.
+        """
+        may = np.isfinite(self.due_s)
+        begin = np.maximum(np.where(may, self.due_s, 0.0), queues.finish_until_s)
+        runs = may & (self.local | (answered_s > begin))
+        finished = np.where(runs, begin + np.where(runs, self.duration_s, 0.0), np.inf)
+        pending = np.maximum(queues.finish_until_s - np.maximum(queues.finish_from_s, queues.device_free_s), 0.0)
+        later = queues._replace(
+            finish_from_s=np.where(runs, begin - pending, queues.finish_from_s),
+            finish_until_s=np.where(runs, finished, queues.finish_until_s),
+        )
+        return runs, finished, later
+
+
+def _energy(machine: Machine, period_s: Floats, busy_s: Floats, light_s: Floats) -> Floats:
+    """Joules of the device for one frame, ``[B]``: idle all the time, and more while it runs or encodes."""
+    return machine.idle_w * period_s + machine.run_w * busy_s + machine.light_w * light_s

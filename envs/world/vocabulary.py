@@ -130,7 +130,11 @@ class Outcome(NamedTuple):
     waited_s: Floats  # time from arrival until the frame's turn
     head_s: Floats  # time of the head, with the fallbacks that interrupted it
     server_s: Floats  # wait at the first server, and decode and tail at the server that answers
-    fell_back: Bools  # True where the device began to finish the frame by itself
+    fell_back: Bools  # True where the device began to finish a frame that it sent
+    slow_down: Floats  # factor that the frame's compute times met; 0 where no CNN ran on the device
+    heat_c: Floats  # temperature of the processor at the decision
+    device_j: Floats  # energy of the device until the next frame, idle time included
+    radio_j: Floats  # energy of the radio for the frame's messages, see `Radio.joules`
     hops: tuple[Crossed, ...]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidesplit.profiling.points.profile import Profile, ProfileError
+from tidesplit.profiling.points.profile import Power, Profile, ProfileError
+
+USUAL_JITTER = 0.03  # relative spread of a run's time on a machine whose table does not say it; assumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +30,41 @@ class HopColumns:
     bytes_sigma: NDArray[np.float64]  # relative spread of the bytes
 
 
+class Machine(NamedTuple):
+    """Facts of the device that hold for all operating points."""
+
+    idle_w: float = 0.0  # watts while it does nothing
+    busy_w: float = 0.0  # watts while it runs a CNN on all its threads
+    threads: int = 1
+
+    @property
+    def run_w(self) -> float:
+        """Watts that a run adds to those of an idle machine."""
+        return self.busy_w - self.idle_w
+
+    @property
+    def light_w(self) -> float:
+        """The same of work on one thread, such as the encoding of a picture."""
+        return self.run_w / self.threads
+
+
+UNKNOWN_MACHINE = Machine()
+
+
 @dataclass(frozen=True, kw_only=True)
 class PointTable:
     """The operating points of a profile on one chain of machines, columns ``[A]``, seconds."""
 
     ids: tuple[str, ...]
     hops: tuple[HopColumns, ...]  # traffic on each hop, the uplink first
-    head_s: NDArray[np.float64]  # head and encode on the device
+    head_s: NDArray[np.float64]  # the device's loop, head and encode
     server_s: NDArray[np.float64]  # decode and tail at the server that answers; 0 where the device does
     finish_s: NDArray[np.float64]  # time of the device to finish a frame by itself; infinity where it cannot
     accuracy: NDArray[np.float64]
     finish_accuracy: NDArray[np.float64]  # accuracy of the device's own finish; 0 where it cannot finish
+    races: NDArray[np.bool_]  # True where the device begins its own finish as soon as the bytes are on their way
+    jitter: NDArray[np.float64]  # relative log-normal spread of the device's time for one run
+    machine: Machine = UNKNOWN_MACHINE  # the device
 
     @property
     def size(self) -> int:
@@ -50,6 +76,12 @@ class PointTable:
         """True where nothing leaves the device."""
         return ~self.hops[0].sends
 
+    @property
+    def light(self) -> NDArray[np.bool_]:
+        """True where the device only encodes a picture, on one thread."""
+        light: NDArray[np.bool_] = self.hops[0].partition == 0
+        return light
+
     def take(self, rows: NDArray[np.int64] | list[int]) -> PointTable:
         """The table of these rows, in this order."""
         return self.with_columns(lambda column: column[rows], tuple(self.ids[int(i)] for i in rows))
@@ -57,7 +89,7 @@ class PointTable:
     def with_columns(self, act: Callable[[NDArray[Any]], NDArray[Any]], ids: tuple[str, ...]) -> PointTable:
         """The table with the points' new ``ids``, and ``act`` applied to every column and to those of the hops."""
 
-        def changed(part: PointTable | HopColumns) -> dict[str, NDArray[Any]]:
+        def changed(part: PointTable | HopColumns) -> dict[str, Any]:
             columns = {f.name: getattr(part, f.name) for f in fields(part)}
             return {name: act(column) for name, column in columns.items() if isinstance(column, np.ndarray)}
 
@@ -84,8 +116,8 @@ def table_for(profile: Profile, device: str, server: str) -> PointTable:
         if label not in profile.devices:
             has = ", ".join(profile.devices)
             raise ProfileError(f"profile {profile.name} has no timings of {label!r}; it has {has}")
-    on_device, on_server = profile.devices[device].timings, profile.devices[server].timings
-    points = profile.points
+    machine, on_server = profile.devices[device], profile.devices[server].timings
+    on_device, points = machine.timings, profile.points
     fallbacks = [None if p.fallback is None else profile.point(p.fallback) for p in points]
     sends = np.array([p.codec != "none" for p in points])
     uplink = HopColumns(
@@ -102,12 +134,19 @@ def table_for(profile: Profile, device: str, server: str) -> PointTable:
     return PointTable(
         ids=tuple(p.id for p in points),
         hops=(uplink,),
-        head_s=_column(on_device[p.id].head_s + on_device[p.id].encode_s for p in points),
+        head_s=_column(machine.loop_s + on_device[p.id].head_s + on_device[p.id].encode_s for p in points),
         server_s=_column(on_server[p.id].decode_s + on_server[p.id].tail_s for p in points) * sends,
         finish_s=_column(on_device[p.id].finish_s if p.fallback else math.inf for p in points),
         accuracy=_column(p.accuracy for p in points),
         finish_accuracy=_column(0.0 if f is None else f.accuracy for f in fallbacks),
+        races=np.zeros_like(sends),
+        jitter=_column(machine.jitter.get(p.precision, USUAL_JITTER) for p in points),
+        machine=Machine(threads=machine.threads) if machine.power is None else _machine(machine.power, machine.threads),
     )
+
+
+def _machine(power: Power, threads: int) -> Machine:
+    return Machine(power.idle_w, power.busy_w, threads)
 
 
 def undominated(table: PointTable) -> PointTable:

@@ -23,8 +23,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tidesplit.compression.codec.knobs import PASSED_ON, joined, split
+from tidesplit.compression.codec.knobs import PASSED_ON, joined, split, split_race
 from tidesplit.profiling.points.profile import Chain, DeviceTable, Profile, ProfileError, Provenance, Timing
+from tidesplit.profiling.points.races import races_of, with_races
 from tidesplit.profiling.points.table import HopColumns, PointTable, representative, table_for, undominated
 
 MIDDLE, CLOUD = "i5-2500", "x86-2core"  # machines of a chain with a middle server, unless the user names others
@@ -63,13 +64,13 @@ def table_of(profile: Profile, machines: Sequence[str], ids: Sequence[str]) -> P
     accuracy = np.where(cuts.again, np.clip(added, 0.0, 1.0), taken.accuracy)
     for row, pair in cuts.measured.items():
         accuracy[row] = min(max(taken.accuracy[row] - pair.lost, 0.0), 1.0)
-    return replace(
+    table = replace(
         taken,
         hops=(*taken.hops, *(_second_hop(profile, middle, near.hops[0], cuts) for middle in servers[:-1])),
-        ids=tuple(ids),
         server_s=np.where(cuts.sends, far.server_s[cuts.second], taken.server_s),
         accuracy=accuracy,
     )
+    return with_races(table, near, ids)
 
 
 class _Cuts(NamedTuple):
@@ -90,7 +91,7 @@ class _Cuts(NamedTuple):
 def _cuts(profile: Profile, ids: Sequence[str]) -> _Cuts:
     row = {point.id: number for number, point in enumerate(profile.points)}
     measured = _measured(profile)
-    parts = [split(name) for name in ids]
+    parts = [(split_race(first)[0], second) for first, second in map(split, ids)]
     try:
         first = np.array([row[one] for one, _ in parts], dtype=np.int64)
         second = np.array([row[two if two not in ("", PASSED_ON) else one] for one, two in parts], dtype=np.int64)
@@ -123,11 +124,18 @@ def _second_hop(profile: Profile, middle: str, uplink: HopColumns, cuts: _Cuts) 
     )
 
 
-def points_of(profile: Profile, machines: Sequence[str]) -> PointTable:
+def points_of(profile: Profile, machines: Sequence[str], races: bool = True) -> PointTable:
     """The few dozen operating points worth choosing among on a chain of machines, device first.
 
     With a middle server these are points of one hop, and fewer of those that it passes on and of those cut twice.
+    ``races``: offer races too.
     """
+    single = _without_races(profile, machines)
+    return table_of(profile, machines, [*single.ids, *races_of(single)]) if races else single
+
+
+def _without_races(profile: Profile, machines: Sequence[str]) -> PointTable:
+    """The points of `points_of` that are no races."""
     if len(machines) == 2:
         return representative(undominated(table_for(profile, *machines)))
     table = _promising(profile, machines)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tidesplit.envs.world.heat import NO_HEAT
 from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
 from tidesplit.envs.world.physics import World
@@ -35,8 +36,11 @@ TABLE = PointTable(
     finish_s=np.array([np.inf, 0.030, np.inf]),
     accuracy=np.array([0.9, 0.8, 0.6]),
     finish_accuracy=np.array([0.0, 0.7, 0.0]),
+    races=np.zeros(3, dtype=bool),
+    jitter=np.zeros(3),
 )
-WORLD = replace(World(), rtt_s=0.040, request_s=0.0, probe_after_s=1e9)  # no probes unless a test wants them
+# No probes and no heat unless a test wants them.
+WORLD = replace(World(), rtt_s=0.040, request_s=0.0, probe_after_s=1e9, cooling=NO_HEAT)
 BYTES_PER_S = 100_000.0  # the image is 40 ms on the link, the cut 10 ms
 
 
@@ -53,6 +57,8 @@ def play(
     wait_s: float = 0.0,
     rtt_s: float | None = None,
     noise: float = 0.0,
+    compute_noise: float = 0.0,
+    ambient_c: float = 20.0,
     further: tuple[tuple[float, float], ...] = (),
     **beliefs: float,
 ) -> tuple[Queues, Outcome, tuple[Crossing, ...]]:
@@ -67,13 +73,29 @@ def play(
     return advance(
         queues or idle(len(trips)),
         np.array([point]),
-        Frame(np.array([arrival_s]), np.array([slow]), np.array([wait_s]), np.array([noise]), trips),
+        frame(
+            arrival_s, trips, slow=slow, wait_s=wait_s, noise=noise, compute_noise=compute_noise, ambient_c=ambient_c
+        ),
         table=table,
         demands=Demands.of(demand or Demand()),
         world=world,
         uplinks=tuple(ConstantUplink(np.array([bytes_per_s])) for bytes_per_s in rates),
         lane=np.zeros(1, dtype=np.int64),
         **{name: np.array([value]) for name, value in beliefs.items()},
+    )
+
+
+def frame(arrival_s: float, trips: tuple[RoundTrip, ...], **other: float) -> Frame:
+    """A frame of one lane. ``other``: slow, compute_noise, wait_s, noise and ambient_c."""
+    one = {name: np.array([value]) for name, value in other.items()}
+    return Frame(
+        arrival_s=np.array([arrival_s]),
+        slow_down=one["slow"],
+        compute_noise=one["compute_noise"],
+        server_wait_s=one["wait_s"],
+        byte_noise=one["noise"],
+        ambient_c=one["ambient_c"],
+        hops=trips,
     )
 
 

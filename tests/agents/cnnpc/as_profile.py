@@ -23,6 +23,7 @@ from tidesplit.agents.cnnpc.strategies import (
 )
 from tidesplit.compression.codec.knobs import PASSED_ON, joined
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.heat import NO_HEAT
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats
 from tidesplit.profiling.points import tiers
@@ -39,8 +40,8 @@ UNTROUBLED = World(
     overhead_bytes=0.0,
     initial_window_bytes=float("inf"),
     probe_after_s=1e9,
-    throttled_slowdown=1.0,
-    compute_jitter=0.0,
+    jitter=0.0,
+    cooling=NO_HEAT,
     calm_wait_s=0.0,
     busy_wait_s=0.0,
     wired_rtt_s=0.0,

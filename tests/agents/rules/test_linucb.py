@@ -12,6 +12,7 @@ from tests.envs.small import BYTES_PER_S, CUT, IMAGE, LOCAL, TABLE
 from tidesplit.agents.judging.evaluation import simulation_of
 from tidesplit.agents.rules.linucb import FEATURES, KILOBYTE, PART_S, Bandit, LinUcb, features
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.world.heat import NO_HEAT
 from tidesplit.envs.world.physics import World
 
 # Nothing by chance: messages take bytes at 100 a ms, 40 ms of RTT, and the server's time.
@@ -22,8 +23,8 @@ SURE = replace(
     rtt_jitter=0.0,
     calm_wait_s=0.0,
     busy_wait_s=0.0,
-    throttled_slowdown=1.0,
-    compute_jitter=0.0,
+    jitter=0.0,
+    cooling=NO_HEAT,
 )
 KNOBS = LinUcb(name="LinUCB", usual_rate=BYTES_PER_S)
 ALL = features(np.array([[4000.0, 1000.0]]), np.full((1, 2), BYTES_PER_S), np.array([[0.020, 0.010]]))

@@ -14,6 +14,7 @@ from tidesplit.envs.adapters.split_inference import SplitInference
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.heat import NO_HEAT
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Transfers
 from tidesplit.profiling.points.profile import ProfileError
@@ -22,8 +23,8 @@ QUIET = World(
     request_s=0.0,
     rtt_jitter=0.0,
     wired_rtt_jitter=0.0,
-    compute_jitter=0.0,
-    mean_cool_s=1e9,
+    jitter=0.0,
+    cooling=NO_HEAT,
     calm_wait_s=0.0,
     busy_wait_s=0,
 )

@@ -165,7 +165,12 @@ def test_belief(case: tuple[list[Sent], dict[str, float]]) -> None:
 
 
 def situation(
-    messages: list[Sent] | None = None, waited_s: float = 0.0, slow_down: float = 1.0, last_point: int = -1
+    messages: list[Sent] | None = None,
+    waited_s: float = 0.0,
+    slow_down: float = 1.0,
+    last_point: int = -1,
+    worker_s: float = 0.0,
+    heat_c: float = 20.0,
 ) -> Situation:
     return Situation(
         now_s=np.array([NOW]),
@@ -173,6 +178,8 @@ def situation(
         transfers=(transfers(*(messages or [])),),
         slow_down=np.array([slow_down]),
         last_point=np.array([last_point]),
+        worker_s=np.array([worker_s]),
+        heat_c=np.array([heat_c]),
     )
 
 

@@ -38,6 +38,8 @@ def points(**columns: list[float]) -> PointTable:
         finish_s=zero,
         accuracy=zero,
         finish_accuracy=zero,
+        races=ones < 0,
+        jitter=zero,
     )
     return replace(table, **given)
 
