@@ -1,14 +1,15 @@
-"""Device models of 8-bit integers, in the form that ONNX Runtime's own static quantizer gives (QDQ, per channel).
+"""Device models of 8-bit integers, made by ONNX Runtime's own static quantizer (QDQ, per channel).
 
-Activations are unsigned and weights signed: measured, that is the quickest pair both on x86 and by instructions of a
-Cortex-A72. The ranges of activations are measured once on training pictures and kept in a small file by the weights.
-So an export needs no pictures and is always the same.
+Activations are unsigned and weights signed. Signed activations take four times as long on x86 and 6 % more
+instructions on a Cortex-A72. The ranges of activations are measured once on training pictures and kept in a file next
+to the weights. So an export needs no pictures and always gives the same models.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
 
 from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
 from tidesplit.compression.net.deployed_graphs import device_graph, finish_graph, head_graph
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
+from tidesplit.data.files import whole
 from tidesplit.models.graph import Graph
 from tidesplit.models.onnx_graph import to_onnx
 
@@ -30,7 +33,9 @@ Range = tuple[float, float]
 Ranges = Mapping[str, list[Range]]
 """A range for each node: of whole nets (`device-c0.50`), and of heads behind the cut's feature (`head-p3-c0.50`)."""
 PICTURE: Range = (-1.0, 1.0)
-BATCH = 32  # pictures in one run
+BATCH = 32  # pictures in one run, so that the values of all nodes fit into 2 GB
+OPERATIONS = ["Add", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool"]
+OF_TAILS = re.compile(r"\.p[0-9]+(\.|$)")  # in the names of tensors that no device uses
 
 
 @torch.inference_mode()
@@ -45,6 +50,30 @@ def measure_ranges(system: SplitNet, images: Bytes) -> dict[str, list[Range]]:
         ranges = iter(_extremes(every, images))
         found |= {name: [next(ranges) for _ in graph.nodes] for name, graph in graphs.items()}
     return found
+
+
+def save_ranges(weights: Path, system: SplitNet, ranges: Ranges) -> Path:
+    """Write the ranges next to a weights file. Returns their path."""
+    path = _file(weights)
+    with whole(path) as part:
+        document = {"weights": _fingerprint(system), "ranges": ranges}
+        part.write_text(json.dumps(document, indent=None) + "\n", encoding="utf-8")
+    return path
+
+
+def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
+    """The ranges next to a weights file; None where there are none.
+
+    Raises:
+        ValueError: they were measured with other weights.
+    """
+    path = _file(weights)
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if document["weights"] != _fingerprint(system):
+        raise ValueError(f"{path} was measured with other weights: tidesplit fit-ranges writes it")
+    return {name: [(low, high) for low, high in rows] for name, rows in document["ranges"].items()}
 
 
 def int8_device(system: SplitNet, ratio: float, ranges: Ranges) -> onnx.ModelProto:
@@ -63,9 +92,22 @@ def int8_head(system: SplitNet, partition: int, ratio: float, ranges: Ranges) ->
 def int8_finish(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
     """The feature `x` of the int8 head to `logits`."""
     graph, shared = finish_graph(system, partition, ratio), _shared(system, partition, ratio)
-    whole = ranges[device_id(ratio)]
+    every = ranges[device_id(ratio)]
     name = f"finish-p{partition}-c{ratio:.2f}-i8"
-    return _quantized(graph, name, ("logits",), whole[shared - 1], whole[shared:])
+    return _quantized(graph, name, ("logits",), every[shared - 1], every[shared:])
+
+
+def _file(weights: Path) -> Path:
+    return weights.with_suffix(".ranges.json")
+
+
+def _fingerprint(system: SplitNet) -> str:
+    """SHA-256 of all weights but those of the server's tails."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(system.state_dict().items()):
+        if not OF_TAILS.search(name) and not name.endswith("num_batches_tracked"):
+            digest.update(name.encode() + tensor.float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _head(partition: int, ratio: float) -> str:
@@ -100,28 +142,28 @@ def _extremes(graph: Graph, images: Bytes) -> list[Range]:
 
 
 def _quantized(
-    graph: Graph, name: str, outputs: tuple[str, ...], entry: Range, found: list[Range], left: tuple[str, ...] = ()
-) -> onnx.ModelProto:
-    """The graph as an int8 model.
-
-    Args:
-        entry: range of the input.
-        found: ranges of the nodes.
-    """
+    graph: Graph, name: str, outputs: tuple[str, ...], entry: Range, found: list[Range]
+) -> onnx.ModelProto:  # fmt: skip
+    """The graph as an int8 model. `entry`: range of its input, `found`: those of its nodes."""
     if len(found) != len(graph.nodes):
         raise ValueError(f"{name}: ranges of {len(found)} nodes received, of {len(graph.nodes)} expected")
     model = to_onnx(graph, name, outputs)
-    for number, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}{number}"  # the quantizer tells nodes apart by their names
+    for number, made in enumerate(model.graph.node):
+        made.name = f"{made.op_type}{number}"  # the quantizer tells nodes apart by their names
     rename = dict(zip(graph.outputs, outputs, strict=True))
     tensors = {"x": entry}
     for node, range_ in zip(graph.nodes, found, strict=True):
         output = rename.get(node.output, node.output)
         tensors |= dict.fromkeys((output, f"{output}_raw", f"{output}_pool"), range_)
-    data = {k: (np.float32(low), np.float32(high)) for k, (low, high) in tensors.items()}
+    data = {tensor: (np.float32(low), np.float32(high)) for tensor, (low, high) in tensors.items()}
     quantizer = QDQQuantizer(
-        model, True, False, QuantType.QInt8, QuantType.QUInt8, TensorsData(CalibrationMethod.MinMax, data), [], [n.name for n in model.graph.node if n.output[0] in left],
-        ["Conv", "Clip", "Add", "GlobalAveragePool", "Flatten", "Gemm"], {},
-    )
+        model, per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8, activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, data), nodes_to_quantize=[], nodes_to_exclude=[],
+        op_types_to_quantize=OPERATIONS, extra_options={},
+    )  # fmt: skip
     quantizer.quantize_model()
-    return quantizer.model.model
+    quantizer.model.topological_sort()
+    result = quantizer.model.model
+    assert isinstance(result, onnx.ModelProto)
+    onnx.checker.check_model(result)
+    return result
