@@ -37,7 +37,7 @@ class CnnError(ValueError):
 
 @dataclass(frozen=True)
 class Cnn:
-    """A deployed CNN. `files` has the SHA-256 of each file, by name."""
+    """A deployed CNN. `files` has the SHA-256 of each file, by name. `engine` runs the models of the device."""
 
     folder: Path
     name: str
@@ -46,6 +46,7 @@ class Cnn:
     classes: tuple[str, ...]
     codec: WireCodec
     files: Mapping[str, str]
+    engine: str = ENGINES[0]
 
     @property
     def version(self) -> str:
@@ -76,14 +77,14 @@ class Cnn:
         except Exception as error:  # ONNX Runtime's errors have no public class
             raise CnnError(f"{path}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
 
-    def device_session(self, model: str, threads: int, engine: str) -> Session:
-        """A session of the device's engine. A model that ncnn does not have, such as an int8 one, runs in ONNX Runtime.
+    def device_session(self, model: str, threads: int) -> Session:
+        """A session of the CNN's engine. A model that ncnn does not have, such as an int8 one, runs in ONNX Runtime.
 
         Raises:
             CnnError: a file is missing, altered or unreadable, or ncnn is not installed.
         """
         layers, weights = (model + suffix for suffix in NCNN)
-        if engine != "ncnn" or layers not in self.files:
+        if self.engine != "ncnn" or layers not in self.files:
             opened: Session = self.session(model, threads)
             return opened
         self.read(layers)

@@ -13,7 +13,7 @@ from tidesplit.compression.codec.knobs import sender
 from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint
-from tidesplit.runtime.cnn import ENGINES, Cnn
+from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.priority import with_low_priority
 from tidesplit.runtime.models import finish_model, first_model, knobs_of, points_of, raced_net
 
@@ -40,17 +40,15 @@ class Engine:
     and sending need not wait for them.
     """
 
-    def __init__(
-        self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1, engine: str = ENGINES[0]
-    ) -> None:
+    def __init__(self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1) -> None:
         self.cnn = cnn
         self.points = points
         self._by_id = {point.id: point for point in points}
         names = {name for point in points for name in (first_model(point), finish_model(point)) if name is not None}
         heads = {first_model(point) for point in points if point.codec != "none"}
-        self._sessions: dict[str, Session] = {n: cnn.device_session(n, threads, engine) for n in sorted(names & heads)}
+        self._sessions: dict[str, Session] = {n: cnn.device_session(n, threads) for n in sorted(names & heads)}
         others, fewer = sorted(names - heads), max(1, threads - 1)
-        self._sessions |= with_low_priority(lambda: {n: cnn.device_session(n, fewer, engine) for n in others})
+        self._sessions |= with_low_priority(lambda: {n: cnn.device_session(n, fewer) for n in others})
         self._warm_up(np.zeros((cnn.input_px, cnn.input_px, 3), np.uint8))
 
     def _warm_up(self, pixels: Pixels) -> None:
