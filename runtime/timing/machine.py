@@ -66,7 +66,7 @@ def table_of_machine(
         },
     )  # fmt: skip
     times = {name: m.quiet_s for name, m in measured.items()}
-    timings = {point.id: _timing(pieces_of(point, profile), times) for point in profile.points}
+    timings = {point.id: _timing(pieces_of(point), times) for point in profile.points}
     return DeviceTable(provenance=provenance, timings=timings, engine=engine, threads=threads)
 
 
