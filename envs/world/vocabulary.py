@@ -119,6 +119,16 @@ class Crossed(NamedTuple):
     compute_s: Floats  # time of the server before the hop to make the bytes ready; 0 on the first hop
 
 
+class Run(NamedTuple):
+    """The worker's run for a frame, shapes ``[B]``, seconds."""
+
+    handed_s: Floats  # moment at which it is given to the worker; infinity: never
+    settled_s: Floats  # moment at which it begins, or at which the answer makes it needless
+    end_s: Floats  # its end without the finishes that interrupt it; minus infinity where it does not begin
+    takes_s: Floats  # its duration as the device believes it
+    slow_down: Floats  # factor that the device measures at its end; 0 where the head has shown it before, or none
+
+
 class Outcome(NamedTuple):
     """The outcome of one frame a lane, shapes ``[B]``, seconds."""
 
@@ -135,12 +145,14 @@ class Outcome(NamedTuple):
     heat_c: Floats  # temperature of the processor at the decision
     device_j: Floats  # energy of the device until the next frame, idle time included
     radio_j: Floats  # energy of the radio for the frame's messages, see `Radio.joules`
+    run: Run
     hops: tuple[Crossed, ...]
 
 
 def flat_columns(outcome: Outcome) -> dict[str, NDArray[Any]]:
     """An outcome's columns by name, for logs. Those of the second hop begin with ``hop2_``."""
     columns = outcome._asdict()
+    del columns["run"]
     for number, hop in enumerate(columns.pop("hops"), start=1):
         columns |= {(name if number == 1 else f"hop{number}_{name}"): column for name, column in hop._asdict().items()}
     return columns

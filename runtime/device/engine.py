@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.image_codec import encode_image
 from tidesplit.compression.codec.knobs import sender
 from tidesplit.compression.codec.pixels import Pixels, to_input
+from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.priority import with_low_priority
@@ -46,11 +46,9 @@ class Engine:
         self._by_id = {point.id: point for point in points}
         names = {name for point in points for name in (first_model(point), finish_model(point)) if name is not None}
         heads = {first_model(point) for point in points if point.codec != "none"}
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {
-            name: cnn.session(name, threads) for name in sorted(names & heads)
-        }
-        others = sorted(names - heads)
-        self._sessions |= with_low_priority(lambda: {n: cnn.session(n, max(1, threads - 1)) for n in others})
+        self._sessions: dict[str, Session] = {n: cnn.device_session(n, threads) for n in sorted(names & heads)}
+        others, fewer = sorted(names - heads), max(1, threads - 1)
+        self._sessions |= with_low_priority(lambda: {n: cnn.device_session(n, fewer) for n in others})
         self._warm_up(np.zeros((cnn.input_px, cnn.input_px, 3), np.uint8))
 
     def _warm_up(self, pixels: Pixels) -> None:

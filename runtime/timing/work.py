@@ -12,11 +12,11 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
 from tidesplit.compression.codec.knobs import Knobs, Precision
 from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
+from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
 from tidesplit.runtime.cnn import Cnn, CnnError
 from tidesplit.runtime.models import finish_model, first_model, knobs_of, tail_name
@@ -100,12 +100,12 @@ def _cut(point: OperatingPoint) -> tuple[int, float, Precision]:
     return point.partition, point.channel_ratio, point.precision
 
 
-def _from_pixels(run: onnxruntime.InferenceSession, pixels: Pixels) -> Callable[[], Any]:
+def _from_pixels(run: Session, pixels: Pixels) -> Callable[[], Any]:
     return lambda: run.run(None, {"x": to_input(pixels)})
 
 
 def _whole(cnn: Cnn, name: str, threads: int, pixels: Pixels) -> Work:
-    return {name: _from_pixels(cnn.session(name, threads), pixels)}
+    return {name: _from_pixels(cnn.device_session(name, threads), pixels)}
 
 
 def _tail(cnn: Cnn, name: str, threads: int) -> Work:
@@ -117,11 +117,11 @@ def _tail(cnn: Cnn, name: str, threads: int) -> Work:
 def _cut_work(cnn: Cnn, models: list[str], knobs: Iterable[Knobs], threads: int, pixels: Pixels) -> Work:
     """The head is the first of ``models``, and its finish the second, if there is one."""
     head, *finishes = models
-    run = _from_pixels(cnn.session(head, threads), pixels)
+    run = _from_pixels(cnn.device_session(head, threads), pixels)
     feature, values, score = run()
     work: Work = {head: run}
     for name in finishes:
-        work[name] = partial(cnn.session(name, threads).run, None, {"x": feature})
+        work[name] = partial(cnn.device_session(name, threads).run, None, {"x": feature})
     for k in knobs:
         work[f"encode {k.id}"] = partial(cnn.codec.encode, values[0], score[0, 0], k)
         work[f"decode {k.id}"] = partial(cnn.codec.decode, cnn.codec.encode(values[0], score[0, 0], k))
