@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -49,14 +50,15 @@ class Runs(NamedTuple):
                 free_s = np.where(waits[slot] & (ends_s <= deadline_s[slot]), ends_s, free_s)
         return np.asarray(free_s - now_s)
 
-    def learn(self, now_s: Floats) -> Floats:
-        """Slow-down of the oldest run that has ended and was not learned from before, ``[B]``; 0 if there is none."""
+    def ended(self, now_s: Floats) -> Iterator[Floats]:
+        """Slow-downs of the runs that have ended since the last call, oldest first, ``[B]`` each. 0: there is none."""
         _, _, end_s, _, slow_downs, _ = self.columns
-        ended = (slow_downs > 0.0) & (end_s <= now_s)
-        slot, lane = REMEMBERED - 1 - ended[::-1].argmax(axis=0), np.arange(len(now_s))
-        slow_down = np.where(ended[slot, lane], slow_downs[slot, lane], 0.0)
-        slow_downs[slot, lane] -= slow_down
-        return slow_down
+        ended, lane = (slow_downs > 0.0) & (end_s <= now_s), np.arange(len(now_s))
+        while ended.any():
+            slot = REMEMBERED - 1 - ended[::-1].argmax(axis=0)
+            yield np.where(ended[slot, lane], slow_downs[slot, lane], 0.0)
+            slow_downs[slot, lane] *= ~ended[slot, lane]
+            ended[slot, lane] = False
 
 
 class Pace:

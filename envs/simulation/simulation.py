@@ -135,8 +135,8 @@ class Simulation:
     def _now(self) -> Situation:
         arrival_s = self.frame * self.demands.period_s
         now_s = decided_s(self.queues, arrival_s)
-        while (ended := self._runs.learn(now_s)).any():
-            self._pace.measured(ended)
+        for slow_down in self._runs.ended(now_s):
+            self._pace.measured(slow_down)
         return Situation(
             now_s=now_s,
             waited_s=now_s - arrival_s,

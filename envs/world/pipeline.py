@@ -6,6 +6,7 @@ are ``[B]`` throughout, one lane a frame in progress, in seconds on the lane's o
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -182,7 +183,7 @@ def advance(
         slow_down=np.where(runs | (offloads & ~light), true_slow, 0.0),
         heat_c=queues.heat_c,
         device_j=device_j,
-        radio_j=sum((c.radio_j for c in crossings), start=np.zeros_like(device_j)),
+        radio_j=reduce(np.add, (c.radio_j for c in crossings)),
         run=Run(
             handed_s=handed,
             settled_s=settled,
