@@ -1,12 +1,7 @@
 """The deployed CNN: a folder of ONNX models and a manifest with their hashes, checked before a model is loaded.
 
-    device-c0.50      picture to logits: the whole CNN, at channel ratio 0.50
-    head-p2-c0.75     picture to the feature at partition 2, the values to send, and the attention score
-    finish-p2-c0.75   that feature to logits, on the device
-    tail-p2           received values to logits; `tail-p0` takes a picture
-    middle-p2-p4      received values to the outputs of a later head; `middle-p0-p4` takes a picture
-
-Needs NumPy and ONNX Runtime only.
+`runtime.models` lists the models. Each is an ONNX model. Those of the device may be there for ncnn too, as `.param`
+(layers) and `.bin` (weights). Needs NumPy and ONNX Runtime only; ncnn where that engine is asked for.
 """
 
 from __future__ import annotations
@@ -25,11 +20,14 @@ import onnxruntime
 from tidesplit.compression.codec.knobs import BITS, CutSpec
 from tidesplit.compression.codec.learned_entropy import parse
 from tidesplit.compression.codec.wire import WireCodec
-from tidesplit.compression.session import session
+from tidesplit.compression.ncnn_session import NcnnSession
+from tidesplit.compression.session import Session, session
 
 FORMAT = "tidesplit-cnn/1"
 MANIFEST = "cnn.json"
 LARGEST_BYTES = 256 * 2**20
+ENGINES = ("onnxruntime", "ncnn")
+NCNN = (".param", ".bin")
 VERSION_DIGITS = 16  # of the weights' SHA-256: 64 bits tell versions apart
 
 
@@ -39,7 +37,7 @@ class CnnError(ValueError):
 
 @dataclass(frozen=True)
 class Cnn:
-    """A deployed CNN. `files` has the SHA-256 of each file, by name."""
+    """A deployed CNN. `files` has the SHA-256 of each file, by name. `engine` runs the models of the device."""
 
     folder: Path
     name: str
@@ -48,6 +46,7 @@ class Cnn:
     classes: tuple[str, ...]
     codec: WireCodec
     files: Mapping[str, str]
+    engine: str = ENGINES[0]
 
     @property
     def version(self) -> str:
@@ -70,34 +69,40 @@ class Cnn:
             CnnError: the file is missing, altered or unreadable.
         """
         if not self.has(model):
-            have = ", ".join(sorted(Path(f).stem for f in self.files))
+            have = ", ".join(sorted({Path(f).stem for f in self.files}))
             raise CnnError(f"{self.folder} has no model {model!r}; it has {have}")
-        path = self.folder / f"{model}.onnx"
-        data = _checked(path, self.files[path.name])
+        path, data = self.folder / f"{model}.onnx", self.read(f"{model}.onnx")
         try:  # without an arena: those of many sessions together would fill a small device
             return session(data, threads, arena=False)
         except Exception as error:  # ONNX Runtime's errors have no public class
             raise CnnError(f"{path}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
 
+    def device_session(self, model: str, threads: int) -> Session:
+        """A session of the CNN's engine. A model that ncnn does not have, such as an int8 one, runs in ONNX Runtime.
 
-def head_name(partition: int, ratio: float) -> str:
-    """Model from a picture to a cut."""
-    return f"head-p{partition}-c{ratio:.2f}"
+        Raises:
+            CnnError: a file is missing, altered or unreadable, or ncnn is not installed.
+        """
+        layers, weights = (model + suffix for suffix in NCNN)
+        if self.engine != "ncnn" or layers not in self.files:
+            opened: Session = self.session(model, threads)
+            return opened
+        self.read(layers)
+        self.read(weights)
+        try:
+            return NcnnSession(self.folder / layers, self.folder / weights, threads)
+        except ImportError as error:
+            raise CnnError(f"the engine ncnn needs the package {error.name}: pip install 'tidesplit[ncnn]'") from error
+        except ValueError as error:
+            raise CnnError(str(error)) from error
 
+    def read(self, file: str) -> bytes:
+        """The bytes of a file, after checks of its size and hash.
 
-def finish_name(partition: int, ratio: float) -> str:
-    """Model from a head's feature to logits, on the device."""
-    return f"finish-p{partition}-c{ratio:.2f}"
-
-
-def tail_name(partition: int) -> str:
-    """Model from a partition to logits, on a server."""
-    return f"tail-p{partition}"
-
-
-def middle_name(first: int, second: int) -> str:
-    """Model from a partition to a later one, on the middle server."""
-    return f"middle-p{first}-p{second}"
+        Raises:
+            CnnError: the file is missing or altered.
+        """
+        return _checked(self.folder / file, self.files.get(file, ""))
 
 
 def load_cnn(folder: Path) -> Cnn:

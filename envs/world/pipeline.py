@@ -147,8 +147,10 @@ def advance(
     races, deadline_s = can & at(table.races), frame.arrival_s + demands.deadline_s
     foreseen = answered if expected_s is None else frame.arrival_s + expected_s
     due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can & ~races, demands, world.guard_s)
-    could_end = np.where(races, idle_s(queues, head_end) + np.where(races, finish_s * slow, 0.0), -np.inf)
-    handed = np.where(races, head_end, np.where(local & ~dropped, decided, due))
+    # A whole CNN or half of a race is handed over now. It does not begin where it could not end by the deadline.
+    hands = races | (local & ~dropped)
+    handed, takes_s = np.where(hands, np.where(local, decided, head_end), due), np.where(local, head_s, finish_s) * slow
+    could_end = np.where(hands, idle_s(queues, np.where(hands, handed, 0.0)) + np.where(hands, takes_s, 0.0), -np.inf)
     run_s = np.where(local, head_s, finish_s) * true_slow
     work = _Work(handed, could_end <= deadline_s, run_s, ~(races | local), local)
     runs, settled, finished, later = work.on(queues._replace(device_free_s=free), answered)
@@ -188,7 +190,7 @@ def advance(
             handed_s=handed,
             settled_s=settled,
             end_s=np.where(runs, np.where(work.waits, finished, settled + run_s), -np.inf),
-            takes_s=np.where(local, head_s, finish_s) * slow,
+            takes_s=takes_s,
             slow_down=np.where(runs & (local | light), true_slow, 0.0),
         ),
         hops=tuple(Crossed(c.payload, np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings),

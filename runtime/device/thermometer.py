@@ -1,24 +1,24 @@
-"""The processor's temperature, as Linux measures it."""
+"""The temperature that the device believes: the processor's, or the usual one where the system does not tell it."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Callable
 
 from tidesplit.envs.world.physics import World
 from tidesplit.profiling.points.table import Machine
+from tidesplit.runtime.device.temperature import read_celsius
 
 __all__ = ["Thermometer", "usual_c"]
 
-ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # of a Raspberry Pi's processor, in thousandths of a degree
 FRESH_S = 1.0  # a processor with its metal and board takes many seconds to warm by a degree
 
 
 class Thermometer:
     """Reads the temperature at most once a second, because a reading may ask the firmware."""
 
-    def __init__(self, zone: Path = ZONE) -> None:
-        self._zone, self._read_s = zone, -math.inf
+    def __init__(self, read: Callable[[], float | None] = read_celsius) -> None:
+        self._read, self._read_s = read, -math.inf
         self._newest: float | None = None
 
     def at(self, now_s: float) -> float | None:
@@ -26,12 +26,6 @@ class Thermometer:
         if now_s - self._read_s >= FRESH_S:
             self._read_s, self._newest = now_s, self._read()
         return self._newest
-
-    def _read(self) -> float | None:
-        try:
-            return int(self._zone.read_text(encoding="ascii")) / 1000.0
-        except (OSError, ValueError):
-            return None
 
 
 def usual_c(world: World, machine: Machine) -> float:

@@ -1,8 +1,6 @@
-"""The processor's temperature, read from a file as Linux writes it."""
+"""The temperature that the device believes."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
@@ -11,22 +9,10 @@ from tidesplit.profiling.points.table import Machine
 from tidesplit.runtime.device.thermometer import Thermometer, usual_c
 
 
-def test_it_is_read_at_most_once_a_second(tmp_path: Path) -> None:
-    zone = tmp_path / "temp"
-    zone.write_text("48312\n")
-    thermometer = Thermometer(zone)
-    assert thermometer.at(5.0) == 48.312
-    zone.write_text("81000\n")
-    assert thermometer.at(5.9) == 48.312
-    assert thermometer.at(6.1) == 81.0
-
-
-@pytest.mark.parametrize("text", [None, "", "hot"])
-def test_a_system_that_does_not_know_it(tmp_path: Path, text: str | None) -> None:
-    zone = tmp_path / "temp"
-    if text is not None:
-        zone.write_text(text)
-    assert Thermometer(zone).at(0.0) is None
+def test_it_is_read_at_most_once_a_second() -> None:
+    degrees = iter([48.3, 81.0, None])
+    thermometer = Thermometer(lambda: next(degrees))
+    assert [thermometer.at(now_s) for now_s in (5.0, 5.9, 6.1, 7.0, 7.2)] == [48.3, 48.3, 81.0, 81.0, None]
 
 
 def test_the_usual_temperature_is_within_the_range_of_training() -> None:

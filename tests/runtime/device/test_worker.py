@@ -19,16 +19,19 @@ import pytest
 from tests.runtime.deployed import points, server_process
 from tests.runtime.device.test_loop import Run
 from tests.runtime.punctual import on_time
+from tidesplit.agents.judging.replay import agreement
 from tidesplit.compression.codec.knobs import FINISH, race_id
+from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.source import drawn
 from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.core.sending import Failure, Reply
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.priority import NICE, with_low_priority
-from tidesplit.runtime.device.sending import Failure, Reply
+from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import ServerTiming
 
@@ -251,6 +254,28 @@ def test_an_unpaced_device_learns_from_the_workers_runs(engine: Engine) -> None:
     records, _, _ = played(stub, table_of_races(engine.cnn), LOCAL, Fake(), 15, paced=False)
     assert records[0].state["slow_down"] == 1.0
     assert records[-1].state["slow_down"] == pytest.approx(1.55, abs=0.15)
+
+
+@on_time
+@pytest.mark.parametrize(("point", "finish_s"), [(RACE, 0.020), (RACE, 0.050), (CUT_RACE, 0.020), (LOCAL, 0.020)])
+def test_simulated_and_emulated_latencies_agree(cnn: Cnn, engine: Engine, point: str, finish_s: float) -> None:
+    """The deadline is about the time of an answer, and a run of 50 ms is longer than a period."""
+    rng = np.random.default_rng(3)
+    times = np.arange(0.0, 20.0, 0.5)
+    trace = Trace("varied", times, 20.0, 1e6 * np.exp(rng.normal(0.0, 0.6, len(times))))
+    table, offset = table_of_races(cnn, finish_s=finish_s), []
+    with server_process(cnn.folder) as (_, port), Link(trace, ("127.0.0.1", port), rtt_s=0.07) as link:
+        run = Run(
+            engine, "{}:{}".format(*link.address), table.row(point), 150, DEMAND, table=table,
+            started=lambda: offset.append(link.now_s()),
+        )  # fmt: skip
+        with run:
+            pass
+    lines = sorted((r.as_json() for r in run.records), key=lambda line: line["frame"])
+    compared = agreement(lines, trace, table, DEMAND, offset[0])
+    assert compared.median < 0.10, compared
+    assert compared.p95 < 0.20, compared
+    assert compared.real_misses == pytest.approx(compared.simulated_misses, abs=0.1)
 
 
 def test_the_points_that_a_device_runs(cnn: Cnn) -> None:
