@@ -272,7 +272,8 @@ class _Work(NamedTuple):
             finish_from_s=np.where(finishes, begin - pending, from_s),
             finish_until_s=np.where(finishes, end, until_s),
         )
-        return runs, np.where(runs, begin, np.minimum(begin, answered_s)), np.where(runs, end, np.inf), later
+        settled = np.where(runs | self.local, begin, np.minimum(begin, answered_s))
+        return runs, settled, np.where(runs, end, np.inf), later
 
 
 def _energy(machine: Machine, period_s: Floats, busy_s: Floats, light_s: Floats) -> Floats:
