@@ -21,8 +21,9 @@ GROUPS = {
     },
     "measure": {
         "profile": ("tidesplit.profiling.__main__", "measure the operating points of a CNN"),
+        "profile latency": ("tidesplit.runtime.timing.__main__", "time them on this machine, without torch"),
         "cuts": ("tidesplit.profiling.cuts.legal_cuts", "find the legal cuts of a torch module"),
-        "estimate-pi": ("tidesplit.profiling.devices.raspberry_pi", "estimate a Raspberry Pi 4's timings from others"),
+        "estimate-pi": ("tidesplit.profiling.devices.raspberry_pi", "estimate Raspberry Pi boards' timings"),
         "trace": ("tidesplit.envs.traces.generator", "generate a synthetic uplink trace, or fit one"),
         "cnnpc": ("tidesplit.agents.cnnpc.__main__", "solve CNNPC's static search exactly"),
     },
@@ -32,7 +33,10 @@ GROUPS = {
         "unpack": ("tidesplit.compression.pictures.packed", "write packed CIFAR-10 pictures as folders"),
     },
 }
-"""Subcommands by group. Each has the module with its ``main``, imported on demand, and a line of help."""
+"""Subcommands by group. Each has the module with its ``main``, imported on demand, and a line of help.
+
+A name of two words is a verb that needs other packages than the rest of its command.
+"""
 
 COMMANDS = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
 EXTRAS = {"grpc_health": "server", "prometheus_client": "server", "ray": "ray"}
@@ -41,7 +45,7 @@ EXTRAS = {"grpc_health": "server", "prometheus_client": "server", "ray": "ray"}
 
 def main(argv: list[str] | None = None) -> int:
     """Run a subcommand. Returns its exit status; 2 for an unknown command or a missing extra."""
-    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    name, rest = command_of(sys.argv[1:] if argv is None else argv)
     if name in ("", "-h", "--help"):
         print(usage())
         return 0 if name else 2
@@ -61,6 +65,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tidesplit {name}: error: {package} is missing: pip install 'tidesplit[{extra}]'", file=sys.stderr)
         return 2
     return status or 0
+
+
+def command_of(words: list[str]) -> tuple[str, list[str]]:
+    """The command's name, empty where there is none, and its arguments."""
+    both = " ".join(words[:2])
+    return (both, words[2:]) if both in COMMANDS else (words[0] if words else "", words[1:])
 
 
 def usage() -> str:

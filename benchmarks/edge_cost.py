@@ -22,15 +22,10 @@ from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
 from tidesplit.benchmarks.results import percentiles, write_json
 from tidesplit.compression.codec.pixels import natural_picture
-from tidesplit.envs.world.observation import Situation, observe
-from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demands
 from tidesplit.profiling.measuring.clock import machine_facts
-from tidesplit.runtime.camera.picture import Picture
-from tidesplit.runtime.device.engine import Engine, knobs_of
+from tidesplit.runtime.device.engine import Engine, knobs_of, points_of
 from tidesplit.runtime.export import for_bundle
-from tidesplit.runtime.log.record import Record
-from tidesplit.runtime.wire.estimator import Estimator, Settled
+from tidesplit.runtime.timing.loop_cost import Decider
 from tidesplit.runtime.wire.messages import Request, build_request
 
 STARTS = 5
@@ -39,22 +34,14 @@ PARTS = ("decision", "encoding", "framing")
 
 def time_frames(loaded: Bundle, engine: Engine, frames: int) -> list[tuple[float, float, float]]:
     """Time of each part of PARTS in each frame, milliseconds. The CNN runs beforehand."""
-    table, world = loaded.table, World()
-    picture = Picture(natural_picture(engine.cnn.input_px), "drawn")
+    pixels, decider = natural_picture(engine.cnn.input_px), Decider(loaded.table, loaded.demand, loaded.policy)
     cuts = [point for point in engine.points if point.codec == "feature"]
-    values = {point.id: engine.values(point.id, picture.pixels) for point in cuts}
-    estimator = Estimator(world.window)
+    values = {point.id: engine.values(point.id, pixels) for point in cuts}
     times = []
     for k, point in zip(range(frames), itertools.cycle(cuts), strict=False):
-        estimator.sent(k, k / 30, Settled(900.0, tail_s=0.008))
-        estimator.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001)
+        decider.hear(k)
         moments = [time.perf_counter()]
-        now = np.array([k / 30 + 0.09])
-        last, zero = np.array([k % table.size]), np.zeros(1)
-        situation = Situation(now, zero, (estimator.transfers(),), np.ones(1), last, worker_s=zero, heat_c=zero + 50.0)
-        observation = observe(situation, table, Demands.of(loaded.demand), world)
-        row = int(loaded.policy.predict(observation)[0])
-        Record.of(k, picture, loaded.demand, table, observation, row)
+        decider.decide(k)
         moments.append(time.perf_counter())
         payload = engine.cnn.codec.encode(*values[point.id], knobs_of(point))
         moments.append(time.perf_counter())
@@ -105,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     begun = time.perf_counter()
     loaded = bundles.load(options.bundle)
-    engine = Engine(for_bundle(options.bundle), tuple(loaded.profile.point(i) for i in loaded.table.ids))
+    engine = Engine(for_bundle(options.bundle), points_of(loaded.profile, loaded.table.ids))
     load_s = time.perf_counter() - begun
     for point in loaded.table.ids:  # a session takes its memory when it first runs
         result = engine.head(point, natural_picture(engine.cnn.input_px))

@@ -33,7 +33,7 @@ from tidesplit.envs.world.vocabulary import MISS
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.device.client import GrpcClient
-from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.log.record import Record
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tune_on = options.tune_on or loaded.manifest["config"]["trace"]
     scenario = Scenario(traces=tuple(load_traces(tune_on)), demands=(loaded.demand,), table=loaded.table)
     rules = ladder.tuned_rules(scenario, ladder.Tuning())
-    engine = Engine(for_bundle(options.bundle), tuple(loaded.profile.point(i) for i in loaded.table.ids))
+    engine = Engine(for_bundle(options.bundle), points_of(loaded.profile, loaded.table.ids))
     rows: list[dict[str, Any]] = []
     orders: dict[str, dict[str, Any]] = {}
     for trace in [trace for spec in options.trace for trace in load_traces(spec)]:

@@ -29,7 +29,7 @@ from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.device.client import GrpcClient
-from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.export import for_bundle
@@ -40,7 +40,7 @@ from tidesplit.runtime.log.writer import Log
 def broken_link(loaded: Bundle, folder: Path, point: str, outages: int) -> tuple[list[Record], list[float]]:
     """Frames of a run, and the moments at which its outages ended, on the device's clock."""
     cnn, table = for_bundle(folder), loaded.table
-    engine = Engine(cnn, tuple(loaded.profile.point(i) for i in table.ids))
+    engine = Engine(cnn, points_of(loaded.profile, table.ids))
     trace = Trace("steady", np.array([0.0]), 60.0, np.array([5e6]))
     demand = replace(loaded.demand, fps=30.0, deadline_s=0.15)
     rng = np.random.default_rng(0)

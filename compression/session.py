@@ -1,10 +1,20 @@
-"""ONNX Runtime sessions on the CPU, as device, server and profiler open them."""
+"""Sessions of a network, as device, server and profiler open them on the CPU. The default engine is ONNX Runtime."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import onnxruntime
 
 ERRORS_ONLY = 3  # of ONNX Runtime's levels of logging
+
+
+class Session(Protocol):
+    """A loaded model of any engine: a session of ONNX Runtime, or an `NcnnSession`."""
+
+    def run(self, output_names: None, input_feed: Mapping[str, Any]) -> list[Any]:
+        """All outputs for the inputs by name."""
 
 
 def session(model: bytes, threads: int = 1, arena: bool = True) -> onnxruntime.InferenceSession:

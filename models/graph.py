@@ -6,6 +6,7 @@ list runs in torch (fast bfloat16 evaluation), becomes ONNX, and counts its mult
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -67,6 +68,16 @@ class Graph:
         for node in self.nodes:
             shapes[node.output], macs = _shape(node, shapes[node.inputs[0]])
             total += macs
+        return total
+
+    def values_moved(self) -> int:
+        """Values that the convolutions read and write for one input: their inputs and outputs, without weights."""
+        shapes: dict[str, tuple[int, ...]] = {"x": self.input_shape}
+        total = 0
+        for node in self.nodes:
+            shapes[node.output], _ = _shape(node, shapes[node.inputs[0]])
+            if node.kind == "conv":
+                total += math.prod(shapes[node.inputs[0]]) + math.prod(shapes[node.output])
         return total
 
 

@@ -1,7 +1,7 @@
 """Measure what the operating points of a CNN cost.
 
 tidesplit profile accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
-tidesplit profile latency --profile NAME --device LABEL              timings of this machine, added to NAME.json
+tidesplit profile latency --profile NAME --device LABEL --cnn DIR    timings of this machine, added to NAME.json
 tidesplit profile chain --profile NAME --images DIR --json OUT       accuracy of two consecutive cuts, for three tiers
 tidesplit profile report --profile NAME [--plot FILE]                the profile as text and plot
 tidesplit profile switching --profile NAME                           cost of changing the operating point
@@ -16,28 +16,26 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
-
-import numpy as np
-import torch
 
 from tidesplit.compression.codec.knobs import split
 from tidesplit.data.files import profile_files
-from tidesplit.profiling.measuring.accuracy import measure_accuracy
-from tidesplit.profiling.measuring.assemble import assemble
-from tidesplit.profiling.measuring.claims import plot, report
 from tidesplit.profiling.measuring.clock import machine_facts
-from tidesplit.profiling.measuring.cut_pairs import assumption, chain_table, measure_chains
-from tidesplit.profiling.measuring.latency import measure_latency
-from tidesplit.profiling.measuring.switching import time_switching
-from tidesplit.profiling.measuring.trained import load_trained
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.tiers import worth_measuring
 
 CORES = os.cpu_count() or 1
 
 
+# Each verb imports its own modules: without torch, `tidesplit profile --help` still says which verbs there are.
+
+
 def _accuracy(options: argparse.Namespace) -> None:
+    from tidesplit.profiling.measuring.accuracy import measure_accuracy
+    from tidesplit.profiling.measuring.assemble import assemble
+    from tidesplit.profiling.measuring.trained import load_trained
+
     rows = measure_accuracy(
         options.profile, options.images, options.points, options.limit, options.json.with_suffix(".partial.jsonl"),
         options.jobs, options.ray, options.weights,
@@ -55,6 +53,8 @@ def _accuracy(options: argparse.Namespace) -> None:
 
 
 def _chains(options: argparse.Namespace) -> None:
+    from tidesplit.profiling.measuring.cut_pairs import assumption, chain_table, measure_chains
+
     begun, path = profile_files(options.profile, options.file)
     profile = profiles.load(begun)
     pairs = [split(pair) for pair in options.pairs]
@@ -70,19 +70,9 @@ def _chains(options: argparse.Namespace) -> None:
         print(f"pairs written to {path}")
 
 
-def _latency(options: argparse.Namespace) -> None:
-    begun, path = profile_files(options.profile, options.file)
-    trained, profile = load_trained(options.profile, options.weights), profiles.load(begun)
-    torch.set_num_threads(options.threads)
-    table, measured = measure_latency(trained, options.threads, options.rounds, options.runs)
-    profiles.save(profile.with_device(options.device, table), path)
-    noisy = sum(m.noisy for m in measured.values())
-    print(f"{options.device}: {len(table.timings)} operating points timed, added to {path}")
-    if noisy:
-        print(f"warning: {noisy} of {len(measured)} timings spread by more than 10 % of their median; was it quiet?")
-
-
 def _report(options: argparse.Namespace) -> None:
+    from tidesplit.profiling.measuring.claims import plot, report
+
     profile = profiles.load(options.profile)
     print(report(profile))
     if options.plot:
@@ -90,8 +80,11 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _switching(options: argparse.Namespace) -> None:
+    from tidesplit.profiling.measuring.switching import time_switching
+    from tidesplit.profiling.measuring.trained import load_trained
+
     constant, drawn = time_switching(load_trained(options.profile), options.threads)
-    same, new = np.mean(constant.times_s), np.mean(drawn.times_s)
+    same, new = fmean(constant.times_s), fmean(drawn.times_s)
     print(f"head and encode, mean of {len(drawn.times_s)} frames: {1e3 * same:.2f} ms staying at a point,")
     print(f"{1e3 * new:.2f} ms with another point every frame: {1e3 * (new - same):+.2f} ms, no load, no retraining")
 
@@ -110,7 +103,9 @@ def _words(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tidesplit profile", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="tidesplit profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     verbs = parser.add_subparsers(required=True)
 
     def verb(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Callable[..., Any]:
@@ -122,7 +117,6 @@ def _parser() -> argparse.ArgumentParser:
 
     accuracy = verb("accuracy", _accuracy, "measure accuracy and bytes of operating points on a folder of pictures")
     chain = verb("chain", _chains, "measure accuracy and bytes of two consecutive cuts on a folder of pictures")
-    latency = verb("latency", _latency, "time every operating point on this machine")
     shown = verb("report", _report, "show a profile as text, and as a plot of accuracy over bytes")
     switching = verb("switching", _switching, "time the change from one operating point to another")
     accuracy("--points", type=_words, default=[], metavar="ID,...", help="ids of operating points (default: all)")
@@ -135,16 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         option("--write-profile", action="store_true", help=f"make the result the profile's {to_write}")
     accuracy("--ray", metavar="ADDRESS", help="Ray cluster to run on")
     accuracy("--dataset", default="Caltech-101 test", help="name of the pictures in the profile (default: %(default)s)")
-    latency("--device", required=True, metavar="LABEL", help="name of this machine in the profile")
-    latency("--rounds", type=int, default=6, help="interleaved rounds (default: %(default)s)")
-    latency("--runs", type=int, default=5, help="timed runs in a round, after three to warm up (default: %(default)s)")
-    for option in (accuracy, chain, latency):
+    for option in (accuracy, chain):
         option(
             "--file", type=Path, help="profile file to read and write (default: NAME.json, begun as the bundled one)"
         )
         option("--weights", type=Path, metavar="FILE", help="weights file (default: the bundled one)")
-    for option in (latency, switching):
-        option("--threads", type=int, default=CORES, help="ONNX Runtime threads (default: one a core)")
+    switching("--threads", type=int, default=CORES, help="ONNX Runtime threads (default: one a core)")
     shown("--plot", type=Path, metavar="FILE", help="picture to write")
     return parser
 

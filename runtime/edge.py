@@ -27,15 +27,15 @@ from PIL import Image
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
-from tidesplit.compression.codec.knobs import split
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Picture, Skipped
-from tidesplit.runtime.cnn import CnnError
+from tidesplit.runtime.cnn import ENGINES, CnnError
 from tidesplit.runtime.device.client import GrpcClient, credentials
-from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
+from tidesplit.runtime.device.machine import compare_engines, threads_for
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.export import say as report
 from tidesplit.runtime.log.notify import Notifier
@@ -69,7 +69,13 @@ def parser() -> argparse.ArgumentParser:
         "--next-point", default="", metavar="ID",
         help="point at which the middle server cuts again, or cloud if it passes payloads on unchanged",
     )  # fmt: skip
-    made.add_argument("--threads", type=int, default=1, metavar="N", help="ONNX Runtime threads (default: 1)")
+    made.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0],
+        help="what runs the CNN; ncnn needs tidesplit[ncnn] (default: onnxruntime)",
+    )  # fmt: skip
+    made.add_argument(
+        "--threads", type=int, metavar="N", help="threads of a run (default: as the policy was trained for)"
+    )
     made.add_argument(
         "--pace", metavar="DEVICE", help="run as slowly as this device of the profile, e.g. raspberry-pi-4 (emulated)"
     )
@@ -118,6 +124,8 @@ def run(options: argparse.Namespace) -> None:
     """Build the device and run it."""
     if options.frames is not None and options.frames < 1:
         raise ValueError(f"--frames {options.frames} received, 1 or more expected")
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"--threads {options.threads} received, 1 or more expected")
     bundle = bundles.load(options.bundle)
     if len(bundle.table.hops) > 1 and options.next_point:
         raise ValueError(f"--next-point: the policy of {options.bundle} has three tiers and chooses that itself")
@@ -125,15 +133,17 @@ def run(options: argparse.Namespace) -> None:
     table = paced(bundle, options.pace)
     tally, skipped = Tally(), Skipped(say)
     sinks: list[Sink] = [tally, *sinks_of(options)]
-    cnn = for_bundle(options.bundle, report)
+    cnn = for_bundle(options.bundle, report, options.engine)
     if (expected := bundle.profile.cnn.get("weights_sha256")) not in (None, cnn.weights_sha256):
         raise CnnError(
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
             "delete the folder, and the right weights are exported"
         )
     pictures = source.ahead(frames_of(options.images, cnn.input_px, skipped))  # a camera's are read from now on
-    own = dict.fromkeys(split(point)[0] for point in table.ids)  # the device's part of each point, once
-    engine = Engine(cnn, tuple(bundle.profile.point(point) for point in own), options.threads)
+    trained_for = bundle.profile.devices[bundle.manifest["device"]]
+    compare_engines(trained_for, options.engine, say)
+    threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
+    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads, options.engine)
     safety = credentials(options)
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:

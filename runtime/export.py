@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.data.files import WEIGHTS, whole
-from tidesplit.runtime.cnn import FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn, middle_name
+from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn, middle_name
+from tidesplit.runtime.ncnn_files import for_engine
 
 if TYPE_CHECKING:
     import onnx
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
 SUBFOLDER = "cnn"
 Report = Callable[[str, int], None]
-"""Called with each model's name and its size in bytes."""
+"""Called with each file's name and its size in bytes."""
 
 
-def trained(name: str) -> Trained:
-    """The network with its weights.
+def trained(name: str, weights: Path | None = None) -> Trained:
+    """The network with its weights, the bundled ones if no others are given.
 
     Raises:
         CnnError: torch or onnx is not installed, or there are no such weights.
@@ -47,7 +48,7 @@ def trained(name: str) -> Trained:
             f"exporting needs torch and onnx, and {error.name} is not installed: run it where 'tidesplit[train]' is"
         ) from error
     try:
-        return load_trained(name)
+        return load_trained(name, weights)
     except (KeyError, ValueError, OSError) as error:
         raise CnnError(f"no trained CNN called {name!r} ({error})") from error
 
@@ -93,7 +94,7 @@ def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], rep
         name, data = model.graph.name, model.SerializeToString()
         (folder / f"{name}.onnx").write_bytes(data)
         files[f"{name}.onnx"] = hashlib.sha256(data).hexdigest()
-        report(name, len(data))
+        report(f"{name}.onnx", len(data))
     wire = source.codec.wire
     manifest = {
         "format": FORMAT,
@@ -114,33 +115,47 @@ def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], rep
 
 def cached_server(name: str, middles: bool = False, report: Report = lambda *_: None) -> Cnn:
     """The server's models of a bundled CNN, from the user's cache folder. The first call exports them."""
-    weights = WEIGHTS / f"{name}.safetensors"
-    if not weights.is_file():
-        raise CnnError(f"no trained CNN called {name!r}: {weights} does not exist")
-    version = hashlib.sha256(weights.read_bytes()).hexdigest()[:VERSION_DIGITS]
+    return _cached(name, None, "-middles" if middles else "", lambda source: for_server(source, middles), report)
+
+
+def cached_all(name: str, weights: Path | None = None, report: Report = lambda *_: None) -> Cnn:
+    """All models of device and server, those of a middle server left out, from the user's cache folder."""
+    return _cached(
+        name, weights, "-all", lambda source: chain(for_server(source, False), for_device(source, None)), report
+    )
+
+
+def _cached(
+    name: str, weights: Path | None, kind: str, models: Callable[[Trained], Iterable[onnx.ModelProto]], report: Report
+) -> Cnn:
+    """A CNN's ``models`` in the folder of their ``kind`` in the user's cache."""
+    path = weights or WEIGHTS / f"{name}.safetensors"
+    if not path.is_file():
+        raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
+    version = hashlib.sha256(path.read_bytes()).hexdigest()[:VERSION_DIGITS]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "tidesplit" / f"{name}-{version}{'-middles' if middles else ''}"
+    folder = root / "tidesplit" / f"{name}-{version}{kind}"
     if (folder / MANIFEST).is_file():
         return load_cnn(folder)
-    source = trained(name)
-    return export(source, folder, for_server(source, middles), report)
+    source = trained(name, weights)
+    return export(source, folder, models(source), report)
 
 
-def for_bundle(bundle: Path, report: Report = lambda *_: None) -> Cnn:
-    """The models that a bundle's points need, in its folder `cnn`. The first call exports them."""
+def for_bundle(bundle: Path, report: Report = lambda *_: None, engine: str = ENGINES[0]) -> Cnn:
+    """The models that a bundle's points need, in its folder `cnn`. The first call for an engine exports them."""
     from tidesplit.agents.bundle import load
 
     folder = bundle / SUBFOLDER
     if (folder / MANIFEST).is_file():
-        return load_cnn(folder)
+        return for_engine(load_cnn(folder), engine, report)
     loaded = load(bundle)
     source = trained(loaded.profile.name)
-    return export(source, folder, for_device(source, loaded.table), report)
+    return for_engine(export(source, folder, for_device(source, loaded.table), report), engine, report)
 
 
 def say(name: str, size: int) -> None:
-    """Report a model on the standard error output."""
-    print(f"exported {name}.onnx, {size / 2**20:.1f} MiB", file=sys.stderr, flush=True)
+    """Report a file on the standard error output."""
+    print(f"exported {name}, {size / 2**20:.1f} MiB", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,20 +168,27 @@ def main(arguments: list[str] | None = None) -> int:
     which.add_argument(
         "--bundle", type=Path, help="folder that tidesplit train wrote: the models of its policy's points"
     )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0],
+        help="ncnn: write the float32 models of the device for ncnn too (default: onnxruntime)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write; needed with --profile")
     options = parser.parse_args(arguments)
     if options.profile and options.out is None:
         parser.error("--profile needs --out, the folder to write")
     try:
         if options.bundle:
-            cnn = for_bundle(options.bundle, say)
+            cnn = for_bundle(options.bundle, say, options.engine)
         else:
             source = trained(options.profile)
             cnn = export(source, options.out, chain(for_server(source, True), for_device(source, None)), say)
+            cnn = for_engine(cnn, options.engine, say)
     except ValueError as error:
         print(f"tidesplit export: error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(cnn.files)} models of {cnn.name}, weights {cnn.version}, in {cnn.folder}")
+    print(
+        f"{len({Path(file).stem for file in cnn.files})} models of {cnn.name}, weights {cnn.version}, in {cnn.folder}"
+    )
     return 0
 
 

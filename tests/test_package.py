@@ -22,7 +22,18 @@ from tidesplit.__main__ import COMMANDS, main
 ROOT = Path(tidesplit.__file__).parent
 NOT_SHIPPED = {"tests", "benchmarks", "docs", "deploy", ".ci"}
 LARGEST_ROOM = 14
-TRAIN_EXTRA = ("torch", "rich", "tyro", "gymnasium", "stable_baselines3", "sb3_contrib", "matplotlib", "scipy")
+TRAIN_EXTRA = (
+    "torch",
+    "onnx",
+    "safetensors",
+    "rich",
+    "tyro",
+    "gymnasium",
+    "stable_baselines3",
+    "sb3_contrib",
+    "matplotlib",
+    "scipy",
+)
 """Public classes and files that share a name, and what each of the two is."""
 
 
@@ -60,7 +71,7 @@ def test_every_command_has_help(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: tidesplit {name} ")
 
@@ -89,8 +100,13 @@ def test_without_an_extra_a_command_names_it(tmp_path: Path) -> None:
     done = run("-c", missing + "sys.exit(main(['train']))", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "tidesplit train: error: torch is missing: pip install 'tidesplit[train]'\n"
-    done = run("-c", missing + "sys.exit(main(['edge', '--help']))", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    for words in (["edge"], ["profile"], ["profile", "latency"]):
+        done = run("-c", missing + f"sys.exit(main([*{words}, '--help']))", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    accuracy = ["profile", "accuracy", "--profile", "cifar_resnet", "--images", "pictures", "--json", "rows.json"]
+    done = run("-c", missing + f"sys.exit(main({accuracy}))", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "tidesplit profile: error: torch is missing: pip install 'tidesplit[train]'\n"
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
@@ -161,8 +177,9 @@ def test_the_device_process_imports_the_kernel_and_no_other_room(tmp_path: Path)
     done = run("-c", "import sys, tidesplit.runtime.edge; print(*sys.modules)", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     loaded = done.stdout.split()
-    assert set(loaded) & set(kernel["forbidden_modules"]) == {"tidesplit.runtime.export"}
-    known = (*kernel["source_modules"], "tidesplit.runtime.edge", "tidesplit.runtime.export")
+    exporting = {"tidesplit.runtime.export", "tidesplit.runtime.ncnn_files"}
+    assert set(loaded) & set(kernel["forbidden_modules"]) == exporting
+    known = (*kernel["source_modules"], *exporting, "tidesplit.runtime.edge")
     packages = {".".join(name.split(".")[:depth]) for name in known for depth in range(1, name.count(".") + 1)}
     ours = [name for name in loaded if name.partition(".")[0] == "tidesplit" and name not in packages]
     assert [name for name in ours if not any(f"{name}.".startswith(f"{room}.") for room in known)] == []

@@ -13,6 +13,7 @@ from PIL import Image
 from tidesplit.compression.codec.errors import PayloadError
 
 CODECS = {"jpeg": "JPEG", "webp": "WEBP"}
+SMALLER_PX = (160, 128, 112)  # sides to which a picture may be made smaller before it crosses
 MAX_IMAGE_BYTES = 1 << 20
 # What Pillow raises at a damaged or foreign picture, found by feeding it damaged ones. MemoryError and the bomb are
 # headers that promise too many pixels. Warnings are here for programs in which they are errors.
@@ -24,35 +25,60 @@ UNREADABLE = (
 Pixels = npt.NDArray[np.uint8]
 
 
-def encode_image(pixels: Pixels, codec: str, quality: int) -> bytes:
-    """Compress `[H, W, 3]`. JPEG gets optimised Huffman tables (10 % smaller at this size), WebP method 4."""
+def resized(pixels: Pixels, px: int) -> Pixels:
+    """A square picture at `[px, px, 3]`. Device, training and server all use this filter: bicubic, antialiased."""
+    if pixels.shape[:2] == (px, px):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((px, px), Image.Resampling.BICUBIC))
+
+
+def encode_image(pixels: Pixels, codec: str, quality: int, px: int | None = None) -> bytes:
+    """Compress `[H, W, 3]`, made smaller to `px` before if that is given.
+
+    JPEG gets optimised Huffman tables (10 % smaller at this size), WebP method 4.
+    """
     if codec not in CODECS:
         raise ValueError(f"codec {codec!r} received, one of {tuple(CODECS)} expected")
     buffer = io.BytesIO()
     options = {"optimize": True} if codec == "jpeg" else {"method": 4}
-    Image.fromarray(pixels).save(buffer, CODECS[codec], quality=quality, **options)
+    image = Image.fromarray(pixels if px is None else resized(pixels, px))
+    image.save(buffer, CODECS[codec], quality=quality, **options)
     return buffer.getvalue()
 
 
-def decode_image(payload: bytes, px: int) -> Pixels:
-    """Pixels `[px, px, 3]`. Format and size are checked in the header, before the picture is decoded.
+def decode_image(payload: bytes, *sides: int) -> Pixels:
+    """Pixels `[px, px, 3]`, where px is one of `sides`. Format and size are checked before the picture is decoded.
 
     Raises:
-        PayloadError: no JPEG or WebP picture of that size.
+        PayloadError: no JPEG or WebP picture of such a size.
     """
     if len(payload) > MAX_IMAGE_BYTES:
         raise PayloadError(f"image of {len(payload)} bytes, at most {MAX_IMAGE_BYTES} expected")
-    if payload[:4] == b"RIFF" and (size := _webp_size(payload)) != (px, px):
-        raise PayloadError(f"image of {size[0]}x{size[1]} pixels, {px}x{px} expected")
+    if payload[:4] == b"RIFF":
+        _check_size(_webp_size(payload), sides)
     try:
         with Image.open(io.BytesIO(payload), formats=list(CODECS.values())) as image:
-            if image.size != (px, px):
-                raise PayloadError(f"image of {image.size[0]}x{image.size[1]} pixels, {px}x{px} expected")
+            _check_size(image.size, sides)
             return np.asarray(image.convert("RGB"))
     except UNREADABLE as error:
         if isinstance(error, PayloadError):
             raise
         raise PayloadError(f"not a JPEG or WebP picture: {error}") from error
+
+
+def seen_by_server(payload: bytes, px: int) -> Pixels:
+    """The picture in a payload as the tail's input `[px, px, 3]`. A smaller picture is scaled up.
+
+    Raises:
+        PayloadError: no JPEG or WebP picture of side `px` or of an allowed smaller one.
+    """
+    return resized(decode_image(payload, px, *(side for side in SMALLER_PX if side < px)), px)
+
+
+def _check_size(size: tuple[int, int], sides: tuple[int, ...]) -> None:
+    if size[0] != size[1] or size[0] not in sides:
+        expected = " or ".join(f"{side}x{side}" for side in sides)
+        raise PayloadError(f"image of {size[0]}x{size[1]} pixels, {expected} expected")
 
 
 def _webp_size(payload: bytes) -> tuple[int, int]:

@@ -1,41 +1,37 @@
-"""Timings of a Raspberry Pi 4 for a profile, estimated from those of an x86 machine.
+"""Timings of Raspberry Pi boards for a profile, estimated from published measurements and an x86 machine's table.
 
-    tidesplit estimate-pi --profile NAME --from x86-2core   # adds the device raspberry-pi-4 to NAME.json
-    tidesplit estimate-pi --data DIR                        # recomputes RATIO and its errors from Scission
+    tidesplit estimate-pi --profile NAME --from x86-2core      # adds all tables of `boards.BOARDS` to NAME.json
+    tidesplit estimate-pi --profile NAME --table raspberry-pi-4
+    tidesplit estimate-pi --data DIR                           # recomputes the constants and their errors
 
-    Pi seconds = x86 seconds * RATIO * machine factor          (encode and decode: without the machine factor)
+    whole CNN          its multiply-accumulates and values at the rates of `boards.RATES`, times the board's factor
+    head, finish       share that this part has of the same whole CNN (width, precision) on the x86 machine
+    encode, decode     x86 seconds * RATIO * the board's factor for one thread: integers on one thread
 
-RATIO comes from Scission's measurements (`scission`): Keras networks on a Pi 4 over the same on a 2-core VM. Leaving
-one net out shows that one ratio predicts about as well as anything richer. It would hold for ONNX Runtime if both
-machines gained alike from the change of engine, and for another x86 machine if that were as fast as Scission's.
-
-Neither condition holds: a recent x86 core with AVX-512 is several times faster. The machine factor corrects the level
-of all times, but not their shape. With it, the whole full-width CNN runs on the Pi at the rate published for its kind
-of net (`PI_MACS_PER_S`). Only `tidesplit profile latency` on a real Pi replaces the estimate.
+So the level comes from MLPerf's results on a real Pi 4, and the shape between cuts from our own CNN's times. RATIO
+comes from Scission's measurements (`scission`): Keras networks on a Pi 4 over the same on a 2-core VM. Only `tidesplit
+profile latency` on a real Pi replaces the estimate.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tidesplit.compression.codec.knobs import FLOAT32, Precision
 from tidesplit.data.files import profile_files
-from tidesplit.profiling.devices.scission import (
-    ESTIMATORS,
-    MACHINES,
-    VM_TICK_S,
-    DataError,
-    Errors,
-    common_ratio,
-    leave_one_net_out,
-    read_blocks,
-    whole_net_ratios,
-)
+from tidesplit.models.graph import Builder
+from tidesplit.models.registry import build
+from tidesplit.models.slim import set_of_ratio
+from tidesplit.profiling.devices.boards import BOARDS, ERRORS, JITTER, MLPERF, RATES, PiBoard
+from tidesplit.profiling.devices.derivation import derivation
+from tidesplit.profiling.devices.public_nets import CnnWork
+from tidesplit.profiling.devices.scission import DataError, Errors
 from tidesplit.profiling.points.profile import (
     DeviceTable,
+    OperatingPoint,
     Profile,
     ProfileError,
     Provenance,
@@ -44,123 +40,116 @@ from tidesplit.profiling.points.profile import (
     save,
 )
 
-LABEL = "raspberry-pi-4"
-SOURCE = "Scission, Lockhart et al., UCC 2020: block times of 18 Keras nets, device-raspi4 over edge-vm2Core"
-
+SCISSION = "Scission, Lockhart et al., UCC 2020"
 # The output of `--data` for edge-vm2Core. A test compares them with the data, where that is at hand.
 RATIO = 5.686
 RATIO_RANGE = (4.508, 8.975)  # mobilenetv2 to vgg19
-ERRORS = Errors(whole_median=0.109, whole_p90=0.295, heads_median=0.148, heads_p90=0.363)
+RATIO_ERRORS = Errors(whole_median=0.109, whole_p90=0.295, heads_median=0.148, heads_p90=0.363)
+X86_LOOP_S = 0.7e-3
+"""What the device's loop took a frame on x86, for a table in which that was not measured."""
 
-# Multiply-accumulates a second of ONNX Runtime on a Pi 4 (1.5 GHz, 4 threads, float32), from two sources each.
-# ncnn on that Pi (github.com/Tencent/ncnn/issues/3485). Depthwise: MobileNetV2 300 M in 72.6 ms, MNASNet 314 M in
-# 61.8 ms, EfficientNet-B0 390 M in 94.4 ms, 4.4e9 in the geometric mean. Dense: ResNet-18 1.81 G in 176 ms, 10.3e9.
-# Time of ONNX Runtime over that of ncnn on Cortex-A. Small depthwise nets 1.36, the median of PicoDet S, M, L and
-# YOLOX-Nano on a Pi 5 (visionanalysis.org/articles/ncnn-fp32-vs-onnx-fp32-rpi5) and MobileNetV1 on a Cortex-A73 (gist
-# zihaomu/1cf23633). Dense nets 1.9 (ResNet-50 on that A73) to 2.9 (YOLOX on that Pi 5), of which 2.2 is taken.
-PI_MACS_PER_S = {"depthwise": 4.4e9 / 1.36, "dense": 10.3e9 / 2.2}
+Values = Mapping[float, float]  # values that the whole CNN's convolutions read and write, by channel ratio
 
 
-def estimate(measured: DeviceTable, machine_factor: float = 1.0) -> DeviceTable:
-    """The Pi's table from one that was measured with ONNX Runtime on x86.
-
-    Encode and decode run on one thread with integers. They gain nothing from wide vectors, so only RATIO scales them.
-
-    Args:
-        machine_factor: how many times faster than Scission's VM that machine ran the network.
+def values_of(profile: Profile) -> Values:
+    """Values of the profile's CNN at every channel ratio, counted on its untrained graph.
 
     Raises:
-        ValueError: `measured` is itself an estimate, or the factor is not positive.
+        ValueError: a profile whose name is no CNN of this package.
     """
-    if measured.provenance.kind != "measured":
-        raise ValueError(f"'{measured.provenance.kind}' table received, a measured one expected to estimate from")
-    if not machine_factor > 0:
-        raise ValueError(f"machine factor {machine_factor} received, a positive number expected")
-    compute = RATIO * machine_factor
-    provenance = Provenance(
-        kind="estimated",
-        source=f"{compute:.3g} times the measured x86 times (encode, decode: {RATIO:.3g} times). {SOURCE}: {RATIO}; "
-        f"machine factor {machine_factor:.3g}: profiling/devices/raspberry_pi.py",
-        machine="Raspberry Pi 4 Model B, 1.5 GHz, 4 threads (not at hand)",
-        n=0,
-        spread={"leave_one_net_out": ERRORS._asdict(), "whole_net_ratios": list(RATIO_RANGE)},
-    )
-    timings = {point: _scaled(timing, compute) for point, timing in measured.timings.items()}
-    return DeviceTable(provenance=provenance, timings=timings)
+    try:
+        net = build(profile.name, int(profile.cnn.get("classes", 1000))).eval()
+    except KeyError as error:
+        raise ValueError(f"profile {profile.name}: {error.args[0]}") from error
+    found = {}
+    for ratio in sorted({point.channel_ratio for point in profile.points}):
+        builder, width_set = Builder((3, net.input_px, net.input_px)), set_of_ratio(ratio)
+        logits = net.build_tail(builder, net.build_head(builder, width_set, 0), width_set, 0)
+        found[ratio] = float(builder.finish(logits).values_moved())
+    return found
 
 
-def _scaled(timing: Timing, compute: float) -> Timing:
-    return Timing(
-        head_s=timing.head_s * compute,
-        encode_s=timing.encode_s * RATIO,
-        decode_s=timing.decode_s * RATIO,
-        tail_s=timing.tail_s * compute,
-        finish_s=timing.finish_s * compute,
-    )
+class _Scale:
+    """Pi seconds over x86 seconds of whole CNNs, by channel ratio and precision."""
+
+    def __init__(self, profile: Profile, label: str, board: PiBoard, values: Values) -> None:
+        self.where, self.ratios = f"profile {profile.name}, device {label!r}", {}
+        for p in profile.points:
+            x86_s = profile.devices[label].timings[p.id].head_s
+            if p.codec == "none" and p.head_macs > 0 and x86_s > 0:
+                pi_s = RATES[p.precision].seconds(CnnWork(p.head_macs, values[p.channel_ratio]))
+                self.ratios[p.channel_ratio, p.precision] = pi_s * board.slower[p.precision] / x86_s
+
+    def of(self, ratio: float, precision: Precision) -> float:
+        if (ratio, precision) not in self.ratios:
+            raise ValueError(f"{self.where}: no whole CNN of ratio {ratio} in {precision} with macs and head_s")
+        return self.ratios[ratio, precision]
+
+    def timing(self, point: OperatingPoint, fallback: OperatingPoint, x86: Timing, thread: float) -> Timing:
+        finish = self.of(fallback.channel_ratio, fallback.precision)
+        return Timing(
+            head_s=x86.head_s * (self.of(point.channel_ratio, point.precision) if x86.head_s else 1.0),
+            encode_s=x86.encode_s * thread,
+            decode_s=x86.decode_s * thread,
+            tail_s=x86.tail_s * self.of(1.0, FLOAT32),  # the server's half is never slimmed
+            finish_s=x86.finish_s * finish,
+        )
 
 
-def machine_factor(profile: Profile, label: str, kind: str = "depthwise") -> float:
-    """How many times faster than Scission's VM the machine `label` ran this CNN.
-
-    The value with which the Pi reaches `PI_MACS_PER_S[kind]` on the widest device-only point.
+def estimate(profile: Profile, label: str, board: PiBoard, values: Values) -> DeviceTable:
+    """The board's table from the one that was measured with ONNX Runtime on the x86 machine `label`.
 
     Raises:
-        ValueError: no device-only point with multiply-accumulates and a time in that table.
+        ValueError: no such table, it is itself an estimate, or it lacks a whole CNN of a width and precision in use.
     """
-    table = profile.devices[label]
-    whole = [p for p in profile.points if p.codec == "none" and p.head_macs > 0 and table.timings[p.id].head_s > 0]
-    if not whole:
-        raise ValueError(f"profile {profile.name}: no device-only point with head_macs and head_s, expected one")
-    point = max(whole, key=lambda p: p.head_macs)
-    pi_s = point.head_macs / PI_MACS_PER_S[kind]
-    return pi_s / (table.timings[point.id].head_s * RATIO)
-
-
-def with_raspberry_pi(profile: Profile, label: str, kind: str = "depthwise", factor: float | None = None) -> Profile:
-    """The profile with the estimated device added. `factor`: None for that of `machine_factor`."""
     if label not in profile.devices:
         raise ValueError(f"profile {profile.name}: no device {label!r}, expected one of {sorted(profile.devices)}")
-    used = machine_factor(profile, label, kind) if factor is None else factor
-    table = estimate(profile.devices[label], used)
-    source = f"{table.provenance.source}, from the device {label!r}"
-    return profile.with_device(LABEL, replace(table, provenance=replace(table.provenance, source=source)))
+    measured = profile.devices[label]
+    if measured.provenance.kind != "measured":
+        raise ValueError(f"'{measured.provenance.kind}' table received, a measured one expected to estimate from")
+    scale, thread = _Scale(profile, label, board, values), RATIO * board.thread
+    timings = {
+        p.id: scale.timing(p, profile.point(p.fallback) if p.fallback else p, measured.timings[p.id], thread)
+        for p in profile.points
+    }
+    return DeviceTable(
+        provenance=_provenance(label, board, thread), timings=timings, engine=board.engine, threads=board.threads,
+        loop_s=(measured.loop_s or X86_LOOP_S) * thread, jitter=dict(JITTER), power=board.power,
+    )  # fmt: skip
 
 
-def derivation(folder: Path) -> str:
-    """The evidence in `folder`: errors of every estimator for every x86 machine, then the constants used here."""
-    lines = [
-        "| x86 machine | estimator | whole net: median | p90 | heads: median | p90 |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for machine in MACHINES:
-        blocks = read_blocks(folder, machine)
-        for name, estimator in ESTIMATORS.items():
-            errors = leave_one_net_out(blocks, estimator)
-            lines.append(f"| {machine} | {name} | " + " | ".join(f"{value:.1%}" for value in errors) + " |")
-    blocks = read_blocks(folder, MACHINES[0])
-    ratios = whole_net_ratios(blocks)
-    low, high = min(ratios.values()), max(ratios.values())
-    short = float((blocks.x86_s < 1.5 * VM_TICK_S).mean())
-    lines += [
-        f"\n{MACHINES[0]}: RATIO {common_ratio(blocks):.3f}, from {low:.3f} to {high:.3f}",
-        f"its clock ticks every {VM_TICK_S * 1e3:.4g} ms: {short:.0%} of the blocks read one tick or none",
-    ]
-    return "\n".join([*lines, *(f"  {net:20s} {ratio:.2f}" for net, ratio in ratios.items())])
+def _provenance(label: str, board: PiBoard, thread: float) -> Provenance:
+    rates = "; ".join(
+        f"{p} {r.per_mac:.3g} s a multiply-accumulate and {r.per_value:.3g} s a value, times {board.slower[p]:.3g}"
+        for p, r in RATES.items()
+    )
+    source = (
+        f"whole CNNs: TensorFlow Lite on a Pi 4 ({MLPERF}), {rates} ({board.source}); parts of them as on the device "
+        f"{label!r}; encode and decode {thread:.3g} times that device's ({SCISSION}): profiling/devices/boards.py"
+    )
+    errors = {precision: found._asdict() for precision, found in ERRORS.items()}
+    return Provenance(
+        kind="estimated", source=source, machine=board.machine, n=0, spread={"leave_one_family_out": errors}
+    )
+
+
+def with_boards(profile: Profile, label: str, tables: Sequence[str], values: Values) -> Profile:
+    """The profile with the estimated tables added."""
+    for table in tables:
+        profile = profile.with_device(table, estimate(profile, label, BOARDS[table], values))
+    return profile
 
 
 def parser() -> argparse.ArgumentParser:
     """Command line of this module."""
-    result = argparse.ArgumentParser(prog="tidesplit estimate-pi", description="Estimate a Raspberry Pi 4's timings.")
+    result = argparse.ArgumentParser(prog="tidesplit estimate-pi", description="Estimate Raspberry Pi boards' timings.")
     what = result.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, metavar="DIR", help="folder of Scission's tables; prints the derivation")
-    what.add_argument("--profile", metavar="NAME", help="profile file, or the CNN of NAME.json; the estimate is added")
+    what.add_argument("--data", type=Path, metavar="DIR", help="folder of published tables; prints the derivation")
+    what.add_argument("--profile", metavar="NAME", help="profile file, or the CNN of NAME.json; the tables are added")
     result.add_argument(
         "--from", dest="label", default="x86-2core", help="measured device to start from (default: %(default)s)"
     )
-    result.add_argument(
-        "--kind", choices=sorted(PI_MACS_PER_S), default="depthwise", help="kind of CNN (default: %(default)s)"
-    )
-    result.add_argument("--machine-factor", type=float, help="how many times faster than Scission's VM that device is")
+    result.add_argument("--table", choices=list(BOARDS), help="the one table to add (default: all)")
     return result
 
 
@@ -173,9 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         given = Path(args.profile)
         begun, path = profile_files(given.stem, given if given.exists() else None)
-        profile = with_raspberry_pi(load(begun), args.label, args.kind, args.machine_factor)
+        profile, tables = load(begun), [args.table] if args.table else list(BOARDS)
+        profile = with_boards(profile, args.label, tables, values_of(profile))
         save(profile, path)
-        print(f"{path}: {LABEL} (estimated): {profile.devices[LABEL].provenance.source}")
+        for table in tables:
+            print(f"{path}: {table} (estimated): {profile.devices[table].provenance.source}")
     except (DataError, ProfileError, ValueError, OSError) as error:
         print(f"tidesplit estimate-pi: error: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tidesplit.compression.codec.image_codec import decode_image, encode_image
+from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
 from tidesplit.compression.codec.knobs import RATIOS, Knobs, all_knobs, device_id, image_id
 from tidesplit.compression.net.cut_codec import Codec, tag_of
 from tidesplit.compression.net.system import SplitNet
@@ -22,20 +22,21 @@ from tidesplit.models.weights import load_tables, load_weights, read_metadata, s
 
 @dataclass(frozen=True)
 class ImagePoint:
-    """Image offload at one quality."""
+    """Image offload at one quality. `px`: side of the picture that crosses; None for the CNN's input size."""
 
     codec: str
     quality: int
+    px: int | None = None
 
     @property
     def id(self) -> str:
         """Identifier in the profile."""
-        return image_id(self.codec, self.quality)
+        return image_id(self.codec, self.quality, self.px)
 
     def cross(self, pixels: Bytes) -> tuple[Tensor, list[int]]:
         """Pictures `[B, 3, px, px]` that the server sees for uint8 `[B, px, px, 3]`, and bytes of the payloads."""
-        payloads = [encode_image(image, self.codec, self.quality) for image in pixels]
-        seen = np.stack([decode_image(payload, pixels.shape[1]) for payload in payloads])
+        payloads = [encode_image(image, self.codec, self.quality, self.px) for image in pixels]
+        seen = np.stack([seen_by_server(payload, pixels.shape[1]) for payload in payloads])
         return scale(seen), [len(payload) for payload in payloads]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from tidesplit.compression.codec.knobs import PASSED_ON, partition_of, split
+from tidesplit.compression.codec.knobs import PASSED_ON, partition_of, sender, split
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.sending import Done, Failure, Receipt, Reply
 from tidesplit.runtime.wire.address import read_address
@@ -73,8 +73,7 @@ class GrpcClient:
         receipt: Receipt | None = None, probe_next: bool = False,
     ) -> None:  # fmt: skip
         """Send a frame's payload. The point's second part, if any, is the middle server's work."""
-        first, second = split(point_id)
-        partition = partition_of(first)
+        partition, second = partition_of(sender(point_id)), split(point_id)[1]
         if not second and partition < self._next_partition:
             second = self._next_point
         request = Request(

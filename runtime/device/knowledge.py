@@ -12,10 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Transfers
+from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.device.breaker import Breaker
+from tidesplit.runtime.device.schedule import Flight
 from tidesplit.runtime.device.sending import Reply
+from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 
@@ -208,3 +212,23 @@ class LinkKnowledge:
     def _asks_for_probe(self, key: int, now_s: float) -> bool:
         asked = [hop.asks_for_probe(key, now_s) for hop in self._further]
         return any(asked)
+
+
+def messages(
+    record: Record, flight: Flight, now: Observation, table: PointTable, world: World
+) -> tuple[Settled, list[Ahead]]:
+    """A frame's message on the first hop, and on the second one where the frame crosses it.
+
+    The last hop has the answer. A first hop before it has the receipt of the middle server, which then still needs to
+    decode, run its part of the CNN and encode.
+    """
+    row, overhead, tail_s = record.row, world.overhead_bytes, float(table.server_s[record.row])
+    run_s = flight.run_s if math.isfinite(flight.run_s) else 0.0
+    for before, hop, ahead in zip(now.seen.hops, table.hops[1:], now.foreseen.further, strict=False):
+        if hop.sends[row]:
+            size = record.sent_bytes if hop.relays[row] else float(hop.bytes_mean[row])
+            back_s = 0.5 * float(before.rtt_s[0])  # from the middle server, which has the answer first
+            ready_s = record.decided_at_s + float(ahead.ready_s[0, row])
+            second = Ahead(ready_s, Settled(size + overhead, flight.due_s, run_s, tail_s + back_s))
+            return Settled(record.sent_bytes + overhead, tail_s=float(hop.compute_s[row])), [second]
+    return Settled(record.sent_bytes + overhead, flight.due_s, run_s, tail_s), []

@@ -32,14 +32,15 @@ def quickest(observation: Observation) -> int:
 def rule(observation: Observation, demand: Demand, guard_s: float) -> int:
     """Row of the most accurate allowed point whose forecast meets the deadline, else of the quickest.
 
-    The objective "latency" always takes the quickest.
+    Of points that are as accurate a race is taken, because it needs no true forecast. The objective "latency" always
+    takes the quickest.
     """
     latency_s = _latency(observation)
     fits = latency_s <= demand.deadline_s - guard_s
     if demand.objective == "latency" or not fits.any():
         return quickest(observation)
     accuracy = np.where(fits, observation.foreseen.accuracy[0], -np.inf)
-    return int(np.argmin(np.where(accuracy == accuracy.max(), latency_s, np.inf)))
+    return int(np.lexsort((latency_s, -observation.foreseen.races[0], -accuracy))[0])
 
 
 def _latency(observation: Observation) -> Floats:
@@ -53,15 +54,19 @@ def as_drawn(situation: Situation, world: World) -> Situation:
     """The situation within the range that training draws: the policy has never seen another one."""
     longest_s = WAITS * world.busy_wait_s
     waits = all(bool((hop.wait_s <= longest_s).all()) for hop in situation.transfers)
-    if waits and DRAWN[0] <= situation.slow_down[0] <= DRAWN[1]:
+    warm = situation.heat_c[0] >= world.coolest_c
+    if waits and warm and DRAWN[0] <= situation.slow_down[0] <= DRAWN[1]:
         return situation
-    transfers = tuple(hop._replace(wait_s=np.minimum(hop.wait_s, longest_s)) for hop in situation.transfers)
-    return situation._replace(transfers=transfers, slow_down=np.clip(situation.slow_down, *DRAWN))
+    return situation._replace(
+        transfers=tuple(hop._replace(wait_s=np.minimum(hop.wait_s, longest_s)) for hop in situation.transfers),
+        slow_down=np.clip(situation.slow_down, *DRAWN),
+        heat_c=np.maximum(situation.heat_c, world.coolest_c),
+    )
 
 
 def undrawn(believed: Observation, given: Observation) -> dict[str, float]:
     """Believed values, by name, that the policy was given within the range of training."""
-    names = ("slow_down", "server_wait_s")
+    names = ("slow_down", "server_wait_s", "heat_c")
     pairs = ((name, getattr(believed.seen, name)[0], getattr(given.seen, name)[0]) for name in names)
     return {name: float(value) for name, value, limited in pairs if value != limited}
 

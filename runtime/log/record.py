@@ -17,6 +17,7 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
 
 AnsweredBy = Literal["server", "device", "miss"]
+ROUNDING_S = 1e-9  # a frame that ends at its deadline is in time, whatever the last digits of its moments
 
 
 @dataclass
@@ -36,13 +37,14 @@ class Record:
     waited_s: float = 0.0  # time from arrival until the frame's turn
     decided_at_s: float = 0.0  # moment of the decision
     decided_s: float = 0.0  # time that the policy took
+    race: bool = False  # True where the point sends and the device runs a net of its own meanwhile
     dropped: bool = False  # True where the frame was dropped before its head, which would have ended too late
     head_s: float = 0.0
     uplink_s: float | None = None  # of the first hop
     rtt_s: float | None = None  # of the first hop
     server_s: float | None = None  # wait and compute of the first server
     hop2_s: float | None = None  # there and back
-    finish_s: float | None = None  # time of the fallback
+    local_s: float | None = None  # time of the worker's run: a whole local net, half of a race, or a fallback
     sent_bytes: int = 0  # size of the payload
     picture_age_s: float | None = None  # of a camera's picture at the frame's turn
     pictures_skipped: int = 0  # older ones passed over, because this one had come
@@ -52,6 +54,8 @@ class Record:
     latency_s: float = math.inf  # time from arrival to the answer, or until the frame was given up
     utility: float = 0.0  # 0 to 1
     answer: str | None = None  # class of the answer; None for a miss
+    temperature_c: float | None = None  # of the processor at the decision; None where the system does not know it
+    joules: float | None = None  # estimated energy of device and radio for the frame; None where it is not known
     breaker: str = "closed"  # state of the breaker at the decision
     error: str | None = None
     by_rule: bool = False  # True where the safeguard decided in the policy's place
@@ -70,6 +74,7 @@ class Record:
             demand=demand,
             decision=table.ids[row],
             row=row,
+            race=bool(table.races[row]),
             state=dict(zip(fields.state, observation.state[0].tolist(), strict=True)),
             mask=observation.mask[0],
             foreseen=dict(zip(fields.points, observation.points[0, :, row].tolist(), strict=True)),
@@ -93,6 +98,8 @@ class Record:
     def settle(self, by: AnsweredBy, at_s: float, table: PointTable) -> None:
         """Take the frame's end at `at_s`. After the deadline it is a miss, and a miss has no answer."""
         self.latency_s = at_s - self.arrival_s
+        if abs(self.latency_s - self.demand.deadline_s) < ROUNDING_S:
+            self.latency_s = self.demand.deadline_s
         self.answered_by = by if self.latency_s <= self.demand.deadline_s else "miss"
         if self.answered_by == "miss":
             self.answer = None
@@ -111,7 +118,7 @@ class Record:
         }  # fmt: skip
         actual = {
             "total": self.latency_s, "waited": self.waited_s, "head": self.head_s, "uplink": self.uplink_s,
-            "round_trip": self.rtt_s, "server": self.server_s, "hop2": self.hop2_s, "finish": self.finish_s,
+            "round_trip": self.rtt_s, "server": self.server_s, "hop2": self.hop2_s, "local": self.local_s,
             "decision": self.decided_s, "picture_age": self.picture_age_s,
         }  # fmt: skip
         top = [[name, float(f"{share:.4g}")] for name, share in self.top()]
@@ -122,6 +129,7 @@ class Record:
             "predicted_ms": {name: _ms(value) for name, value in predicted.items()},
             "actual_ms": {name: _ms(value) for name, value in actual.items()},
             "bytes": self.sent_bytes,
+            "race": self.race,
             "dropped": self.dropped,
             "answered_by": self.answered_by,
             "class": self.answer,
@@ -139,6 +147,8 @@ class Record:
             "mask": self.mask.astype(int).tolist(),
             "by_rule": self.by_rule,
             "out_of_range": {name: float(f"{value:.6g}") for name, value in self.out_of_range.items()},
+            "temperature_c": self.temperature_c,
+            "joules": self.joules,
             "breaker": self.breaker,
             "error": self.error,
         }  # fmt: skip

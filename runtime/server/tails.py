@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.errors import PayloadError
-from tidesplit.compression.codec.image_codec import decode_image
+from tidesplit.compression.codec.image_codec import seen_by_server
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import to_input
 from tidesplit.runtime.cnn import Cnn, CnnError, middle_name, tail_name
@@ -72,7 +72,7 @@ class Tails:
         """The model's input `[C, h, w]`, without the batch, or the error."""
         try:
             if item.partition == 0:
-                return to_input(decode_image(item.payload, self.cnn.input_px))[0]
+                return to_input(seen_by_server(item.payload, self.cnn.input_px))[0]
             values, knobs = self.cnn.codec.decode(item.payload)
             if knobs.partition != item.partition:
                 raise PayloadError(f"payload of partition {knobs.partition} sent to the model of {item.partition}")

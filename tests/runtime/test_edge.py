@@ -30,7 +30,7 @@ ROOT = Path(edge.__file__).parents[1]
 KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
     "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5",
-    "pictures_skipped", "by_rule", "out_of_range",
+    "pictures_skipped", "by_rule", "out_of_range", "race", "temperature_c", "joules",
 }  # fmt: skip
 
 
@@ -230,6 +230,7 @@ def test_the_device_needs_no_torch(bundle: Path) -> None:
         (["--server", "example.org:50051"], "--tls-ca, or --insecure"),
         (["--images", "nowhere"], "is not a folder of pictures"),
         (["--frames", "0"], "1 or more expected"),
+        (["--threads", "0"], "1 or more expected"),
         (["--fps", "0"], "frames a second"),
         (["--pace", "toaster"], "no timings of 'toaster'"),
         (["--tls-cert", "a.pem"], "belong together"),

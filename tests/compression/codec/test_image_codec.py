@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tidesplit.compression.codec.errors import PayloadError
-from tidesplit.compression.codec.image_codec import MAX_IMAGE_BYTES, decode_image, encode_image
-from tidesplit.profiling.measuring.latency import natural_picture
+from tidesplit.compression.codec.image_codec import (
+    MAX_IMAGE_BYTES,
+    SMALLER_PX,
+    decode_image,
+    encode_image,
+    seen_by_server,
+)
+from tidesplit.compression.codec.pixels import natural_picture
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "webp"])
@@ -45,6 +51,27 @@ def test_other_sizes_are_refused_from_the_header():
         decode_image(encode_image(natural_picture(32), "webp", 50), 64)
     with pytest.raises(PayloadError, match="at most"):
         decode_image(b"\0" * (MAX_IMAGE_BYTES + 1), 64)
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+@pytest.mark.parametrize("px", SMALLER_PX)
+def test_a_smaller_picture_has_fewer_bytes_and_is_scaled_up_for_the_tail(codec, px):
+    pixels = natural_picture(224)
+    whole, small = encode_image(pixels, codec, 50), encode_image(pixels, codec, 50, px)
+    assert len(small) < len(whole)
+    assert decode_image(small, px).shape == (px, px, 3)
+    seen = seen_by_server(small, 224)
+    expected = Image.fromarray(decode_image(small, px)).resize((224, 224), Image.Resampling.BICUBIC)
+    assert np.array_equal(seen, np.asarray(expected))
+    assert np.array_equal(seen_by_server(whole, 224), decode_image(whole, 224))
+
+
+def test_the_server_takes_the_allowed_sizes_only():
+    for px in (96, 224, 256):  # too small, the input of a larger CNN, too large
+        with pytest.raises(PayloadError, match=f"{px}x{px} pixels, 192x192 or 160x160 or 128x128 or 112x112 expected"):
+            seen_by_server(encode_image(natural_picture(px), "jpeg", 50), 192)
+    with pytest.raises(PayloadError, match="112x112 pixels, 32x32 expected"):
+        seen_by_server(encode_image(natural_picture(112), "jpeg", 50), 32)
 
 
 def animation(width, height):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures import packed
 from tidesplit.compression.pictures.labelled import Pictures, load_pictures
@@ -18,7 +19,6 @@ from tidesplit.compression.training.recipe import train
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.registry import MODELS, weights_path
 from tidesplit.models.weights import load_weights, read_metadata, save_weights
-from tidesplit.profiling.measuring.latency import natural_picture
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.measure import recalibrate, wilson
 from tidesplit.compression.pictures.labelled import CropStyle, batches, load_pictures, recoded, scale, split
 from tidesplit.compression.training.config import TrainConfig, parse
 from tidesplit.compression.training.parts import Average, ThreadChooser, cosine, load_checkpoint, mixup, save_checkpoint
-from tidesplit.profiling.measuring.latency import natural_picture
 
 
 @pytest.fixture

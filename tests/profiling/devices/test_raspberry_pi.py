@@ -1,45 +1,27 @@
-"""The Pi estimate: estimators on data whose law is known, and the stored constants against the measured tables."""
+"""The estimated tables of Raspberry Pi boards: known answers on a small made-up profile, and the command."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from tidesplit.profiling.devices.boards import BOARDS, JITTER, LITE0, NCNN, ONNX, RATES
+from tidesplit.profiling.devices.derivation import derivation
+from tidesplit.profiling.devices.public_nets import CnnWork, public_net
 from tidesplit.profiling.devices.raspberry_pi import (
-    ERRORS,
-    LABEL,
-    PI_MACS_PER_S,
     RATIO,
-    RATIO_RANGE,
-    derivation,
+    X86_LOOP_S,
     estimate,
-    machine_factor,
     main,
-    with_raspberry_pi,
-)
-from tidesplit.profiling.devices.scission import (
-    ESTIMATORS,
-    Blocks,
-    DataError,
-    common_ratio,
-    leave_one_net_out,
-    read_blocks,
-    whole_net_ratios,
+    values_of,
+    with_boards,
 )
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance, Timing, load, save
 
-MEASURED = DeviceTable(
-    provenance=Provenance(kind="measured", source="test", machine="x86", n=10),
-    timings={
-        "device": Timing(head_s=0.010, encode_s=0.0, decode_s=0.0, tail_s=0.0, finish_s=0.0),
-        "cut": Timing(head_s=0.004, encode_s=0.001, decode_s=0.002, tail_s=0.006, finish_s=0.007),
-    },
-)
 DEVICE = OperatingPoint(
-    id="device",
+    id="device-c1.00",
     partition=2,
     channel_ratio=1.0,
     region_ratio=1.0,
@@ -51,126 +33,160 @@ DEVICE = OperatingPoint(
     n=100,
     head_macs=400e6,
 )
+HALF = replace(DEVICE, id="device-c0.50", channel_ratio=0.5, head_macs=200e6)
+HALF_INT8 = replace(HALF, id="device-c0.50-i8", precision="int8")
 CUT = replace(
-    DEVICE, id="cut", partition=1, bits=8, codec="feature", bytes_mean=900.0, head_macs=100e6, fallback="device"
+    HALF, id="cut", partition=1, bits=8, codec="feature", bytes_mean=900.0, head_macs=50e6, fallback="device-c0.50"
+)
+CUT_INT8 = replace(CUT, id="cut-i8", precision="int8", fallback="device-c0.50-i8")
+PICTURE = replace(
+    DEVICE, id="picture", partition=0, bits=75, codec="jpeg", bytes_mean=9000.0, head_macs=0.0, fallback="device-c0.50"
+)
+IDLE = Timing(head_s=0.0, encode_s=0.0, decode_s=0.0, tail_s=0.0, finish_s=0.0)
+MEASURED = DeviceTable(
+    provenance=Provenance(kind="measured", source="test", machine="x86", n=10),
+    timings={
+        "device-c1.00": replace(IDLE, head_s=0.010),
+        "device-c0.50": replace(IDLE, head_s=0.006),
+        "device-c0.50-i8": replace(IDLE, head_s=0.002),
+        "cut": Timing(head_s=0.0015, encode_s=0.001, decode_s=0.002, tail_s=0.0075, finish_s=0.0045),
+        "cut-i8": Timing(head_s=0.001, encode_s=0.001, decode_s=0.002, tail_s=0.0075, finish_s=0.0005),
+        "picture": Timing(head_s=0.0, encode_s=0.001, decode_s=0.002, tail_s=0.010, finish_s=0.006),
+    },
 )
 PROFILE = Profile(
-    name="test",
+    name="cifar_resnet",
     partitions=2,
-    points=(DEVICE, CUT),
+    points=(DEVICE, HALF, HALF_INT8, CUT, CUT_INT8, PICTURE),
     accuracy_provenance=Provenance(kind="measured", source="test"),
     devices={"x86-2core": MEASURED},
+    cnn={"classes": 10},
 )
+VALUES = {1.0: 12e6, 0.5: 8e6}
+PI = BOARDS["raspberry-pi-4"]
 
 
-def blocks(pi_of: str) -> Blocks:
-    """Four nets of five blocks; the Pi's time follows a known law of the x86 time t and the output size o."""
-    rng = np.random.default_rng(0)
-    net = np.repeat(["mobilenet", "resnet", "vgg", "xception"], 5)
-    t, o = rng.uniform(0.002, 0.2, 20), rng.uniform(1e4, 1e6, 20)
-    deep = np.isin(net, ["mobilenet", "xception"])
-    laws = {"ratio": 6 * t, "kind": np.where(deep, 4, 8) * t, "constant": 0.01 + 6 * t, "power": 3 * t**0.8 * o**0.1}
-    return Blocks(net, t, laws[pi_of], o)
+def whole_s(macs: float, ratio: float, precision: str) -> float:
+    """Seconds of a whole CNN by hand."""
+    rates = RATES[precision]
+    return (macs * rates.per_mac + VALUES[ratio] * rates.per_value) * ONNX[precision]
 
 
-@pytest.mark.parametrize(
-    ("law", "estimator"),
-    [
-        ("ratio", "one ratio"),
-        ("ratio", "ratio and constant a block"),
-        ("kind", "ratio per kind of net"),
-        ("constant", "ratio and constant a block"),
-        ("power", "log regression, time and size"),
-    ],
-)
-def test_an_estimator_finds_its_own_law(law: str, estimator: str) -> None:
-    assert max(leave_one_net_out(blocks(law), ESTIMATORS[estimator])) < 1e-9
+def test_whole_cnns_run_at_the_fitted_rates() -> None:
+    timings = estimate(PROFILE, "x86-2core", PI, VALUES).timings
+    assert timings["device-c1.00"].head_s == pytest.approx(whole_s(400e6, 1.0, "float32"))
+    assert timings["device-c0.50"].head_s == pytest.approx(whole_s(200e6, 0.5, "float32"))
+    assert timings["device-c0.50-i8"].head_s == pytest.approx(whole_s(200e6, 0.5, "int8"))
+    assert timings["device-c1.00"].finish_s == 0.0
 
 
-def test_a_wrong_law_shows_as_error() -> None:
-    assert leave_one_net_out(blocks("kind"), ESTIMATORS["one ratio"]).whole_median > 0.2
+def test_parts_keep_the_share_that_they_have_on_x86() -> None:
+    timings = estimate(PROFILE, "x86-2core", PI, VALUES).timings
+    half, integers = whole_s(200e6, 0.5, "float32"), whole_s(200e6, 0.5, "int8")
+    assert timings["cut"].head_s == pytest.approx(half / 4)
+    assert timings["cut"].finish_s == pytest.approx(half * 3 / 4)
+    assert timings["cut"].tail_s == pytest.approx(whole_s(400e6, 1.0, "float32") * 3 / 4)
+    assert timings["cut-i8"].head_s == pytest.approx(integers / 2)
+    assert timings["cut-i8"].finish_s == pytest.approx(integers / 4)
 
 
-def test_the_net_left_out_is_not_learnt_from() -> None:
-    seen: list[tuple[set[str], set[str]]] = []
-
-    def spy(train: Blocks, test: Blocks) -> np.ndarray:
-        seen.append((set(train.net.tolist()), set(test.net.tolist())))
-        return test.pi_s
-
-    assert leave_one_net_out(blocks("ratio"), spy) == (0, 0, 0, 0)
-    assert len(seen) == 4
-    assert all(not train & test and len(test) == 1 for train, test in seen)
+def test_a_picture_has_no_head_and_finishes_with_its_fallback() -> None:
+    picture = estimate(PROFILE, "x86-2core", PI, VALUES).timings["picture"]
+    assert picture.head_s == 0.0
+    assert picture.finish_s == pytest.approx(whole_s(200e6, 0.5, "float32"))
 
 
-def test_ratios_of_a_known_table() -> None:
-    table = Blocks(np.array(["a", "b", "a"]), np.array([1.0, 1.0, 3.0]), np.array([2.0, 8.0, 6.0]), np.ones(3))
-    assert whole_net_ratios(table) == {"a": 2.0, "b": 8.0}
-    assert common_ratio(table) == pytest.approx(4.0)
+@pytest.mark.parametrize("label", BOARDS)
+def test_the_codec_and_the_loop_run_on_one_thread(label: str) -> None:
+    table, thread = estimate(PROFILE, "x86-2core", BOARDS[label], VALUES), RATIO * BOARDS[label].thread
+    assert table.timings["cut"].encode_s == pytest.approx(0.001 * thread)
+    assert table.timings["cut-i8"].decode_s == pytest.approx(0.002 * thread)
+    assert table.loop_s == pytest.approx(X86_LOOP_S * thread)
 
 
-def test_estimate_scales_compute_by_both_factors_and_the_codec_by_one() -> None:
-    table = estimate(MEASURED, machine_factor=2.0)
-    cut = table.timings["cut"]
+def test_a_measured_loop_is_used() -> None:
+    timed = PROFILE.with_device("x86-2core", replace(MEASURED, loop_s=0.5e-3))
+    assert estimate(timed, "x86-2core", PI, VALUES).loop_s == pytest.approx(0.5e-3 * RATIO)
+
+
+@pytest.mark.parametrize("label", BOARDS)
+def test_every_table_names_engine_threads_jitter_and_power(label: str) -> None:
+    table = with_boards(PROFILE, "x86-2core", [label], VALUES).devices[label]
     assert table.provenance.kind == "estimated"
-    assert cut.head_s == pytest.approx(0.004 * RATIO * 2)
-    assert cut.tail_s == pytest.approx(0.006 * RATIO * 2)
-    assert cut.finish_s == pytest.approx(0.007 * RATIO * 2)
-    assert cut.encode_s == pytest.approx(0.001 * RATIO)
-    assert cut.decode_s == pytest.approx(0.002 * RATIO)
+    assert table.engine == {"raspberry-pi-4-ncnn": "ncnn", "raspberry-pi-4-tflite": "tflite"}.get(label, "onnxruntime")
+    assert table.threads == 4
+    assert table.jitter == JITTER
+    assert table.power is not None
+    assert 0.0 < table.power.idle_w < table.power.busy_w
+    assert table.power.source
+    assert "MLPerf" in table.provenance.source
+    assert "'x86-2core'" in table.provenance.source
+
+
+def test_engines_and_boards_are_in_their_order() -> None:
+    tables = with_boards(PROFILE, "x86-2core", list(BOARDS), VALUES).devices
+    for point in ("device-c1.00", "device-c0.50-i8", "cut"):
+        head = {label: tables[label].timings[point].head_s for label in BOARDS}
+        order = [
+            "raspberry-pi-5",
+            "raspberry-pi-4-tflite",
+            "raspberry-pi-4-ncnn",
+            "raspberry-pi-4",
+            "raspberry-pi-zero-2w",
+        ]
+        assert sorted(head, key=head.__getitem__) == order
+
+
+def test_onnx_runtime_gains_by_integers_what_was_counted() -> None:
+    float32, int8 = (RATES[p].seconds(LITE0) * ONNX[p] for p in ("float32", "int8"))
+    assert float32 / int8 == pytest.approx(2.2)
+    assert ONNX["float32"] / NCNN["float32"] == pytest.approx(1.84, abs=0.005)
+    net = public_net("efficientnet-lite0-quantized")
+    assert net is not None
+    assert CnnWork(*LITE0) == pytest.approx(net.work, rel=1e-3)
 
 
 def test_an_estimate_is_not_made_from_an_estimate() -> None:
+    added = with_boards(PROFILE, "x86-2core", ["raspberry-pi-4"], VALUES)
     with pytest.raises(ValueError, match="a measured one expected"):
-        estimate(estimate(MEASURED))
-    with pytest.raises(ValueError, match="a positive number expected"):
-        estimate(MEASURED, 0.0)
+        estimate(added, "raspberry-pi-4", PI, VALUES)
 
 
-@pytest.mark.parametrize("kind", PI_MACS_PER_S)
-def test_whole_cnn_runs_at_the_published_rate(kind: str) -> None:
-    whole = with_raspberry_pi(PROFILE, "x86-2core", kind).devices[LABEL].timings["device"]
-    assert whole.head_s == pytest.approx(400e6 / PI_MACS_PER_S[kind])
-    assert machine_factor(PROFILE, "x86-2core", kind) * RATIO * 0.010 == pytest.approx(whole.head_s)
-
-
-def test_a_profile_without_a_whole_net_or_device_says_so() -> None:
-    no_macs = replace(PROFILE, points=(replace(DEVICE, head_macs=0.0), CUT))
-    with pytest.raises(ValueError, match="no device-only point with head_macs"):
-        with_raspberry_pi(no_macs, "x86-2core")
+def test_a_profile_without_what_is_needed_says_so() -> None:
+    no_macs = replace(PROFILE, points=(replace(DEVICE, head_macs=0.0), *PROFILE.points[1:]))
+    with pytest.raises(ValueError, match=r"device 'x86-2core': no whole CNN of ratio 1.0 in float32 with macs"):
+        estimate(no_macs, "x86-2core", PI, VALUES)
     with pytest.raises(ValueError, match=r"no device .arm., expected one of ..x86-2core"):
-        with_raspberry_pi(PROFILE, "arm")
+        estimate(PROFILE, "arm", PI, VALUES)
+    with pytest.raises(ValueError, match="profile mine: no CNN called 'mine'"):
+        values_of(replace(PROFILE, name="mine"))
 
 
-def test_command_adds_the_device_to_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_rate_falls_with_the_width() -> None:
+    """In the bundled profile a quarter of the multiply-accumulates takes more than a quarter of the time."""
+    profile = load("efficientnet_lite0")
+    table = estimate(profile, "x86-2core", PI, values_of(profile))
+    quarter, whole = (table.timings[f"device-c{ratio}"].head_s for ratio in ("0.25", "1.00"))
+    assert 0.27 < quarter / whole < 0.30
+
+
+def test_command_adds_the_devices_to_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "p.json"
     save(PROFILE, path)
-    assert main(["--profile", str(path), "--from", "x86-2core", "--machine-factor", "3"]) == 0
+    assert main(["--profile", str(path), "--table", "raspberry-pi-5"]) == 0
+    assert load(path).devices.keys() == {"x86-2core", "raspberry-pi-5"}
+    assert main(["--profile", str(path), "--from", "x86-2core"]) == 0
     again = load(path)
-    assert again.devices[LABEL].provenance.kind == "estimated"
-    assert again.devices[LABEL].timings["cut"].head_s == pytest.approx(0.004 * RATIO * 3)
-    assert again.devices["x86-2core"] == PROFILE.devices["x86-2core"]
+    assert again.devices.keys() == {"x86-2core", *BOARDS}
+    assert again.devices["x86-2core"] == MEASURED
     assert main(["--profile", str(path), "--from", "arm"]) == 2
     assert main(["--data", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.count("error: ") == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("error: ") == 2
+    assert captured.out.count("(estimated)") == 1 + len(BOARDS)
 
 
-def test_bad_tables(tmp_path: Path) -> None:
-    (tmp_path / "device-raspi4.csv").write_text("model,time_ms\n")
-    with pytest.raises(DataError, match="columns model"):
-        read_blocks(tmp_path, "edge-vm2Core")
-    head = "model,device,first_layer,last_layer,time_ms,output_size_raw\n"
-    (tmp_path / "device-raspi4.csv").write_text(head + "net,pi,0,1,5,100\n")
-    (tmp_path / "edge-vm2Core.csv").write_text(head + "net,vm,0,2,1,100\n")
-    with pytest.raises(DataError, match="do not list the same blocks"):
-        read_blocks(tmp_path, "edge-vm2Core")
-
-
-def test_constants_are_those_of_the_measured_tables(shared: Path) -> None:
-    table = read_blocks(shared / "device_latency", "edge-vm2Core")
-    ratios = whole_net_ratios(table).values()
-    assert len(ratios) == 18
-    assert common_ratio(table) == pytest.approx(RATIO, abs=1e-3)
-    assert (min(ratios), max(ratios)) == pytest.approx(RATIO_RANGE, abs=1e-3)
-    assert leave_one_net_out(table, ESTIMATORS["one ratio"]) == pytest.approx(ERRORS, abs=1e-3)
-    assert "one ratio" in derivation(shared / "device_latency")
+def test_the_derivation_has_both_sources(shared: Path) -> None:
+    text = derivation(shared / "device_latency")
+    assert "| tflite | float32 | 162 | macs and values | 14.9% | 33.9% |" in text
+    assert "RATIO 5.686" in text

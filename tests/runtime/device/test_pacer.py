@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidesplit.runtime.device.engine import Pacer
+from tidesplit.runtime.device.pacer import Pacer
 
 
 class Clock:
@@ -30,18 +30,18 @@ def test_work_ends_later_by_the_time_of_finishes_since_it_began(begins_s, ends_s
     pacer = Pacer(clock)
     begun_s, taken_s = clock.now_s, pacer.taken_s()
     if begins_s is not None:
-        pacer.finish_begins(begins_s)
+        pacer.run_begins(begins_s)
     if ends_s is not None:
         clock.now_s = ends_s
-        pacer.finish_ends()
+        pacer.run_ends()
     clock.now_s = 0.030  # later than any end, so that nothing is slept
-    assert pacer.work(begun_s, 0.0, taken_s) == pytest.approx(begun_s + counts_s)
+    assert pacer.head_end_s(begun_s, 0.0, taken_s) == pytest.approx(begun_s + counts_s)
 
 
 def test_a_finish_before_the_work_does_not_count():
     clock = Clock()
     pacer = Pacer(clock)
-    pacer.finish_begins(0.0)
+    pacer.run_begins(0.0)
     clock.now_s = 0.010
-    pacer.finish_ends()
-    assert pacer.work(clock.now_s, 0.0, pacer.taken_s()) == pytest.approx(0.010)
+    pacer.run_ends()
+    assert pacer.head_end_s(clock.now_s, 0.0, pacer.taken_s()) == pytest.approx(0.010)

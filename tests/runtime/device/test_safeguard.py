@@ -18,12 +18,16 @@ OFFLOAD, CUT, LOCAL = 0, 1, 2
 DEMAND = Demand(fps=20, deadline_s=0.25)
 
 
-def situation(slow_down: float = 1.0, wait_s: float = 0.0, blocked: bool = False) -> Situation:
+def situation(
+    slow_down: float = 1.0, wait_s: float = 0.0, blocked: bool = False, heat_c: float = 50.0, worker_s: float = 0.0
+) -> Situation:
     """A link that answered one message a moment ago."""
     sent = [np.array([v]) for v in (0.9, 0.97, 500.0, 0.004, 0.06, wait_s, np.inf, 0.0, 0.002)]
     transfers = Transfers.none(1, WORLD.window).push(np.array([True]), *sent)
     one = np.array([1.0])
-    return Situation(one, 0.0 * one, (transfers,), slow_down * one, np.array([-1]), np.array([blocked]))
+    return Situation(
+        one, 0.0 * one, (transfers,), slow_down * one, np.array([-1]), worker_s * one, heat_c * one, np.array([blocked])
+    )
 
 
 def seen(now: Situation, demand: Demand = DEMAND) -> Observation:
@@ -52,23 +56,32 @@ def test_the_rule_takes_the_most_accurate_point_in_time(
 
 
 @pytest.mark.parametrize(
-    ("slow_down", "wait_s", "named"),
+    ("slow_down", "wait_s", "heat_c", "named"),
     [
-        (1.0, 0.010, {}),
-        (1.6, 0.100, {}),
-        (4.0, 0.010, {"slow_down": 4.0}),
-        (0.1, 0.010, {"slow_down": 0.1}),
-        (1.0, 5.0, {"server_wait_s": 5.0}),
-        (9.0, 5.0, {"slow_down": 9.0, "server_wait_s": 5.0}),
+        (1.0, 0.010, 50.0, {}),
+        (1.6, 0.100, 85.0, {}),
+        (4.0, 0.010, 50.0, {"slow_down": 4.0}),
+        (0.1, 0.010, 50.0, {"slow_down": 0.1}),
+        (1.0, 5.0, 50.0, {"server_wait_s": 5.0}),
+        (1.0, 0.0, -20.0, {"heat_c": -20.0}),
+        (9.0, 5.0, -20.0, {"slow_down": 9.0, "server_wait_s": 5.0, "heat_c": -20.0}),
     ],
 )
-def test_the_policy_sees_what_training_draws(slow_down: float, wait_s: float, named: dict[str, float]) -> None:
-    believed = situation(slow_down, wait_s)
+def test_the_policy_sees_what_training_draws(
+    slow_down: float, wait_s: float, heat_c: float, named: dict[str, float]
+) -> None:
+    believed = situation(slow_down, wait_s, heat_c=heat_c)
     given = as_drawn(believed, WORLD)
     assert (given is believed) is not named
     assert undrawn(seen(believed), seen(given)) == pytest.approx(named)
     assert 0.7 <= given.slow_down[0] <= 2.0
     assert seen(given).seen.server_wait_s[0] <= 0.106
+
+
+def test_of_two_points_that_promise_the_same_the_rule_takes_the_race() -> None:
+    table = TABLE.take([OFFLOAD, OFFLOAD, LOCAL])
+    table = replace(table, races=np.array([False, True, False]))
+    assert rule(observe(situation(), table, Demands.of(DEMAND), WORLD), DEMAND, WORLD.guard_s) == 1
 
 
 def test_one_frame_runs_on_purpose_after_three_drops() -> None:

@@ -1,0 +1,77 @@
+"""A frame's decision: values in, values out. The policy chooses, or the safeguard's rule in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidesplit.envs.world.observation import Controller, Observation, Situation, observe
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.device.safeguard import Safeguard, as_drawn, quickest, rule
+from tidesplit.runtime.device.schedule import too_late
+
+__all__ = ["Decider", "Decision"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision for one frame.
+
+    Args:
+        row: of the table.
+        believed: the observation as the device believes it.
+        given: the observation that the row was chosen by.
+        by_rule: True where the safeguard chose it.
+        late: True where the frame is dropped.
+        slow_down: factor by which the device plans the frame's runs.
+    """
+
+    row: int
+    believed: Observation
+    given: Observation
+    by_rule: bool
+    late: bool
+    slow_down: float
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Decides frames. If not `guarded`, the controller decides every one, also where all of its frames fail."""
+
+    controller: Controller
+    table: PointTable
+    demand: Demand
+    world: World
+    safeguard: Safeguard
+    guarded: bool = True
+
+    def decide(self, situation: Situation) -> Decision:
+        """The decision in this situation of one lane."""
+        believed = self._observe(situation)
+        row, given, by_rule = self._choose(situation, believed)
+        slow_down = float(situation.slow_down[0])
+        late = self._late(row, situation, slow_down)
+        if late and self.guarded and self.safeguard.starved():
+            # Only a run can show that the frame would not have been late after all.
+            row, by_rule, slow_down = quickest(believed), True, min(slow_down, 1.0)
+            late = self._late(row, situation, slow_down)
+        return Decision(row, believed, given, by_rule, late, slow_down)
+
+    def _observe(self, situation: Situation) -> Observation:
+        return observe(situation, self.table, Demands.of(self.demand), self.world)
+
+    def _choose(self, situation: Situation, believed: Observation) -> tuple[int, Observation, bool]:
+        """The row of the frame's point, the observation that it was chosen by, and True where the rule chose it."""
+        if not self.guarded:
+            return int(self.controller.predict(believed)[0]), believed, False
+        if self.safeguard.rules(float(situation.now_s[0])):
+            return rule(believed, self.demand, self.world.guard_s), believed, True
+        drawn = as_drawn(situation, self.world)
+        given = believed if drawn is situation else self._observe(drawn)
+        return int(self.controller.predict(given)[0]), given, False
+
+    def _late(self, row: int, situation: Situation, slow_down: float) -> bool:
+        queued_s = 0.0 if self.table.light[row] else float(situation.worker_s[0])
+        waited_s = float(situation.waited_s[0]) + queued_s
+        return too_late(self.demand, waited_s, float(self.table.head_s[row]) * slow_down)

@@ -1,0 +1,74 @@
+"""What the device's loop itself costs a frame, without the CNN and the codec: decision, record and message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import numpy as np
+
+from tidesplit.compression.codec.pixels import natural_picture
+from tidesplit.envs.world.observation import Controller, Observation, Situation, observe
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.profiling.measuring.clock import time_interleaved
+from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.log.record import Record
+from tidesplit.runtime.wire.estimator import Estimator, Settled
+from tidesplit.runtime.wire.messages import Request, build_request
+
+FRAMES = 300
+PAYLOAD = bytes(500)  # about as many as a cut sends
+
+
+class Decider:
+    """Decides frames of drawn links and answers as the device's loop does.
+
+    Args:
+        table: the points among which it chooses.
+        demand: of every frame.
+        policy: None where there is none. Then the points are taken in turn, which costs nothing.
+    """
+
+    def __init__(self, table: PointTable, demand: Demand, policy: Controller | None) -> None:
+        self._table, self._demand, self._policy = table, demand, policy
+        self._world, self._picture = World(), Picture(natural_picture(32), "drawn")
+        self._links = tuple(Estimator(self._world.window) for _ in table.hops)
+
+    def hear(self, k: int) -> None:
+        """Take the answers that came since the frame before, some with a delay."""
+        for link in self._links:
+            link.sent(k, k / 30, Settled(900.0, tail_s=0.008))
+            link.answered(k, k / 30 + 0.08, 5.0 + k / 30 + 0.03 + 0.001 * (k % 7), 0.001)
+
+    def decide(self, k: int) -> Record:
+        """Observe, choose a point, and write it down."""
+        observation = self._observe(k)
+        row = k % self._table.size if self._policy is None else int(self._policy.predict(observation)[0])
+        return Record.of(k, self._picture, self._demand, self._table, observation, row)
+
+    def _observe(self, k: int) -> Observation:
+        transfers = tuple(link.transfers() for link in self._links)
+        last, zero = np.array([k % self._table.size]), np.zeros(1)
+        now_s = np.array([k / 30 + 0.09])
+        situation = Situation(now_s, zero, transfers, np.ones(1), last, worker_s=zero, heat_c=zero + 50.0)
+        return observe(situation, self._table, Demands.of(self._demand), self._world)
+
+
+def loop_s(table: PointTable, demand: Demand, policy: Controller | None, frames: int = FRAMES) -> float:
+    """Seconds that the loop takes for a frame, the median of many. Without a policy its run is not in them."""
+    one = _frame(Decider(table, demand, policy))
+    return time_interleaved({"loop": one}, rounds=frames, runs=1, warm=0)["loop"].median_s
+
+
+def _frame(decider: Decider) -> Callable[[], None]:
+    numbers = count()
+
+    def one() -> None:
+        k = next(numbers)
+        decider.hear(k)
+        record = decider.decide(k)
+        build_request(Request("cnn", 1, "0" * 16, str(k), PAYLOAD, record.decision)).SerializeToString()
+
+    return one

@@ -1,0 +1,155 @@
+"""What is timed: the pieces that every operating point is made of, and functions that run them.
+
+A turn is a few pieces that are opened together: one whole net, one tail, a head with its codec and its finish, or all
+pictures. Only one turn's models are in memory at a time, because all of them together would fill a small device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+
+from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
+from tidesplit.compression.codec.knobs import INT8, Knobs, Precision, device_id
+from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
+from tidesplit.profiling.points.profile import OperatingPoint, Profile
+from tidesplit.runtime.cnn import Cnn, CnnError, finish_name, head_name, tail_name
+
+Work = dict[str, Callable[[], object]]
+"""Functions by the name of the piece that they run."""
+Turn = Callable[[], Work]
+
+
+class Pieces(NamedTuple):
+    """The pieces of one operating point by name, None where it has none. Those of a net are called like its model."""
+
+    head: str | None = None
+    encode: str | None = None
+    decode: str | None = None
+    tail: str | None = None
+    finish: str | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(name for name in (self.head, self.finish, self.tail) if name is not None)
+
+
+def pieces_of(point: OperatingPoint, profile: Profile) -> Pieces:
+    """The pieces of a point. Image offload has no head, and the whole net of its fallback finishes it."""
+    if point.codec == "none":
+        return Pieces(head=device_id(point.channel_ratio, point.precision))
+    if point.codec == "feature":
+        finish = None if point.fallback is None else _named(finish_name, point)
+        coded = knobs_of(point).id  # whatever the head's precision
+        return Pieces(
+            _named(head_name, point), f"encode {coded}", f"decode {coded}", tail_name(point.partition), finish
+        )
+    whole = None if point.fallback is None else profile.point(point.fallback)
+    finish = None if whole is None else device_id(whole.channel_ratio, whole.precision)
+    return Pieces(None, f"encode {point.id}", f"decode {point.id}", tail_name(0), finish)
+
+
+def knobs_of(point: OperatingPoint) -> Knobs:
+    """The settings of a point at an inner cut."""
+    return Knobs(point.partition, point.channel_ratio, point.region_ratio, point.bits)
+
+
+def check_models(cnn: Cnn, profile: Profile) -> None:
+    """Raises CnnError where the folder is another CNN's, or lacks a model that a point needs."""
+    expected = profile.cnn.get("weights_sha256", cnn.weights_sha256)
+    if (cnn.name, cnn.weights_sha256) != (profile.name, expected):
+        raise CnnError(
+            f"{cnn.folder} holds {cnn.name} with weights {cnn.version}, "
+            f"the profile is of {profile.name} with weights {str(expected)[:16]}"
+        )
+    lacking = {p.id: [m for m in pieces_of(p, profile).models if not cnn.has(m)] for p in profile.points}
+    lacking = {point_id: models for point_id, models in lacking.items() if models}
+    if lacking:
+        point_id, (model, *_) = next(iter(lacking.items()))
+        raise CnnError(
+            f"{cnn.folder} has no model {model} for {point_id}, and lacks models of {len(lacking)} of "
+            f"{len(profile.points)} points: run tidesplit export --profile {cnn.name} again, or name fewer --points"
+        )
+
+
+def turns_of(cnn: Cnn, profile: Profile, threads: int) -> list[Turn]:
+    """The turns in which every piece of every point of the profile is timed once."""
+    pixels, pieces = natural_picture(cnn.input_px), [pieces_of(point, profile) for point in profile.points]
+    wholes = dict.fromkeys(p.head for p in pieces if p.head and p.encode is None)
+    wholes |= dict.fromkeys(p.finish for p in pieces if p.finish and p.head is None)
+    tails = dict.fromkeys(p.tail for p in pieces if p.tail)
+    pictures = [point for point in profile.points if point.partition == 0]
+    return [
+        *(partial(_whole, cnn, name, threads, pixels) for name in wholes),
+        *(partial(_tail, cnn, name, threads) for name in tails),
+        *_cuts(cnn, profile, threads, pixels),
+        *([partial(_pictures, pictures, pixels)] if pictures else []),
+    ]
+
+
+def _cuts(cnn: Cnn, profile: Profile, threads: int, pixels: Pixels) -> Iterator[Turn]:
+    """A turn for each head. The codec is timed with the first head that makes its values."""
+    timed: set[Knobs] = set()
+    cuts = sorted((p for p in profile.points if p.codec == "feature"), key=_cut)
+    for _, same in groupby(cuts, key=_cut):
+        points = list(same)
+        knobs = [k for k in map(knobs_of, points) if k not in timed]
+        timed.update(knobs)
+        heads, *_, finishes = zip(*(pieces_of(point, profile) for point in points), strict=True)
+        models = [heads[0], *dict.fromkeys(name for name in finishes if name)]
+        yield partial(_cut_work, cnn, models, knobs, threads, pixels)
+
+
+def _cut(point: OperatingPoint) -> tuple[int, float, Precision]:
+    return point.partition, point.channel_ratio, point.precision
+
+
+def _named(name: Callable[[int, float], str], point: OperatingPoint) -> str:
+    return name(point.partition, point.channel_ratio) + ("-i8" if point.precision == INT8 else "")
+
+
+def _from_pixels(run: onnxruntime.InferenceSession, pixels: Pixels) -> Callable[[], Any]:
+    return lambda: run.run(None, {"x": to_input(pixels)})
+
+
+def _whole(cnn: Cnn, name: str, threads: int, pixels: Pixels) -> Work:
+    return {name: _from_pixels(cnn.session(name, threads), pixels)}
+
+
+def _tail(cnn: Cnn, name: str, threads: int) -> Work:
+    run = cnn.session(name, threads)
+    shape = [side if isinstance(side, int) else 1 for side in run.get_inputs()[0].shape]
+    return {name: partial(run.run, None, {"x": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)})}
+
+
+def _cut_work(cnn: Cnn, models: list[str], knobs: Iterable[Knobs], threads: int, pixels: Pixels) -> Work:
+    """The head is the first of ``models``, and its finish the second, if there is one."""
+    head, *finishes = models
+    run = _from_pixels(cnn.session(head, threads), pixels)
+    feature, values, score = run()
+    work: Work = {head: run}
+    for name in finishes:
+        work[name] = partial(cnn.session(name, threads).run, None, {"x": feature})
+    for k in knobs:
+        work[f"encode {k.id}"] = partial(cnn.codec.encode, values[0], score[0, 0], k)
+        work[f"decode {k.id}"] = partial(cnn.codec.decode, cnn.codec.encode(values[0], score[0, 0], k))
+    return work
+
+
+def _pictures(points: list[OperatingPoint], pixels: Pixels) -> Work:
+    work: Work = {}
+    for point in points:
+        encode = partial(encode_image, pixels, point.codec, point.bits, point.resolution)
+        work |= {f"encode {point.id}": encode, f"decode {point.id}": partial(_seen, encode(), pixels.shape[0])}
+    return work
+
+
+def _seen(payload: bytes, px: int) -> object:
+    """The work of a server on a picture, up to the tail's input."""
+    return to_input(seen_by_server(payload, px))

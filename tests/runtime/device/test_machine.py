@@ -1,0 +1,46 @@
+"""Threads come from the table that the policy was trained for; another engine than the table's is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.runtime.deployed import points
+from tidesplit.runtime.device.machine import compare_engines, threads_for
+
+
+@pytest.mark.parametrize(
+    ("trained_for", "cores", "threads", "said"),
+    [
+        (4, 4, 4, []),
+        (
+            1,
+            4,
+            1,
+            ["1 thread for each run: the policy was trained for 1, this machine has 4 cores; --threads changes it"],
+        ),
+        (
+            4,
+            1,
+            1,
+            ["1 thread for each run: the policy was trained for 4, this machine has 1 core; --threads changes it"],
+        ),
+    ],
+)
+def test_threads_are_the_tables_and_a_difference_is_said(
+    trained_for: int, cores: int, threads: int, said: list[str]
+) -> None:
+    table = replace(points(3)[0].devices["device"], threads=trained_for)
+    heard: list[str] = []
+    assert threads_for(table, cores, heard.append) == threads
+    assert heard == said
+
+
+def test_another_engine_than_the_tables_is_said() -> None:
+    table = replace(points(3)[0].devices["device"], engine="ncnn")
+    heard: list[str] = []
+    compare_engines(table, "ncnn", heard.append)
+    assert heard == []
+    compare_engines(table, "onnxruntime", heard.append)
+    assert heard == ["the policy was trained for the times of ncnn, and onnxruntime runs here; --engine changes it"]
