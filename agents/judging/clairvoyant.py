@@ -64,11 +64,10 @@ def _canonical(queues: Queues, arrival_s: float) -> Queues:
     waits for it, however long it has been busy by then.
     """
     free_s = np.maximum(queues.device_free_s, arrival_s)
-    done, busy = queues.finish_until_s <= free_s, queues.finish_from_s <= free_s
-    begin_s = np.where(busy, arrival_s, np.minimum(queues.finish_from_s, queues.finish_until_s))
+    done, begun = queues.finish_until_s <= free_s, queues.finish_from_s <= free_s
     return queues._replace(
         device_free_s=free_s,
-        finish_from_s=np.where(done, np.inf, begin_s),
+        finish_from_s=np.where(begun, arrival_s, queues.finish_from_s),
         finish_until_s=np.where(done, arrival_s, queues.finish_until_s),
         hops=tuple(
             HopQueue(np.maximum(hop.free_s, arrival_s), np.full_like(hop.free_s, arrival_s), hop.awake_s)
@@ -94,11 +93,10 @@ def _merge(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
     def shortest(column: Floats) -> Floats:
         return np.minimum.reduceat(column[order], first)
 
-    until_s, from_s = shortest(queues.finish_until_s), -shortest(-queues.finish_from_s)
     merged = Queues(
         device_free_s=shortest(queues.device_free_s),
-        finish_from_s=np.where(np.isinf(from_s), from_s, np.minimum(from_s, until_s)),
-        finish_until_s=until_s,
+        finish_from_s=-shortest(-queues.finish_from_s),
+        finish_until_s=shortest(queues.finish_until_s),
         heat_c=shortest(queues.heat_c),
         hops=tuple(each(shortest, hop) for hop in queues.hops),
     )

@@ -1,18 +1,22 @@
 """A world kinder than the true one: the clairvoyant's bound is the best that can be done in it.
 
 A state is the pipeline's queues, in continuous time, and the utility gained so far. Each state goes through the world's
-own `advance` by every allowed point. Several things are relaxed. Each can only help, and together they make a state
-with shorter queues at least as good as one with longer queues, which the true world does not promise:
+own `advance` by every allowed point. Several things are relaxed. Each can only help:
 
 - The device is as cool as if it had been idle since the episode's beginning.
 - The radio is awake, a link never has a slow start or waits for a grant, and no probes are sent. Any number of messages
   may be unanswered.
 - Each finish or race is begun or skipped, whichever is better, even where the answer has already come. Of its result
   and the server's answer the better one counts.
-- A patient finish begins at a moment that depends on the slow-down that the device believes. The foreground is free
-  until the latest such moment, and the worker begins at the earliest. A run that waits for its moment hides the runs
-  before it from the foreground.
+- A patient finish falls due at a moment that depends on the slow-down that the device believes. It ends as if it fell
+  due at the earliest such moment, and the worker is free for others until the latest. Such a finish also hides the
+  runs before it.
 - A frame is never dropped against its will, and any frame may be left out.
+
+So a state is at least as good as another one if its foreground, links and worker are free no later, and if the worker's
+stretch begins no earlier. The last has a reason: in the true world a run that ends before a planned stretch moves into
+it, and heads do not wait for it. So a state with a plan can be better than one without, and an idle worker counts as
+one whose stretch begins at once.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.chain import Picker
 from tidesplit.envs.world.pipeline import Frame, Queues, advance
 from tidesplit.envs.world.radio import WIRED
-from tidesplit.envs.world.vocabulary import Bools, Floats, Ints, each
+from tidesplit.envs.world.vocabulary import SERVER, Bools, Floats, Ints, each
 
 NO_DROPS = 1e-9  # believed slow-down by which no head ever seems to be too late
 ROUNDING_S = 1e-12  # by which an answer may miss the deadline: one at the deadline counts
@@ -113,9 +117,10 @@ class Relaxed:
         return later._replace(queues=later.queues._replace(heat_c=idle_c))
 
     def _without_runs(self, queues: Queues, points: Ints, frame: Frame) -> tuple[Queues, Floats]:
-        """Queues and utilities, ``[L]``, where the device finishes no frame that it sends."""
+        """Queues and utilities, ``[L]``, where only servers answer and the worker gets no run."""
+        begin_s = np.minimum(queues.finish_from_s, queues.finish_until_s)
         after, outcome, _ = advance(
-            queues,
+            queues._replace(finish_from_s=begin_s),
             points,
             frame,
             table=self._servers_only,
@@ -125,37 +130,45 @@ class Relaxed:
             lane=np.full(len(points), self._lane[0]),
             slow_belief=np.full(len(points), NO_DROPS),
         )
-        return after, outcome.utility
+        after = after._replace(finish_from_s=queues.finish_from_s, finish_until_s=queues.finish_until_s)
+        return after, np.where(outcome.answered_by == SERVER, outcome.utility, 0.0)
 
     def _with_runs(
         self, queues: Queues, at: Picker, slow: Floats, frame: Frame, gained: Floats
     ) -> tuple[Queues, Floats, Bools]:
-        """Queues and utilities, ``[L]``, where the device finishes these frames too, and True where it may matter.
+        """Queues and utilities, ``[L]``, where the worker runs the frames too, and True where it may matter.
 
         ``queues`` are those after the frames, ``slow`` and ``gained`` their slow-downs and their utilities so far.
         """
         table, demands = self._table, self._demands
-        accuracy, head_end = at(table.finish_accuracy), queues.device_free_s
-        can = ~at(table.local) & (accuracy >= demands.min_accuracy) & np.isfinite(at(table.finish_s))
-        finish_s = np.where(can, at(table.finish_s), 0.0)
-        earliest, latest = self._due_s(head_end, finish_s, at(table.races), frame)
-        waits = queues.finish_until_s < latest  # in the true world it begins when it is due
-        hides = waits & (queues.finish_until_s > head_end)
-        until_s = np.maximum(earliest, queues.finish_until_s) + finish_s * slow
-        busy_from = np.minimum(np.maximum(queues.finish_from_s, head_end), queues.finish_until_s)
-        ran = queues._replace(finish_from_s=np.where(waits, latest, busy_from), finish_until_s=until_s)
-        alone = demands.utility(accuracy, np.maximum(until_s - frame.arrival_s - ROUNDING_S, 0.0))
-        matters = can & (latest >= head_end) & ((alone > gained) | hides)
+        local, from_s, until_s = at(table.local), queues.finish_from_s, queues.finish_until_s
+        accuracy = np.where(local, at(table.accuracy), at(table.finish_accuracy))
+        takes_s = np.where(local, at(table.head_s), at(table.finish_s))
+        can = np.isfinite(takes_s) & (accuracy >= demands.min_accuracy)
+        takes_s = np.where(can, takes_s, 0.0)
+        at_once = local | at(table.races)
+        earliest, latest = self._due_s(queues.device_free_s, takes_s, at_once, frame)
+        takes_s = takes_s * slow
+        begin = np.where((from_s <= earliest) & (earliest < until_s), until_s, earliest)
+        end = begin + takes_s
+        end = end + np.where(from_s < end, np.maximum(until_s - np.maximum(from_s, begin), 0.0), 0.0)
+        busy_from = np.where(latest < until_s, np.maximum(from_s, queues.device_free_s), latest)
+        busy_from = np.where(latest < from_s, np.maximum(latest, from_s - takes_s), busy_from)
+        ran = queues._replace(finish_from_s=busy_from, finish_until_s=np.maximum(end, until_s))
+        alone = demands.utility(accuracy, np.maximum(end - frame.arrival_s - ROUNDING_S, 0.0))
+        plans = ~at_once & (latest >= np.maximum(from_s, until_s))
+        matters = can & (latest >= queues.device_free_s) & ((alone > gained) | plans)
         return ran, np.maximum(gained, alone), matters
 
-    def _due_s(self, head_end: Floats, finish_s: Floats, races: Bools, frame: Frame) -> tuple[Floats, Floats]:
-        """Earliest and latest moment at which a finish falls due, ``[L]``."""
+    def _due_s(self, head_end: Floats, takes_s: Floats, at_once: Bools, frame: Frame) -> tuple[Floats, Floats]:
+        """Earliest and latest moment at which a run falls due, ``[L]``."""
+        now_s = np.maximum(head_end, frame.arrival_s)
         last_s = frame.arrival_s + self._demands.deadline_s - self._world.guard_s
-        latest = last_s - finish_s * self._beliefs.lowest
-        earliest = last_s - finish_s * self._beliefs.highest
-        hurried = np.minimum(earliest, head_end + finish_s * self._beliefs.lowest)
-        earliest = np.maximum(np.where(self._demands.for_latency, hurried, earliest), head_end)
-        return np.where(races, head_end, earliest), np.where(races, head_end, latest)
+        latest = last_s - takes_s * self._beliefs.lowest
+        earliest = last_s - takes_s * self._beliefs.highest
+        hurried = np.minimum(earliest, now_s + takes_s * self._beliefs.lowest)
+        earliest = np.maximum(np.where(self._demands.for_latency, hurried, earliest), now_s)
+        return np.where(at_once, now_s, earliest), np.where(at_once, now_s, latest)
 
     def _slow_down(self, heat_c: Floats, jitter: Floats, frame: Frame) -> Floats:
         """Factor on compute times, as in `advance`."""
