@@ -48,4 +48,4 @@ class Runs(NamedTuple):
         for slot in np.flatnonzero(waits.any(axis=1))[::-1]:  # oldest first
             ends_s = free_s + self.takes_s[slot]
             free_s = np.where(waits[slot] & (ends_s <= self.deadline_s[slot]), ends_s, free_s)
-        return free_s - now_s
+        return np.asarray(free_s - now_s)
