@@ -50,14 +50,14 @@ def clairvoyant(
 
 def thinned(states: Frontier, arrival_s: float, limit: int, cell_s: float) -> Frontier:
     """Drop and merge states until at most ``limit`` are left. The next frame arrives at ``arrival_s``."""
-    states = _undominated(_merge(states._replace(queues=_canonical(states.queues, arrival_s)), arrival_s, cell_s))
+    states = undominated(merged(states._replace(queues=canonical(states.queues, arrival_s)), arrival_s, cell_s))
     while len(states.value) > limit:
         cell_s = max(2.0 * cell_s, CELL_S)
-        states = _undominated(_merge(states, arrival_s, cell_s))
+        states = undominated(merged(states, arrival_s, cell_s))
     return states
 
 
-def _canonical(queues: Queues, arrival_s: float) -> Queues:
+def canonical(queues: Queues, arrival_s: float) -> Queues:
     """The same queues, with one form for all that the next frames cannot tell apart.
 
     Only times after the next frame's arrival matter. Where the worker is busy when the foreground becomes free, a head
@@ -76,7 +76,7 @@ def _canonical(queues: Queues, arrival_s: float) -> Queues:
     )
 
 
-def _merge(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
+def merged(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
     """One state for each cell of queue lengths, in every respect as good as the best state in the cell."""
     if not cell_s:
         return states
@@ -93,17 +93,17 @@ def _merge(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
     def shortest(column: Floats) -> Floats:
         return np.minimum.reduceat(column[order], first)
 
-    merged = Queues(
+    shorter = Queues(
         device_free_s=shortest(queues.device_free_s),
         finish_from_s=-shortest(-queues.finish_from_s),
         finish_until_s=shortest(queues.finish_until_s),
         heat_c=shortest(queues.heat_c),
         hops=tuple(each(shortest, hop) for hop in queues.hops),
     )
-    return Frontier(merged, -shortest(-value))
+    return Frontier(shorter, -shortest(-value))
 
 
-def _undominated(states: Frontier) -> Frontier:
+def undominated(states: Frontier) -> Frontier:
     """Drop each state for which another has at least its utility and no longer queue anywhere."""
     queues, value = states
     first, *further = (hop.free_s for hop in queues.hops)

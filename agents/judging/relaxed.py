@@ -100,17 +100,20 @@ class Relaxed:
         """The state in which the episode begins."""
         return Frontier(self._simulation.queues.take(self._lane), np.zeros(1))
 
-    def after(self, k: int, states: Frontier) -> Frontier:
-        """States after frame ``k``: each state without the frame, by each allowed point, and by each with its run."""
+    def after(self, k: int, states: Frontier, every: bool = False) -> Frontier:
+        """States after frame ``k``: each state without the frame, by each allowed point, and by each with its run.
+
+        ``every``: True for all of them, False without those that cannot be better than another one.
+        """
         frame = self._simulation.frame_at(k, self._lane)
         count = len(states.value)
         rows, points = np.repeat(np.arange(count), len(self.allowed)), np.tile(self.allowed, count)
         before, at = states.take(rows), Picker(points, np.full(len(rows), self._lane[0]))
         sent, gained = self._without_runs(before.queues, points, frame)
         slow = self._slow_down(before.queues.heat_c, at(self._table.jitter), frame)
-        ran, gained_too, matters = self._with_runs(sent, at, slow, frame, gained)
-        served = Frontier(sent, before.value + gained).take(np.flatnonzero(gained > 0.0))
-        finished = Frontier(ran, before.value + gained_too).take(np.flatnonzero(matters))
+        ran, gained_too, can, matters = self._with_runs(sent, at, slow, frame, gained)
+        served = Frontier(sent, before.value + gained).take(np.flatnonzero((gained > 0.0) | every))
+        finished = Frontier(ran, before.value + gained_too).take(np.flatnonzero(can & (matters | every)))
         self._learn(states.queues.heat_c[:1], frame)
         later = together(states, served, finished)
         idle_c = np.repeat(self._idle(states.queues.heat_c[:1], frame), len(later.value))
@@ -135,8 +138,8 @@ class Relaxed:
 
     def _with_runs(
         self, queues: Queues, at: Picker, slow: Floats, frame: Frame, gained: Floats
-    ) -> tuple[Queues, Floats, Bools]:
-        """Queues and utilities, ``[L]``, where the worker runs the frames too, and True where it may matter.
+    ) -> tuple[Queues, Floats, Bools, Bools]:
+        """Queues and utilities, ``[L]``, where the worker runs the frames too, True where it can, and where it matters.
 
         ``queues`` are those after the frames, ``slow`` and ``gained`` their slow-downs and their utilities so far.
         """
@@ -157,8 +160,7 @@ class Relaxed:
         ran = queues._replace(finish_from_s=busy_from, finish_until_s=np.maximum(end, until_s))
         alone = demands.utility(accuracy, np.maximum(end - frame.arrival_s - ROUNDING_S, 0.0))
         plans = ~at_once & (latest >= np.maximum(from_s, until_s))
-        matters = can & (latest >= queues.device_free_s) & ((alone > gained) | plans)
-        return ran, np.maximum(gained, alone), matters
+        return ran, np.maximum(gained, alone), can & (latest >= queues.device_free_s), (alone > gained) | plans
 
     def _due_s(self, head_end: Floats, takes_s: Floats, at_once: Bools, frame: Frame) -> tuple[Floats, Floats]:
         """Earliest and latest moment at which a run falls due, ``[L]``."""
