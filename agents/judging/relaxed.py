@@ -1,22 +1,23 @@
 """A world kinder than the true one: the clairvoyant's bound is the best that can be done in it.
 
 A state is the pipeline's queues, in continuous time, and the utility gained so far. Each state goes through the world's
-own `advance` by every allowed point. Several things are relaxed. Each can only help:
+own `advance` by every allowed point, and the worker's runs follow here. Several things are relaxed, each in the
+controller's favour:
 
-- The device is as cool as if it had been idle since the episode's beginning.
-- The radio is awake, a link never has a slow start or waits for a grant, and no probes are sent. Any number of messages
-  may be unanswered.
-- Each finish or race is begun or skipped, whichever is better, even where the answer has already come. Of its result
-  and the server's answer the better one counts.
+- The device is as cool as if it had been idle since the episode's beginning. So the bound is loose where the air is
+  hot.
+- The radio is awake. A link has no slow start, waits for no grant, and carries probes in the first frame only. Any
+  number of messages may be unanswered.
+- Each finish or race is begun or skipped, even where the answer has already come. The better one of its result and the
+  server's answer counts.
 - A patient finish falls due at a moment that depends on the slow-down that the device believes. It ends as if it fell
-  due at the earliest such moment, and the worker is free for others until the latest. Such a finish also hides the
-  runs before it.
-- A frame is never dropped against its will, and any frame may be left out.
+  due at the earliest of these moments, and the worker is free for others until the latest. It also frees the foreground
+  from waiting for the runs before it.
+- No frame is dropped against the controller's will, and any frame may be left out.
 
-So a state is at least as good as another one if its foreground, links and worker are free no later, and if the worker's
-stretch begins no earlier. The last has a reason: in the true world a run that ends before a planned stretch moves into
-it, and heads do not wait for it. So a state with a plan can be better than one without, and an idle worker counts as
-one whose stretch begins at once.
+A state is at least as good as another one if its foreground, links and worker are free no later, and if the worker's
+stretch begins no earlier. An idle worker counts as one whose stretch has begun. It is not as good as one with a planned
+stretch, because in the true world a run that ends before that stretch joins it, and no head waits for the run.
 """
 
 from __future__ import annotations
