@@ -60,13 +60,15 @@ def thinned(states: Frontier, arrival_s: float, limit: int, cell_s: float) -> Fr
 def canonical(queues: Queues, arrival_s: float) -> Queues:
     """The same queues, with one form for all that the next frames cannot tell apart.
 
-    Only times after the next frame's arrival matter. Where the worker is busy when the foreground becomes free, a head
-    waits for it, however long it has been busy by then.
+    Only times after the next frame's arrival matter. Where the worker is at a finish when foreground and runs are done,
+    everything waits for it, however long it has been at it by then.
     """
     free_s = np.maximum(queues.device_free_s, arrival_s)
-    done, begun = queues.finish_until_s <= free_s, queues.finish_from_s <= free_s
+    worker_s = np.maximum(free_s, queues.worker_until_s)
+    done, begun = queues.finish_until_s <= worker_s, queues.finish_from_s <= worker_s
     return queues._replace(
         device_free_s=free_s,
+        worker_until_s=np.where(begun & ~done | (worker_s <= free_s), arrival_s, worker_s),
         finish_from_s=np.where(begun, arrival_s, queues.finish_from_s),
         finish_until_s=np.where(done, arrival_s, queues.finish_until_s),
         hops=tuple(
@@ -76,14 +78,19 @@ def canonical(queues: Queues, arrival_s: float) -> Queues:
     )
 
 
+def _ends(queues: Queues) -> list[Floats]:
+    """The times by which states differ."""
+    links = [hop.free_s for hop in queues.hops]
+    return [queues.device_free_s, queues.worker_until_s, *links, queues.finish_until_s, queues.finish_from_s]
+
+
 def merged(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
     """One state for each cell of queue lengths, in every respect as good as the best state in the cell."""
     if not cell_s:
         return states
     queues, value = states
-    uplink_s, *further = (hop.free_s for hop in queues.hops)
-    ends = [queues.device_free_s, uplink_s, queues.finish_until_s, queues.finish_from_s, *further]
-    cells = 30_000 if len(ends) == 4 else 6_000  # longer queues count as this many cells: the key has 63 bits
+    ends = _ends(queues)
+    cells = 6_000 if len(ends) == 5 else 1_400  # longer queues count as this many cells: the key has 63 bits
     key = np.zeros(len(value), dtype=np.int64)
     for end_s in ends:
         key = key * cells + np.minimum((end_s - arrival_s) / cell_s, cells - 1.0).astype(np.int64)
@@ -95,6 +102,7 @@ def merged(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
 
     shorter = Queues(
         device_free_s=shortest(queues.device_free_s),
+        worker_until_s=shortest(queues.worker_until_s),
         finish_from_s=-shortest(-queues.finish_from_s),
         finish_until_s=shortest(queues.finish_until_s),
         heat_c=shortest(queues.heat_c),
@@ -106,10 +114,8 @@ def merged(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
 def undominated(states: Frontier) -> Frontier:
     """Drop each state for which another has at least its utility and no longer queue anywhere."""
     queues, value = states
-    first, *further = (hop.free_s for hop in queues.hops)
-    columns = [queues.device_free_s, first, queues.finish_until_s, -queues.finish_from_s, *further]
-    kept = np.lexsort((*columns, -value))
-    cost = np.stack(columns)
+    cost = np.stack(_ends(queues._replace(finish_from_s=-queues.finish_from_s)))
+    kept = np.lexsort((*cost, -value))
     # The best few beat nearly all others. They go first, so that few are left for the quadratic comparison.
     for few in (8, 64, len(kept)):
         kept = kept[~_beaten(cost[:, kept], few)]

@@ -11,13 +11,13 @@ controller's favour:
 - Each finish or race is begun or skipped, even where the answer has already come. The better one of its result and the
   server's answer counts.
 - A patient finish falls due at a moment that depends on the slow-down that the device believes. It ends as if it fell
-  due at the earliest of these moments, and the worker is free for others until the latest. It also frees the foreground
-  from waiting for the runs before it.
+  due at the earliest of these moments, and the device is free for others until the latest. It also frees the foreground
+  from waiting for the finishes before it.
 - No frame is dropped against the controller's will, and any frame may be left out.
 
-A state is at least as good as another one if its foreground, links and worker are free no later, and if the worker's
-stretch begins no earlier. An idle worker counts as one whose stretch has begun. It is not as good as one with a planned
-stretch, because in the true world a run that ends before that stretch joins it, and no head waits for the run.
+A state is at least as good as another one if its foreground, links, runs and finishes end no later, and if its finishes
+begin no earlier. A device without any counts as one that has begun them. It is not as good as one with planned
+finishes, because in the true world these can put off further ones, which otherwise would keep heads waiting.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.chain import Picker
-from tidesplit.envs.world.pipeline import Frame, Queues, advance
+from tidesplit.envs.world.pipeline import Frame, Queues, advance, idle_s, interrupted_s
 from tidesplit.envs.world.radio import WIRED
 from tidesplit.envs.world.vocabulary import SERVER, Bools, Floats, Ints, each
 
@@ -122,9 +122,8 @@ class Relaxed:
 
     def _without_runs(self, queues: Queues, points: Ints, frame: Frame) -> tuple[Queues, Floats]:
         """Queues and utilities, ``[L]``, where only servers answer and the worker gets no run."""
-        begin_s = np.minimum(queues.finish_from_s, queues.finish_until_s)
         after, outcome, _ = advance(
-            queues._replace(finish_from_s=begin_s),
+            _proper(queues),
             points,
             frame,
             table=self._servers_only,
@@ -134,8 +133,8 @@ class Relaxed:
             lane=np.full(len(points), self._lane[0]),
             slow_belief=np.full(len(points), NO_DROPS),
         )
-        after = after._replace(finish_from_s=queues.finish_from_s, finish_until_s=queues.finish_until_s)
-        return after, np.where(outcome.answered_by == SERVER, outcome.utility, 0.0)
+        sent = queues._replace(device_free_s=after.device_free_s, hops=after.hops)
+        return sent, np.where(outcome.answered_by == SERVER, outcome.utility, 0.0)
 
     def _with_runs(
         self, queues: Queues, at: Picker, slow: Floats, frame: Frame, gained: Floats
@@ -145,23 +144,28 @@ class Relaxed:
         ``queues`` are those after the frames, ``slow`` and ``gained`` their slow-downs and their utilities so far.
         """
         table, demands = self._table, self._demands
-        local, from_s, until_s = at(table.local), queues.finish_from_s, queues.finish_until_s
+        local, proper = at(table.local), _proper(queues)
         accuracy = np.where(local, at(table.accuracy), at(table.finish_accuracy))
         takes_s = np.where(local, at(table.head_s), at(table.finish_s))
         can = np.isfinite(takes_s) & (accuracy >= demands.min_accuracy)
         takes_s = np.where(can, takes_s, 0.0)
         at_once = local | at(table.races)
         earliest, latest = self._due_s(queues.device_free_s, takes_s, at_once, frame)
-        takes_s = takes_s * slow
-        begin = np.where((from_s <= earliest) & (earliest < until_s), until_s, earliest)
-        end = begin + takes_s
-        end = end + np.where(from_s < end, np.maximum(until_s - np.maximum(from_s, begin), 0.0), 0.0)
-        busy_from = np.where(latest < until_s, np.maximum(from_s, queues.device_free_s), latest)
-        busy_from = np.where(latest < from_s, np.maximum(latest, from_s - takes_s), busy_from)
-        ran = queues._replace(finish_from_s=busy_from, finish_until_s=np.maximum(end, until_s))
+        begin = idle_s(proper, earliest)
+        begin = np.where(at_once, begin, np.maximum(begin, queues.finish_until_s))
+        end = begin + takes_s * slow
+        end = np.where(at_once, interrupted_s(begin, end, proper), end)
+        last = np.maximum(latest, queues.worker_until_s)  # the latest begin, if no other finish is before it
+        planned = np.maximum(queues.finish_from_s, queues.device_free_s)
+        planned = np.where(queues.finish_until_s <= last, np.maximum(planned, last), planned)
+        ran = queues._replace(
+            worker_until_s=np.where(at_once, end, queues.worker_until_s),
+            finish_from_s=np.where(at_once, queues.finish_from_s, planned),
+            finish_until_s=np.where(at_once, queues.finish_until_s, end),
+        )
         alone = demands.utility(accuracy, np.maximum(end - frame.arrival_s - ROUNDING_S, 0.0))
-        plans = ~at_once & (latest >= np.maximum(from_s, until_s))
-        return ran, np.maximum(gained, alone), can & (latest >= queues.device_free_s), (alone > gained) | plans
+        matters = (alone > gained) | (~at_once & (planned > queues.finish_from_s))
+        return ran, np.maximum(gained, alone), can & (latest >= queues.device_free_s), matters
 
     def _due_s(self, head_end: Floats, takes_s: Floats, at_once: Bools, frame: Frame) -> tuple[Floats, Floats]:
         """Earliest and latest moment at which a run falls due, ``[L]``."""
@@ -195,3 +199,8 @@ class Relaxed:
         return self._world.cooling.after(
             heat_c, frame.ambient_c, np.array([self._table.machine.idle_w]), self._demands.period_s
         )
+
+
+def _proper(queues: Queues) -> Queues:
+    """The same queues for the world's own functions. A merged stretch may end before it begins: it takes no time."""
+    return queues._replace(finish_from_s=np.minimum(queues.finish_from_s, queues.finish_until_s))

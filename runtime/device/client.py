@@ -14,7 +14,7 @@ import grpc
 
 from tidesplit.compression.codec.knobs import PASSED_ON, partition_of, sender, split
 from tidesplit.runtime.cnn import Cnn
-from tidesplit.runtime.device.sending import Done, Failure, Receipt, Reply
+from tidesplit.runtime.core.sending import Done, Failure, Receipt, Reply
 from tidesplit.runtime.wire.address import read_address
 from tidesplit.runtime.wire.answers import AnswerError, ServerTiming, read_answer, read_probe_answer, read_receipt
 from tidesplit.runtime.wire.messages import Request, build_probe, build_request, read_point

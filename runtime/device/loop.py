@@ -2,7 +2,7 @@
 
 The caller's thread is the foreground. It takes frames in order: it decides, encodes, runs the heads of cuts and sends.
 Whole nets, halves of races and fallbacks run in the background, see `Worker`. Answers arrive on the client's threads.
-The rules are in `Decider`, `Schedule` and `LinkKnowledge`, which have no thread.
+The rules are in `FrameDecider`, `Schedule` and `LinkKnowledge`, which have no thread.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
-from tidesplit.runtime.device.arrivals import Arrivals
-from tidesplit.runtime.device.breaker import Breaker
-from tidesplit.runtime.device.deciding import Decider, Decision
+from tidesplit.runtime.core.arrivals import Arrivals
+from tidesplit.runtime.core.breaker import Breaker
+from tidesplit.runtime.core.deciding import Decision, FrameDecider
+from tidesplit.runtime.core.knowledge import LinkKnowledge, Probe, messages
+from tidesplit.runtime.core.safeguard import Safeguard, undrawn
+from tidesplit.runtime.core.schedule import flight_of
+from tidesplit.runtime.core.sending import Client, Done, Failure, Reply
+from tidesplit.runtime.core.slow_down import SlowDown
 from tidesplit.runtime.device.engine import Engine, HeadResult
-from tidesplit.runtime.device.knowledge import LinkKnowledge, Probe, messages
 from tidesplit.runtime.device.pacer import Pacer, wait
-from tidesplit.runtime.device.safeguard import Safeguard, undrawn
-from tidesplit.runtime.device.schedule import flight_of
-from tidesplit.runtime.device.sending import Client, Done, Failure, Reply
-from tidesplit.runtime.device.slow_down import SlowDown
 from tidesplit.runtime.device.thermometer import Thermometer, usual_c
-from tidesplit.runtime.device.worker import Logits, Work, Worker
+from tidesplit.runtime.device.worker import Logits, OpenFrame, Worker
 from tidesplit.runtime.log.record import AnsweredBy, Record
 from tidesplit.runtime.wire.answers import ServerTiming
 
@@ -61,7 +61,7 @@ class Device:
         self._epoch = time.perf_counter()
         self._links = LinkKnowledge(self.world, len(self.table.hops), np.random.default_rng(self.seed))
         self._slow_down, self._safeguard = SlowDown(), Safeguard(self.demand.period_s)
-        self._decider = Decider(
+        self._decider = FrameDecider(
             self.controller, self.table, self.demand, self.world, self._safeguard, guarded=self.guarded
         )
         self._pacer = Pacer(self.now_s, self.paced)
@@ -145,7 +145,7 @@ class Device:
         self._last_row = record.row
         if local:
             flight = flight_of(record, self.table, decision.slow_down, now_s, self.world.guard_s)
-            self._worker.begin(Work(record, flight, partial(self._whole, record, picture), self._head_s(record)))
+            self._worker.begin(OpenFrame(record, flight, partial(self._whole, record, picture), self._head_s(record)))
         else:
             self._send(record, decision, *self._head(record, picture, now_s))
         self._worker.wake()
@@ -207,7 +207,7 @@ class Device:
         finish = partial(self.engine.finish, record.decision, result.feature)
         with self._lock:
             probe_next = self._links.sent(record.frame, end_s, first, further)
-            self._worker.begin(Work(record, flight, finish, float(self.table.finish_s[record.row])))
+            self._worker.begin(OpenFrame(record, flight, finish, float(self.table.finish_s[record.row])))
         self.client.infer(
             record.frame, record.decision, result.payload, ANSWER_LIMIT_S,
             lambda got: self._answered(record.frame, got),

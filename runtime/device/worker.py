@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tidesplit.runtime.core.schedule import End, Flight, Schedule
 from tidesplit.runtime.device import priority
 from tidesplit.runtime.device.pacer import Pacer
-from tidesplit.runtime.device.schedule import End, Flight, Schedule
 from tidesplit.runtime.log.record import AnsweredBy, Record
 
-__all__ = ["Logits", "Work", "Worker"]
+__all__ = ["Logits", "OpenFrame", "Worker"]
 
 Logits = NDArray[np.float32]
 NAP_S = 0.5  # longest wait without a look at the schedule
@@ -27,7 +27,7 @@ OVERDUE_S = 0.001  # the same where the worker should be idle by now
 
 
 @dataclass
-class Work:
+class OpenFrame:
     """An open frame, with the run by which the device can answer it and that run's time in the table."""
 
     record: Record
@@ -53,7 +53,7 @@ class Worker:
     ) -> None:  # fmt: skip
         self._pacer, self._lock, self._settle, self._learn, self._classes = pacer, lock, end, learn, classes
         self._schedule = Schedule(pacer.makes_good_s)
-        self._open: dict[int, Work] = {}
+        self._open: dict[int, OpenFrame] = {}
         self._closing = False
         parts = {"worker": self._run_all, "timekeeper": self._end_all}
         self._threads = [threading.Thread(target=part, name=name, daemon=True) for name, part in parts.items()]
@@ -71,11 +71,11 @@ class Worker:
         for thread in self._threads:
             thread.join()
 
-    def begin(self, work: Work) -> None:
+    def begin(self, frame: OpenFrame) -> None:
         """Take a frame that is to be sent, or whose whole net is to run. `wake` must follow."""
         with self._lock:
-            self._open[work.flight.number] = work
-            self._schedule.begin(work.flight)
+            self._open[frame.flight.number] = frame
+            self._schedule.begin(frame.flight)
 
     def wake(self) -> None:
         """Let the threads look at the frames that have begun. A frame's bytes go first."""
@@ -84,8 +84,8 @@ class Worker:
 
     def record(self, number: int) -> Record | None:
         """The record of an open frame. Needs the lock."""
-        work = self._open.get(number)
-        return None if work is None else work.record
+        frame = self._open.get(number)
+        return None if frame is None else frame.record
 
     def answered(self, number: int, now_s: float, logits: Logits) -> None:
         """Take the server's answer to an open frame. Needs the lock."""
@@ -113,15 +113,15 @@ class Worker:
         """The worker's thread."""
         priority.lower()
         while (found := self._next()) is not None:
-            work, begun_s = found
+            frame, begun_s = found
             self._pacer.run_begins(begun_s)
-            logits, error = _run(work)
-            end_s = self._pacer.end_s(begun_s, work.expected_s)
+            logits, error = _run(frame)
+            end_s = self._pacer.end_s(begun_s, frame.expected_s)
             self._pacer.run_ends()
             with self._lock:
-                self._ran(work, begun_s, end_s, logits, error)
+                self._ran(frame, begun_s, end_s, logits, error)
 
-    def _next(self) -> tuple[Work, float] | None:
+    def _next(self) -> tuple[OpenFrame, float] | None:
         """The next run once it is due, and the moment of its begin. None when all frames have their end."""
         with self._lock:
             while (run := self._schedule.take(self._pacer.now_s())) is None:
@@ -129,13 +129,13 @@ class Worker:
                     return None
             return self._open[run.number], run.begin_s
 
-    def _ran(self, work: Work, begun_s: float, end_s: float, logits: Logits | None, error: str | None) -> None:
+    def _ran(self, frame: OpenFrame, begun_s: float, end_s: float, logits: Logits | None, error: str | None) -> None:
         if logits is not None:
-            work.answers["device"] = logits
-            self._learn(end_s, work.expected_s, end_s - begun_s)
-        if work.flight.number in self._open:
-            work.record.local_s, work.record.error = end_s - begun_s, error or work.record.error
-        self._end(self._schedule.ran(work.flight.number, end_s, logits is not None))
+            frame.answers["device"] = logits
+            self._learn(end_s, frame.expected_s, end_s - begun_s)
+        if frame.flight.number in self._open:
+            frame.record.local_s, frame.record.error = end_s - begun_s, error or frame.record.error
+        self._end(self._schedule.ran(frame.flight.number, end_s, logits is not None))
         self._lock.notify_all()
 
     def _end_all(self) -> None:
@@ -155,17 +155,17 @@ class Worker:
     def _end(self, end: End | None) -> None:
         if end is None:
             return
-        work = self._open.pop(end.number)
+        frame = self._open.pop(end.number)
         if end.by != "miss":
-            work.record.conclude(work.answers[end.by], self._classes)
-        self._settle(work.record, end.by, end.at_s)
+            frame.record.conclude(frame.answers[end.by], self._classes)
+        self._settle(frame.record, end.by, end.at_s)
         if self._closing:
             self._lock.notify_all()
 
 
-def _run(work: Work) -> tuple[Logits | None, str | None]:
+def _run(frame: OpenFrame) -> tuple[Logits | None, str | None]:
     """The logits of a run, or the reason why there are none."""
     try:
-        return work.run(), None
+        return frame.run(), None
     except Exception as error:  # ONNX Runtime has no public class. The frame is missed, the next ones go on.
         return None, f"the device could not finish the frame: {error}"

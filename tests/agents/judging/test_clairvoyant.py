@@ -191,7 +191,7 @@ def labelled(*rows: tuple[float, float, float, float, float]) -> Frontier:
     """Labels of (utility, device free, finish from, finish until, link free)."""
     value, device, begin, end, link = (np.array(column) for column in zip(*rows, strict=True))
     none = np.zeros(len(rows))
-    return Frontier(Queues(device, begin, end, none, (HopQueue(link, none, none),)), value)
+    return Frontier(Queues(device, none, begin, end, none, (HopQueue(link, none, none),)), value)
 
 
 def listed(labels: Frontier) -> list[tuple[float, ...]]:
@@ -245,7 +245,7 @@ def test_the_past_is_forgotten(before: tuple[float, ...], after: tuple[float, ..
         ([(2.0, 0.1, 0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 0.1)], 2),
         ([(2.0, 0.1, 0.0, 0.2, 0.1), (1.0, 0.1, 0.0, 0.3, 0.1)], 1),
         ([(1.0, 0.0, 0.1, 0.2, 0.0), (1.0, 0.0, 0.0, 0.2, 0.0)], 1),  # a later stretch leaves time before it
-        ([(1.0, 0.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.1, 0.2, 0.0)], 2),  # a plan hides runs that an idle worker shows
+        ([(1.0, 0.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.1, 0.2, 0.0)], 2),  # a planned finish can put off further ones
         ([(3.0, 0.3, 0.0, 0.0, 0.0), (2.0, 0.2, 0.0, 0.0, 0.0), (1.0, 0.1, 0.0, 0.0, 0.0)], 3),
         ([(3.0, 0.1, 0.0, 0.0, 0.0), (2.0, 0.2, 0.0, 0.0, 0.0), (1.0, 0.3, 0.0, 0.0, 0.0)], 1),
     ],

@@ -17,11 +17,11 @@ from tidesplit.envs.world.vocabulary import Demand, Ints
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.source import drawn
 from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.core.sending import Reply
+from tidesplit.runtime.core.slow_down import PRIOR, SlowDown
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.device.sending import Reply
-from tidesplit.runtime.device.slow_down import PRIOR, SlowDown
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.writer import Log
 from tidesplit.runtime.wire.answers import ServerTiming

@@ -27,10 +27,10 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.source import drawn
 from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.core.sending import Failure, Reply
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.priority import NICE, with_low_priority
-from tidesplit.runtime.device.sending import Failure, Reply
 from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import ServerTiming

@@ -5,8 +5,8 @@ import pytest
 
 from tidesplit.envs.world.belief import believe
 from tidesplit.envs.world.physics import World
-from tidesplit.runtime.device.knowledge import Ahead, FurtherHop, LinkKnowledge
-from tidesplit.runtime.device.sending import Reply
+from tidesplit.runtime.core.knowledge import Ahead, FurtherHop, LinkKnowledge
+from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
 from tidesplit.runtime.wire.estimator import Settled
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from tests.runtime.core.test_safeguard import CUT, DEMAND, LOCAL, OFFLOAD, situation
 from tests.runtime.deployed import points
-from tests.runtime.device.test_safeguard import CUT, DEMAND, LOCAL, OFFLOAD, situation
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.world.physics import World
-from tidesplit.runtime.device.deciding import Decider
-from tidesplit.runtime.device.safeguard import DROPS, MISSES, Safeguard
+from tidesplit.runtime.core.deciding import FrameDecider
+from tidesplit.runtime.core.safeguard import DROPS, MISSES, Safeguard
 
 TABLE = points(4)[1]  # deadline 250 ms; heads of 4, 12 and 20 ms
 
 
-def decider(row: int, guarded: bool = True) -> Decider:
-    return Decider(Static("static", row), TABLE, DEMAND, World(), Safeguard(DEMAND.period_s), guarded)
+def decider(row: int, guarded: bool = True) -> FrameDecider:
+    return FrameDecider(Static("static", row), TABLE, DEMAND, World(), Safeguard(DEMAND.period_s), guarded)
 
 
 @pytest.mark.parametrize(

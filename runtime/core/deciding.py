@@ -8,10 +8,10 @@ from tidesplit.envs.world.observation import Controller, Observation, Situation,
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.device.safeguard import Safeguard, as_drawn, quickest, rule
-from tidesplit.runtime.device.schedule import too_late
+from tidesplit.runtime.core.safeguard import Safeguard, as_drawn, quickest, rule
+from tidesplit.runtime.core.schedule import too_late
 
-__all__ = ["Decider", "Decision"]
+__all__ = ["Decision", "FrameDecider"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Decider:
+class FrameDecider:
     """Decides frames. If not `guarded`, the controller decides every one, also where all of its frames fail."""
 
     controller: Controller

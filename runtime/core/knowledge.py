@@ -16,9 +16,9 @@ from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Transfers
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.device.breaker import Breaker
-from tidesplit.runtime.device.schedule import Flight
-from tidesplit.runtime.device.sending import Reply
+from tidesplit.runtime.core.breaker import Breaker
+from tidesplit.runtime.core.schedule import Flight
+from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
 from tidesplit.runtime.wire.estimator import Estimator, Settled

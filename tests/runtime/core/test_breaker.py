@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tidesplit.runtime.device.breaker import Breaker
+from tidesplit.runtime.core.breaker import Breaker
 
 # A story, its events and their times, the breaker after them (state, blocked, wants a probe), and the time of that.
 STORIES = [

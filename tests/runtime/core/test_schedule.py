@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tidesplit.envs.world.vocabulary import Demand
-from tidesplit.runtime.device.schedule import End, Flight, Schedule, flight_of, too_late
+from tidesplit.runtime.core.schedule import End, Flight, Schedule, flight_of, too_late
 
 INF = math.inf
 DEMAND = Demand(fps=30, deadline_s=0.1)

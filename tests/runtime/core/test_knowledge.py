@@ -7,8 +7,8 @@ import pytest
 
 from tidesplit.envs.world.belief import believe
 from tidesplit.envs.world.physics import World
-from tidesplit.runtime.device.knowledge import LinkKnowledge
-from tidesplit.runtime.device.sending import Reply
+from tidesplit.runtime.core.knowledge import LinkKnowledge
+from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.wire.answers import ServerTiming
 from tidesplit.runtime.wire.estimator import Settled
 
