@@ -23,7 +23,7 @@ GROUPS = {
         "profile": ("tidesplit.profiling.__main__", "measure the operating points of a CNN"),
         "profile latency": ("tidesplit.runtime.timing.__main__", "time them on this machine, without torch"),
         "cuts": ("tidesplit.profiling.cuts.legal_cuts", "find the legal cuts of a torch module"),
-        "estimate-pi": ("tidesplit.profiling.devices.raspberry_pi", "estimate a Raspberry Pi 4's timings from others"),
+        "estimate-pi": ("tidesplit.profiling.devices.raspberry_pi", "estimate Raspberry Pi boards' timings"),
         "trace": ("tidesplit.envs.traces.generator", "generate a synthetic uplink trace, or fit one"),
         "cnnpc": ("tidesplit.agents.cnnpc.__main__", "solve CNNPC's static search exactly"),
     },

@@ -6,7 +6,8 @@
     tail-p2           received values to logits; `tail-p0` takes a picture
     middle-p2-p4      received values to the outputs of a later head; `middle-p0-p4` takes a picture
 
-Needs NumPy and ONNX Runtime only.
+Each is an ONNX model. Those of the device may be there for ncnn too, as `.param` (layers) and `.bin` (weights).
+Needs NumPy and ONNX Runtime only; ncnn where that engine is asked for.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ import onnxruntime
 from tidesplit.compression.codec.knobs import BITS, CutSpec
 from tidesplit.compression.codec.learned_entropy import parse
 from tidesplit.compression.codec.wire import WireCodec
-from tidesplit.compression.session import session
+from tidesplit.compression.ncnn_session import NcnnSession
+from tidesplit.compression.session import Session, session
 
 FORMAT = "tidesplit-cnn/1"
 MANIFEST = "cnn.json"
 LARGEST_BYTES = 256 * 2**20
+ENGINES = ("onnxruntime", "ncnn")
+NCNN = (".param", ".bin")
 VERSION_DIGITS = 16  # of the weights' SHA-256: 64 bits tell versions apart
 
 
@@ -70,14 +74,40 @@ class Cnn:
             CnnError: the file is missing, altered or unreadable.
         """
         if not self.has(model):
-            have = ", ".join(sorted(Path(f).stem for f in self.files))
+            have = ", ".join(sorted({Path(f).stem for f in self.files}))
             raise CnnError(f"{self.folder} has no model {model!r}; it has {have}")
-        path = self.folder / f"{model}.onnx"
-        data = _checked(path, self.files[path.name])
+        path, data = self.folder / f"{model}.onnx", self.read(f"{model}.onnx")
         try:  # without an arena: those of many sessions together would fill a small device
             return session(data, threads, arena=False)
         except Exception as error:  # ONNX Runtime's errors have no public class
             raise CnnError(f"{path}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
+
+    def device_session(self, model: str, threads: int, engine: str) -> Session:
+        """A session of the device's engine. A model that ncnn does not have, such as an int8 one, runs in ONNX Runtime.
+
+        Raises:
+            CnnError: a file is missing, altered or unreadable, or ncnn is not installed.
+        """
+        layers, weights = (model + suffix for suffix in NCNN)
+        if engine != "ncnn" or layers not in self.files:
+            opened: Session = self.session(model, threads)
+            return opened
+        self.read(layers)
+        self.read(weights)
+        try:
+            return NcnnSession(self.folder / layers, self.folder / weights, threads)
+        except ImportError as error:
+            raise CnnError(f"the engine ncnn needs the package {error.name}: pip install 'tidesplit[ncnn]'") from error
+        except ValueError as error:
+            raise CnnError(str(error)) from error
+
+    def read(self, file: str) -> bytes:
+        """The bytes of a file, after checks of its size and hash.
+
+        Raises:
+            CnnError: the file is missing or altered.
+        """
+        return _checked(self.folder / file, self.files.get(file, ""))
 
 
 def head_name(partition: int, ratio: float) -> str:

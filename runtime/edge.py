@@ -31,11 +31,11 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Picture, Skipped
-from tidesplit.runtime.cnn import CnnError
+from tidesplit.runtime.cnn import ENGINES, CnnError
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.device.machine import threads_for
+from tidesplit.runtime.device.machine import compare_engines, threads_for
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.export import say as report
 from tidesplit.runtime.log.notify import Notifier
@@ -68,6 +68,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--next-point", default="", metavar="ID",
         help="point at which the middle server cuts again, or cloud if it passes payloads on unchanged",
+    )  # fmt: skip
+    made.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0],
+        help="what runs the CNN; ncnn needs tidesplit[ncnn] (default: onnxruntime)",
     )  # fmt: skip
     made.add_argument(
         "--threads", type=int, metavar="N", help="threads of a run (default: as the policy was trained for)"
@@ -129,7 +133,7 @@ def run(options: argparse.Namespace) -> None:
     table = paced(bundle, options.pace)
     tally, skipped = Tally(), Skipped(say)
     sinks: list[Sink] = [tally, *sinks_of(options)]
-    cnn = for_bundle(options.bundle, report)
+    cnn = for_bundle(options.bundle, report, options.engine)
     if (expected := bundle.profile.cnn.get("weights_sha256")) not in (None, cnn.weights_sha256):
         raise CnnError(
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
@@ -137,8 +141,9 @@ def run(options: argparse.Namespace) -> None:
         )
     pictures = source.ahead(frames_of(options.images, cnn.input_px, skipped))  # a camera's are read from now on
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
+    compare_engines(trained_for, options.engine, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
-    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
+    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads, options.engine)
     safety = credentials(options)
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.data.files import WEIGHTS, whole
-from tidesplit.runtime.cnn import FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn, middle_name
+from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn, middle_name
+from tidesplit.runtime.ncnn_files import for_engine
 
 if TYPE_CHECKING:
     import onnx
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 SUBFOLDER = "cnn"
 Report = Callable[[str, int], None]
-"""Called with each model's name and its size in bytes."""
+"""Called with each file's name and its size in bytes."""
 
 
 def trained(name: str, weights: Path | None = None) -> Trained:
@@ -93,7 +94,7 @@ def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], rep
         name, data = model.graph.name, model.SerializeToString()
         (folder / f"{name}.onnx").write_bytes(data)
         files[f"{name}.onnx"] = hashlib.sha256(data).hexdigest()
-        report(name, len(data))
+        report(f"{name}.onnx", len(data))
     wire = source.codec.wire
     manifest = {
         "format": FORMAT,
@@ -140,21 +141,21 @@ def _cached(
     return export(source, folder, models(source), report)
 
 
-def for_bundle(bundle: Path, report: Report = lambda *_: None) -> Cnn:
-    """The models that a bundle's points need, in its folder `cnn`. The first call exports them."""
+def for_bundle(bundle: Path, report: Report = lambda *_: None, engine: str = ENGINES[0]) -> Cnn:
+    """The models that a bundle's points need, in its folder `cnn`. The first call for an engine exports them."""
     from tidesplit.agents.bundle import load
 
     folder = bundle / SUBFOLDER
     if (folder / MANIFEST).is_file():
-        return load_cnn(folder)
+        return for_engine(load_cnn(folder), engine, report)
     loaded = load(bundle)
     source = trained(loaded.profile.name)
-    return export(source, folder, for_device(source, loaded.table), report)
+    return for_engine(export(source, folder, for_device(source, loaded.table), report), engine, report)
 
 
 def say(name: str, size: int) -> None:
-    """Report a model on the standard error output."""
-    print(f"exported {name}.onnx, {size / 2**20:.1f} MiB", file=sys.stderr, flush=True)
+    """Report a file on the standard error output."""
+    print(f"exported {name}, {size / 2**20:.1f} MiB", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -167,20 +168,27 @@ def main(arguments: list[str] | None = None) -> int:
     which.add_argument(
         "--bundle", type=Path, help="folder that tidesplit train wrote: the models of its policy's points"
     )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0],
+        help="ncnn: write the float32 models of the device for ncnn too (default: onnxruntime)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write; needed with --profile")
     options = parser.parse_args(arguments)
     if options.profile and options.out is None:
         parser.error("--profile needs --out, the folder to write")
     try:
         if options.bundle:
-            cnn = for_bundle(options.bundle, say)
+            cnn = for_bundle(options.bundle, say, options.engine)
         else:
             source = trained(options.profile)
             cnn = export(source, options.out, chain(for_server(source, True), for_device(source, None)), say)
+            cnn = for_engine(cnn, options.engine, say)
     except ValueError as error:
         print(f"tidesplit export: error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(cnn.files)} models of {cnn.name}, weights {cnn.version}, in {cnn.folder}")
+    print(
+        f"{len({Path(file).stem for file in cnn.files})} models of {cnn.name}, weights {cnn.version}, in {cnn.folder}"
+    )
     return 0
 
 

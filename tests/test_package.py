@@ -177,8 +177,9 @@ def test_the_device_process_imports_the_kernel_and_no_other_room(tmp_path: Path)
     done = run("-c", "import sys, tidesplit.runtime.edge; print(*sys.modules)", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     loaded = done.stdout.split()
-    assert set(loaded) & set(kernel["forbidden_modules"]) == {"tidesplit.runtime.export"}
-    known = (*kernel["source_modules"], "tidesplit.runtime.edge", "tidesplit.runtime.export")
+    exporting = {"tidesplit.runtime.export", "tidesplit.runtime.ncnn_files"}
+    assert set(loaded) & set(kernel["forbidden_modules"]) == exporting
+    known = (*kernel["source_modules"], *exporting, "tidesplit.runtime.edge")
     packages = {".".join(name.split(".")[:depth]) for name in known for depth in range(1, name.count(".") + 1)}
     ours = [name for name in loaded if name.partition(".")[0] == "tidesplit" and name not in packages]
     assert [name for name in ours if not any(f"{name}.".startswith(f"{room}.") for room in known)] == []

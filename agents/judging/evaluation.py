@@ -14,6 +14,7 @@ from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.vocabulary import MISS, Bools, Floats, Ints
 
+MONTH_S = 30 * 86_400.0
 Entrant = Controller | Callable[[Simulation], Controller]
 """Takes part in a contest: a controller, or a function that makes one from the simulation that it will play in.
 
@@ -25,7 +26,8 @@ class History(NamedTuple):
     """All frames of one episode, shapes ``[N]``.
 
     ``points``: rows chosen. ``sent_bytes``: put on the first hop, probes too. ``goodput_bps``: true bandwidth of the
-    first hop when the frame was decided, bits a second. The other columns are those of `Outcome`.
+    first hop when the frame was decided, bits a second. ``joules``: of device and radio. The other columns are those of
+    `Outcome`.
     """
 
     points: Ints
@@ -36,6 +38,9 @@ class History(NamedTuple):
     sent_bytes: Floats
     dropped: Bools
     goodput_bps: Floats
+    joules: Floats
+    radio_j: Floats
+    heat_c: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,9 @@ class Row:
     """Results of one controller on one trace. Everything is a mean over all frames, unless its name says otherwise.
 
     A miss has accuracy 0, and the deadline as its latency. ``miss_rate`` includes drops. ``bytes_mean``: on the first
-    hop. ``switches_per_min``: changes of the chosen point. ``decision_us``: median time of a decision, microseconds.
+    hop. ``gb_per_month``: of 30 days at this frame rate, 1e9 bytes. ``joules``, ``watts``: of the device and its radio
+    from estimated figures; ``radio_watts``: of the radio only. ``hottest_c``: highest temperature of the processor.
+    ``switches_per_min``: changes of the chosen point. ``decision_us``: median time of a decision, microseconds.
     ``regret_pct``: utility lost to the clairvoyant, in percent of the clairvoyant's.
     """
 
@@ -58,6 +65,11 @@ class Row:
     drop_rate: float
     accuracy: float
     bytes_mean: float
+    gb_per_month: float
+    joules: float
+    watts: float
+    radio_watts: float
+    hottest_c: float
     switches_per_min: float
     decision_us: float
     regret_pct: float
@@ -112,6 +124,9 @@ def play(
                 outcome.hops[0].sent_bytes,
                 outcome.dropped,
                 rate_bps,
+                outcome.device_j + outcome.radio_j,
+                outcome.radio_j,
+                outcome.heat_c,
             )
         )
         if frame % 50 == 49:
@@ -129,6 +144,7 @@ def summarise(
     p50, p95, p99 = np.percentile(latency_ms, [50, 95, 99])
     utility = float(record.utility.mean())
     switches = int(np.count_nonzero(np.diff(record.points)))
+    sent, joules = float(record.sent_bytes.mean()), float(record.joules.mean())
     return Row(
         controller=controller,
         trace=trace,
@@ -140,7 +156,12 @@ def summarise(
         miss_rate=float(np.mean(record.answered_by == MISS)),
         drop_rate=float(record.dropped.mean()),
         accuracy=float(record.accuracy.mean()),
-        bytes_mean=float(record.sent_bytes.mean()),
+        bytes_mean=sent,
+        gb_per_month=sent / period_s * MONTH_S / 1e9,
+        joules=joules,
+        watts=joules / period_s,
+        radio_watts=float(record.radio_j.mean()) / period_s,
+        hottest_c=float(record.heat_c.max()),
         switches_per_min=switches / (len(record.points) * period_s) * 60.0,
         decision_us=decision_us,
         regret_pct=100.0 * (bound - utility) / bound if bound > 0.0 else 0.0,

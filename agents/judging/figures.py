@@ -36,7 +36,7 @@ def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -
     bound = float(np.mean(list(bounds.values())))
     static = means["best static point"]["utility"] if "best static point" in means else float("nan")
     # 80 columns hold no more. The rest of each row is in the JSON.
-    table = _table(title, "utility", "head- room %", "miss %", "right %", "mean ms", "p95 ms", "bytes", "µs")
+    table = _table(title, "utility", "head- room %", "miss %", "right %", "p95 ms", "watts", "GB a month", "µs")
     best = max(m["utility"] for m in means.values())
     for name, m in means.items():
         table.add_row(
@@ -45,9 +45,9 @@ def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -
             f"{100 * captured(m['utility'], static, bound):.0f}",
             f"{100 * m['miss_rate']:.2f}",
             f"{100 * m['accuracy']:.2f}",
-            f"{m['latency_ms_mean']:.1f}",
             f"{m['latency_ms_p95']:.1f}",
-            f"{m['bytes_mean']:.0f}",
+            f"{m['watts']:.2f}",
+            f"{m['gb_per_month']:.0f}",
             f"{m['decision_us']:.0f}",
             style="bold" if m["utility"] == best else "",
         )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import TypeVar
 
 import numpy as np
 
 from tidesplit.agents.judging.evaluation import Entrant, controller_of
-from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, uncompressed
+from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, nearest_allowed, uncompressed
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.world.vocabulary import Bools, Floats
+from tidesplit.envs.world.observation import Observation
+from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
 from tidesplit.profiling.points.table import PointTable
 
 RULES = (
@@ -37,6 +37,12 @@ Grids = Mapping[str, tuple[float, ...]]
 """Values to try for each knob, the most important knob first."""
 JMDC_GRIDS: Grids = {"margin_s": (0.0, 0.02, 0.04, 0.06), "safety": (0.5, 1.0, 2.0)}
 LINUCB_GRIDS: Grids = {"margin_s": (0.0, 0.01, 0.02), "alpha": (0.0, 0.01, 0.03), "memory": (0.8, 0.9, 1.0)}
+LOOKUP_GRIDS: Grids = {
+    "margin_s": (0.0, 0.005, 0.010, 0.015, 0.020),
+    "safety": (0.2, 0.4, 0.7, 1.0),
+    "doubt": (0.0, 0.02, 0.1, 0.3),
+    "device_share": (0.8, 1.0, np.inf),
+}
 MPC_GRIDS: Grids = {
     "margin_s": (0.004, 0.008, 0.012, 0.018),
     "safety": (0.25, 0.5, 1.0),
@@ -50,7 +56,7 @@ THOROUGH_MPC_GRIDS: Grids = {
     "horizon": (3, 4, 6, 9),
     "width": (6, 12),
 }
-Knobs = TypeVar("Knobs", Jmdc, LinUcb, Mpc)
+Knobs = TypeVar("Knobs", Jmdc, LinUcb, Lookup, Mpc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +89,14 @@ def tuned_rules(scenario: Scenario, tuning: Tuning) -> dict[str, Entrant]:
     jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rates=usual, min_accuracy=demand.min_accuracy)
     return {
         "best static point": _static("best static point", worth, np.ones(table.size, dtype=bool)),
-        "device only": _static("device only", worth, table.local),
+        "device only": WithoutLink(_static("device only", worth, table.local)),
         "image offload": _static("image offload", worth, whole_images(table)),
         "partition only": Lookup(name="partition only", candidates=uncompressed(table), quickest=True),
         "look-up, naive": Lookup(name="look-up, naive"),
         "JMDC": by_knob(score, jmdc, JMDC_GRIDS),
         "CNNPC": cnnpc(table, world, demand, usual),
         "LinUCB": by_knob(score, LinUcb(name="LinUCB", usual_rate=usual[0]), LINUCB_GRIDS),
-        "look-up, tuned": max(_lookups("look-up, tuned"), key=score),
+        "look-up, tuned": by_knob(score, Lookup(name="look-up, tuned"), LOOKUP_GRIDS),
         "MPC, tuned": _tuned_mpc(score, scenario, "MPC, tuned", tuning.thorough),
         TRUE_BANDWIDTH: WithTrueBandwidth(
             _tuned_mpc(lambda mpc: score(WithTrueBandwidth(mpc)), scenario, TRUE_BANDWIDTH, tuning.thorough)
@@ -100,21 +106,53 @@ def tuned_rules(scenario: Scenario, tuning: Tuning) -> dict[str, Entrant]:
 
 def mean_utility(entrant: Entrant, arena: Scenario, tuning: Tuning) -> float:
     """Mean utility a frame over the tuning episodes. They are the same for every entrant."""
-    simulation = Simulation(arena, [np.random.default_rng([tuning.seed, i]) for i in range(tuning.lanes)])
-    controller = controller_of(entrant, simulation)
-    total, played = 0.0, 0
-    live = np.ones(tuning.lanes, dtype=bool)
-    while live.any():
-        outcome, ended = simulation.step(controller.predict(simulation.observation()))
-        total += float(outcome.utility[live].sum())
-        played += int(live.sum())
-        live &= ~ended
-    return total / played
+    return float(_utilities(entrant, arena, tuning, 1)[0])
 
 
 def static_utilities(arena: Scenario, tuning: Tuning) -> Floats:
-    """Mean utility of each point when every frame uses it, ``[A]``."""
-    return np.array([mean_utility(Static("", row), arena, tuning) for row in range(arena.table.size)])
+    """Mean utility of each point when every frame uses it, ``[A]``. All points play at the same time."""
+    rows = np.repeat(np.arange(arena.table.size), tuning.lanes)
+    return _utilities(Always("every point", rows), arena, tuning, arena.table.size)
+
+
+def _utilities(entrant: Entrant, arena: Scenario, tuning: Tuning, copies: int) -> Floats:
+    """Mean utility a frame in each of several copies of the tuning episodes, ``[copies]``."""
+    rngs = [np.random.default_rng([tuning.seed, i]) for _ in range(copies) for i in range(tuning.lanes)]
+    simulation = Simulation(arena, rngs)
+    controller = controller_of(entrant, simulation)
+    total, played = np.zeros(len(rngs)), np.zeros(len(rngs))
+    live = np.ones(len(rngs), dtype=bool)
+    while live.any():
+        outcome, ended = simulation.step(controller.predict(simulation.observation()))
+        total += np.where(live, outcome.utility, 0.0)
+        played += live
+        live &= ~ended
+    return np.asarray(total.reshape(copies, -1).sum(axis=1) / played.reshape(copies, -1).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Always:
+    """A point for each lane, which it uses for every frame. Where it is masked: the nearest in device time."""
+
+    name: str
+    rows: Ints
+
+    def predict(self, observation: Observation) -> Ints:
+        """Rows of the points, ``[B]``."""
+        return nearest_allowed(observation, self.rows)
+
+
+@dataclass(frozen=True)
+class WithoutLink:
+    """A controller that never sends. Nobody would keep a modem awake for it, so it sends no probes either."""
+
+    controller: Static
+
+    def __call__(self, simulation: Simulation) -> Static:
+        """The controller, in a world without probes."""
+        world = replace(simulation.scenario.world, probe_after_s=np.inf)
+        simulation.scenario = replace(simulation.scenario, world=world)
+        return self.controller
 
 
 def _static(name: str, worth: Floats, among: Bools) -> Static:
@@ -125,7 +163,7 @@ def _static(name: str, worth: Floats, among: Bools) -> Static:
 
 def whole_images(table: PointTable) -> Bools:
     """True for the points that send the picture, as it is, to the machine that runs the whole CNN, ``[A]``."""
-    images = np.asarray(table.hops[0].partition == 0)
+    images = table.light & ~table.races
     for hop in table.hops[1:]:
         images = images & (hop.compute_s == 0.0)
     return images
@@ -146,11 +184,6 @@ class WithTrueBandwidth:
             return tuple(link.rate_at(lanes, now_s) for link in simulation.uplinks)
 
         return replace(self.mpc, true_rates=rates)
-
-
-def _lookups(name: str) -> list[Lookup]:
-    grid = product((0.2, 0.4, 0.7, 1.0), (0.0, 0.005, 0.010, 0.015, 0.020), (0.8, 1.0, np.inf))
-    return [Lookup(name=name, safety=safety, margin_s=margin_s, device_share=share) for safety, margin_s, share in grid]
 
 
 def by_knob(score: Callable[[Knobs], float], best: Knobs, grids: Grids) -> Knobs:

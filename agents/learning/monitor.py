@@ -78,6 +78,10 @@ class Monitor(BaseCallback):
         record("frames/latency_ms_mean", float(outcome.latency_s.mean()) * 1e3)
         record("frames/latency_ms_p95", float(np.percentile(outcome.latency_s, 95)) * 1e3)
         record("frames/bytes_mean", float(outcome.hops[0].sent_bytes.mean()))
+        joules = float((outcome.device_j + outcome.radio_j).mean())  # simulated, from estimated figures
+        record("frames/joules", joules)
+        record("frames/watts", joules * self._check.demands[0].fps)
+        record("frames/heat_c_max", float(outcome.heat_c.max()))
         record("frames/miss_rate", float(np.mean(outcome.answered_by == MISS)))
         record("frames/drop_rate", float(np.mean(outcome.dropped)))
         record("frames/fallback_rate", float(np.mean(outcome.fell_back)))
@@ -93,6 +97,9 @@ class Monitor(BaseCallback):
         utility = float(np.mean([r.utility.mean() for r in records]))
         self.logger.record("check/utility", utility)
         self.logger.record("check/miss_rate", float(np.mean([np.mean(r.answered_by == MISS) for r in records])))
+        self.logger.record(
+            "check/watts", float(np.mean([r.joules.mean() for r in records])) * self._check.demands[0].fps
+        )
         bound = self._bound()
         if bound is not None:
             self.logger.record("check/regret_to_clairvoyant", bound - utility)

@@ -35,13 +35,15 @@ class Static:
 class Lookup:
     """The best point by predicted latency, if the link keeps the bandwidth of the last measurements.
 
-    A point fits if its predicted latency and its device time are short enough. The most accurate fitting point is
-    chosen, or the quickest one for the objective latency. Where no point fits, the quickest of all is chosen.
+    A point fits if its predicted latency and its device time are short enough. The point of the highest expected
+    accuracy is chosen, or the quickest fitting one for the objective latency. Where no point is worth anything, the
+    quickest of all is chosen.
 
     Attributes:
         safety: factor on the estimated bandwidth (the harmonic mean of the last messages).
         margin_s: time by which a prediction has to be shorter than the deadline, seconds.
         device_share: longest device time of a fitting point, as a share of the frame period.
+        doubt: probability with which the answer to a fitting point is late all the same. A race then has the device's.
         candidates: points to choose from where one of them is allowed, ``[A]``. None: all.
         quickest: choose the quickest fitting point whatever the objective.
     """
@@ -50,6 +52,7 @@ class Lookup:
     safety: float = 1.0
     margin_s: float = 0.0
     device_share: float = np.inf
+    doubt: float = 0.0
     candidates: Bools | None = None
     quickest: bool = False
 
@@ -64,11 +67,13 @@ class Lookup:
             payload / hop.goodput[:, None] * (1.0 / self.safety - 1.0)
             for payload, hop in zip(payloads, seen.hops, strict=True)
         )
-        latency = foreseen.latency_s + slower
-        fits = latency + self.margin_s <= seen.deadline_s[:, None]
-        fits &= foreseen.head_s <= self.device_share * seen.period_s[:, None]
-        fits &= mask
-        return best_fitting(observation, latency, fits, mask, self.quickest)
+        latency, longest_s = foreseen.latency_s + slower, self.device_share * seen.period_s[:, None]
+        fits = (latency + self.margin_s <= seen.deadline_s[:, None]) & (foreseen.head_s <= longest_s) & mask
+        saves = (foreseen.races > 0.0) & (foreseen.finish_slack_s >= seen.worker_s[:, None])
+        saves &= (foreseen.finish_s <= longest_s) & mask
+        by_server = np.where(fits, np.where(foreseen.local > 0.0, 1.0, 1.0 - self.doubt), 0.0)
+        worth = by_server * foreseen.accuracy + (1.0 - by_server) * np.where(saves, foreseen.finish_accuracy, 0.0)
+        return best_fitting(observation, latency, fits | saves, mask, self.quickest, worth)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +150,12 @@ def nearest_allowed(observation: Observation, rows: Ints) -> Ints:
 
 
 def best_fitting(
-    observation: Observation, latency: NDArray[np.floating[Any]], fits: Bools, mask: Bools, quickest: bool = False
+    observation: Observation,
+    latency: NDArray[np.floating[Any]],
+    fits: Bools,
+    mask: Bools,
+    quickest: bool = False,
+    accuracy: NDArray[np.floating[Any]] | None = None,
 ) -> Ints:
     """The most accurate fitting point of each lane, or the quickest one for the objective latency.
 
@@ -155,12 +165,14 @@ def best_fitting(
         fits: points that fit, ``[B, A]``.
         mask: points to choose from where none fits, ``[B, A]``. The quickest of them is then chosen.
         quickest: choose the quickest fitting point whatever the objective.
+        accuracy: expected accuracy of each point, ``[B, A]``. None: that of its own answer.
 
     Returns:
         Rows, ``[B]``.
     """
     by_latency = (observation.seen.for_latency[:, None] > 0.0) | quickest
-    worth = np.where(by_latency, -latency, observation.foreseen.accuracy.astype(np.float64) - 1e-6 * latency)
+    expected = observation.foreseen.accuracy if accuracy is None else accuracy
+    worth = np.where(by_latency, -latency, expected.astype(np.float64) - 1e-6 * latency)
     soonest = np.where(mask, -latency, -np.inf)
     some = fits.any(axis=1)
     return _rows(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), soonest.argmax(axis=1)))
@@ -173,7 +185,7 @@ def _rows(points: Ints | np.intp) -> Ints:
 def uncompressed(table: PointTable) -> Bools:
     """True for the widest point with the most bits at each partition, ``[A]``. With these, only the cut is chosen.
 
-    With several hops: the widest point of each combination of partitions.
+    With several hops: the widest point of each combination of partitions. Races are not among them.
     """
     partition = np.zeros(table.size, dtype=np.int64)
     by: list[NDArray[Any]] = []
@@ -183,6 +195,6 @@ def uncompressed(table: PointTable) -> Bools:
     rank = np.lexsort(by)
     chosen = np.zeros(table.size, dtype=bool)
     for cut in np.unique(partition):
-        rows = rank[partition[rank] == cut]
+        rows = rank[(partition[rank] == cut) & ~table.races[rank]]
         chosen[rows[-1]] = True
     return chosen

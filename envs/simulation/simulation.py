@@ -10,6 +10,7 @@ import numpy as np
 
 from tidesplit.envs.simulation.course import Course, draw_course, draw_round_trip
 from tidesplit.envs.simulation.links import Links
+from tidesplit.envs.simulation.runs import Runs
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.hop import Crossing
@@ -80,6 +81,7 @@ class Simulation:
         self.links = [Links(traces, self.lanes, window, scenario.trace_spread) for traces in scenario.links]
         self.frame = np.zeros(self.lanes, dtype=np.int64)  # number of the next one
         self.queues = Queues.idle(self.lanes, hops)
+        self._runs = Runs.none(self.lanes)
         self._ratios = np.ones((self.lanes, RUNS))  # slow-downs of the last runs
         self.slow_down = np.ones(self.lanes)  # as the device believes it
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
@@ -106,6 +108,7 @@ class Simulation:
             self.queues.device_free_s[lanes] = self.scenario.backlog_s * np.array(backlogs)
         for links in self.links:
             links.forget(lanes)
+        self._runs.forget(lanes)
         self.slow_down[lanes] = 1.0
         self._ratios[lanes] = 1.0
         self.last_point[lanes] = -1
@@ -124,14 +127,14 @@ class Simulation:
     def situation(self) -> Situation:
         """The devices' knowledge at the turn of their next frames."""
         arrival_s = self.frame * self.demands.period_s
-        now_s, until_s = decided_s(self.queues, arrival_s), self.queues.finish_until_s
+        now_s = decided_s(self.queues, arrival_s)
         return Situation(
             now_s=now_s,
             waited_s=now_s - arrival_s,
             transfers=tuple(links.transfers for links in self.links),
             slow_down=self.slow_down,
             last_point=self.last_point,
-            worker_s=np.where(self.queues.finish_from_s <= now_s, np.maximum(until_s - now_s, 0.0), 0.0),
+            worker_s=self._runs.busy_s(now_s),
             heat_c=self.queues.heat_c,
         )
 
@@ -149,7 +152,7 @@ class Simulation:
         """Run one frame a lane. Returns its outcome, and True where the episode ends with it: ``reset`` these lanes."""
         points = np.array(points, dtype=np.int64)  # a copy: it is kept, and reset writes to it
         frame = self.frame_at()
-        expected_s = self.expected_s(points)
+        expected_s, worker_s = self.expected_s(points), self.situation().worker_s
         self.queues, outcome, crossings = advance(
             self.queues,
             points,
@@ -161,7 +164,9 @@ class Simulation:
             lane=self._all,
             slow_belief=self.slow_down,
             expected_s=expected_s,
+            worker_s=worker_s,
         )
+        self._runs = self._runs.push(outcome.run, frame.arrival_s + self.demands.deadline_s)
         self._remember(points, frame, crossings)
         self._measure(outcome.slow_down)
         self.last_point = points

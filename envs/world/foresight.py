@@ -35,11 +35,14 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     out.payload[:] = payload = (_single(uplink.bytes_mean) + np.float32(world.overhead_bytes)) * crosses
     head = np.multiply(_single(table.head_s), now.slow_down, out=out.head_s)
     light = points_first(table.light)
-    behind = now.finish_pending_s * ~light  # an encoder does not wait for the worker
+    head += now.worker_s * ~light  # an encoder does not wait for the worker
+    behind = now.finish_pending_s * ~light
     head += behind * (now.finish_due_s < head)
-    head += now.worker_s * ~light
     finish = np.multiply(np.minimum(_single(table.finish_s), UNKNOWN_AGE_S) * crosses, now.slow_down, out=out.finish_s)
     leaves = np.maximum(head, link.queue_s * crosses)
+    asleep = now.awake_s <= 0.0
+    if asleep.any():
+        leaves += asleep * np.float32(world.radio.promotion_s)
     leaves += payload * (1.0 / link.goodput)
     away = (link.rtt_s + now.server_wait_s + _single(table.server_s)) * crosses
     away += leaves
@@ -50,7 +53,7 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     latency = np.clip(away, 0.0, UNKNOWN_AGE_S, out=out.latency_s)
     slack = np.subtract(now.deadline_s, latency, out=out.slack_s)
     np.clip(slack - later, -UNKNOWN_AGE_S, np.inf, out=out.slack_low_s)
-    _foresee_energy(out, now, table, world, leaves, local)
+    _foresee_energy(out, now, table, world, leaves)
     busy = np.maximum(head, now.worker_s)
     busy += finish * out.races
     busy += now.waited_s - now.period_s
@@ -76,19 +79,21 @@ def _copy_table(out: Foreseen, table: PointTable, last_point: Ints) -> Column:
     return local
 
 
-def _foresee_energy(out: Foreseen, now: Seen, table: PointTable, world: World, leaves: Column, local: Column) -> None:
+def _foresee_energy(out: Foreseen, now: Seen, table: PointTable, world: World, leaves: Column) -> None:
     """Forecast the energy of each point. After ``leaves`` its bytes have left the device, ``[A, B]``."""
     machine, radio = table.machine, world.radio
     watts = np.where(points_first(table.light), np.float32(machine.light_w), np.float32(machine.run_w))
     joules = np.multiply(_single(table.head_s) * watts, now.slow_down, out=out.joules)
     joules += out.finish_s * (out.races * np.float32(machine.run_w))
-    crosses = 1.0 - local
-    asleep = now.awake_s <= 0.0
-    awake_s = np.where(asleep, 0.0, now.awake_s)
-    longer = np.maximum(leaves + np.float32(radio.tail_s) - awake_s, 0.0) * np.float32(radio.tail_w)
-    longer += asleep * np.float32(radio.promotion_s * radio.promotion_w)
+    longer = leaves - np.maximum(out.head_s, now.awake_s)
+    longer += np.float32(radio.tail_s)
+    longer *= np.float32(radio.tail_w)
+    waking = np.float32(radio.promotion_s * (radio.promotion_w - radio.tail_w))
+    longer += (now.awake_s <= 0.0) * waking
     sending = np.float32(radio.sending_w - radio.tail_w) / now.hops[0].goodput + np.float32(radio.joules_per_byte)
-    joules += (longer + out.payload * sending) * crosses
+    longer += out.payload * sending
+    longer *= 1.0 - out.local
+    joules += longer
 
 
 def _foresee_further(

@@ -14,7 +14,19 @@ from tidesplit.envs.world.chain import Picker, Turn, booked
 from tidesplit.envs.world.hop import Crossing, HopQueue, RoundTrip
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Bools, Crossed, Demands, Floats, Ints, Outcome, each
+from tidesplit.envs.world.vocabulary import (
+    DEVICE,
+    MISS,
+    SERVER,
+    Bools,
+    Crossed,
+    Demands,
+    Floats,
+    Ints,
+    Outcome,
+    Run,
+    each,
+)
 from tidesplit.profiling.points.table import Machine, PointTable
 
 
@@ -23,7 +35,8 @@ class Queues(NamedTuple):
 
     The device has a foreground and a worker. The foreground decides, encodes pictures, runs heads and sends, until
     ``device_free_s``. The worker runs whole CNNs, races and finishes in the background, one after the other. It is busy
-    from ``finish_from_s`` to ``finish_until_s``, and runs that wait for each other count as one stretch.
+    from ``finish_from_s`` to ``finish_until_s``, and runs that wait for each other count as one stretch. A finish that
+    is planned for later goes first when it falls due.
     """
 
     device_free_s: Floats
@@ -57,9 +70,7 @@ class Frame(NamedTuple):
 
 def turn_s(queues: Queues, arrival_s: Floats) -> Floats:
     """Moment at which a head may begin: its frame has arrived, and neither foreground nor worker is busy."""
-    start = np.maximum(arrival_s, queues.device_free_s)
-    finishing = (queues.finish_from_s <= start) & (start < queues.finish_until_s)
-    return np.where(finishing, queues.finish_until_s, start)
+    return _idle_s(queues, decided_s(queues, arrival_s))
 
 
 def decided_s(queues: Queues, arrival_s: Floats) -> Floats:
@@ -79,6 +90,7 @@ def advance(
     lane: Ints,
     slow_belief: Floats | None = None,
     expected_s: Floats | None = None,
+    worker_s: Floats | None = None,
 ) -> tuple[Queues, Outcome, tuple[Crossing, ...]]:
     """Send one frame a lane through the pipeline, each by its operating point.
 
@@ -93,6 +105,7 @@ def advance(
         lane: row of links and table that each lane uses, shape ``[B]``.
         slow_belief: slow-down with which the device plans the fallback. None: the true one.
         expected_s: latency of the point with which the device plans the fallback. None: the true one.
+        worker_s: time from the decision until the worker is idle, by which the device drops frames. None: the true one.
 
     Returns:
         The queues after the frame, its outcome, and its message on each hop. The answer is booked on the last hop that
@@ -102,13 +115,14 @@ def advance(
     local, light, head_s = at(table.local), at(table.light), at(table.head_s)
     decided = decided_s(queues, frame.arrival_s)
     start = np.where(light, decided, turn_s(queues, frame.arrival_s))
-    start = np.where(local, np.maximum(decided, queues.finish_until_s), start)
     waited = start - frame.arrival_s
     noise = np.exp(world.jitter * at(table.jitter) * frame.compute_noise)
     true_slow = frame.slow_down * world.cooling.slow_down(queues.heat_c) * noise
     slow = true_slow if slow_belief is None else slow_belief
-    dropped = hopeless(waited, head_s * slow, demands)
-    head_end = _work(start, head_s * true_slow, queues, light)
+    queued_s = waited if worker_s is None else decided - frame.arrival_s + np.where(light, 0.0, worker_s)
+    dropped = hopeless(queued_s, head_s * slow, demands)
+    head_end = start + head_s * true_slow
+    head_end = np.where(light, head_end, _interrupted(start, head_end, queues))
     free = np.where(dropped, queues.device_free_s, np.where(local, decided, head_end))
     offloads = ~local & ~dropped
     wait_s = frame.server_wait_s
@@ -129,11 +143,13 @@ def advance(
     races, deadline_s = can & at(table.races), frame.arrival_s + demands.deadline_s
     foreseen = answered if expected_s is None else frame.arrival_s + expected_s
     due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can & ~races, demands, world.guard_s)
-    promising = np.maximum(head_end, queues.finish_until_s) + np.where(races, finish_s * slow, 0.0) <= deadline_s
-    due = np.where(races & promising, head_end, due)
+    begin = _idle_s(queues, head_end)
+    ends = _interrupted(begin, begin + np.where(races, finish_s * slow, 0.0), queues)
+    due = np.where(races & (ends <= deadline_s), head_end, due)
     due = np.where(local & ~dropped, start, due)
     run_s = np.where(local, head_s, finish_s) * true_slow
-    runs, finished, later = _Run(due, run_s, local).on(queues._replace(device_free_s=free), answered)
+    work = _Work(due, run_s, local)
+    runs, finished, settled, later = work.on(queues._replace(device_free_s=free), answered)
 
     # A race's result is held until the deadline, in case the server's better answer comes.
     held = races & runs & ~demands.for_latency & (finished <= deadline_s)
@@ -148,9 +164,9 @@ def advance(
     accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, accuracy), 0.0)
     capped = np.minimum(latency, demands.deadline_s)
     worked = np.where(runs, run_s, 0.0)
-    begun = np.where(offloads, head_end - start, 0.0)
+    own_s = np.where(offloads, head_s * true_slow, 0.0)  # the run that interrupts a head is another frame's work
     device_j = _energy(
-        table.machine, demands.period_s, worked + np.where(light, 0.0, begun), np.where(light, begun, 0.0)
+        table.machine, demands.period_s, worked + np.where(light, 0.0, own_s), np.where(light, own_s, 0.0)
     )
     watts = device_j / demands.period_s
     outcome = Outcome(
@@ -160,13 +176,15 @@ def advance(
         accuracy=accuracy,
         utility=np.where(in_time, demands.utility(accuracy, capped), 0.0),
         waited_s=waited,
-        head_s=np.where(local, worked, begun),
+        head_s=np.where(dropped, 0.0, head_end - start),
         server_s=server_s,
         fell_back=runs & offloads,
-        slow_down=np.where(runs | (offloads & ~light), true_slow, 0.0),
+        # A run that waits may not begin yet, as the answers decide, so that only those are measured that begin at once.
+        slow_down=np.where((runs & (local | races & (settled == due))) | (offloads & ~light), true_slow, 0.0),
         heat_c=queues.heat_c,
         device_j=device_j,
         radio_j=sum((c.radio_j for c in crossings), start=np.zeros_like(device_j)),
+        run=Run(due, settled, np.where(runs, finished, -np.inf), np.where(local, head_s, finish_s) * slow),
         hops=tuple(Crossed(c.payload, np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings),
     )
     heat_c = world.cooling.after(queues.heat_c, frame.ambient_c, watts, demands.period_s)
@@ -206,38 +224,44 @@ def fallback_due_s(
     return np.where(can & (head_end_s <= patient) & ~imminent, patient, np.inf)
 
 
-def _work(start_s: Floats, duration_s: Floats, queues: Queues, light: Bools) -> Floats:
-    """End of work of ``duration_s`` begun at ``start_s``.
-
-    A finish that falls due meanwhile interrupts it, but not ``light`` work, which needs one thread.
-    """
-    end = start_s + duration_s
-    interrupted = (queues.finish_from_s < end) & (queues.finish_until_s > start_s) & ~light
-    return end + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
+def _idle_s(queues: Queues, moment_s: Floats) -> Floats:
+    """First moment from ``moment_s`` on at which the worker is idle."""
+    busy = (queues.finish_from_s <= moment_s) & (moment_s < queues.finish_until_s)
+    return np.where(busy, queues.finish_until_s, moment_s)
 
 
-class _Run(NamedTuple):
+def _interrupted(start_s: Floats, end_s: Floats, queues: Queues) -> Floats:
+    """End of work from ``start_s`` to ``end_s``, with the runs of earlier frames that fall due meanwhile."""
+    interrupted = (queues.finish_from_s < end_s) & (queues.finish_until_s > start_s)
+    return end_s + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
+
+
+class _Work(NamedTuple):
     """A run of the worker for each frame, ``[B]``, seconds."""
 
     due_s: Floats  # moment from which it may begin; infinity: never
     duration_s: Floats  # its true time
     local: Bools  # True where no answer can make it needless
 
-    def on(self, queues: Queues, answered_s: Floats) -> tuple[Bools, Floats, Queues]:
+    def on(self, queues: Queues, answered_s: Floats) -> tuple[Bools, Floats, Floats, Queues]:
         """Run it, unless the answer comes before it begins.
 
-        Returns True where it begins, its end (infinity elsewhere), and the queues after it.
+        Returns True where it begins, its end (infinity elsewhere), the moment at which it begins or is given up, and
+        the queues after it.
         """
-        may = np.isfinite(self.due_s)
-        begin = np.maximum(np.where(may, self.due_s, 0.0), queues.finish_until_s)
+        may, from_s, until_s = np.isfinite(self.due_s), queues.finish_from_s, queues.finish_until_s
+        begin = _idle_s(queues, np.where(may, self.due_s, 0.0))
         runs = may & (self.local | (answered_s > begin))
-        finished = np.where(runs, begin + np.where(runs, self.duration_s, 0.0), np.inf)
-        pending = np.maximum(queues.finish_until_s - np.maximum(queues.finish_from_s, queues.device_free_s), 0.0)
+        takes_s = np.where(runs, self.duration_s, 0.0)
+        finished = np.where(runs, _interrupted(begin, begin + takes_s, queues), np.inf)
+        pending = np.maximum(until_s - np.maximum(from_s, queues.device_free_s), 0.0)
+        # One stretch for all the work that is left, which ends as late as the last of the runs.
+        stretch_s = np.where(begin < until_s, np.maximum(begin, from_s - takes_s), begin - pending)
         later = queues._replace(
-            finish_from_s=np.where(runs, begin - pending, queues.finish_from_s),
-            finish_until_s=np.where(runs, finished, queues.finish_until_s),
+            finish_from_s=np.where(runs, stretch_s, from_s),
+            finish_until_s=np.where(runs, np.maximum(finished, until_s), until_s),
         )
-        return runs, finished, later
+        return runs, finished, np.where(runs, begin, np.minimum(begin, answered_s)), later
 
 
 def _energy(machine: Machine, period_s: Floats, busy_s: Floats, light_s: Floats) -> Floats:

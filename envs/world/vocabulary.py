@@ -119,6 +119,15 @@ class Crossed(NamedTuple):
     compute_s: Floats  # time of the server before the hop to make the bytes ready; 0 on the first hop
 
 
+class Run(NamedTuple):
+    """The worker's run for a frame, shapes ``[B]``, seconds."""
+
+    handed_s: Floats  # moment at which it is given to the worker; infinity: never
+    settled_s: Floats  # moment at which it begins, or at which the answer makes it needless
+    end_s: Floats  # its end; minus infinity where it does not begin
+    takes_s: Floats  # its duration as the device believes it
+
+
 class Outcome(NamedTuple):
     """The outcome of one frame a lane, shapes ``[B]``, seconds."""
 
@@ -131,16 +140,18 @@ class Outcome(NamedTuple):
     head_s: Floats  # time of the head, with the fallbacks that interrupted it
     server_s: Floats  # wait at the first server, and decode and tail at the server that answers
     fell_back: Bools  # True where the device began to finish a frame that it sent
-    slow_down: Floats  # factor that the frame's compute times met; 0 where no CNN ran on the device
+    slow_down: Floats  # factor that the frame's compute times met; 0 where none was measured
     heat_c: Floats  # temperature of the processor at the decision
     device_j: Floats  # energy of the device until the next frame, idle time included
     radio_j: Floats  # energy of the radio for the frame's messages, see `Radio.joules`
+    run: Run
     hops: tuple[Crossed, ...]
 
 
 def flat_columns(outcome: Outcome) -> dict[str, NDArray[Any]]:
     """An outcome's columns by name, for logs. Those of the second hop begin with ``hop2_``."""
     columns = outcome._asdict()
+    del columns["run"]
     for number, hop in enumerate(columns.pop("hops"), start=1):
         columns |= {(name if number == 1 else f"hop{number}_{name}"): column for name, column in hop._asdict().items()}
     return columns

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision
-from tidesplit.profiling.devices.mlperf import Errors, Rates
-from tidesplit.profiling.devices.public_nets import Work
+from tidesplit.profiling.devices.mlperf import FitErrors, Rates
+from tidesplit.profiling.devices.public_nets import CnnWork
 from tidesplit.profiling.points.profile import Power
 
 MLPERF = "MLCommons MLPerf Inference v0.7 to v3.0 results, Apache-2.0"
 RATES: dict[Precision, Rates] = {FLOAT32: Rates(1.070e-10, 2.656e-9), INT8: Rates(1.845e-11, 1.716e-9)}
 """TensorFlow Lite on 4 threads of a Pi 4, 1.5 GHz: the output of `--data`."""
-ERRORS: dict[Precision, Errors] = {FLOAT32: Errors(0.149, 0.339, 162), INT8: Errors(0.113, 0.329, 140)}
+ERRORS: dict[Precision, FitErrors] = {FLOAT32: FitErrors(0.149, 0.339, 162), INT8: FitErrors(0.113, 0.329, 140)}
 """Of these rates on families left out."""
 JITTER: dict[str, float] = {FLOAT32: 0.150, INT8: 0.214}
 """Relative log-normal spread at which p99 over median is 1.42 and 1.65, the medians over the rows of a bare Pi."""
@@ -28,12 +28,12 @@ BUSY_W = {"tflite": 5.88, "any": 5.45}
 # mean of MobileNetV1 (72.1 ms), V2 (72.6 ms) and V3 large (56.3 ms). Integers: MobileNetV1 (40.3 ms) is in both lists.
 NCNN: dict[Precision, float] = {FLOAT32: 1.092, INT8: 1.472}
 # Time of ONNX Runtime over that of ncnn, float32. 1.36 is published for small depthwise nets: the median of PicoDet S,
-# M, L and YOLOX-Nano on a Pi 5 (visionanalysis.org/articles/ncnn-fp32-vs-onnx-fp32-rpi5). 2.46 is the ratio of
+# M, L and YOLOX-Nano on a Pi 5 (visionanalysis.org/articles/ncnn-fp32-vs-onnx-fp32-rpi5). 2.49 is the ratio of
 # instructions for EfficientNet-Lite0 on an emulated Cortex-A72. Their geometric mean is taken.
-ONNX_OVER_NCNN = (1.36 * 2.46) ** 0.5
+ONNX_OVER_NCNN = (1.36 * 2.49) ** 0.5
 ONNX_INT8_GAIN = 2.2
 """Instructions of ONNX Runtime for EfficientNet-Lite0 in float32 over those in 8-bit integers, emulated Cortex-A72."""
-LITE0 = Work(macs=385.2e6, values=13.56e6)
+LITE0 = CnnWork(macs=385.2e6, values=13.56e6)
 TFLITE_INT8_GAIN = RATES[FLOAT32].seconds(LITE0) / RATES[INT8].seconds(LITE0)
 ONNX: dict[Precision, float] = {
     FLOAT32: NCNN[FLOAT32] * ONNX_OVER_NCNN,
@@ -54,7 +54,7 @@ _IDLE = "idle: 540 mA at 5 V five minutes after boot (pidramble.com, power consu
 
 
 @dataclass(frozen=True, kw_only=True)
-class Board:
+class PiBoard:
     """A board with an engine.
 
     Args:
@@ -76,27 +76,28 @@ class Board:
 
 def _power(busy: str) -> Power:
     rows = "TFLite's rows" if busy == "tflite" else "all rows"
-    return Power(idle_w=PI_4_IDLE_W, busy_w=BUSY_W[busy], source=f"busy: median of {rows} of v2.0, {MLPERF}; {_IDLE}")
+    source = f"busy: median of {rows} of v2.0 and v2.1, {MLPERF}; {_IDLE}"
+    return Power(idle_w=PI_4_IDLE_W, busy_w=BUSY_W[busy], source=source)
 
 
 _PI_4 = "Raspberry Pi 4 Model B, 1.5 GHz, 4 threads (not at hand)"
-_ONNX_SOURCE = "ONNX Runtime over ncnn: published times 1.36, instructions 2.46; int8 2.2 fewer instructions"
+_ONNX_SOURCE = "ONNX Runtime over ncnn: published times 1.36, instructions 2.49; int8 2.2 fewer instructions"
 BOARDS = {
     board.label: board
     for board in (
-        Board(
+        PiBoard(
             label="raspberry-pi-4", machine=_PI_4, engine="onnxruntime", slower=ONNX, thread=1.0, power=_power("any"),
             source=_ONNX_SOURCE,
         ),
-        Board(
+        PiBoard(
             label="raspberry-pi-4-ncnn", machine=_PI_4, engine="ncnn", slower=NCNN, thread=1.0, power=_power("any"),
             source="ncnn over TensorFlow Lite: github.com/Tencent/ncnn/issues/3485",
         ),
-        Board(
+        PiBoard(
             label="raspberry-pi-4-tflite", machine=_PI_4, engine="tflite", slower={FLOAT32: 1.0, INT8: 1.0}, thread=1.0,
             power=_power("tflite"), source="TensorFlow Lite as measured",
         ),
-        Board(
+        PiBoard(
             label="raspberry-pi-5", machine="Raspberry Pi 5, 2.4 GHz, 4 threads (not at hand)", engine="onnxruntime",
             slower={p: ONNX[p] * PI_5 for p in ONNX}, thread=PI_5_THREAD,
             power=Power(
@@ -105,7 +106,7 @@ BOARDS = {
             ),
             source=f"{_ONNX_SOURCE}; Pi 4 over Pi 5: 4.84, github.com/aallan/benchmarking-ml-on-the-edge",
         ),
-        Board(
+        PiBoard(
             label="raspberry-pi-zero-2w", machine="Raspberry Pi Zero 2 W, 1.0 GHz, 4 threads (not at hand)",
             engine="onnxruntime", slower={p: ONNX[p] * ZERO_2W for p in ONNX}, thread=ZERO_2W_THREAD,
             power=Power(

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.knobs import Precision
-from tidesplit.profiling.devices.public_nets import Work, public_net
+from tidesplit.profiling.devices.public_nets import CnnWork, public_net
 from tidesplit.profiling.devices.scission import DataError
 
 Array = NDArray[np.float64]
@@ -36,7 +36,7 @@ FORMER_MACS_PER_S = {True: 4.4e9 / 1.36, False: 10.3e9 / 2.2}
 
 
 @dataclass(frozen=True)
-class Row:
+class MlperfRow:
     """One result. Times are in seconds. ``watts``: of the whole board, None where they were not measured."""
 
     round: str
@@ -44,13 +44,13 @@ class Row:
     model: str
     family: str
     precision: Precision
-    work: Work
+    work: CnnWork
     median_s: float
     p99_s: float
     watts: float | None
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[MlperfRow]:
     """Results of CNNs that `public_net` knows. ArmNN's integers before v2.0 are left out: they had no fast kernels.
 
     Raises:
@@ -67,18 +67,18 @@ def read_rows(folder: Path) -> list[Row]:
     return [r for r in rows if not (r.engine == "armnn" and r.precision == "int8" and r.round < "v2")]
 
 
-def _row(line: dict[str, str]) -> Row | None:
+def _row(line: dict[str, str]) -> MlperfRow | None:
     net, engine = public_net(line["model"]), next((e for e in ENGINES if e in line["system"]), None)
     if net is None or engine is None:
         return None
     watts = float(line["mean_watts"]) if line["mean_watts"] else None
-    return Row(
+    return MlperfRow(
         line["round"], engine, line["model"], net.family, net.precision, net.work,
         float(line["median_ms"]) / 1e3, float(line["p99_ms"]) / 1e3, watts,
     )  # fmt: skip
 
 
-def select(rows: Sequence[Row], engine: str, precision: Precision) -> list[Row]:
+def select(rows: Sequence[MlperfRow], engine: str, precision: Precision) -> list[MlperfRow]:
     """The rows of one engine and precision."""
     return [row for row in rows if (row.engine, row.precision) == (engine, precision)]
 
@@ -89,39 +89,41 @@ class Rates(NamedTuple):
     per_mac: float
     per_value: float
 
-    def seconds(self, work: Work) -> float:
+    def seconds(self, work: CnnWork) -> float:
         """Time of one run."""
         return work.macs * self.per_mac + work.values * self.per_value
 
 
-def fit_rates(rows: Sequence[Row]) -> Rates:
+def fit_rates(rows: Sequence[MlperfRow]) -> Rates:
     """The rates with the smallest squared relative errors, every family with the same weight."""
     macs, values = (float(x) for x in _least_squares(rows, [[row.work.macs, row.work.values] for row in rows]))
     return Rates(macs, values)
 
 
-Estimator = Callable[[Sequence[Row], Sequence[Row]], Array]  # (train, test) -> seconds of the test rows, shape [N]
+Estimator = Callable[
+    [Sequence[MlperfRow], Sequence[MlperfRow]], Array
+]  # (train, test) -> seconds of the test rows, shape [N]
 
 
-def by_former_rates(_train: Sequence[Row], test: Sequence[Row]) -> Array:
+def by_former_rates(_train: Sequence[MlperfRow], test: Sequence[MlperfRow]) -> Array:
     """What this project assumed before: one rate for each kind of net, taken from other sources and never fitted."""
     return np.array([row.work.macs / FORMER_MACS_PER_S[row.family != "ResNet"] for row in test])
 
 
-def by_one_rate(train: Sequence[Row], test: Sequence[Row]) -> Array:
+def by_one_rate(train: Sequence[MlperfRow], test: Sequence[MlperfRow]) -> Array:
     """Seconds in proportion to multiply-accumulates: the geometric mean of the families' rates."""
     weight = _weights(train) ** 2
     rate = np.exp(np.average([np.log(row.median_s / row.work.macs) for row in train], weights=weight))
     return np.array([row.work.macs * rate for row in test])
 
 
-def by_constant_and_rate(train: Sequence[Row], test: Sequence[Row]) -> Array:
+def by_constant_and_rate(train: Sequence[MlperfRow], test: Sequence[MlperfRow]) -> Array:
     """A constant and multiply-accumulates."""
     constant, rate = _least_squares(train, [[1.0, row.work.macs] for row in train])
     return np.array([constant + row.work.macs * rate for row in test])
 
 
-def by_power(train: Sequence[Row], test: Sequence[Row]) -> Array:
+def by_power(train: Sequence[MlperfRow], test: Sequence[MlperfRow]) -> Array:
     """A power of the multiply-accumulates."""
     weight = _weights(train)
     columns = np.array([[1.0, np.log(row.work.macs)] for row in train])
@@ -129,7 +131,7 @@ def by_power(train: Sequence[Row], test: Sequence[Row]) -> Array:
     return np.asarray(np.exp(np.array([[1.0, np.log(row.work.macs)] for row in test]) @ found))
 
 
-def by_macs_and_values(train: Sequence[Row], test: Sequence[Row]) -> Array:
+def by_macs_and_values(train: Sequence[MlperfRow], test: Sequence[MlperfRow]) -> Array:
     """Multiply-accumulates and values: `fit_rates`."""
     rates = fit_rates(train)
     return np.array([rates.seconds(row.work) for row in test])
@@ -144,7 +146,7 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
-class Errors(NamedTuple):
+class FitErrors(NamedTuple):
     """Absolute relative errors on families left out: median, 90th percentile, number of rows."""
 
     median: float
@@ -152,44 +154,44 @@ class Errors(NamedTuple):
     n: int
 
 
-def leave_one_family_out(rows: Sequence[Row], estimator: Estimator) -> Errors:
+def leave_one_family_out(rows: Sequence[MlperfRow], estimator: Estimator) -> FitErrors:
     """Errors of `estimator` on each family, fitted to all others."""
     errors: list[float] = []
     for family in _families(rows):
         test = [row for row in rows if row.family == family]
         seconds = estimator([row for row in rows if row.family != family], test)
         errors += np.abs(seconds / np.array([row.median_s for row in test]) - 1).tolist()
-    return Errors(float(np.median(errors)), float(np.quantile(errors, 0.9)), len(errors))
+    return FitErrors(float(np.median(errors)), float(np.quantile(errors, 0.9)), len(errors))
 
 
-def jitter(rows: Sequence[Row], precision: Precision) -> float:
+def jitter(rows: Sequence[MlperfRow], precision: Precision) -> float:
     """Median over the bare Pi's rows of the log-normal spread at which p99 lies where it was measured."""
     chosen = [row for row in rows if row.precision == precision and row.round in BARE]
     return float(np.median([np.log(row.p99_s / row.median_s) for row in chosen]) / NormalDist().inv_cdf(0.99))
 
 
-def busy_watts(rows: Sequence[Row], engine: str | None = None) -> float:
+def busy_watts(rows: Sequence[MlperfRow], engine: str | None = None) -> float:
     """Median watts of a bare board while it runs a CNN on 4 threads. None: over all engines."""
     found = [r.watts for r in rows if r.watts and r.round in BARE and engine in (None, r.engine)]
     return float(np.median(found))
 
 
-def _families(rows: Sequence[Row]) -> list[str]:
+def _families(rows: Sequence[MlperfRow]) -> list[str]:
     return sorted({row.family for row in rows})
 
 
-def _weights(rows: Sequence[Row]) -> Array:
+def _weights(rows: Sequence[MlperfRow]) -> Array:
     """Square roots of the rows' weights, so that every family weighs the same. Shape `[N]`."""
     families = [row.family for row in rows]
     return np.array([1 / np.sqrt(families.count(family)) for family in families])
 
 
-def _least_squares(rows: Sequence[Row], columns: Sequence[Sequence[float]]) -> Array:
+def _least_squares(rows: Sequence[MlperfRow], columns: Sequence[Sequence[float]]) -> Array:
     """Coefficients of two columns `[N, 2]`, none negative, with the smallest weighted squares of relative errors."""
     weight = _weights(rows)
     matrix = np.array(columns) * (weight / np.array([row.median_s for row in rows]))[:, None]
     found = np.asarray(np.linalg.lstsq(matrix, weight)[0], dtype=np.float64)
-    for left, right in ((0, 1), (1, 0)):  # one negative: the other alone
+    for left, right in ((0, 1), (1, 0)):  # where one is negative, the other is fitted without it
         if found[left] < 0:
             found[left], found[right] = 0.0, matrix[:, right] @ weight / (matrix[:, right] @ matrix[:, right])
     return found

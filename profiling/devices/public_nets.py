@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision
 
 
-class Work(NamedTuple):
+class CnnWork(NamedTuple):
     """Work of one input. ``values``: read and written by convolutions, without weights."""
 
     macs: float
@@ -26,7 +26,7 @@ class PublicNet(NamedTuple):
 
     family: str
     precision: Precision
-    work: Work
+    work: CnnWork
 
 
 def public_net(model: str) -> PublicNet | None:
@@ -73,14 +73,14 @@ class _Net:
             self.values += 2 * self.side**2 * inner
         self.conv(outputs)
 
-    def classified(self, *outputs: int) -> Work:
+    def classified(self, *outputs: int) -> CnnWork:
         for number in outputs:
             self.macs += self.channels * number
             self.channels = number
-        return Work(self.macs, self.values)
+        return CnnWork(self.macs, self.values)
 
 
-def _mobilenet_v1(found: re.Match[str]) -> tuple[str, Work]:
+def _mobilenet_v1(found: re.Match[str]) -> tuple[str, CnnWork]:
     width, net = float(found[1]), _Net(int(found[2]))
     net.conv(32 * width, 3, 2)
     for outputs, stride in _V1:
@@ -89,7 +89,7 @@ def _mobilenet_v1(found: re.Match[str]) -> tuple[str, Work]:
     return "MobileNetV1", net.classified(1001)
 
 
-def _mobilenet_v2(found: re.Match[str]) -> tuple[str, Work]:
+def _mobilenet_v2(found: re.Match[str]) -> tuple[str, CnnWork]:
     width, net = float(found[1]), _Net(int(found[2]))
     net.conv(_rounded(32 * width), 3, 2)
     for expansion, outputs, repeats, first in _V2:
@@ -99,7 +99,7 @@ def _mobilenet_v2(found: re.Match[str]) -> tuple[str, Work]:
     return "MobileNetV2", net.classified(1001)
 
 
-def _mobilenet_v3(found: re.Match[str]) -> tuple[str, Work]:
+def _mobilenet_v3(found: re.Match[str]) -> tuple[str, CnnWork]:
     rows, last, hidden = (_V3_LARGE, 960, 1280) if found[1] == "large" else (_V3_SMALL, 576, 1024)
     minimal, width, net = bool(found[2]), float(found[3]), _Net(224)
     net.conv(16, 3, 2)
@@ -112,7 +112,7 @@ def _mobilenet_v3(found: re.Match[str]) -> tuple[str, Work]:
     return "MobileNetV3", net.classified(hidden, 1001)
 
 
-def _efficientnet_lite(found: re.Match[str]) -> tuple[str, Work]:
+def _efficientnet_lite(found: re.Match[str]) -> tuple[str, CnnWork]:
     width, depth, side = _LITE[int(found[1])]
     net = _Net(side)
     net.conv(32, 3, 2)
@@ -124,7 +124,7 @@ def _efficientnet_lite(found: re.Match[str]) -> tuple[str, Work]:
     return "EfficientNet-Lite", net.classified(1000)
 
 
-def _resnet50() -> Work:
+def _resnet50() -> CnnWork:
     net = _Net(224)
     net.conv(64, 7, 2)
     net.side = 56  # a pooling layer

@@ -25,20 +25,10 @@ from tidesplit.data.files import profile_files
 from tidesplit.models.graph import Builder
 from tidesplit.models.registry import build
 from tidesplit.models.slim import set_of_ratio
-from tidesplit.profiling.devices import mlperf
-from tidesplit.profiling.devices.boards import BOARDS, ERRORS, JITTER, MLPERF, RATES, Board
-from tidesplit.profiling.devices.public_nets import Work
-from tidesplit.profiling.devices.scission import (
-    ESTIMATORS,
-    MACHINES,
-    VM_TICK_S,
-    DataError,
-    Errors,
-    common_ratio,
-    leave_one_net_out,
-    read_blocks,
-    whole_net_ratios,
-)
+from tidesplit.profiling.devices.boards import BOARDS, ERRORS, JITTER, MLPERF, RATES, PiBoard
+from tidesplit.profiling.devices.derivation import derivation
+from tidesplit.profiling.devices.public_nets import CnnWork
+from tidesplit.profiling.devices.scission import DataError, Errors
 from tidesplit.profiling.points.profile import (
     DeviceTable,
     OperatingPoint,
@@ -82,12 +72,12 @@ def values_of(profile: Profile) -> Values:
 class _Scale:
     """Pi seconds over x86 seconds of whole CNNs, by channel ratio and precision."""
 
-    def __init__(self, profile: Profile, label: str, board: Board, values: Values) -> None:
+    def __init__(self, profile: Profile, label: str, board: PiBoard, values: Values) -> None:
         self.where, self.ratios = f"profile {profile.name}, device {label!r}", {}
         for p in profile.points:
             x86_s = profile.devices[label].timings[p.id].head_s
             if p.codec == "none" and p.head_macs > 0 and x86_s > 0:
-                pi_s = RATES[p.precision].seconds(Work(p.head_macs, values[p.channel_ratio]))
+                pi_s = RATES[p.precision].seconds(CnnWork(p.head_macs, values[p.channel_ratio]))
                 self.ratios[p.channel_ratio, p.precision] = pi_s * board.slower[p.precision] / x86_s
 
     def of(self, ratio: float, precision: Precision) -> float:
@@ -106,7 +96,7 @@ class _Scale:
         )
 
 
-def estimate(profile: Profile, label: str, board: Board, values: Values) -> DeviceTable:
+def estimate(profile: Profile, label: str, board: PiBoard, values: Values) -> DeviceTable:
     """The board's table from the one that was measured with ONNX Runtime on the x86 machine `label`.
 
     Raises:
@@ -128,7 +118,7 @@ def estimate(profile: Profile, label: str, board: Board, values: Values) -> Devi
     )  # fmt: skip
 
 
-def _provenance(label: str, board: Board, thread: float) -> Provenance:
+def _provenance(label: str, board: PiBoard, thread: float) -> Provenance:
     rates = "; ".join(
         f"{p} {r.per_mac:.3g} s a multiply-accumulate and {r.per_value:.3g} s a value, times {board.slower[p]:.3g}"
         for p, r in RATES.items()
@@ -148,55 +138,6 @@ def with_boards(profile: Profile, label: str, tables: Sequence[str], values: Val
     for table in tables:
         profile = profile.with_device(table, estimate(profile, label, BOARDS[table], values))
     return profile
-
-
-def derivation(folder: Path) -> str:
-    """The evidence in `folder`: MLPerf's part, then Scission's."""
-    return "\n".join([*_mlperf_lines(folder), "", *_scission_lines(folder)])
-
-
-def _mlperf_lines(folder: Path) -> list[str]:
-    """Errors of every estimator for both engines and precisions, then the constants."""
-    rows = mlperf.read_rows(folder)
-    lines = ["| engine | precision | rows | estimator | median | p90 |", "|---|---|---:|---|---:|---:|"]
-    for engine in mlperf.ENGINES:
-        for precision in RATES:
-            chosen = mlperf.select(rows, engine, precision)
-            for name, estimator in mlperf.ESTIMATORS.items():
-                errors = mlperf.leave_one_family_out(chosen, estimator)
-                lines.append(
-                    f"| {engine} | {precision} | {errors.n} | {name} | {errors.median:.1%} | {errors.p90:.1%} |"
-                )
-    for precision in RATES:
-        rates = mlperf.fit_rates(mlperf.select(rows, "tflite", precision))
-        lines.append(
-            f"\ntflite {precision}: {rates.per_mac:.4g} s a multiply-accumulate, {rates.per_value:.4g} s a value, "
-            f"jitter {mlperf.jitter(rows, precision):.3f}"
-        )
-    return [*lines, f"busy: {mlperf.busy_watts(rows):.2f} W, TFLite {mlperf.busy_watts(rows, 'tflite'):.2f} W"]
-
-
-def _scission_lines(folder: Path) -> list[str]:
-    """Errors of every estimator for every x86 machine, then RATIO."""
-    lines = [
-        "| x86 machine | estimator | whole net: median | p90 | heads: median | p90 |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for machine in MACHINES:
-        blocks = read_blocks(folder, machine)
-        for name, estimator in ESTIMATORS.items():
-            errors = leave_one_net_out(blocks, estimator)
-            lines.append(f"| {machine} | {name} | " + " | ".join(f"{value:.1%}" for value in errors) + " |")
-    blocks = read_blocks(folder, MACHINES[0])
-    ratios = whole_net_ratios(blocks)
-    low, high = min(ratios.values()), max(ratios.values())
-    short = float((blocks.x86_s < 1.5 * VM_TICK_S).mean())
-    return [
-        *lines,
-        f"\n{MACHINES[0]}: RATIO {common_ratio(blocks):.3f}, from {low:.3f} to {high:.3f}",
-        f"its clock ticks every {VM_TICK_S * 1e3:.4g} ms: {short:.0%} of the blocks read one tick or none",
-        *(f"  {net:20s} {ratio:.2f}" for net, ratio in ratios.items()),
-    ]
 
 
 def parser() -> argparse.ArgumentParser:

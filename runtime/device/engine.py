@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.image_codec import encode_image
 from tidesplit.compression.codec.knobs import FINISH, RATIOS, Knobs, device_id, sender, split, split_race
 from tidesplit.compression.codec.pixels import Pixels, to_input
+from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
-from tidesplit.runtime.cnn import Cnn, finish_name, head_name
+from tidesplit.runtime.cnn import ENGINES, Cnn, finish_name, head_name
 from tidesplit.runtime.device.priority import with_low_priority
 
 __all__ = ["Engine", "HeadResult", "knobs_of", "points_of"]
@@ -40,17 +40,17 @@ class Engine:
     and sending need not wait for them.
     """
 
-    def __init__(self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1) -> None:
+    def __init__(
+        self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1, engine: str = ENGINES[0]
+    ) -> None:
         self.cnn = cnn
         self.points = points
         self._by_id = {point.id: point for point in points}
         names = {name for point in points for name in (_first(point), _finish(point)) if name is not None}
         heads = {_first(point) for point in points if point.codec != "none"}
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {
-            name: cnn.session(name, threads) for name in sorted(names & heads)
-        }
-        others = sorted(names - heads)
-        self._sessions |= with_low_priority(lambda: {n: cnn.session(n, max(1, threads - 1)) for n in others})
+        self._sessions: dict[str, Session] = {n: cnn.device_session(n, threads, engine) for n in sorted(names & heads)}
+        others, fewer = sorted(names - heads), max(1, threads - 1)
+        self._sessions |= with_low_priority(lambda: {n: cnn.device_session(n, fewer, engine) for n in others})
         self._warm_up(np.zeros((cnn.input_px, cnn.input_px, 3), np.uint8))
 
     def _warm_up(self, pixels: Pixels) -> None:

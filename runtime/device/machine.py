@@ -21,5 +21,11 @@ def threads_for(table: DeviceTable, cores: int, say: Callable[[str], None]) -> i
     return threads
 
 
+def compare_engines(table: DeviceTable, engine: str, say: Callable[[str], None]) -> None:
+    """Say so where the policy was trained for the times of another engine."""
+    if table.engine != engine:
+        say(f"the policy was trained for the times of {table.engine}, and {engine} runs here; --engine changes it")
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

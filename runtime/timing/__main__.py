@@ -46,9 +46,10 @@ def run(options: argparse.Namespace) -> None:
     if options.device in whole.devices:  # its watts stay: they have a source of their own
         table = replace(table, power=whole.devices[options.device].power)
     profiles.save(profile.with_device(options.device, table), file)
-    rounds = table.provenance.n // options.runs  # fewer than asked for after Ctrl-C
-    timed = f"{len(profile.points)} operating points, {rounds} of {options.rounds} rounds"
-    print(f"{options.device}: {timed}; saved in {file}")
+    kept = table.provenance.n // options.runs  # fewer rounds than asked for after Ctrl-C
+    print(
+        f"{options.device}: {len(profile.points)} operating points, {kept} of {options.rounds} rounds, saved in {file}"
+    )
     print(f"the loop takes {1e3 * table.loop_s:.2f} ms a frame: {table.provenance.spread['loop']}")
     if noisy := table.provenance.spread["noisy"]:
         print(f"warning: {noisy} of {len(measured)} timings spread by more than 10 % of their median; was it quiet?")

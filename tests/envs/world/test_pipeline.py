@@ -28,31 +28,32 @@ from tidesplit.envs.world.pipeline import Frame, advance, turn_s
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Demand, DemandError, Demands, each
 
 # Deadline 100 ms, guard 5 ms, finish 30 ms: the device begins to finish a cut frame 65 ms after it arrived.
+# A whole CNN runs in the worker, so the foreground is free at once.
 # what happens: (point, settings, outcome, queues afterwards)
 FRAMES: dict[str, tuple[int, dict[str, Any], dict[str, float], dict[str, float]]] = {
     "on the device": (
         LOCAL,
         {},
         {"answered_by": DEVICE, "latency_s": 0.050, "accuracy": 0.6, "utility": 0.6, "sent_bytes": 0, "head_s": 0.050},
-        {"device_free_s": 0.050, "link_free_s": 0.0, "last_sent_s": 0.0},
+        {"device_free_s": 0.0, "finish_from_s": 0.0, "finish_until_s": 0.050, "link_free_s": 0.0, "last_sent_s": 0.0},
     ),
     "device throttled": (
         LOCAL,
         {"slow": 1.5},
         {"answered_by": DEVICE, "latency_s": 0.075, "head_s": 0.075},
-        {"device_free_s": 0.075},
+        {"device_free_s": 0.0, "finish_until_s": 0.075},
     ),
     "device throttled too far": (
         LOCAL,
         {"slow": 2.1, "slow_belief": 1.0},
         {"answered_by": MISS, "latency_s": 0.100, "accuracy": 0.0, "utility": 0.0, "head_s": 0.105},
-        {"device_free_s": 0.105},
+        {"device_free_s": 0.0, "finish_until_s": 0.105},
     ),
     "waits for the device": (
         LOCAL,
         {"queues": queued(device_free_s=0.030)},
         {"answered_by": DEVICE, "latency_s": 0.080, "waited_s": 0.030, "head_s": 0.050},
-        {"device_free_s": 0.080},
+        {"device_free_s": 0.030, "finish_from_s": 0.030, "finish_until_s": 0.080},
     ),
     # head 10, link 40, round trip 40, tail 20: too late by 10 ms
     "image too late": (
@@ -177,12 +178,37 @@ FRAMES: dict[str, tuple[int, dict[str, Any], dict[str, float], dict[str, float]]
         {"answered_by": DEVICE, "latency_s": 0.0999},
         {},
     ),
-    # A finish falls due at 20 ms and takes 15: it goes first, the head ends 15 ms later.
+    # A finish falls due at 20 ms and takes 15: it goes first, the CNN ends 15 ms later.
     "interrupted by a finish": (
         LOCAL,
         {"queues": queued(finish_from_s=0.020, finish_until_s=0.035)},
         {"answered_by": DEVICE, "latency_s": 0.065, "head_s": 0.065, "waited_s": 0.0},
-        {"device_free_s": 0.065, "finish_until_s": 0.035},
+        {"device_free_s": 0.0, "finish_from_s": 0.0, "finish_until_s": 0.065},
+    ),
+    # A finish planned for 60 ms does not keep the worker idle until then. Both count as one stretch of 80 ms.
+    "before a finish": (
+        LOCAL,
+        {"queues": queued(finish_from_s=0.060, finish_until_s=0.090)},
+        {"answered_by": DEVICE, "latency_s": 0.050, "waited_s": 0.0},
+        {"device_free_s": 0.0, "finish_from_s": 0.010, "finish_until_s": 0.090},
+    ),
+    "a cut interrupted by a finish": (
+        CUT,
+        {"queues": queued(finish_from_s=0.010, finish_until_s=0.025), "expected_s": 0.095},
+        {"answered_by": SERVER, "latency_s": 0.095, "head_s": 0.035, "waited_s": 0.0},
+        {"device_free_s": 0.035, "finish_until_s": 0.025},
+    ),
+    "a cut waits for the worker": (
+        CUT,
+        {"queues": queued(finish_from_s=-0.010, finish_until_s=0.015), "expected_s": 0.095},
+        {"answered_by": SERVER, "latency_s": 0.095, "head_s": 0.020, "waited_s": 0.015},
+        {"device_free_s": 0.035, "finish_until_s": 0.015},
+    ),
+    "a picture does not": (
+        IMAGE,
+        {"queues": queued(finish_from_s=-0.010, finish_until_s=0.055), "rate": 200_000.0},
+        {"answered_by": SERVER, "latency_s": 0.090, "head_s": 0.010, "waited_s": 0.0},
+        {"device_free_s": 0.010, "finish_from_s": -0.010, "finish_until_s": 0.055},
     ),
     "waits for a finish under way": (
         LOCAL,

@@ -13,8 +13,8 @@ from tidesplit.profiling.devices import boards
 from tidesplit.profiling.devices.mlperf import (
     ESTIMATORS,
     FILE,
+    MlperfRow,
     Rates,
-    Row,
     busy_watts,
     fit_rates,
     jitter,
@@ -22,13 +22,13 @@ from tidesplit.profiling.devices.mlperf import (
     read_rows,
     select,
 )
-from tidesplit.profiling.devices.public_nets import Work
+from tidesplit.profiling.devices.public_nets import CnnWork
 from tidesplit.profiling.devices.scission import DataError
 
 FAMILIES = ("EfficientNet-Lite", "MobileNetV1", "MobileNetV2", "ResNet")
 
 
-def rows(law: str) -> list[Row]:
+def rows(law: str) -> list[MlperfRow]:
     """Four families of different sizes. Seconds follow a known law of multiply-accumulates m and values v."""
     rng, found = np.random.default_rng(0), []
     for family, count in zip(FAMILIES, (3, 9, 5, 2), strict=True):
@@ -40,7 +40,9 @@ def rows(law: str) -> list[Row]:
                 "power": 1e-8 * m**0.8,
             }
             found.append(
-                Row("v2.0", "tflite", "net", family, "float32", Work(m, v), seconds[law], seconds[law] * 1.5, 5.0)
+                MlperfRow(
+                    "v2.0", "tflite", "net", family, "float32", CnnWork(m, v), seconds[law], seconds[law] * 1.5, 5.0
+                )
             )
     return found
 
@@ -73,7 +75,7 @@ def test_the_former_rates_are_never_fitted() -> None:
 def test_the_family_left_out_is_not_learnt_from() -> None:
     seen: list[tuple[set[str], set[str]]] = []
 
-    def spy(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
+    def spy(train: Sequence[MlperfRow], test: Sequence[MlperfRow]) -> np.ndarray:
         seen.append(({row.family for row in train}, {row.family for row in test}))
         return np.array([row.median_s for row in test])
 
@@ -84,14 +86,14 @@ def test_the_family_left_out_is_not_learnt_from() -> None:
 
 def test_rates_are_never_negative() -> None:
     falling = [row for row in rows("rate") if row.family != "ResNet"]
-    made = [Row(**{**vars(r), "median_s": 1e-9 * r.work.values - 1e-13 * r.work.macs}) for r in falling]
+    made = [MlperfRow(**{**vars(r), "median_s": 1e-9 * r.work.values - 1e-13 * r.work.macs}) for r in falling]
     rates = fit_rates([row for row in made if row.median_s > 0])
     assert min(rates) == 0.0
     assert max(rates) > 0.0
 
 
 def test_seconds_of_known_rates() -> None:
-    assert Rates(2.0, 3.0).seconds(Work(5.0, 7.0)) == 31.0
+    assert Rates(2.0, 3.0).seconds(CnnWork(5.0, 7.0)) == 31.0
 
 
 def test_jitter_is_the_spread_of_a_log_normal() -> None:
@@ -124,12 +126,12 @@ def test_bad_tables(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(shared: Path) -> list[Row]:
+def measured(shared: Path) -> list[MlperfRow]:
     return read_rows(shared / "device_latency")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_constants_are_those_of_the_rows(measured: list[Row], precision: str) -> None:
+def test_constants_are_those_of_the_rows(measured: list[MlperfRow], precision: str) -> None:
     chosen = select(measured, "tflite", precision)
     assert fit_rates(chosen) == pytest.approx(boards.RATES[precision], rel=1e-3)
     errors = leave_one_family_out(chosen, ESTIMATORS["macs and values"])
@@ -137,12 +139,12 @@ def test_constants_are_those_of_the_rows(measured: list[Row], precision: str) ->
     assert jitter(measured, precision) == pytest.approx(boards.JITTER[precision], abs=1e-3)
 
 
-def test_watts_are_those_of_the_rows(measured: list[Row]) -> None:
+def test_watts_are_those_of_the_rows(measured: list[MlperfRow]) -> None:
     assert busy_watts(measured) == pytest.approx(boards.BUSY_W["any"], abs=0.01)
     assert busy_watts(measured, "tflite") == pytest.approx(boards.BUSY_W["tflite"], abs=0.01)
 
 
-def test_factor_of_ncnn_is_that_of_its_list_and_the_rows(measured: list[Row]) -> None:
+def test_factor_of_ncnn_is_that_of_its_list_and_the_rows(measured: list[MlperfRow]) -> None:
     def tflite(model: str) -> float:
         return float(np.median([r.median_s for r in measured if r.model == model and r.engine == "tflite"])) * 1e3
 
@@ -153,7 +155,7 @@ def test_factor_of_ncnn_is_that_of_its_list_and_the_rows(measured: list[Row]) ->
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_law_chosen_predicts_best(measured: list[Row], precision: str) -> None:
+def test_the_law_chosen_predicts_best(measured: list[MlperfRow], precision: str) -> None:
     chosen = select(measured, "tflite", precision)
     errors = {name: leave_one_family_out(chosen, estimator) for name, estimator in ESTIMATORS.items()}
     assert min(errors, key=lambda name: errors[name].median) == "macs and values"
@@ -162,7 +164,7 @@ def test_the_law_chosen_predicts_best(measured: list[Row], precision: str) -> No
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_this_very_net_is_within_a_tenth(measured: list[Row], precision: str) -> None:
+def test_this_very_net_is_within_a_tenth(measured: list[MlperfRow], precision: str) -> None:
     lite0 = [r for r in select(measured, "tflite", precision) if r.model.startswith("efficientnet-lite0")]
     seconds = boards.RATES[precision].seconds(lite0[0].work)
     assert seconds == pytest.approx(np.median([row.median_s for row in lite0]), rel=0.1)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
-from tidesplit.profiling.devices.public_nets import Work, public_net
+from tidesplit.profiling.devices.public_nets import CnnWork, public_net
 from tidesplit.profiling.devices.raspberry_pi import values_of
 from tidesplit.profiling.points.profile import load
 
@@ -84,4 +84,4 @@ def test_values_fall_less_with_the_width_than_macs() -> None:
 
 
 def test_work_is_macs_and_values() -> None:
-    assert Work(3.0, 2.0) == (3.0, 2.0)
+    assert CnnWork(3.0, 2.0) == (3.0, 2.0)

@@ -1,4 +1,4 @@
-"""Threads come from the table that the policy was trained for."""
+"""Threads come from the table that the policy was trained for; another engine than the table's is said."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.runtime.deployed import points
-from tidesplit.runtime.device.machine import threads_for
+from tidesplit.runtime.device.machine import compare_engines, threads_for
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,12 @@ def test_threads_are_the_tables_and_a_difference_is_said(
     heard: list[str] = []
     assert threads_for(table, cores, heard.append) == threads
     assert heard == said
+
+
+def test_another_engine_than_the_tables_is_said() -> None:
+    table = replace(points(3)[0].devices["device"], engine="ncnn")
+    heard: list[str] = []
+    compare_engines(table, "ncnn", heard.append)
+    assert heard == []
+    compare_engines(table, "onnxruntime", heard.append)
+    assert heard == ["the policy was trained for the times of ncnn, and onnxruntime runs here; --engine changes it"]

@@ -43,7 +43,7 @@ def latency(cnn: Cnn, *words: str, profile: str = "three.json") -> int:
 def test_a_machine_is_added(cnn: Cnn, profile: Profile, capsys: pytest.CaptureFixture[str]) -> None:
     assert latency(cnn) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("mine: 3 operating points, 1 of 1 rounds; saved in three.json\nthe loop takes ")
+    assert said.out.startswith("mine: 3 operating points, 1 of 1 rounds, saved in three.json\nthe loop takes ")
     assert "observation, record and request; --bundle adds the policy" in said.out
     assert said.err.endswith("timing: 100 %, 0 s left\n")
     written = profiles.load("three.json")

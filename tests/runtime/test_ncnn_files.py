@@ -1,0 +1,73 @@
+"""A CNN exported for ncnn: the device answers as with ONNX Runtime, and altered files are refused."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.deployed import points
+from tidesplit.compression.ncnn_session import NcnnSession
+from tidesplit.runtime.cnn import Cnn, CnnError, load_cnn
+from tidesplit.runtime.device.engine import Engine
+from tidesplit.runtime.ncnn_files import for_engine
+
+
+@pytest.fixture(scope="module")
+def both(cnn: Cnn, tmp_path_factory: pytest.TempPathFactory) -> Cnn:
+    """The small CNN for both engines."""
+    folder = tmp_path_factory.mktemp("ncnn") / "cnn"
+    shutil.copytree(cnn.folder, folder)
+    return for_engine(load_cnn(folder), "ncnn")
+
+
+def test_models_of_the_device_get_files_once(cnn: Cnn, both: Cnn) -> None:
+    added = set(both.files) - set(cnn.files)
+    assert "device-c0.25.param" in added
+    assert "head-p1-c0.50.bin" in added
+    assert not [name for name in added if name.startswith(("tail", "middle"))]
+    assert for_engine(both, "ncnn") is both
+    assert for_engine(cnn, "onnxruntime") is cnn
+
+
+def test_the_device_answers_as_with_onnx_runtime(both: Cnn) -> None:
+    pytest.importorskip("ncnn", reason="needs tidesplit[ncnn]")
+    made = points(both.partitions)[0].points
+    engine, usual = Engine(both, made, 2, "ncnn"), Engine(both, made)
+    assert all(isinstance(session, NcnnSession) for session in engine._sessions.values())
+    pixels = np.random.default_rng(0).integers(0, 256, (both.input_px, both.input_px, 3), np.uint8)
+    for point in made:
+        ours, theirs = engine.head(point.id, pixels), usual.head(point.id, pixels)
+        np.testing.assert_allclose(ours.feature, theirs.feature, atol=1e-3)
+        if point.codec == "none":
+            np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-3)
+        else:
+            finished = engine.finish(point.id, ours.feature)
+            np.testing.assert_allclose(finished, usual.finish(point.id, theirs.feature), atol=1e-3)
+
+
+def test_a_model_that_ncnn_does_not_have_runs_in_onnx_runtime(cnn: Cnn) -> None:
+    assert not isinstance(cnn.device_session("device-c0.25", 1, "ncnn"), NcnnSession)
+
+
+def test_altered_weights_are_refused(both: Cnn, tmp_path: Path) -> None:
+    folder = tmp_path / "cnn"
+    shutil.copytree(both.folder, folder)
+    (folder / "device-c0.25.bin").write_bytes(b"other")
+    with pytest.raises(CnnError, match="it was altered"):
+        load_cnn(folder).device_session("device-c0.25", 1, "ncnn")
+
+
+def test_without_ncnn_the_extra_is_named(both: Cnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+    with pytest.raises(CnnError, match=r"tidesplit\[ncnn\]"):
+        both.device_session("device-c0.25", 1, "ncnn")
+
+
+def test_without_onnx_the_place_of_the_export_is_named(cnn: Cnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(CnnError, match=r"has no models for ncnn, .* where 'tidesplit\[train\]' is installed"):
+        for_engine(cnn, "ncnn")
