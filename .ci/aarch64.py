@@ -8,7 +8,8 @@ import numpy as np
 import tidesplit.runtime.device.client  # noqa: F401  # loads gRPC, protobuf and cryptography
 from tidesplit.compression.codec.knobs import Knobs, device_id
 from tidesplit.compression.codec.pixels import natural_picture, to_input
-from tidesplit.runtime.cnn import finish_name, head_name, load_cnn
+from tidesplit.runtime.cnn import load_cnn
+from tidesplit.runtime.models import finish_name, head_name
 
 cnn = load_cnn(Path(sys.argv[1]))
 print(f"{cnn.name} {cnn.version}", flush=True)

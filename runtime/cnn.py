@@ -1,13 +1,7 @@
 """The deployed CNN: a folder of ONNX models and a manifest with their hashes, checked before a model is loaded.
 
-    device-c0.50      picture to logits: the whole CNN, at channel ratio 0.50
-    head-p2-c0.75     picture to the feature at partition 2, the values to send, and the attention score
-    finish-p2-c0.75   that feature to logits, on the device
-    tail-p2           received values to logits; `tail-p0` takes a picture
-    middle-p2-p4      received values to the outputs of a later head; `middle-p0-p4` takes a picture
-
-Each is an ONNX model. Those of the device may be there for ncnn too, as `.param` (layers) and `.bin` (weights).
-Needs NumPy and ONNX Runtime only; ncnn where that engine is asked for.
+`runtime.models` lists the models. Each is an ONNX model. Those of the device may be there for ncnn too, as `.param`
+(layers) and `.bin` (weights). Needs NumPy and ONNX Runtime only; ncnn where that engine is asked for.
 """
 
 from __future__ import annotations
@@ -43,7 +37,7 @@ class CnnError(ValueError):
 
 @dataclass(frozen=True)
 class Cnn:
-    """A deployed CNN. `files` has the SHA-256 of each file, by name."""
+    """A deployed CNN. `files` has the SHA-256 of each file, by name. `engine` runs the models of the device."""
 
     folder: Path
     name: str
@@ -52,6 +46,7 @@ class Cnn:
     classes: tuple[str, ...]
     codec: WireCodec
     files: Mapping[str, str]
+    engine: str = ENGINES[0]
 
     @property
     def version(self) -> str:
@@ -82,14 +77,14 @@ class Cnn:
         except Exception as error:  # ONNX Runtime's errors have no public class
             raise CnnError(f"{path}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
 
-    def device_session(self, model: str, threads: int, engine: str) -> Session:
-        """A session of the device's engine. A model that ncnn does not have, such as an int8 one, runs in ONNX Runtime.
+    def device_session(self, model: str, threads: int) -> Session:
+        """A session of the CNN's engine. A model that ncnn does not have, such as an int8 one, runs in ONNX Runtime.
 
         Raises:
             CnnError: a file is missing, altered or unreadable, or ncnn is not installed.
         """
         layers, weights = (model + suffix for suffix in NCNN)
-        if engine != "ncnn" or layers not in self.files:
+        if self.engine != "ncnn" or layers not in self.files:
             opened: Session = self.session(model, threads)
             return opened
         self.read(layers)
@@ -108,26 +103,6 @@ class Cnn:
             CnnError: the file is missing or altered.
         """
         return _checked(self.folder / file, self.files.get(file, ""))
-
-
-def head_name(partition: int, ratio: float) -> str:
-    """Model from a picture to a cut."""
-    return f"head-p{partition}-c{ratio:.2f}"
-
-
-def finish_name(partition: int, ratio: float) -> str:
-    """Model from a head's feature to logits, on the device."""
-    return f"finish-p{partition}-c{ratio:.2f}"
-
-
-def tail_name(partition: int) -> str:
-    """Model from a partition to logits, on a server."""
-    return f"tail-p{partition}"
-
-
-def middle_name(first: int, second: int) -> str:
-    """Model from a partition to a later one, on the middle server."""
-    return f"middle-p{first}-p{second}"
 
 
 def load_cnn(folder: Path) -> Cnn:

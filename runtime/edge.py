@@ -35,13 +35,13 @@ from tidesplit.runtime.cnn import ENGINES, CnnError
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.device.machine import compare_engines, threads_for
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.export import say as report
 from tidesplit.runtime.log.notify import Notifier
 from tidesplit.runtime.log.outputs import Board, JsonLines
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.writer import Live, Log, Sink, say
+from tidesplit.runtime.trained_for import compare_engines, threads_for
 
 
 def parser() -> argparse.ArgumentParser:
@@ -143,7 +143,7 @@ def run(options: argparse.Namespace) -> None:
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
-    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads, options.engine)
+    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
     safety = credentials(options)
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:

@@ -13,21 +13,23 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidesplit.compression.codec.knobs import RATIOS
+from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
 from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.data.files import WEIGHTS, whole
-from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn, middle_name
+from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn
+from tidesplit.runtime.models import finish_model, finish_name, first_model, head_name, middle_name, points_of
 from tidesplit.runtime.ncnn_files import for_engine
 
 if TYPE_CHECKING:
     import onnx
 
     from tidesplit.profiling.measuring.trained import Trained
-    from tidesplit.profiling.points.table import PointTable
+    from tidesplit.profiling.points.profile import OperatingPoint
 
 
 SUBFOLDER = "cnn"
@@ -66,24 +68,37 @@ def for_server(source: Trained, middles: bool) -> Iterator[onnx.ModelProto]:
             yield model
 
 
-def for_device(source: Trained, table: PointTable | None) -> Iterator[onnx.ModelProto]:
-    """Heads, finishes and whole nets of the table's points, or of all points where there is no table.
+def for_device(source: Trained, points: Iterable[OperatingPoint] | None = None) -> Iterator[onnx.ModelProto]:
+    """The models that a device needs for some points, or for all that there can be.
 
-    The narrowest whole net is always there, because it finishes image offload.
+    Raises:
+        CnnError: a point needs a model that the network does not have.
     """
-    from tidesplit.compression.net import deploy
+    makers = dict(_device_models(source))
+    needed = makers if points is None else {n for p in points for n in (first_model(p), finish_model(p)) if n}
+    for name in sorted(needed):
+        if name not in makers:
+            raise CnnError(
+                f"no model {name!r} of {source.system.net.name}; int8 needs its ranges: tidesplit fit-ranges"
+            )
+        yield makers[name]()
 
-    system, last = source.system, source.system.net.partitions
-    uplink = None if table is None else table.hops[0]
-    rows = None if uplink is None else set(zip(uplink.partition.tolist(), uplink.channel_ratio.tolist(), strict=True))
+
+def _device_models(source: Trained) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]]:
+    """Whole nets, heads and finishes, as names and the functions that make them."""
+    from tidesplit.compression.net import deploy, int8
+
+    system, ranges = source.system, source.ranges
     for ratio in RATIOS:
-        if rows is None or (last, ratio) in rows or ratio == RATIOS[0]:
-            yield deploy.device_model(system, ratio)
-    for p in range(1, last):
-        for ratio in RATIOS:
-            if rows is None or (p, ratio) in rows:
-                yield deploy.head_model(system, p, ratio)
-                yield deploy.finish_model(system, p, ratio)
+        yield device_id(ratio), partial(deploy.device_model, system, ratio)
+        for p in range(1, system.net.partitions):
+            yield head_name(p, ratio), partial(deploy.head_model, system, p, ratio)
+            yield finish_name(p, ratio), partial(deploy.finish_model, system, p, ratio)
+        if ranges is not None:
+            yield device_id(ratio, INT8), partial(int8.int8_device, system, ratio, ranges)
+            for p in range(1, system.net.partitions):
+                yield head_name(p, ratio, INT8), partial(int8.int8_head, system, p, ratio, ranges)
+                yield finish_name(p, ratio, INT8), partial(int8.int8_finish, system, p, ratio, ranges)
 
 
 def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], report: Report = lambda *_: None) -> Cnn:
@@ -120,9 +135,7 @@ def cached_server(name: str, middles: bool = False, report: Report = lambda *_: 
 
 def cached_all(name: str, weights: Path | None = None, report: Report = lambda *_: None) -> Cnn:
     """All models of device and server, those of a middle server left out, from the user's cache folder."""
-    return _cached(
-        name, weights, "-all", lambda source: chain(for_server(source, False), for_device(source, None)), report
-    )
+    return _cached(name, weights, "-all", lambda source: chain(for_server(source, False), for_device(source)), report)
 
 
 def _cached(
@@ -150,7 +163,8 @@ def for_bundle(bundle: Path, report: Report = lambda *_: None, engine: str = ENG
         return for_engine(load_cnn(folder), engine, report)
     loaded = load(bundle)
     source = trained(loaded.profile.name)
-    return for_engine(export(source, folder, for_device(source, loaded.table), report), engine, report)
+    points = points_of(loaded.profile, loaded.table.ids)
+    return for_engine(export(source, folder, for_device(source, points), report), engine, report)
 
 
 def say(name: str, size: int) -> None:
@@ -181,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
             cnn = for_bundle(options.bundle, say, options.engine)
         else:
             source = trained(options.profile)
-            cnn = export(source, options.out, chain(for_server(source, True), for_device(source, None)), say)
+            cnn = export(source, options.out, chain(for_server(source, True), for_device(source)), say)
             cnn = for_engine(cnn, options.engine, say)
     except ValueError as error:
         print(f"tidesplit export: error: {error}", file=sys.stderr)

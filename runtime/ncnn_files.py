@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tidesplit.data.files import whole
@@ -19,18 +20,18 @@ INT8 = "-i8"
 
 
 def for_engine(cnn: Cnn, engine: str, report: Callable[[str, int], None] = lambda *_: None) -> Cnn:
-    """The CNN with the files that an engine needs. Those of ncnn are written where the folder has none."""
-    if engine != "ncnn" or any(file.endswith(NCNN) for file in cnn.files):
-        return cnn
-    return add_ncnn(cnn, report)
-
-
-def add_ncnn(cnn: Cnn, report: Callable[[str, int], None] = lambda *_: None) -> Cnn:
-    """Write the files of each float32 model of the device, and at the end their hashes into the manifest.
+    """The CNN with its device's models in an engine. The files of ncnn are written where the folder has none.
 
     Raises:
-        CnnError: onnx is not installed.
+        CnnError: onnx is not installed, and files must be written.
     """
+    if engine == "ncnn" and not any(file.endswith(NCNN) for file in cnn.files):
+        cnn = _with_files(cnn, report)
+    return replace(cnn, engine=engine)
+
+
+def _with_files(cnn: Cnn, report: Callable[[str, int], None]) -> Cnn:
+    """Write the files of each float32 model of the device, and at the end their hashes into the manifest."""
     try:
         import onnx
 

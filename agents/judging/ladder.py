@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -76,32 +76,36 @@ class Tuning:
     thorough: bool = False
 
 
-def tuned_rules(scenario: Scenario, tuning: Tuning) -> dict[str, Entrant]:
-    """Every rule by its name, tuned on the scenario's traces, which are those of training."""
+def tuned_rules(
+    scenario: Scenario, tuning: Tuning, names: Collection[str] = (*RULES, TRUE_BANDWIDTH)
+) -> dict[str, Entrant]:
+    """Rules by their names, tuned on the scenario's traces, which are those of training. All of them by default."""
     arena = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0)
 
     def score(entrant: Entrant) -> float:
         return mean_utility(entrant, arena, tuning)
 
+    def true_mpc(mpc: Mpc) -> float:
+        return score(WithTrueBandwidth(mpc))
+
     table, world, demand = scenario.table, scenario.world, scenario.demands[0]
     worth = static_utilities(arena, tuning)
     usual = tuple(map(mean_rate, scenario.links))
     jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rates=usual, min_accuracy=demand.min_accuracy)
-    return {
-        "best static point": _static("best static point", worth, np.ones(table.size, dtype=bool)),
-        "device only": WithoutLink(_static("device only", worth, table.local)),
-        "image offload": _static("image offload", worth, whole_images(table)),
-        "partition only": Lookup(name="partition only", candidates=uncompressed(table), quickest=True),
-        "look-up, naive": Lookup(name="look-up, naive"),
-        "JMDC": by_knob(score, jmdc, JMDC_GRIDS),
-        "CNNPC": cnnpc(table, world, demand, usual),
-        "LinUCB": by_knob(score, LinUcb(name="LinUCB", usual_rate=usual[0]), LINUCB_GRIDS),
-        "look-up, tuned": by_knob(score, Lookup(name="look-up, tuned"), LOOKUP_GRIDS),
-        "MPC, tuned": _tuned_mpc(score, scenario, "MPC, tuned", tuning.thorough),
-        TRUE_BANDWIDTH: WithTrueBandwidth(
-            _tuned_mpc(lambda mpc: score(WithTrueBandwidth(mpc)), scenario, TRUE_BANDWIDTH, tuning.thorough)
-        ),
+    makers: dict[str, Callable[[], Entrant]] = {
+        "best static point": lambda: _static("best static point", worth, np.ones(table.size, dtype=bool)),
+        "device only": lambda: WithoutLink(_static("device only", worth, table.local)),
+        "image offload": lambda: _static("image offload", worth, whole_images(table)),
+        "partition only": lambda: Lookup(name="partition only", candidates=uncompressed(table), quickest=True),
+        "look-up, naive": lambda: Lookup(name="look-up, naive"),
+        "JMDC": lambda: by_knob(score, jmdc, JMDC_GRIDS),
+        "CNNPC": lambda: cnnpc(table, world, demand, usual),
+        "LinUCB": lambda: by_knob(score, LinUcb(name="LinUCB", usual_rate=usual[0]), LINUCB_GRIDS),
+        "look-up, tuned": lambda: by_knob(score, Lookup(name="look-up, tuned"), LOOKUP_GRIDS),
+        "MPC, tuned": lambda: _tuned_mpc(score, scenario, "MPC, tuned", tuning.thorough),
+        TRUE_BANDWIDTH: lambda: WithTrueBandwidth(_tuned_mpc(true_mpc, scenario, TRUE_BANDWIDTH, tuning.thorough)),
     }
+    return {name: make() for name, make in makers.items() if name in names}
 
 
 def mean_utility(entrant: Entrant, arena: Scenario, tuning: Tuning) -> float:

@@ -121,8 +121,9 @@ class Mpc:
         return Outlook(
             queues=Queues(
                 device_free_s=zero,
-                finish_from_s=np.where(seen.worker_s > 0.0, 0.0, seen.finish_due_s),
-                finish_until_s=np.where(seen.worker_s > 0.0, seen.worker_s, seen.finish_due_s) + seen.finish_pending_s,
+                worker_until_s=seen.worker_s,
+                finish_from_s=seen.finish_due_s,
+                finish_until_s=seen.finish_due_s + seen.finish_pending_s,
                 heat_c=zero,  # the measured slow-down has the heat in it
                 hops=tuple(HopQueue(hop.queue_s + hop.stalled_s, -hop.since_sent_s, seen.awake_s) for hop in seen.hops),
             ),

@@ -112,7 +112,9 @@ def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int)
     )
     next_arrival = frame.arrival_s[owner] + demands.period_s
     pending = np.maximum(later.finish_until_s - np.maximum(later.finish_from_s, next_arrival), 0.0)
-    device = np.maximum(later.device_free_s - next_arrival, 0.0) + pending
+    device = (
+        sum(np.maximum(end_s - next_arrival, 0.0) for end_s in (later.device_free_s, later.worker_until_s)) + pending
+    )
     queued, reached_s = np.zeros_like(device), next_arrival
     for queue, trip in zip(later.hops, frame.hops, strict=True):  # how long the next message will wait for each link
         queued = queued + np.clip(queue.free_s - reached_s, 0.0, demands.deadline_s)
@@ -124,7 +126,7 @@ def _beam(group: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, wi
     """Rows of the best ``width`` plans of each group, at most one for each cell of queue lengths."""
     cells = np.zeros(len(group), dtype=np.int64)
     first, *further = (hop.free_s for hop in queues.hops)
-    for until_s in (queues.device_free_s, first, queues.finish_until_s, *further):
+    for until_s in (queues.device_free_s, queues.worker_until_s, first, queues.finish_until_s, *further):
         cells = cells * 512 + (np.clip((until_s - next_arrival_s) / CELL_S, 0.0, 511.0)).astype(np.int64)
     order = np.lexsort((-score, cells, group))
     best_of_cell = np.ones(len(order), dtype=bool)

@@ -1,7 +1,8 @@
-"""A MultiDiscrete view of the actions: partition, channel ratio, region ratio and bits. For agents of your own."""
+"""A MultiDiscrete view of the actions: cut, ratios, bits, and one of the points alike. For agents of your own."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import gymnasium
@@ -23,11 +24,11 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
 
     The knobs are partition, channel ratio, region ratio and bits, and the same four for each further hop. There, the
     last partition means that nothing crosses the hop. At partition 0 the picture's quality takes the place of the bits;
-    on the device they are 0.
+    on the device they are 0. The last knob numbers the points that are alike in all this, in the table's order. They
+    differ in precision, resolution, format, or the CNN that races.
 
     A combination without an operating point stands for the nearest point of the same partition. On further hops the
-    partition is kept where possible. Distance is counted in levels, and the earlier of two equally near points wins. Of
-    two points with all values alike (JPEG and WebP of one quality) only the earlier can be chosen.
+    partition is kept where possible. Distance is counted in levels, and the earlier of two equally near points wins.
 
     Attributes:
         levels: the distinct values of each knob.
@@ -52,7 +53,7 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
         """
         away = np.abs(self._combination - whole_numbers(action, list(map(len, self.levels))))  # [A, K]
         far = away.sum(axis=1)
-        elsewhere = away[:, :: len(KNOBS)] > 0  # [A, H]
+        elsewhere = away[:, : -1 : len(KNOBS)] > 0  # [A, H]
         # Another partition is farther than all other knobs together. On an earlier hop it is farther still.
         for power, on_hop in enumerate(reversed(elsewhere.T), start=1):
             far = far + ELSEWHERE**power * on_hop
@@ -74,5 +75,16 @@ class MultiDiscretePoints(gymnasium.ActionWrapper[NDArray[Any], Ints, np.int64])
 def _lay_out(table: PointTable) -> tuple[tuple[NDArray[Any], ...], Ints]:
     """Distinct values of each knob, and the indices of every point, ``[A, K]``."""
     columns = [c for hop in table.hops for c in (hop.partition, hop.channel_ratio, hop.region_ratio, hop.bits)]
+    columns.append(_number_among_alike(np.stack(columns, axis=1)))
     levels = tuple(np.unique(column) for column in columns)
     return levels, np.stack([np.searchsorted(v, c) for v, c in zip(levels, columns, strict=True)], axis=1)
+
+
+def _number_among_alike(values: NDArray[Any]) -> Ints:
+    """Number of each row of ``values``, ``[A, K]``, among the rows equal to it, ``[A]``."""
+    seen: Counter[bytes] = Counter()
+    numbers = []
+    for row in values:
+        numbers.append(seen[row.tobytes()])
+        seen[row.tobytes()] += 1
+    return np.array(numbers)

@@ -18,13 +18,14 @@ class Runs(NamedTuple):
     settled_s: Floats
     end_s: Floats
     takes_s: Floats
+    slow_down: Floats  # 0 where it is known to the device
     deadline_s: Floats  # moment after which the run is worth nothing
 
     @classmethod
     def none(cls, lanes: int) -> Runs:
         """No run in any slot."""
         zero = np.zeros((REMEMBERED, lanes))
-        return cls(zero + np.inf, zero + np.inf, zero - np.inf, zero, zero.copy())
+        return cls(zero + np.inf, zero + np.inf, zero - np.inf, zero, zero.copy(), zero.copy())
 
     def forget(self, lanes: Ints) -> None:
         """Forget the runs of these lanes."""
@@ -49,3 +50,11 @@ class Runs(NamedTuple):
             ends_s = free_s + self.takes_s[slot]
             free_s = np.where(waits[slot] & (ends_s <= self.deadline_s[slot]), ends_s, free_s)
         return np.asarray(free_s - now_s)
+
+    def learn(self, now_s: Floats) -> Floats:
+        """Slow-down of the oldest run that has ended and was not learned from before, ``[B]``; 0 if there is none."""
+        ended = (self.slow_down > 0.0) & (self.end_s <= now_s)
+        slot, lane = len(ended) - 1 - ended[::-1].argmax(axis=0), np.arange(len(now_s))
+        slow_down = np.where(ended[slot, lane], self.slow_down[slot, lane], 0.0)
+        self.slow_down[slot, lane] -= slow_down
+        return slow_down

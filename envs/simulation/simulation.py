@@ -168,15 +168,18 @@ class Simulation:
         )
         self._runs = self._runs.push(outcome.run, frame.arrival_s + self.demands.deadline_s)
         self._remember(points, frame, crossings)
-        self._measure(outcome.slow_down)
         self.last_point = points
         self.frame = self.frame + 1
         self._observation = None
+        self._measure(np.where(outcome.run.slow_down > 0.0, 0.0, outcome.slow_down))  # of a head
+        self._measure(self._runs.learn(decided_s(self.queues, self.frame * self.demands.period_s)))
         return outcome, self.frame >= self.frames
 
     def _measure(self, slow_down: Floats) -> None:
-        """Take the slow-downs of this frame's runs, 0 where there was none. The median of a few is believed."""
+        """Take slow-downs that were measured, ``[B]``, 0 where there was none. The median of a few is believed."""
         ran = slow_down > 0.0
+        if not ran.any():
+            return
         newest = np.concatenate((slow_down[:, None], self._ratios[:, :-1]), axis=1)
         self._ratios = np.where(ran[:, None], newest, self._ratios)
         self.slow_down = np.where(ran, np.median(self._ratios, axis=1), self.slow_down)

@@ -54,7 +54,7 @@ class Turn(NamedTuple):
         """Cross one hop. A probe is sent where the link is idle and was silent for long."""
         columns, queue, at = self.hops[hop], self.queues[hop], self.at
         silent = self.start_s - queue.last_sent_s >= self.world.probe_after_s
-        probes = may_probe & silent & (queue.free_s <= self.start_s)
+        probes = may_probe & silent & (queue.free_s <= self.start_s) & np.isfinite(self.world.probe_after_s)
         load = Load(own, probes, at(columns.bytes_mean) * np.exp(at(columns.bytes_sigma) * self.byte_noise))
         radio = self.world.radio_of(hop)
         return cross(load, ready_s, queue, self.trips[hop], self.world, radio, self.uplinks[hop], self.lane)

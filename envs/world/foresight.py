@@ -42,7 +42,7 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     leaves = np.maximum(head, link.queue_s * crosses)
     asleep = now.awake_s <= 0.0
     if asleep.any():
-        leaves += asleep * np.float32(world.radio.promotion_s)
+        leaves += crosses * (asleep * np.float32(world.radio.promotion_s))
     leaves += payload * (1.0 / link.goodput)
     away = (link.rtt_s + now.server_wait_s + _single(table.server_s)) * crosses
     away += leaves

@@ -32,7 +32,8 @@ class World:
     """Idle time after which TCP starts again with the initial window (RFC 5681, 4.1): the shortest retransmission
     time-out of RFC 6298."""
     probe_after_s: float = 0.5
-    """Silence after which a probe is sent, because bandwidth is seen only by sending. Costs at most 22 kbit/s."""
+    """Silence after which a probe is sent, because bandwidth is seen only by sending. Costs at most 22 kbit/s.
+    Infinity: never."""
     probe_bytes: float = 1_350.0
     """Size of a probe: it fills one packet."""
     window: int = 8

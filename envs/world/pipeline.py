@@ -34,12 +34,13 @@ class Queues(NamedTuple):
     """State of the device and of every link between two frames.
 
     The device has a foreground and a worker. The foreground decides, encodes pictures, runs heads and sends, until
-    ``device_free_s``. The worker runs whole CNNs, races and finishes in the background, one after the other. It is busy
-    from ``finish_from_s`` to ``finish_until_s``, and runs that wait for each other count as one stretch. A finish that
-    is planned for later goes first when it falls due.
+    ``device_free_s``. The worker runs whole CNNs and races one after the other, until ``worker_until_s``. From
+    ``finish_from_s`` to ``finish_until_s`` it finishes frames whose answer did not come. Finishes that wait for each
+    other count as one stretch. They go first when they fall due.
     """
 
     device_free_s: Floats
+    worker_until_s: Floats
     finish_from_s: Floats
     finish_until_s: Floats
     heat_c: Floats  # temperature of the processor
@@ -49,7 +50,8 @@ class Queues(NamedTuple):
     def idle(cls, lanes: int, hops: int = 1) -> Queues:
         """Idle device, cold, and idle links whose radio stays awake."""
         links = tuple(HopQueue(np.zeros(lanes), np.full(lanes, -np.inf), np.full(lanes, np.inf)) for _ in range(hops))
-        return cls(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), links)
+        free, worker, begin, end, heat = np.zeros((5, lanes))
+        return cls(free, worker, begin, end, heat, links)
 
     def take(self, lanes: Ints) -> Queues:
         """The queues of these lanes."""
@@ -70,7 +72,7 @@ class Frame(NamedTuple):
 
 def turn_s(queues: Queues, arrival_s: Floats) -> Floats:
     """Moment at which a head may begin: its frame has arrived, and neither foreground nor worker is busy."""
-    return _idle_s(queues, decided_s(queues, arrival_s))
+    return idle_s(queues, decided_s(queues, arrival_s))
 
 
 def decided_s(queues: Queues, arrival_s: Floats) -> Floats:
@@ -117,12 +119,13 @@ def advance(
     start = np.where(light, decided, turn_s(queues, frame.arrival_s))
     waited = start - frame.arrival_s
     noise = np.exp(world.jitter * at(table.jitter) * frame.compute_noise)
-    true_slow = frame.slow_down * world.cooling.slow_down(queues.heat_c) * noise
+    throttled = world.cooling.slow_down(queues.heat_c)
+    true_slow = frame.slow_down * throttled * noise
     slow = true_slow if slow_belief is None else slow_belief
     queued_s = waited if worker_s is None else decided - frame.arrival_s + np.where(light, 0.0, worker_s)
     dropped = hopeless(queued_s, head_s * slow, demands)
     head_end = start + head_s * true_slow
-    head_end = np.where(light, head_end, _interrupted(start, head_end, queues))
+    head_end = np.where(light, head_end, interrupted_s(start, head_end, queues))
     free = np.where(dropped, queues.device_free_s, np.where(local, decided, head_end))
     offloads = ~local & ~dropped
     wait_s = frame.server_wait_s
@@ -143,13 +146,13 @@ def advance(
     races, deadline_s = can & at(table.races), frame.arrival_s + demands.deadline_s
     foreseen = answered if expected_s is None else frame.arrival_s + expected_s
     due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can & ~races, demands, world.guard_s)
-    begin = _idle_s(queues, head_end)
-    ends = _interrupted(begin, begin + np.where(races, finish_s * slow, 0.0), queues)
-    due = np.where(races & (ends <= deadline_s), head_end, due)
-    due = np.where(local & ~dropped, start, due)
+    # A whole CNN or half of a race is handed over now. It does not begin where it could not end by the deadline.
+    hands = races | (local & ~dropped)
+    handed, takes_s = np.where(hands, np.where(local, decided, head_end), due), np.where(local, head_s, finish_s) * slow
+    could_end = np.where(hands, idle_s(queues, np.where(hands, handed, 0.0)) + np.where(hands, takes_s, 0.0), -np.inf)
     run_s = np.where(local, head_s, finish_s) * true_slow
-    work = _Work(due, run_s, local)
-    runs, finished, settled, later = work.on(queues._replace(device_free_s=free), answered)
+    work = _Work(handed, could_end <= deadline_s, run_s, ~(races | local), local)
+    runs, settled, finished, later = work.on(queues._replace(device_free_s=free), answered)
 
     # A race's result is held until the deadline, in case the server's better answer comes.
     held = races & runs & ~demands.for_latency & (finished <= deadline_s)
@@ -158,16 +161,15 @@ def advance(
         held, (answered <= deadline_s) & (accuracy >= finish_accuracy), answered <= finished
     )
     latency = np.where(by_server, answered, finished) - frame.arrival_s
-    # The deadline itself, because arrival and deadline less arrival is more than that by a rounding error at times.
-    latency = np.where(held & ~by_server, demands.deadline_s, np.where(dropped, np.inf, latency))
+    latency = np.where(held & ~by_server, demands.deadline_s, latency)  # exactly, or rounding would make it a miss
+    latency = np.where(dropped, np.inf, latency)
     in_time = latency <= demands.deadline_s
     accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, accuracy), 0.0)
     capped = np.minimum(latency, demands.deadline_s)
-    worked = np.where(runs, run_s, 0.0)
-    own_s = np.where(offloads, head_s * true_slow, 0.0)  # the run that interrupts a head is another frame's work
-    device_j = _energy(
-        table.machine, demands.period_s, worked + np.where(light, 0.0, own_s), np.where(light, own_s, 0.0)
-    )
+    own_s = np.where(offloads, head_s * true_slow, 0.0)  # an interrupting finish is in another frame
+    busy_s = np.where(runs, run_s, 0.0) + np.where(light, 0.0, own_s)
+    # A slower clock draws fewer watts, so that heat changes the time of a run and not its energy.
+    device_j = _energy(table.machine, demands.period_s, busy_s / throttled, own_s * light / throttled)
     watts = device_j / demands.period_s
     outcome = Outcome(
         answered_by=np.where(in_time, np.where(by_server, SERVER, DEVICE), MISS),
@@ -179,18 +181,22 @@ def advance(
         head_s=np.where(dropped, 0.0, head_end - start),
         server_s=server_s,
         fell_back=runs & offloads,
-        # A run that waits may not begin yet, as the answers decide, so that only those are measured that begin at once.
-        slow_down=np.where((runs & (local | races & (settled == due))) | (offloads & ~light), true_slow, 0.0),
+        slow_down=np.where(runs | (offloads & ~light), true_slow, 0.0),
         heat_c=queues.heat_c,
         device_j=device_j,
         radio_j=sum((c.radio_j for c in crossings), start=np.zeros_like(device_j)),
-        run=Run(due, settled, np.where(runs, finished, -np.inf), np.where(local, head_s, finish_s) * slow),
+        run=Run(
+            handed_s=handed,
+            settled_s=settled,
+            end_s=np.where(runs, np.where(work.waits, finished, settled + run_s), -np.inf),
+            takes_s=takes_s,
+            slow_down=np.where(runs & (local | light), true_slow, 0.0),
+        ),
         hops=tuple(Crossed(c.payload, np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings),
     )
     heat_c = world.cooling.after(queues.heat_c, frame.ambient_c, watts, demands.period_s)
     later = later._replace(heat_c=heat_c, hops=turn.queues_after(crossings))
-    patient = np.where(races, np.inf, due)
-    return later, outcome, booked(crossings, answered, patient, finish_s * slow, tail_s)
+    return later, outcome, booked(crossings, answered, due, finish_s * slow, tail_s)
 
 
 def hopeless(waited_s: Floats, head_s: Floats, demands: Demands) -> Bools:
@@ -224,14 +230,15 @@ def fallback_due_s(
     return np.where(can & (head_end_s <= patient) & ~imminent, patient, np.inf)
 
 
-def _idle_s(queues: Queues, moment_s: Floats) -> Floats:
+def idle_s(queues: Queues, moment_s: Floats) -> Floats:
     """First moment from ``moment_s`` on at which the worker is idle."""
-    busy = (queues.finish_from_s <= moment_s) & (moment_s < queues.finish_until_s)
-    return np.where(busy, queues.finish_until_s, moment_s)
+    free_s = np.maximum(moment_s, queues.worker_until_s)
+    finishing = (queues.finish_from_s <= free_s) & (free_s < queues.finish_until_s)
+    return np.where(finishing, queues.finish_until_s, free_s)
 
 
-def _interrupted(start_s: Floats, end_s: Floats, queues: Queues) -> Floats:
-    """End of work from ``start_s`` to ``end_s``, with the runs of earlier frames that fall due meanwhile."""
+def interrupted_s(start_s: Floats, end_s: Floats, queues: Queues) -> Floats:
+    """End of work from ``start_s`` to ``end_s``, with the finishes that fall due meanwhile."""
     interrupted = (queues.finish_from_s < end_s) & (queues.finish_until_s > start_s)
     return end_s + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
 
@@ -239,29 +246,32 @@ def _interrupted(start_s: Floats, end_s: Floats, queues: Queues) -> Floats:
 class _Work(NamedTuple):
     """A run of the worker for each frame, ``[B]``, seconds."""
 
-    due_s: Floats  # moment from which it may begin; infinity: never
+    handed_s: Floats  # moment from which it may begin; infinity: never
+    promising: Bools  # True where it does not seem too late, as the device believes
     duration_s: Floats  # its true time
+    waits: Bools  # True where it is a finish that waits for its moment
     local: Bools  # True where no answer can make it needless
 
     def on(self, queues: Queues, answered_s: Floats) -> tuple[Bools, Floats, Floats, Queues]:
         """Run it, unless the answer comes before it begins.
 
-        Returns True where it begins, its end (infinity elsewhere), the moment at which it begins or is given up, and
-        the queues after it.
+        Returns True where it begins, the moment of that or of giving it up, its end (infinity where it does not begin),
+        and the queues after it.
         """
-        may, from_s, until_s = np.isfinite(self.due_s), queues.finish_from_s, queues.finish_until_s
-        begin = _idle_s(queues, np.where(may, self.due_s, 0.0))
-        runs = may & (self.local | (answered_s > begin))
-        takes_s = np.where(runs, self.duration_s, 0.0)
-        finished = np.where(runs, _interrupted(begin, begin + takes_s, queues), np.inf)
+        may, from_s, until_s = np.isfinite(self.handed_s), queues.finish_from_s, queues.finish_until_s
+        begin = idle_s(queues, np.where(may, self.handed_s, 0.0))
+        begin = np.where(self.waits, np.maximum(begin, until_s), begin)
+        runs = may & self.promising & (self.local | (answered_s > begin))
+        end = begin + np.where(runs, self.duration_s, 0.0)
+        end = np.where(self.waits, end, interrupted_s(begin, end, queues))
+        finishes, at_once = runs & self.waits, runs & ~self.waits
         pending = np.maximum(until_s - np.maximum(from_s, queues.device_free_s), 0.0)
-        # One stretch for all the work that is left, which ends as late as the last of the runs.
-        stretch_s = np.where(begin < until_s, np.maximum(begin, from_s - takes_s), begin - pending)
         later = queues._replace(
-            finish_from_s=np.where(runs, stretch_s, from_s),
-            finish_until_s=np.where(runs, np.maximum(finished, until_s), until_s),
+            worker_until_s=np.where(at_once, end, queues.worker_until_s),
+            finish_from_s=np.where(finishes, begin - pending, from_s),
+            finish_until_s=np.where(finishes, end, until_s),
         )
-        return runs, finished, np.where(runs, begin, np.minimum(begin, answered_s)), later
+        return runs, np.where(runs, begin, np.minimum(begin, answered_s)), np.where(runs, end, np.inf), later
 
 
 def _energy(machine: Machine, period_s: Floats, busy_s: Floats, light_s: Floats) -> Floats:

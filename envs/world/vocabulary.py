@@ -124,8 +124,9 @@ class Run(NamedTuple):
 
     handed_s: Floats  # moment at which it is given to the worker; infinity: never
     settled_s: Floats  # moment at which it begins, or at which the answer makes it needless
-    end_s: Floats  # its end; minus infinity where it does not begin
+    end_s: Floats  # its end without the finishes that interrupt it; minus infinity where it does not begin
     takes_s: Floats  # its duration as the device believes it
+    slow_down: Floats  # factor that the device measures at its end; 0 where the head has shown it before, or none
 
 
 class Outcome(NamedTuple):
@@ -140,7 +141,7 @@ class Outcome(NamedTuple):
     head_s: Floats  # time of the head, with the fallbacks that interrupted it
     server_s: Floats  # wait at the first server, and decode and tail at the server that answers
     fell_back: Bools  # True where the device began to finish a frame that it sent
-    slow_down: Floats  # factor that the frame's compute times met; 0 where none was measured
+    slow_down: Floats  # factor that the frame's compute times met; 0 where no CNN ran on the device
     heat_c: Floats  # temperature of the processor at the decision
     device_j: Floats  # energy of the device until the next frame, idle time included
     radio_j: Floats  # energy of the radio for the frame's messages, see `Radio.joules`

@@ -1,19 +1,26 @@
 """Accuracy and bytes of every operating point on a folder of pictures, through the real codec: bytes out, bytes in.
 
 A head runs once for all bit widths and regions. Heads run in float32, because the values that they send must not
-change. Tails run in bfloat16 for speed. How far that moves an accuracy from that of float32 tails was not measured.
+change, and int8 heads as the very models that a device runs. Tails run in bfloat16 for speed. How far that moves an
+accuracy from that of float32 tails was not measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
+import torch
 from torch import Tensor
 
-from tidesplit.compression.codec.knobs import RATIOS, device_id
+from tidesplit.compression.codec.knobs import FLOAT32, INT8, RATIOS, Knobs, Precision, cut_id, device_id
+from tidesplit.compression.net.int8 import int8_device, int8_head
 from tidesplit.compression.pictures.labelled import Bytes, scale
+from tidesplit.compression.session import session
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.measuring.counts import Counts, count, right, tail_of
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained, load_trained, point_ids
@@ -28,36 +35,96 @@ def _points(name: str, weights: Path | None, pixels: Bytes, labels: Tensor, want
             found[point.id] = Counts.of(right(tail_of(name, weights, 0), seen, labels), sizes)
     image = scale(pixels)
     for ratio in RATIOS:
-        if any(f"-c{ratio:.2f}" in point_id for point_id in wanted):
-            found |= _ratio_points(name, weights, ratio, image, labels, wanted)
+        of_ratio = [point_id for point_id in wanted if f"-c{ratio:.2f}" in point_id]
+        int8 = [point_id for point_id in of_ratio if point_id.endswith("-i8")]
+        if len(int8) < len(of_ratio):
+            found |= _ratio_points(name, weights, ratio, image, labels, of_ratio)
+        if int8:
+            found |= _int8_points(name, weights, ratio, image, labels, int8)
     return found
 
 
 def _ratio_points(
     name: str, weights: Path | None, ratio: float, image: Tensor, labels: Tensor, wanted: list[str]
 ) -> dict[str, Counts]:
-    """Counts of the wanted points of one ratio, from one pass of the network."""
+    """Counts of the wanted float32 points of one ratio, from one pass of the network."""
     trained, width_set = load_trained(name, weights), set_of_ratio(ratio)
     features, logits = trained.system.net.features(image, width_set)
     found: dict[str, Counts] = {}
     for partition, feature in enumerate(features, start=1):
-        chosen = [k for k in trained.knobs if (k.partition, k.ratio) == (partition, ratio) and k.id in wanted]
-        if chosen:
+        if knobs := _wanted(trained, partition, ratio, FLOAT32, wanted):
             y, score = trained.system.bottleneck(partition).encode(feature, width_set)
-        for knobs in chosen:
-            values, sizes = trained.cross(y, score, knobs)
-            found[knobs.id] = Counts.of(right(tail_of(name, weights, partition), values, labels), sizes)
+            found |= _cut_points(name, weights, y, score, knobs, labels)
     if device_id(ratio) in wanted:
-        found[device_id(ratio)] = Counts.of(logits.argmax(1) == labels, [0] * len(labels))
+        found[device_id(ratio)] = _local(logits, labels)
     return found
+
+
+def _int8_points(
+    name: str, weights: Path | None, ratio: float, image: Tensor, labels: Tensor, wanted: list[str]
+) -> dict[str, Counts]:
+    """Counts of the wanted int8 points of one ratio, through the models that a device runs."""
+    trained, found = load_trained(name, weights), dict[str, Counts]()
+    for partition in range(1, trained.system.net.partitions):
+        if knobs := _wanted(trained, partition, ratio, INT8, wanted):
+            _, y, score = _run(_int8_session(name, weights, partition, ratio), image)
+            found |= _cut_points(name, weights, y, score, knobs, labels)
+    if (point_id := device_id(ratio, INT8)) in wanted:
+        (logits,) = _run(_int8_session(name, weights, trained.system.net.partitions, ratio), image)
+        found[point_id] = _local(logits, labels)
+    return found
+
+
+def _wanted(
+    trained: Trained, partition: int, ratio: float, precision: Precision, wanted: list[str]
+) -> dict[str, Knobs]:
+    """The wanted points of one head, by id."""
+    cuts = {cut_id(k, precision): k for k in trained.knobs if (k.partition, k.ratio) == (partition, ratio)}
+    return {point_id: knobs for point_id, knobs in cuts.items() if point_id in wanted}
+
+
+def _cut_points(
+    name: str, weights: Path | None, y: Tensor, score: Tensor, points: dict[str, Knobs], labels: Tensor
+) -> dict[str, Counts]:
+    """Counts of a head's points. `y` `[B, k, h, w]` and `score` `[B, 1, h, w]` are its outputs."""
+    trained, found = load_trained(name, weights), dict[str, Counts]()
+    for point_id, knobs in points.items():
+        values, sizes = trained.cross(y, score, knobs)
+        found[point_id] = Counts.of(right(tail_of(name, weights, knobs.partition), values, labels), sizes)
+    return found
+
+
+def _local(logits: Tensor, labels: Tensor) -> Counts:
+    return Counts.of(logits.argmax(1) == labels, [0] * len(labels))
+
+
+@lru_cache(maxsize=32)
+def _int8_session(name: str, weights: Path | None, partition: int, ratio: float) -> onnxruntime.InferenceSession:
+    """An int8 head, or at the last partition the whole net."""
+    trained = load_trained(name, weights)
+    assert trained.ranges is not None
+    if partition == trained.system.net.partitions:
+        model = int8_device(trained.system, ratio, trained.ranges)
+    else:
+        model = int8_head(trained.system, partition, ratio, trained.ranges)
+    return session(model.SerializeToString(), torch.get_num_threads())
+
+
+def _run(model: onnxruntime.InferenceSession, image: Tensor) -> list[Tensor]:
+    """Outputs for pictures `[B, 3, px, px]`. They go one by one, because deployed models take one."""
+    outputs = [model.run(None, {"x": x[None].contiguous().numpy()}) for x in image]
+    return [torch.from_numpy(np.concatenate(column)) for column in zip(*outputs, strict=True)]
 
 
 def _rows(trained: Trained, counts: dict[str, Counts]) -> list[dict[str, Any]]:
     """Rows of the profile's table, but for the columns that follow from the network."""
-    where = {k.id: (k.partition, k.ratio, k.region, k.bits) for k in trained.knobs}
-    where |= {p.id: (0, 1.0, 1.0, p.quality) for p in IMAGE_POINTS}
-    where |= {device_id(r): (trained.system.net.partitions, r, 1.0, 0) for r in RATIOS}
-    names = ("partition", "channel_ratio", "region_ratio", "bits")
+    where: dict[str, tuple[Any, ...]] = {p.id: (0, 1.0, 1.0, p.quality, FLOAT32, p.px) for p in IMAGE_POINTS}
+    for precision in trained.precisions:
+        where |= {
+            cut_id(k, precision): (k.partition, k.ratio, k.region, k.bits, precision, None) for k in trained.knobs
+        }
+        where |= {device_id(r, precision): (trained.system.net.partitions, r, 1.0, 0, precision, None) for r in RATIOS}
+    names = ("partition", "channel_ratio", "region_ratio", "bits", "precision", "resolution")
     return [{"id": i, **dict(zip(names, where[i], strict=True)), **some.columns()} for i, some in counts.items()]
 
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tidesplit.compression.codec.knobs import RATIOS, device_id
+from tidesplit.compression.codec.knobs import RATIOS, cut_id, device_id
 from tidesplit.compression.net.deployed_graphs import device_graph, head_graph, tail_graph
 from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
 
 
 def _extras(trained: Trained) -> dict[str, dict[str, Any]]:
-    """Codec, fallback and multiply-accumulates, by point id."""
+    """Codec, fallback and multiply-accumulates, by point id.
+
+    Cuts fall back to the whole net of their ratio and precision, pictures to the quickest of all.
+    """
     system = trained.system
     heads = {(k.partition, k.ratio): 0 for k in trained.knobs}
     heads = {(p, r): head_graph(system, p, r).macs() for p, r in heads}
     tails = {p: tail_graph(system, p).macs() for p in range(system.net.partitions)}
     found: dict[str, dict[str, Any]] = {}
-    for k in trained.knobs:
-        macs = {"head_macs": heads[k.partition, k.ratio], "tail_macs": tails[k.partition]}
-        found[k.id] = {"codec": "feature", "fallback": device_id(k.ratio), **macs}
+    for precision in trained.precisions:
+        for k in trained.knobs:
+            macs = {"head_macs": heads[k.partition, k.ratio], "tail_macs": tails[k.partition]}
+            fallback = device_id(k.ratio, precision)
+            found[cut_id(k, precision)] = {"codec": "feature", "fallback": fallback, **macs}
+        for ratio in RATIOS:
+            macs = {"head_macs": device_graph(system, ratio).macs(), "tail_macs": 0}
+            found[device_id(ratio, precision)] = {"codec": "none", "fallback": None, **macs}
     for point in IMAGE_POINTS:
         macs = {"head_macs": 0, "tail_macs": tails[0]}
-        found[point.id] = {"codec": point.codec, "fallback": device_id(RATIOS[0]), **macs}
-    for ratio in RATIOS:
-        macs = {"head_macs": device_graph(system, ratio).macs(), "tail_macs": 0}
-        found[device_id(ratio)] = {"codec": "none", "fallback": None, **macs}
+        fallback = device_id(RATIOS[0], trained.precisions[-1])
+        found[point.id] = {"codec": point.codec, "fallback": fallback, **macs}
     return found
 
 

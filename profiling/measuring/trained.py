@@ -12,8 +12,19 @@ import torch
 from torch import Tensor
 
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
-from tidesplit.compression.codec.knobs import RATIOS, Knobs, all_knobs, device_id, image_id
+from tidesplit.compression.codec.knobs import (
+    FLOAT32,
+    PRECISIONS,
+    RATIOS,
+    Knobs,
+    Precision,
+    all_knobs,
+    cut_id,
+    device_id,
+    image_id,
+)
 from tidesplit.compression.net.cut_codec import Codec, tag_of
+from tidesplit.compression.net.int8 import Ranges, load_ranges
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.models.registry import build, weights_path
@@ -47,17 +58,26 @@ IMAGE_POINTS = tuple(ImagePoint("jpeg", q) for q in (10, 20, 30, 50, 75, 90, 95)
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with its weights, its codec, and the classes and hash of the weights file."""
+    """A network with its weights, its codec, and the classes and hash of the weights file.
+
+    `ranges` are those of its activations. Without them there are no int8 models.
+    """
 
     system: SplitNet
     codec: Codec
     classes: tuple[str, ...]
     sha256: str
+    ranges: Ranges | None = None
 
     @property
     def knobs(self) -> list[Knobs]:
         """Operating points of the inner cuts."""
         return all_knobs(self.system.net.partitions)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions in which a device can run it."""
+        return (FLOAT32,) if self.ranges is None else PRECISIONS
 
     def cross(self, y: Tensor, score: Tensor, knobs: Knobs) -> tuple[Tensor, list[int]]:
         """Values `[B, Kmax, h, w]` that the server decodes, and bytes of the payloads.
@@ -77,10 +97,14 @@ def load_trained(name: str, weights: Path | None = None) -> Trained:
     system = SplitNet(build(name, len(classes)))
     load_weights(path, system)
     system.requires_grad_(False)
-    return Trained(system, Codec(system, tag_of(path), load_tables(path)), classes, sha256_of(path))
+    codec = Codec(system, tag_of(path), load_tables(path))
+    return Trained(system, codec, classes, sha256_of(path), load_ranges(path, system))
 
 
 def point_ids(trained: Trained) -> list[str]:
-    """Identifiers of all operating points: image offload, cuts, device only."""
-    cuts = [knobs.id for knobs in trained.knobs]
-    return [point.id for point in IMAGE_POINTS] + cuts + [device_id(ratio) for ratio in RATIOS]
+    """Identifiers of all operating points: image offload, cuts, device only. Each cut and net in every precision."""
+    names = [point.id for point in IMAGE_POINTS]
+    for precision in trained.precisions:
+        names += [cut_id(knobs, precision) for knobs in trained.knobs]
+        names += [device_id(ratio, precision) for ratio in RATIOS]
+    return names

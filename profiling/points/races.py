@@ -72,6 +72,12 @@ def races_of(table: PointTable) -> list[str]:
     return mixed
 
 
+def without_race(point_id: str) -> str:
+    """Identifier of the same point without its race, if it has one."""
+    first, second = split(point_id)
+    return joined(split_race(first)[0], second)
+
+
 def _raced(point_id: str, meanwhile: str) -> str:
     first, second = split(point_id)
     return joined(race_id(first, meanwhile), second)

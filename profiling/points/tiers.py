@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tidesplit.compression.codec.knobs import PASSED_ON, joined, split, split_race
 from tidesplit.profiling.points.profile import Chain, DeviceTable, Profile, ProfileError, Provenance, Timing
-from tidesplit.profiling.points.races import races_of, with_races
+from tidesplit.profiling.points.races import races_of, with_races, without_race
 from tidesplit.profiling.points.table import HopColumns, PointTable, representative, table_for, undominated
 
 MIDDLE, CLOUD = "i5-2500", "x86-2core"  # machines of a chain with a middle server, unless the user names others
@@ -99,7 +99,8 @@ def _cuts(profile: Profile, ids: Sequence[str]) -> _Cuts:
     except KeyError as error:
         raise ProfileError(f"profile {profile.name}: no operating point {error}") from error
     sends = np.array([bool(two) for _, two in parts], dtype=bool)
-    return _Cuts(first, second, sends, {n: measured[name] for n, name in enumerate(ids) if name in measured})
+    pairs = {number: without_race(name) for number, name in enumerate(ids)}
+    return _Cuts(first, second, sends, {n: measured[pair] for n, pair in pairs.items() if pair in measured})
 
 
 def _second_hop(profile: Profile, middle: str, uplink: HopColumns, cuts: _Cuts) -> HopColumns:
@@ -184,7 +185,7 @@ def _promising(profile: Profile, machines: Sequence[str]) -> PointTable:
 def estimated(profile: Profile, ids: Sequence[str]) -> list[str]:
     """Those of the points ``ids`` that are cut twice in a pair that was not measured. Their accuracy is estimated."""
     measured = _measured(profile)
-    return [i for i in ids if split(i)[1] not in ("", PASSED_ON) and i not in measured]
+    return [i for i in ids if split(i)[1] not in ("", PASSED_ON) and without_race(i) not in measured]
 
 
 def _measured(profile: Profile) -> dict[str, Chain]:

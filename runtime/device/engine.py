@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.image_codec import encode_image
-from tidesplit.compression.codec.knobs import FINISH, RATIOS, Knobs, device_id, sender, split, split_race
+from tidesplit.compression.codec.knobs import sender
 from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.session import Session
-from tidesplit.profiling.points.profile import OperatingPoint, Profile
-from tidesplit.runtime.cnn import ENGINES, Cnn, finish_name, head_name
+from tidesplit.profiling.points.profile import OperatingPoint
+from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.priority import with_low_priority
+from tidesplit.runtime.models import finish_model, first_model, knobs_of, points_of, raced_net
 
 __all__ = ["Engine", "HeadResult", "knobs_of", "points_of"]
 
@@ -40,24 +40,22 @@ class Engine:
     and sending need not wait for them.
     """
 
-    def __init__(
-        self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1, engine: str = ENGINES[0]
-    ) -> None:
+    def __init__(self, cnn: Cnn, points: tuple[OperatingPoint, ...], threads: int = 1) -> None:
         self.cnn = cnn
         self.points = points
         self._by_id = {point.id: point for point in points}
-        names = {name for point in points for name in (_first(point), _finish(point)) if name is not None}
-        heads = {_first(point) for point in points if point.codec != "none"}
-        self._sessions: dict[str, Session] = {n: cnn.device_session(n, threads, engine) for n in sorted(names & heads)}
+        names = {name for point in points for name in (first_model(point), finish_model(point)) if name is not None}
+        heads = {first_model(point) for point in points if point.codec != "none"}
+        self._sessions: dict[str, Session] = {n: cnn.device_session(n, threads) for n in sorted(names & heads)}
         others, fewer = sorted(names - heads), max(1, threads - 1)
-        self._sessions |= with_low_priority(lambda: {n: cnn.device_session(n, fewer, engine) for n in others})
+        self._sessions |= with_low_priority(lambda: {n: cnn.device_session(n, fewer) for n in others})
         self._warm_up(np.zeros((cnn.input_px, cnn.input_px, 3), np.uint8))
 
     def _warm_up(self, pixels: Pixels) -> None:
         outputs: dict[str, list[Any]] = {}
         x = to_input(pixels)
         for point in self.points:
-            first, last = _first(point), _finish(point)
+            first, last = first_model(point), finish_model(point)
             if first is not None and first not in outputs:
                 outputs[first] = self._run(first, x)
             self._encode(point, pixels, outputs.get(first or "", []))
@@ -67,16 +65,16 @@ class Engine:
     def head(self, point_id: str, pixels: Pixels) -> HeadResult:
         """Run the device's part of a point and encode its payload. `pixels` uint8 `[px, px, 3]`."""
         point = self._point(point_id)
-        first, x = _first(point), to_input(pixels)
+        first, x = first_model(point), to_input(pixels)
         outputs = [] if first is None else self._run(first, x)
         payload = self._encode(point, pixels, outputs)
-        feature = outputs[0] if outputs and not _raced_net(point_id) else x
+        feature = outputs[0] if outputs and not raced_net(point_id) else x
         return HeadResult(payload, outputs[0][0] if payload is None else None, feature)
 
     def _encode(self, point: OperatingPoint, pixels: Pixels, outputs: list[Any]) -> bytes | None:
         """The payload of a picture, or of the outputs of a head; None for a whole net."""
         if point.codec in ("jpeg", "webp"):
-            return encode_image(pixels, point.codec, point.bits)
+            return encode_image(pixels, point.codec, point.bits, point.resolution)
         if point.codec == "none":
             return None
         _, values, score = outputs
@@ -84,15 +82,15 @@ class Engine:
 
     def values(self, point_id: str, pixels: Pixels) -> tuple[Floats, Floats]:
         """The inputs of a cut's codec: values `[k, h, w]` and attention score `[h, w]`."""
-        first = _first(self._point(point_id))
+        first = first_model(self._point(point_id))
         assert first is not None
         _, values, score = self._run(first, to_input(pixels))
         return values[0], score[0, 0]
 
     def finish(self, point_id: str, feature: Floats) -> Floats:
         """Logits `[classes]` of the device's own run for a point that sends: its finish, or the net of its race."""
-        net = _raced_net(point_id)
-        name = _first(self._by_id[net]) if net else _finish(self._point(point_id))
+        net = raced_net(point_id)
+        name = first_model(self._by_id[net]) if net else finish_model(self._point(point_id))
         assert name is not None
         logits: Floats = self._run(name, feature)[0][0]
         return logits
@@ -103,36 +101,3 @@ class Engine:
 
     def _run(self, name: str, x: Floats) -> list[Any]:
         return list(self._sessions[name].run(None, {"x": x}))
-
-
-def points_of(profile: Profile, ids: Iterable[str]) -> tuple[OperatingPoint, ...]:
-    """The points that a device runs for these identifiers, each once: those that send, and the nets of races."""
-    parts = (part for point_id in ids for part in (sender(point_id), _raced_net(point_id)) if part)
-    return tuple(profile.point(part) for part in dict.fromkeys(parts))
-
-
-def _raced_net(point_id: str) -> str:
-    """The whole net that runs while a point's bytes are away; empty if there is none."""
-    meanwhile = split_race(split(point_id)[0])[1]
-    return "" if meanwhile == FINISH else meanwhile
-
-
-def knobs_of(point: OperatingPoint) -> Knobs:
-    """The settings of a point at an inner cut."""
-    return Knobs(point.partition, point.channel_ratio, point.region_ratio, point.bits)
-
-
-def _first(point: OperatingPoint) -> str | None:
-    """The model that runs before anything is sent; None for image offload."""
-    if point.codec == "none":
-        return device_id(point.channel_ratio)
-    return None if point.partition == 0 else head_name(point.partition, point.channel_ratio)
-
-
-def _finish(point: OperatingPoint) -> str | None:
-    """The model that finishes a frame without an answer; after image offload it is the narrowest whole net."""
-    if point.codec == "none" or point.fallback is None:
-        return None
-    if point.partition == 0:
-        return device_id(RATIOS[0])
-    return finish_name(point.partition, point.channel_ratio)

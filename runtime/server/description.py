@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidesplit.runtime.cnn import Cnn, tail_name
+from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.models import tail_name
 from tidesplit.runtime.server.metrics import Metrics
 from tidesplit.runtime.wire.messages import INPUT, OUTPUT, PROBE, model_name
 from tidesplit.runtime.wire.protocol import MESSAGES

@@ -14,7 +14,7 @@ import grpc.aio
 import numpy as np
 
 from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
-from tidesplit.runtime.cnn import middle_name, tail_name
+from tidesplit.runtime.models import middle_name, tail_name
 from tidesplit.runtime.server.batching import Batcher, Computed
 from tidesplit.runtime.server.description import EXTENSIONS, Description
 from tidesplit.runtime.server.metrics import Metrics

@@ -14,7 +14,8 @@ from tidesplit.compression.codec.errors import PayloadError
 from tidesplit.compression.codec.image_codec import seen_by_server
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import to_input
-from tidesplit.runtime.cnn import Cnn, CnnError, middle_name, tail_name
+from tidesplit.runtime.cnn import Cnn, CnnError
+from tidesplit.runtime.models import middle_name, tail_name
 from tidesplit.runtime.wire.messages import RefusedError
 
 Floats = NDArray[np.float32]

@@ -21,8 +21,9 @@ from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile, ProfileError
 from tidesplit.profiling.points.tiers import points_of
-from tidesplit.runtime.cnn import Cnn, CnnError, load_cnn
+from tidesplit.runtime.cnn import ENGINES, Cnn, CnnError, load_cnn
 from tidesplit.runtime.export import cached_all, say
+from tidesplit.runtime.ncnn_files import for_engine
 from tidesplit.runtime.timing.loop_cost import loop_s
 from tidesplit.runtime.timing.machine import only, table_of_machine, time_turns, with_loop
 from tidesplit.runtime.timing.work import check_models, turns_of
@@ -36,12 +37,12 @@ def run(options: argparse.Namespace) -> None:
     profile = only(whole, options.points) if options.points else whole
     _keep_points(profile, file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    cnn = _cnn(options.cnn, profile, options.weights)
+    cnn = for_engine(_cnn(options.cnn, profile, options.weights), options.engine, say)
     check_models(cnn, profile)
     policy = None if options.bundle is None else bundles.load(options.bundle)
     turns = turns_of(cnn, profile, options.threads)
     measured = time_turns(turns, options.rounds, options.runs, _progress(options.rounds * len(turns)))
-    table = table_of_machine(profile, measured, options.threads)
+    table = table_of_machine(profile, measured, options.threads, options.engine)
     table = with_loop(table, *_loop(profile.with_device(options.device, table), options.device, policy))
     if options.device in whole.devices:  # its watts stay: they have a source of their own
         table = replace(table, power=whole.devices[options.device].power)
@@ -127,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
     option("--weights", type=Path, metavar="FILE", help="without --cnn: weights file (default: the bundled one)")
     option("--points", type=_ids, default=[], metavar="ID,...", help="the profile gets these points only")
     option("--bundle", type=Path, help="folder of tidesplit train, to time its policy as a part of the loop")
-    option("--threads", type=_at_least_1, default=CORES, help="ONNX Runtime threads (default: one a core)")
+    option("--threads", type=_at_least_1, default=CORES, help="threads of a run (default: one a core)")
+    option("--engine", choices=ENGINES, default=ENGINES[0], help="what runs the CNN (default: %(default)s)")
     option("--rounds", type=_at_least_1, default=6, help="interleaved rounds (default: %(default)s)")
     option(
         "--runs",

@@ -10,6 +10,7 @@ import numpy as np
 
 from tidesplit.profiling.measuring.clock import Measurement, machine_facts, time_interleaved
 from tidesplit.profiling.points.profile import DeviceTable, Profile, ProfileError, Provenance, Timing
+from tidesplit.runtime.cnn import ENGINES
 from tidesplit.runtime.timing.work import Pieces, Turn, pieces_of
 
 
@@ -43,13 +44,16 @@ def time_turns(
     return {name: Measurement(values, runs) for name, values in times.items()}
 
 
-def table_of_machine(profile: Profile, measured: Mapping[str, Measurement], threads: int) -> DeviceTable:
+def table_of_machine(
+    profile: Profile, measured: Mapping[str, Measurement], threads: int, engine: str = ENGINES[0]
+) -> DeviceTable:
     """The table of this machine, without the cost of its loop.
 
     Args:
         profile: the points that were timed.
         measured: times of every piece.
         threads: threads of one run.
+        engine: what ran the CNN.
     """
     spreads = [m.spread for m in measured.values()]
     provenance = Provenance(
@@ -62,8 +66,8 @@ def table_of_machine(profile: Profile, measured: Mapping[str, Measurement], thre
         },
     )  # fmt: skip
     times = {name: m.quiet_s for name, m in measured.items()}
-    timings = {point.id: _timing(pieces_of(point, profile), times) for point in profile.points}
-    return DeviceTable(provenance=provenance, timings=timings, engine="onnxruntime", threads=threads)
+    timings = {point.id: _timing(pieces_of(point), times) for point in profile.points}
+    return DeviceTable(provenance=provenance, timings=timings, engine=engine, threads=threads)
 
 
 def with_loop(table: DeviceTable, loop_s: float, parts: str) -> DeviceTable:

@@ -12,13 +12,14 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
-from tidesplit.compression.codec.knobs import INT8, Knobs, Precision, device_id
+from tidesplit.compression.codec.knobs import Knobs, Precision
 from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
+from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
-from tidesplit.runtime.cnn import Cnn, CnnError, finish_name, head_name, tail_name
+from tidesplit.runtime.cnn import Cnn, CnnError
+from tidesplit.runtime.models import finish_model, first_model, knobs_of, tail_name
 
 Work = dict[str, Callable[[], object]]
 """Functions by the name of the piece that they run."""
@@ -40,24 +41,13 @@ class Pieces(NamedTuple):
         return tuple(name for name in (self.head, self.finish, self.tail) if name is not None)
 
 
-def pieces_of(point: OperatingPoint, profile: Profile) -> Pieces:
-    """The pieces of a point. Image offload has no head, and the whole net of its fallback finishes it."""
+def pieces_of(point: OperatingPoint) -> Pieces:
+    """The pieces of a point. The codec of a cut does not depend on the head's precision."""
+    head, finish = first_model(point), finish_model(point)
     if point.codec == "none":
-        return Pieces(head=device_id(point.channel_ratio, point.precision))
-    if point.codec == "feature":
-        finish = None if point.fallback is None else _named(finish_name, point)
-        coded = knobs_of(point).id  # whatever the head's precision
-        return Pieces(
-            _named(head_name, point), f"encode {coded}", f"decode {coded}", tail_name(point.partition), finish
-        )
-    whole = None if point.fallback is None else profile.point(point.fallback)
-    finish = None if whole is None else device_id(whole.channel_ratio, whole.precision)
-    return Pieces(None, f"encode {point.id}", f"decode {point.id}", tail_name(0), finish)
-
-
-def knobs_of(point: OperatingPoint) -> Knobs:
-    """The settings of a point at an inner cut."""
-    return Knobs(point.partition, point.channel_ratio, point.region_ratio, point.bits)
+        return Pieces(head=head)
+    coded = knobs_of(point).id if head else point.id
+    return Pieces(head, f"encode {coded}", f"decode {coded}", tail_name(point.partition), finish)
 
 
 def check_models(cnn: Cnn, profile: Profile) -> None:
@@ -68,7 +58,7 @@ def check_models(cnn: Cnn, profile: Profile) -> None:
             f"{cnn.folder} holds {cnn.name} with weights {cnn.version}, "
             f"the profile is of {profile.name} with weights {str(expected)[:16]}"
         )
-    lacking = {p.id: [m for m in pieces_of(p, profile).models if not cnn.has(m)] for p in profile.points}
+    lacking = {p.id: [m for m in pieces_of(p).models if not cnn.has(m)] for p in profile.points}
     lacking = {point_id: models for point_id, models in lacking.items() if models}
     if lacking:
         point_id, (model, *_) = next(iter(lacking.items()))
@@ -80,7 +70,7 @@ def check_models(cnn: Cnn, profile: Profile) -> None:
 
 def turns_of(cnn: Cnn, profile: Profile, threads: int) -> list[Turn]:
     """The turns in which every piece of every point of the profile is timed once."""
-    pixels, pieces = natural_picture(cnn.input_px), [pieces_of(point, profile) for point in profile.points]
+    pixels, pieces = natural_picture(cnn.input_px), [pieces_of(point) for point in profile.points]
     wholes = dict.fromkeys(p.head for p in pieces if p.head and p.encode is None)
     wholes |= dict.fromkeys(p.finish for p in pieces if p.finish and p.head is None)
     tails = dict.fromkeys(p.tail for p in pieces if p.tail)
@@ -101,7 +91,7 @@ def _cuts(cnn: Cnn, profile: Profile, threads: int, pixels: Pixels) -> Iterator[
         points = list(same)
         knobs = [k for k in map(knobs_of, points) if k not in timed]
         timed.update(knobs)
-        heads, *_, finishes = zip(*(pieces_of(point, profile) for point in points), strict=True)
+        heads, *_, finishes = zip(*(pieces_of(point) for point in points), strict=True)
         models = [heads[0], *dict.fromkeys(name for name in finishes if name)]
         yield partial(_cut_work, cnn, models, knobs, threads, pixels)
 
@@ -110,16 +100,12 @@ def _cut(point: OperatingPoint) -> tuple[int, float, Precision]:
     return point.partition, point.channel_ratio, point.precision
 
 
-def _named(name: Callable[[int, float], str], point: OperatingPoint) -> str:
-    return name(point.partition, point.channel_ratio) + ("-i8" if point.precision == INT8 else "")
-
-
-def _from_pixels(run: onnxruntime.InferenceSession, pixels: Pixels) -> Callable[[], Any]:
+def _from_pixels(run: Session, pixels: Pixels) -> Callable[[], Any]:
     return lambda: run.run(None, {"x": to_input(pixels)})
 
 
 def _whole(cnn: Cnn, name: str, threads: int, pixels: Pixels) -> Work:
-    return {name: _from_pixels(cnn.session(name, threads), pixels)}
+    return {name: _from_pixels(cnn.device_session(name, threads), pixels)}
 
 
 def _tail(cnn: Cnn, name: str, threads: int) -> Work:
@@ -131,11 +117,11 @@ def _tail(cnn: Cnn, name: str, threads: int) -> Work:
 def _cut_work(cnn: Cnn, models: list[str], knobs: Iterable[Knobs], threads: int, pixels: Pixels) -> Work:
     """The head is the first of ``models``, and its finish the second, if there is one."""
     head, *finishes = models
-    run = _from_pixels(cnn.session(head, threads), pixels)
+    run = _from_pixels(cnn.device_session(head, threads), pixels)
     feature, values, score = run()
     work: Work = {head: run}
     for name in finishes:
-        work[name] = partial(cnn.session(name, threads).run, None, {"x": feature})
+        work[name] = partial(cnn.device_session(name, threads).run, None, {"x": feature})
     for k in knobs:
         work[f"encode {k.id}"] = partial(cnn.codec.encode, values[0], score[0, 0], k)
         work[f"decode {k.id}"] = partial(cnn.codec.decode, cnn.codec.encode(values[0], score[0, 0], k))

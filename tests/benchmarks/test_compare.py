@@ -19,7 +19,7 @@ from tidesplit.profiling.points.profile import save
 def row(controller: str, trace: str, utility: float) -> Row:
     """Two frames, one after the other, each with this utility."""
     two = np.full(2, utility)
-    record = History(np.arange(2), np.full(2, SERVER), two, two, two, two, two > 1, two)
+    record = History(np.arange(2), np.full(2, SERVER), two, two, two, two, two > 1, two, two, two, two)
     return summarise(record, controller=controller, trace=trace, period_s=1.0, decision_us=0.0, bound=1.0)
 
 
@@ -53,8 +53,8 @@ def test_share_of_the_headroom(utility: float, bound: float, shown: str) -> None
 
 
 def figures(utility: float) -> dict[str, float]:
-    others = {"miss_rate": 0.01, "accuracy": 0.9, "latency_ms_mean": 50.0, "latency_ms_p95": 80.0}
-    return {"utility": utility, "bytes_mean": 1000.0, "switches_per_min": 3.0, **others}
+    others = {"miss_rate": 0.01, "accuracy": 0.9, "latency_ms_mean": 50.0, "latency_ms_p95": 80.0, "watts": 3.25}
+    return {**dict.fromkeys(compare.KEYS, 0.0), "utility": utility, "gb_per_month": 77.76, **others}
 
 
 def test_table_of_seeds() -> None:
@@ -71,7 +71,7 @@ def test_table_of_seeds() -> None:
     }
     lines = text(compare.seeds_table(found))
     assert "30 fps, 100 ms, 2 tiers: 2 seeds, simulated" in lines[0]
-    assert cells(lines, "PPO") == ["PPO", "0.8000 [0.7500, 0.8500]", "50 %", "1.00", "0.9000", "50.0", "80.0", "1000"]
+    assert cells(lines, "PPO") == ["PPO", "0.8000 [0.7500, 0.8500]", "50 %", "1.00", "0.9000", "80.0", "3.25", "78"]
     assert cells(lines, "best static")[1:3] == ["0.7000 [0.7000, 0.7000]", "0 %"]
     assert cells(lines, "clairvoyant")[1:3] == ["0.9000", "100 %"]
 

@@ -65,7 +65,7 @@ def play(
     """One frame of one lane through the pipeline.
 
     ``further``: bytes a second and round trip of each hop beyond the first. ``beliefs``: ``slow_belief``,
-    ``expected_s``.
+    ``expected_s``, ``worker_s``.
     """
     first = RoundTrip(np.array([world.rtt_s if rtt_s is None else rtt_s]), np.array([world.rtt_s]))
     trips = (first, *(RoundTrip(np.array([own_s]), np.array([own_s])) for _, own_s in further))

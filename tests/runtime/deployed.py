@@ -40,7 +40,7 @@ def small_cnn(folder: Path) -> Cnn:
     torch.manual_seed(0)
     system = SplitNet(CifarResNet(len(CLASSES))).eval().requires_grad_(False)
     source = Trained(system, Codec(system, 0x5A5A), CLASSES, "5a5a" * 16)
-    return export(source, folder, chain(for_server(source, True), for_device(source, None)))
+    return export(source, folder, chain(for_server(source, True), for_device(source)))
 
 
 def points_of_three(partitions: int) -> tuple[Profile, PointTable]:

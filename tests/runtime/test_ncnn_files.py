@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 
 from tests.runtime.deployed import points
 from tidesplit.compression.ncnn_session import NcnnSession
+from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.cnn import Cnn, CnnError, load_cnn
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.ncnn_files import for_engine
+from tidesplit.runtime.timing import __main__ as timing
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +32,14 @@ def test_models_of_the_device_get_files_once(cnn: Cnn, both: Cnn) -> None:
     assert "device-c0.25.param" in added
     assert "head-p1-c0.50.bin" in added
     assert not [name for name in added if name.startswith(("tail", "middle"))]
-    assert for_engine(both, "ncnn") is both
-    assert for_engine(cnn, "onnxruntime") is cnn
+    assert for_engine(both, "ncnn") == both
+    assert for_engine(cnn, "onnxruntime") == cnn
 
 
 def test_the_device_answers_as_with_onnx_runtime(both: Cnn) -> None:
     pytest.importorskip("ncnn", reason="needs tidesplit[ncnn]")
     made = points(both.partitions)[0].points
-    engine, usual = Engine(both, made, 2, "ncnn"), Engine(both, made)
+    engine, usual = Engine(both, made, 2), Engine(replace(both, engine="onnxruntime"), made)
     assert all(isinstance(session, NcnnSession) for session in engine._sessions.values())
     pixels = np.random.default_rng(0).integers(0, 256, (both.input_px, both.input_px, 3), np.uint8)
     for point in made:
@@ -50,7 +53,7 @@ def test_the_device_answers_as_with_onnx_runtime(both: Cnn) -> None:
 
 
 def test_a_model_that_ncnn_does_not_have_runs_in_onnx_runtime(cnn: Cnn) -> None:
-    assert not isinstance(cnn.device_session("device-c0.25", 1, "ncnn"), NcnnSession)
+    assert not isinstance(replace(cnn, engine="ncnn").device_session("device-c0.25", 1), NcnnSession)
 
 
 def test_altered_weights_are_refused(both: Cnn, tmp_path: Path) -> None:
@@ -58,16 +61,26 @@ def test_altered_weights_are_refused(both: Cnn, tmp_path: Path) -> None:
     shutil.copytree(both.folder, folder)
     (folder / "device-c0.25.bin").write_bytes(b"other")
     with pytest.raises(CnnError, match="it was altered"):
-        load_cnn(folder).device_session("device-c0.25", 1, "ncnn")
+        for_engine(load_cnn(folder), "ncnn").device_session("device-c0.25", 1)
 
 
 def test_without_ncnn_the_extra_is_named(both: Cnn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ncnn", None)
     with pytest.raises(CnnError, match=r"tidesplit\[ncnn\]"):
-        both.device_session("device-c0.25", 1, "ncnn")
+        both.device_session("device-c0.25", 1)
 
 
 def test_without_onnx_the_place_of_the_export_is_named(cnn: Cnn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(CnnError, match=r"has no models for ncnn, .* where 'tidesplit\[train\]' is installed"):
         for_engine(cnn, "ncnn")
+
+
+def test_a_machine_is_timed_with_ncnn(both: Cnn, tmp_path: Path) -> None:
+    pytest.importorskip("ncnn", reason="needs tidesplit[ncnn]")
+    file = tmp_path / "three.json"
+    profiles.save(replace(points(both.partitions)[0], cnn={"weights_sha256": both.weights_sha256}), file)
+    words = f"--profile {file} --device mine --cnn {both.folder} --engine ncnn --rounds 1 --runs 1 --threads 2"
+    assert timing.main(words.split()) == 0
+    table = profiles.load(file).devices["mine"]
+    assert (table.engine, table.threads) == ("ncnn", 2)

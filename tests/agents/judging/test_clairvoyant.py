@@ -185,7 +185,8 @@ def test_progress_is_told_to_the_end() -> None:
 def labelled(*rows: tuple[float, float, float, float, float]) -> Frontier:
     """Labels of (utility, device free, finish from, finish until, link free)."""
     value, device, begin, end, link = (np.array(column) for column in zip(*rows, strict=True))
-    return Frontier(Queues(device, begin, end, (HopQueue(link, np.zeros(len(rows))),)), value)
+    zero = np.zeros(len(rows))
+    return Frontier(Queues(device, zero, begin, end, zero, (HopQueue(link, zero, zero),)), value)
 
 
 def listed(labels: Frontier) -> list[tuple[float, ...]]:

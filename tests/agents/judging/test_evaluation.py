@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,15 @@ from tidesplit.agents.judging.evaluation import (
     simulation_of,
     summarise,
 )
+from tidesplit.agents.judging.ladder import WithoutLink
 from tidesplit.agents.rules.controllers import Lookup, Static
 from tidesplit.envs.simulation.simulation import Simulation
+from tidesplit.envs.world.heat import NO_HEAT
+from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
+from tidesplit.profiling.points.table import Machine
 
+LONG = steps("a minute without a link", [0.0], 60.0)
 FOUR = History(
     points=np.array([2, 2, 5, 2]),
     answered_by=np.array([SERVER, DEVICE, MISS, SERVER]),
@@ -37,6 +43,9 @@ FOUR = History(
     sent_bytes=np.array([100.0, 300.0, 200.0, 0.0]),
     dropped=np.array([False, False, True, False]),
     goodput_bps=np.zeros(4),
+    joules=np.array([0.1, 0.2, 0.3, 0.2]),
+    radio_j=np.array([0.05, 0.0, 0.05, 0.1]),
+    heat_c=np.array([40.0, 41.0, 43.0, 42.0]),
 )
 
 
@@ -52,6 +61,11 @@ def test_a_row_by_hand() -> None:
     assert row.drop_rate == 0.25
     assert row.accuracy == pytest.approx(0.65)
     assert row.bytes_mean == 150.0
+    assert row.gb_per_month == pytest.approx(0.7776)  # 150 bytes twice a second, for 2,592,000 seconds
+    assert row.joules == pytest.approx(0.2)
+    assert row.watts == pytest.approx(0.4)
+    assert row.radio_watts == pytest.approx(0.1)
+    assert row.hottest_c == 43.0
     assert row.switches_per_min == pytest.approx(60.0)  # two in two seconds
     assert row.regret_pct == pytest.approx(18.75)
 
@@ -67,6 +81,28 @@ def test_misses_that_were_dropped_and_misses_that_were_late() -> None:
     assert (slow.answered_by[slow.dropped] == MISS).all()
 
 
+def test_a_device_slightly_slower_than_its_frames_answers_most_of_them() -> None:
+    """110 ms of every 100: a frame in eleven is left out, or a few more where the device believes a wrong speed."""
+    asked = scenario(DEAD, fps=10.0, deadline_ms=300.0)
+    (longer,) = play(Static("", asked.table.row("device-w100")), simulation_of(replace(asked, traces=(LONG,)), 0))
+    assert np.mean(longer.answered_by == DEVICE) == pytest.approx(10 / 11, abs=0.04)
+
+
+def test_energy_of_a_device_that_never_sends() -> None:
+    """2 W idle, and 4 W more for the 46 ms of each run: 0.2 J and 0.184 J in 100 ms. The radio sleeps, unprobed."""
+    asked = scenario(DEAD, fps=10.0, world=World(jitter=0.0, cooling=NO_HEAT))
+    asked = replace(asked, table=replace(asked.table, machine=Machine(idle_w=2.0, busy_w=6.0, threads=4)))
+    device = Static("", asked.table.row("device-w50"))
+    (alone,), (probing,) = (play(entrant, simulation_of(asked, 0)) for entrant in (WithoutLink(device), device))
+    assert alone.joules == pytest.approx(0.384)
+    assert not alone.sent_bytes.any()
+    assert not alone.radio_j.any()
+    assert probing.radio_j.sum() > 0.0
+    assert summarise(
+        alone, controller="", trace="", period_s=0.1, decision_us=0.0, bound=1.0
+    ).watts == pytest.approx(3.84)  # fmt: skip
+
+
 def test_no_regret_where_nothing_can_be_had() -> None:
     row = summarise(FOUR._replace(utility=np.zeros(4)), controller="", trace="", period_s=1, decision_us=0, bound=0.0)
     assert row.regret_pct == 0.0
@@ -75,7 +111,8 @@ def test_no_regret_where_nothing_can_be_had() -> None:
 def test_columns_are_those_that_were_asked_for() -> None:
     assert COLUMNS == (
         "controller", "trace", "utility", "latency_ms_mean", "latency_ms_p50", "latency_ms_p95", "latency_ms_p99",
-        "miss_rate", "drop_rate", "accuracy", "bytes_mean", "switches_per_min", "decision_us", "regret_pct",
+        "miss_rate", "drop_rate", "accuracy", "bytes_mean", "gb_per_month", "joules", "watts", "radio_watts",
+        "hottest_c", "switches_per_min", "decision_us", "regret_pct",
     )  # fmt: skip
 
 

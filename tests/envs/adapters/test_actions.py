@@ -78,7 +78,7 @@ def sb3(scenario: Scenario) -> tuple[Any, Any]:
 
 
 def knobs(scenario: Scenario) -> tuple[Any, Any]:
-    return MultiDiscretePoints(SplitInference(scenario=scenario)), lambda action: [0, 0, 0, action]
+    return MultiDiscretePoints(SplitInference(scenario=scenario)), lambda action: [0, 0, 0, action, 0]
 
 
 def seeded(env: Any) -> Any:

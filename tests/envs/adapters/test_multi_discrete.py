@@ -28,20 +28,22 @@ def test_every_point_has_its_name_in_both_views(view: MultiDiscretePoints) -> No
         named = view.combination(row)
         assert view.action_space.contains(named)
         assert view.action(named) == row
-        values = [view.levels[k][index] for k, index in enumerate(named)]
+        *values, _ = (view.levels[k][index] for k, index in enumerate(named))
         assert values == [getattr(uplink, knob)[row] for knob in KNOBS]
 
 
-# partition, channel ratio, region ratio, bits -> the point meant
+# partition, channel ratio, region ratio, bits, number among the points alike -> the point meant
 NEAREST = {
-    (0, 1.0, 1.0, 95): "jpeg95",
-    (0, 0.25, 0.5, 95): "jpeg95",
-    (1, 1.0, 1.0, 95): "cut1-w100-b8",
-    (1, 0.25, 1.0, 0): "cut1-w50-b4",
-    (2, 0.25, 0.5, 8): "cut2-w50-r50-b2",
-    (2, 1.0, 0.5, 2): "cut2-w100-b2",  # a tie
-    (3, 0.25, 0.5, 95): "device-w25",
-    (3, 1.0, 1.0, 8): "device-w100",
+    (0, 1.0, 1.0, 95, 0): "jpeg95",
+    (0, 1.0, 1.0, 95, 2): "jpeg95+device-w25",
+    (0, 1.0, 1.0, 50, 2): "jpeg50+device-w25",
+    (0, 0.25, 0.5, 95, 0): "jpeg95",
+    (1, 1.0, 1.0, 95, 0): "cut1-w100-b8",
+    (1, 0.25, 1.0, 0, 0): "cut1-w50-b4",
+    (2, 0.25, 0.5, 8, 0): "cut2-w50-r50-b2",
+    (2, 1.0, 0.5, 2, 0): "cut2-w100-b2",  # a tie
+    (3, 0.25, 0.5, 95, 0): "device-w25",
+    (3, 1.0, 1.0, 8, 0): "device-w100",
 }
 
 
@@ -70,9 +72,10 @@ def test_masks_tell_which_values_some_allowed_point_has() -> None:
         "channel_ratio": [1.0],
         "region_ratio": [1.0],
         "bits": [0, 8, 95],
+        "number": [0, 1, 2],
     }
     mask, start = view.action_masks(), 0
-    for knob, level in zip(KNOBS, view.levels, strict=True):
+    for knob, level in zip((*KNOBS, "number"), view.levels, strict=True):
         assert level[mask[start : start + len(level)]].tolist() == expected[knob]
         start += len(level)
     assert start == len(mask)
@@ -90,12 +93,12 @@ def test_other_environments_are_refused() -> None:
 def test_three_tiers_have_the_second_hops_knobs_too() -> None:
     env = MultiDiscretePoints(SplitInference(scenario=three_tiers()))
     table = env.unwrapped.scenario.table  # type: ignore[attr-defined]
-    assert len(env.levels) == 8
+    assert len(env.levels) == 9
     for row, name in enumerate(table.ids):
         assert env.action(env.combination(row)) == row, name
     # The second cut of one point behind the first of another that has none: the partitions count for most.
     wanted = env.combination(table.row("jpeg50")).copy()
-    wanted[4:] = env.combination(table.row("jpeg95>cut2-w100-b2"))[4:]
+    wanted[4:8] = env.combination(table.row("jpeg95>cut2-w100-b2"))[4:8]
     assert table.ids[env.action(wanted)] == "jpeg95>cut2-w100-b2"
     env.reset(seed=0)
     assert env.action_masks().shape == (sum(map(len, env.levels)),)

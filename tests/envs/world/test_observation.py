@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.envs.small import CUT, IMAGE, LOCAL, TABLE
-from tidesplit.envs.world.belief import believe
+from tests.envs.small import CUT, IMAGE, LOCAL, TABLE, play, queued
+from tidesplit.envs.world.belief import UNKNOWN_GOODPUT, believe
 from tidesplit.envs.world.fields import ONE_HOP, POINT_FIELDS, STATE_FIELDS
 from tidesplit.envs.world.observation import Observation, Situation, observe, unflatten
 from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.radio import LTE
 from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
+from tidesplit.profiling.points.table import Machine, PointTable
 
 NOW = 10.0
 USUAL_RTT = 0.060
@@ -199,6 +203,9 @@ def test_state_of_an_idle_device() -> None:
         "link_queue_s": 0.0,
         "finish_pending_s": 0.0,
         "slow_down": 1.5,
+        "worker_s": 0.0,
+        "heat_c": 20.0,
+        "awake_s": LTE.tail_s - NOW,  # the device greeted the server at 0 s
     }
     assert {name: float(state.state[0, STATE_FIELDS.index(name)]) for name in expected} == pytest.approx(expected)
 
@@ -222,6 +229,14 @@ FORESEEN = {
     "link_queue_s": (0.070 - 1 / 30, 0.040 - 1 / 30, 0.0),
     "finish_slack_s": (0.091 - 15.015, 0.016, 0.016),
     "is_last": (0, 1, 0),
+    "races": (0, 0, 0),
+    # No watts of the device are known. The newest message was sent 10 ms ago and keeps the radio awake for a tail less
+    # 10 ms. The bytes leave in 70 and 40 ms, after 40 and 10 ms of sending, and keep it awake for a tail.
+    "joules": (
+        LTE.tail_w * 0.080 + (LTE.sending_w - LTE.tail_w) * 0.040 + LTE.joules_per_byte * 4000,
+        LTE.tail_w * 0.050 + (LTE.sending_w - LTE.tail_w) * 0.010 + LTE.joules_per_byte * 1000,
+        0,
+    ),
 }
 
 
@@ -245,6 +260,63 @@ def test_pessimism_reckons_with_the_worst_pace_and_the_stall() -> None:
 def test_head_that_a_finish_will_interrupt_takes_longer() -> None:
     due_in_25_ms = (9.99, 99.0, 4000, 0.0, 0.0, 0.0, NOW + 0.025, 0.030, 0.010)
     assert told(messages=[due_in_25_ms]).foreseen.head_s[0] == pytest.approx([0.010, 0.020, 0.080])
+
+
+# messages -> seconds for which the radio stays awake at NOW
+AWAKE: dict[str, tuple[list[Sent], float]] = {
+    "the greeting": ([], 11.576 - 10.0),
+    "a message": ([(9.5, 99.0, 4000, 0.0, 0.0, 0.0)], 11.076),
+    "the newest of two": ([(9.9, 99.0, 4000, 0.0, 0.0, 0.0), (9.5, 9.7, 4000, 0.01, 0.05, 0.0)], 11.476),
+    "asleep": ([(-3.0, -2.0, 4000, 0.01, 0.05, 0.0)], 1.576),
+}
+
+
+@pytest.mark.parametrize("case", AWAKE.values(), ids=AWAKE)
+def test_the_radio_stays_awake_for_a_tail_after_the_newest_message(case: tuple[list[Sent], float]) -> None:
+    assert told(messages=case[0]).seen.awake_s == pytest.approx([case[1]], abs=1e-5)
+
+
+def test_heat_and_worker_are_observed() -> None:
+    """Head and whole CNN wait for the worker, and the encoder does not. Work is left until the next frame."""
+    observation = told(worker_s=0.040, heat_c=71.0)
+    assert (observation.seen.worker_s[0], observation.seen.heat_c[0]) == pytest.approx((0.040, 71.0))
+    assert observation.foreseen.head_s[0] == pytest.approx([0.010, 0.060, 0.090])
+    assert observation.foreseen.device_queue_s[0] == pytest.approx([0.040 - 1 / 30, 0.060 - 1 / 30, 0.090 - 1 / 30])
+
+
+WATTS = Machine(idle_w=3.0, busy_w=7.0, threads=4)
+RACING = replace(
+    TABLE,
+    races=np.array([True, True, False]),
+    finish_s=np.array([0.025, 0.030, np.inf]),
+    finish_accuracy=np.array([0.6, 0.7, 0.0]),
+    machine=WATTS,
+)
+
+
+@pytest.mark.parametrize("table", [replace(TABLE, machine=WATTS), RACING], ids=["without races", "with races"])
+@pytest.mark.parametrize("awake", [True, False])
+@pytest.mark.parametrize("point", [IMAGE, CUT, LOCAL])
+def test_what_is_foreseen_of_an_idle_device_comes_true(point: int, awake: bool, table: PointTable) -> None:
+    """Latency and joules are those of the world, on a calm link with the usual goodput and round trip."""
+    world = replace(WORLD, request_s=0.0, initial_window_bytes=1e9, probe_after_s=1e9)
+    about = situation()._replace(now_s=np.zeros(1) if awake else np.array([20.0]))
+    demand = Demand(deadline_s=1.0)
+    foreseen = observe(about, table, Demands.of(demand), world).foreseen
+    _, outcome, _ = play(
+        point,
+        arrival_s=float(about.now_s[0]),
+        table=table,
+        world=world,
+        queues=queued(awake_s=LTE.tail_s),
+        demand=demand,
+        rate=UNKNOWN_GOODPUT,
+        expected_s=1.0,
+    )
+    assert foreseen.races[0, point] == table.races[point]
+    joules = outcome.radio_j + outcome.device_j - WATTS.idle_w / 30
+    assert foreseen.joules[0, point] == pytest.approx(joules[0], rel=1e-4)
+    assert foreseen.latency_s[0, point] == pytest.approx(outcome.latency_s[0], abs=1e-5)
 
 
 FULL = [(9.99, 99.0, 10.0, 0.0, 0.0, 0.0)] * WINDOW

@@ -35,25 +35,25 @@ FRAMES: dict[str, tuple[int, dict[str, Any], dict[str, float], dict[str, float]]
         LOCAL,
         {},
         {"answered_by": DEVICE, "latency_s": 0.050, "accuracy": 0.6, "utility": 0.6, "sent_bytes": 0, "head_s": 0.050},
-        {"device_free_s": 0.0, "finish_from_s": 0.0, "finish_until_s": 0.050, "link_free_s": 0.0, "last_sent_s": 0.0},
+        {"device_free_s": 0.0, "worker_until_s": 0.050, "link_free_s": 0.0, "last_sent_s": 0.0},
     ),
     "device throttled": (
         LOCAL,
         {"slow": 1.5},
         {"answered_by": DEVICE, "latency_s": 0.075, "head_s": 0.075},
-        {"device_free_s": 0.0, "finish_until_s": 0.075},
+        {"device_free_s": 0.0, "worker_until_s": 0.075},
     ),
     "device throttled too far": (
         LOCAL,
         {"slow": 2.1, "slow_belief": 1.0},
         {"answered_by": MISS, "latency_s": 0.100, "accuracy": 0.0, "utility": 0.0, "head_s": 0.105},
-        {"device_free_s": 0.0, "finish_until_s": 0.105},
+        {"device_free_s": 0.0, "worker_until_s": 0.105},
     ),
     "waits for the device": (
         LOCAL,
         {"queues": queued(device_free_s=0.030)},
         {"answered_by": DEVICE, "latency_s": 0.080, "waited_s": 0.030, "head_s": 0.050},
-        {"device_free_s": 0.030, "finish_from_s": 0.030, "finish_until_s": 0.080},
+        {"device_free_s": 0.030, "worker_until_s": 0.080},
     ),
     # head 10, link 40, round trip 40, tail 20: too late by 10 ms
     "image too late": (
@@ -183,14 +183,14 @@ FRAMES: dict[str, tuple[int, dict[str, Any], dict[str, float], dict[str, float]]
         LOCAL,
         {"queues": queued(finish_from_s=0.020, finish_until_s=0.035)},
         {"answered_by": DEVICE, "latency_s": 0.065, "head_s": 0.065, "waited_s": 0.0},
-        {"device_free_s": 0.0, "finish_from_s": 0.0, "finish_until_s": 0.065},
+        {"device_free_s": 0.0, "worker_until_s": 0.065, "finish_until_s": 0.035},
     ),
-    # A finish planned for 60 ms does not keep the worker idle until then. Both count as one stretch of 80 ms.
+    # A finish planned for 60 ms does not keep the worker idle until then.
     "before a finish": (
         LOCAL,
         {"queues": queued(finish_from_s=0.060, finish_until_s=0.090)},
         {"answered_by": DEVICE, "latency_s": 0.050, "waited_s": 0.0},
-        {"device_free_s": 0.0, "finish_from_s": 0.010, "finish_until_s": 0.090},
+        {"device_free_s": 0.0, "worker_until_s": 0.050, "finish_from_s": 0.060, "finish_until_s": 0.090},
     ),
     "a cut interrupted by a finish": (
         CUT,
@@ -200,15 +200,34 @@ FRAMES: dict[str, tuple[int, dict[str, Any], dict[str, float], dict[str, float]]
     ),
     "a cut waits for the worker": (
         CUT,
-        {"queues": queued(finish_from_s=-0.010, finish_until_s=0.015), "expected_s": 0.095},
+        {"queues": queued(worker_until_s=0.015), "expected_s": 0.095},
         {"answered_by": SERVER, "latency_s": 0.095, "head_s": 0.020, "waited_s": 0.015},
-        {"device_free_s": 0.035, "finish_until_s": 0.015},
+        {"device_free_s": 0.035, "worker_until_s": 0.015},
     ),
     "a picture does not": (
         IMAGE,
-        {"queues": queued(finish_from_s=-0.010, finish_until_s=0.055), "rate": 200_000.0},
+        {"queues": queued(worker_until_s=0.055), "rate": 200_000.0},
         {"answered_by": SERVER, "latency_s": 0.090, "head_s": 0.010, "waited_s": 0.0},
-        {"device_free_s": 0.010, "finish_from_s": -0.010, "finish_until_s": 0.055},
+        {"device_free_s": 0.010, "worker_until_s": 0.055},
+    ),
+    "a whole CNN waits for another": (
+        LOCAL,
+        {"queues": queued(worker_until_s=0.045)},
+        {"answered_by": DEVICE, "latency_s": 0.095, "waited_s": 0.045, "dropped": False},
+        {"device_free_s": 0.0, "worker_until_s": 0.095},
+    ),
+    "a whole CNN that would wait too long": (
+        LOCAL,
+        {"queues": queued(worker_until_s=0.055)},
+        {"answered_by": MISS, "waited_s": 0.055, "dropped": True, "head_s": 0.0, "slow_down": 0.0},
+        {"device_free_s": 0.0, "worker_until_s": 0.055},
+    ),
+    # The worker is free after 45 ms. The device believes 55 and drops the frame.
+    "the device believes that it would wait too long": (
+        LOCAL,
+        {"queues": queued(worker_until_s=0.045), "worker_s": 0.055},
+        {"answered_by": MISS, "dropped": True},
+        {"worker_until_s": 0.045},
     ),
     "waits for a finish under way": (
         LOCAL,

@@ -104,6 +104,7 @@ def test_measured_pairs_stand_before_the_assumption() -> None:
 def test_which_accuracies_are_estimated() -> None:
     ids = ["jpeg95", "jpeg95>cloud", "jpeg95>cut2-w100-b2", "jpeg50>cut2-w100-b2", "device-w50"]
     assert estimated(profile(), ids) == ids[2:4]
+    assert estimated(measured(), ["jpeg95+device-w25>cut2-w100-b2"]) == []
     assert estimated(measured(), ids) == [ids[3]]
     assert [name for name in names(measured()) if "cut2" in name.partition(">")[2]] == ["jpeg95>cut2-w100-b2"]
 
@@ -115,12 +116,17 @@ def test_points_worth_choosing() -> None:
     kinds = np.array([between.sends, between.relays, table.local]).sum(axis=1)
     assert (kinds > 0).all()
     assert len(set(table.ids)) == table.size
-    assert set(undominated(table).ids) == set(table.ids)
+    single = points_of(profile(), (DEVICE, SERVER, CLOUD), races=False)
+    assert single.ids == table.ids[: single.size]
+    assert set(undominated(single).ids) == set(single.ids)
+    assert table.races.tolist() == ["+" in name for name in table.ids]
     twice = between.sends & ~between.relays
     assert twice.any()
     assert (uplink.partition[twice] == 0).all()
     with_pairs = points_of(three_tier_profile(), (DEVICE, SERVER, CLOUD))
-    assert [i for i in with_pairs.ids if ">cut" in i] == ["jpeg95>cut2-w100-b2", "cut1-w100-b4>cut2-w100-b2"]
+    again = [i for i in with_pairs.ids if ">cut" in i]
+    assert [i for i in again if "+" not in i] == ["jpeg95>cut2-w100-b2", "cut1-w100-b4>cut2-w100-b2"]
+    assert "jpeg95+device-w25>cut2-w100-b2" in again
 
 
 @pytest.mark.parametrize("machines", [(DEVICE, SERVER), (DEVICE, SERVER, CLOUD)])

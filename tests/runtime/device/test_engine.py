@@ -22,9 +22,9 @@ def test_every_model_and_encoder_runs_once_when_it_is_loaded(cnn: Cnn, monkeypat
         models[name] += 1
         return run(self, name, x)
 
-    def noted(pixels: Any, codec: Any, quality: int) -> bytes:
+    def noted(pixels: Any, codec: Any, quality: int, px: int | None) -> bytes:
         encoded.append((codec, quality))
-        return encode_image(pixels, codec, quality)
+        return encode_image(pixels, codec, quality, px)
 
     monkeypatch.setattr(Engine, "_run", counted)
     monkeypatch.setattr(engines, "encode_image", noted)

@@ -51,17 +51,17 @@ CODEC = ("encode p1-c0.50-r1.00-b2", "decode p1-c0.50-r1.00-b2")
     ],
 )
 def test_pieces_of_a_point(point_id: str, pieces: Pieces) -> None:
-    assert pieces_of(PROFILE.point(point_id), PROFILE) == pieces
+    assert pieces_of(PROFILE.point(point_id)) == pieces
 
 
 def test_without_a_fallback_nothing_finishes() -> None:
     cut, picture = (replace(PROFILE.point(i), fallback=None) for i in ("p1-c0.50-r1.00-b2", "p0-jpeg-q50"))
-    assert pieces_of(cut, PROFILE).finish is None
-    assert pieces_of(picture, PROFILE).finish is None
+    assert pieces_of(cut).finish is None
+    assert pieces_of(picture).finish is None
 
 
 def test_the_times_of_pieces_make_the_table() -> None:
-    names = sorted({piece for point in PROFILE.points for piece in pieces_of(point, PROFILE) if piece})
+    names = sorted({piece for point in PROFILE.points for piece in pieces_of(point) if piece})
     measured = {name: Measurement((float(k), k + 0.5), 1) for k, name in enumerate(names, 1)}
     table = with_loop(table_of_machine(PROFILE, measured, 3), 0.002, "all of it")
     at = {name: k + 0.125 for k, name in enumerate(names, 1)}  # the lower quartile of two
@@ -145,4 +145,4 @@ def test_points_keep_what_finishes_them() -> None:
 def test_a_point_is_one_kind() -> None:
     """A whole net sends nothing: its only piece is the net."""
     point: OperatingPoint = PROFILE.point("device-c1.00")
-    assert pieces_of(point, PROFILE).models == ("device-c1.00",)
+    assert pieces_of(point).models == ("device-c1.00",)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.runtime.deployed import points
-from tidesplit.runtime.device.machine import compare_engines, threads_for
+from tidesplit.runtime.trained_for import compare_engines, threads_for
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,189 @@
+"""A world kinder than the true one: the clairvoyant's bound is the best that can be done in it.
+
+A state is the pipeline's queues, in continuous time, and the utility gained so far. Each state goes through the world's
+own `advance` by every allowed point. Several things are relaxed. Each can only help, and together they make a state
+with shorter queues at least as good as one with longer queues, which the true world does not promise:
+
+- The device is as cool as if it had been idle since the episode's beginning.
+- The radio is awake, a link never has a slow start or waits for a grant, and no probes are sent. Any number of messages
+  may be unanswered.
+- Each finish or race is begun or skipped, whichever is better, even where the answer has already come. Of its result
+  and the server's answer the better one counts.
+- A patient finish begins at a moment that depends on the slow-down that the device believes. The foreground is free
+  until the latest such moment, and the worker begins at the earliest. A run that waits for its moment hides the runs
+  before it from the foreground.
+- A frame is never dropped against its will, and any frame may be left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from tidesplit.envs.simulation.simulation import Simulation
+from tidesplit.envs.world.chain import Picker
+from tidesplit.envs.world.pipeline import Frame, Queues, advance, idle_s, interrupted_s
+from tidesplit.envs.world.radio import WIRED
+from tidesplit.envs.world.vocabulary import Bools, Floats, Ints, each
+
+NO_DROPS = 1e-9  # believed slow-down by which no head ever seems to be too late
+ROUNDING_S = 1e-12  # by which an answer may miss the deadline: one at the deadline counts
+
+
+class Frontier(NamedTuple):
+    """States after a frame, shapes ``[L]``: their queues and the utility gained so far."""
+
+    queues: Queues
+    value: Floats
+
+    def take(self, rows: Ints) -> Frontier:
+        """These states."""
+        return Frontier(self.queues.take(rows), self.value[rows])
+
+
+def together(*groups: Frontier) -> Frontier:
+    """The states of all groups."""
+    queues = each(lambda *columns: np.concatenate(columns), *(g.queues for g in groups))
+    return Frontier(queues, np.concatenate([g.value for g in groups]))
+
+
+class Beliefs:
+    """Range of the slow-downs that the device can believe: the median of its last five runs.
+
+    At least three of the five are as low as the median, so it is not below the third lowest slow-down of all frames so
+    far. Before the first run all five are 1. The same holds for the highest.
+    """
+
+    def __init__(self) -> None:
+        self._low = self._high = np.ones(3)
+
+    @property
+    def lowest(self) -> float:
+        """Lowest slow-down that can be believed."""
+        return float(self._low[-1])
+
+    @property
+    def highest(self) -> float:
+        """Highest slow-down that can be believed."""
+        return float(self._high[0])
+
+    def learn(self, lowest: float, highest: float) -> None:
+        """Take the range of the slow-downs that the device can meet in a frame."""
+        self._low = np.sort(np.append(self._low, lowest))[:3]
+        self._high = np.sort(np.append(self._high, highest))[1:]
+
+
+class Relaxed:
+    """The episode of one lane in the kinder world."""
+
+    def __init__(self, simulation: Simulation, lane: int) -> None:
+        world = simulation.scenario.world
+        self._world = replace(world, radio=WIRED, grant_s=0.0, initial_window_bytes=np.inf, probe_after_s=np.inf)
+        self._simulation, self._lane = simulation, np.array([lane])
+        self._table = simulation.table
+        self._servers_only = replace(self._table, finish_s=np.full_like(self._table.finish_s, np.inf))
+        self._demands = simulation.demands.take(self._lane)
+        self._beliefs = Beliefs()
+        self._jitter = self._table.jitter if self._table.jitter.ndim == 1 else self._table.jitter[lane]
+        self._first_c = simulation.queues.heat_c[self._lane]
+        self.allowed = np.flatnonzero(simulation.observation().mask[lane])
+        self.frames = int(simulation.frames[lane])
+        self.period_s = float(self._demands.period_s[0])
+
+    def first(self) -> Frontier:
+        """The state in which the episode begins."""
+        return Frontier(self._simulation.queues.take(self._lane), np.zeros(1))
+
+    def after(self, k: int, states: Frontier) -> Frontier:
+        """States after frame ``k``: each state without the frame, by each allowed point, and by each with its run."""
+        frame = self._simulation.frame_at(k, self._lane)
+        count = len(states.value)
+        rows, points = np.repeat(np.arange(count), len(self.allowed)), np.tile(self.allowed, count)
+        before, at = states.take(rows), Picker(points, np.full(len(rows), self._lane[0]))
+        sent, gained = self._without_runs(before.queues, points, frame)
+        slow = self._slow_down(before.queues.heat_c, at(self._table.jitter), frame)
+        ran, gained_too, matters = self._with_runs(sent, at, slow, frame, gained)
+        served = Frontier(sent, before.value + gained).take(np.flatnonzero(gained > 0.0))
+        finished = Frontier(ran, before.value + gained_too).take(np.flatnonzero(matters))
+        self._learn(states.queues.heat_c[:1], frame)
+        later = together(states, served, finished)
+        idle_c = np.repeat(self._idle(states.queues.heat_c[:1], frame), len(later.value))
+        return later._replace(queues=later.queues._replace(heat_c=idle_c))
+
+    def _without_runs(self, queues: Queues, points: Ints, frame: Frame) -> tuple[Queues, Floats]:
+        """Queues and utilities, ``[L]``, where the device finishes no frame that it sends."""
+        after, outcome, _ = advance(
+            queues,
+            points,
+            frame,
+            table=self._servers_only,
+            demands=self._demands,
+            world=self._world,
+            uplinks=self._simulation.uplinks,
+            lane=np.full(len(points), self._lane[0]),
+            slow_belief=np.full(len(points), NO_DROPS),
+        )
+        return after, outcome.utility
+
+    def _with_runs(
+        self, queues: Queues, at: Picker, slow: Floats, frame: Frame, gained: Floats
+    ) -> tuple[Queues, Floats, Bools]:
+        """Queues and utilities, ``[L]``, where the device finishes these frames too, and True where it may matter.
+
+        ``queues`` are those after the frames, ``slow`` and ``gained`` their slow-downs and their utilities so far.
+        """
+        table, demands = self._table, self._demands
+        accuracy, head_end = at(table.finish_accuracy), queues.device_free_s
+        can = ~at(table.local) & (accuracy >= demands.min_accuracy) & np.isfinite(at(table.finish_s))
+        finish_s = np.where(can, at(table.finish_s), 0.0)
+        earliest, latest = self._due_s(head_end, finish_s, at(table.races), frame)
+        waits = queues.finish_until_s < latest  # in the true world it begins when it is due
+        hides = waits & (queues.finish_until_s > head_end) & ~at(table.races)
+        until_s = np.maximum(earliest, queues.finish_until_s) + finish_s * slow
+        busy_from = np.minimum(np.maximum(queues.finish_from_s, head_end), queues.finish_until_s)
+        races = at(table.races)
+        begin_s = idle_s(queues, head_end)
+        raced_s = interrupted_s(begin_s, begin_s + finish_s * slow, queues)
+        ran = queues._replace(
+            worker_until_s=np.where(races, raced_s, queues.worker_until_s),
+            finish_from_s=np.where(races, queues.finish_from_s, np.where(waits, latest, busy_from)),
+            finish_until_s=np.where(races, queues.finish_until_s, until_s),
+        )
+        until_s = np.where(races, raced_s, until_s)
+        alone = demands.utility(accuracy, np.maximum(until_s - frame.arrival_s - ROUNDING_S, 0.0))
+        matters = can & (latest >= head_end) & ((alone > gained) | hides)
+        return ran, np.maximum(gained, alone), matters
+
+    def _due_s(self, head_end: Floats, finish_s: Floats, races: Bools, frame: Frame) -> tuple[Floats, Floats]:
+        """Earliest and latest moment at which a finish falls due, ``[L]``."""
+        last_s = frame.arrival_s + self._demands.deadline_s - self._world.guard_s
+        latest = last_s - finish_s * self._beliefs.lowest
+        earliest = last_s - finish_s * self._beliefs.highest
+        hurried = np.minimum(earliest, head_end + finish_s * self._beliefs.lowest)
+        earliest = np.maximum(np.where(self._demands.for_latency, hurried, earliest), head_end)
+        return np.where(races, head_end, earliest), np.where(races, head_end, latest)
+
+    def _slow_down(self, heat_c: Floats, jitter: Floats, frame: Frame) -> Floats:
+        """Factor on compute times, as in `advance`."""
+        noise = np.exp(self._world.jitter * jitter * frame.compute_noise)
+        return np.asarray(frame.slow_down * self._world.cooling.slow_down(heat_c) * noise)
+
+    def _learn(self, heat_c: Floats, frame: Frame) -> None:
+        """Take the slow-downs that the device can meet in a frame into the beliefs.
+
+        Its temperature is between ``heat_c`` and that of foreground and worker always busy. One load more allows for
+        runs that the world counts before they begin.
+        """
+        machine, cooling = self._table.machine, self._world.cooling
+        full_c = cooling.settled(frame.ambient_c, machine.idle_w + 2.0 * machine.run_w)
+        hottest_c = np.maximum(self._first_c, full_c) + cooling.kelvin_per_watt * machine.run_w
+        low, high = (self._slow_down(c, self._jitter, frame) for c in (heat_c, hottest_c))
+        self._beliefs.learn(float(low.min()), float(high.max()))
+
+    def _idle(self, heat_c: Floats, frame: Frame) -> Floats:
+        """Temperature after a frame in which the device was idle."""
+        return self._world.cooling.after(
+            heat_c, frame.ambient_c, np.array([self._table.machine.idle_w]), self._demands.period_s
+        )

@@ -1,0 +1,219 @@
+"""The worth of the choices themselves: the best static point with and without int8, with and without races.
+
+    python benchmarks/choices.py --trace ../shared/traces/test/lte_us --tune-on ../shared/traces/train/lte_us
+
+There are four sets of points. "neither" has float32 points and no races, "int8" has int8 heads and whole local nets
+too, "races" has races of float32 points, and "int8 and races" has all of them. Small pictures are in every set unless
+--no-small is given. A set's best static point is chosen on the training traces, where all points of the set play in one
+batch. It then plays every frame of the whole test traces, with the same courses of events for all sets. "device only"
+is the best whole local net of the sets without races: the float32 one, and with int8 the better of both.
+
+--rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant. --world granted is the world in which
+a message that finds the link idle waits for a grant of the uplink. It prints a table and writes JSON (--json).
+Everything is simulated, and watts are estimated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tidesplit.agents.judging import contest
+from tidesplit.agents.judging.evaluation import Entrant, Row, mean_row
+from tidesplit.agents.judging.ladder import Tuning, WithoutLink, tuned_rules
+from tidesplit.agents.rules.controllers import Static
+from tidesplit.benchmarks.results import write_json
+from tidesplit.compression.codec.knobs import INT8
+from tidesplit.envs.simulation.scenario import machines_of, scenario_from
+from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.profiling.points.profile import Profile
+from tidesplit.profiling.points.tiers import points_of
+from tidesplit.train import shortened
+
+WORLDS = {"as-traced": World(), "granted": World(grant_s=0.009)}
+STATICS, RULES = ("best static point", "device only"), ("look-up, tuned", "MPC, tuned")
+STATIC_TUNING = Tuning(episode_s=60.0)  # as long as the device needs to get hot by its own work
+NO_BOUND = -1.0
+
+
+class Choice(NamedTuple):
+    """A set of points to choose from."""
+
+    int8: bool
+    races: bool
+
+
+SETS = {
+    "neither": Choice(int8=False, races=False),
+    "int8": Choice(int8=True, races=False),
+    "races": Choice(int8=False, races=True),
+    "int8 and races": Choice(int8=True, races=True),
+}
+
+
+def offered(profile: Profile, int8: bool, small: bool) -> Profile:
+    """The profile without its int8 points, or without those that send a picture smaller than the CNN's input."""
+    kept = (p for p in profile.points if (int8 or p.precision != INT8) and (small or p.resolution is None))
+    return replace(profile, points=tuple(kept))
+
+
+def scenario_of(options: argparse.Namespace, profile: Profile, choice: Choice, traces: Sequence[Trace]) -> Scenario:
+    """These traces, and the points of one set."""
+    known = offered(profile, choice.int8, options.small)
+    asked = scenario_from(
+        trace=traces,
+        profile=known,
+        device=options.device,
+        fps=options.fps,
+        deadline_ms=options.deadline_ms,
+        world=WORLDS[options.world],
+    )
+    return replace(asked, table=points_of(known, machines_of(2, options.device), choice.races))
+
+
+def entrants_of(tune_on: Scenario, names: Sequence[str]) -> dict[str, Entrant]:
+    """The rules of these names, tuned; runs in a process of its own."""
+    static = tuned_rules(tune_on, STATIC_TUNING, [name for name in names if name in STATICS])
+    further = [name for name in names if name in RULES]
+    return static | (tuned_rules(tune_on, Tuning(), further) if further else {})
+
+
+def point_of(entrant: Entrant, scenario: Scenario) -> str:
+    """Identifier of the point that a static rule always uses; empty for other rules."""
+    static = entrant.controller if isinstance(entrant, WithoutLink) else entrant
+    return scenario.table.ids[static.row] if isinstance(static, Static) else ""
+
+
+def record_of(rows: Sequence[Row], seeds: int) -> dict[str, Any]:
+    """Means over traces and seeds, and the utility by trace and by seed. ``rows``: one seed after the other."""
+    by_trace: dict[str, list[float]] = {}
+    for row in rows:
+        by_trace.setdefault(row.trace, []).append(row.utility)
+    means = {key: value for key, value in mean_row(rows).items() if key not in ("regret_pct", "decision_us")}
+    by_seed = np.reshape([row.utility for row in rows], (seeds, -1)).mean(axis=1)
+    return {**means, "by_trace": {t: float(np.mean(u)) for t, u in by_trace.items()}, "by_seed": by_seed.tolist()}
+
+
+def played(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """One record for each set and controller, and the clairvoyant's mean utility by set."""
+    profile = profiles.load(options.profile)
+    tune_on, judge_on = load_all(options.tune_on, np.inf), load_all(options.trace, options.seconds)
+    sets = {name: choice for name, choice in SETS.items() if not choice.int8 or has_int8(profile)}
+    if len(sets) < len(SETS):
+        print(f"Profile {profile.name} has no int8 points: the sets with int8 are left out.", file=sys.stderr)
+    judged = {name: scenario_of(options, profile, choice, judge_on) for name, choice in sets.items()}
+    names = {name: [*STATICS[: 1 if sets[name].races else 2], *(RULES if options.rules else ())] for name in sets}
+    tuning = {
+        name: pool.submit(entrants_of, scenario_of(options, profile, choice, tune_on), names[name])
+        for name, choice in sets.items()
+    }
+    seeds, rows, bounds = range(options.seeds), [], {}
+    bounding = {
+        name: [contest.submit_bounds(pool, scenario, seed) for seed in seeds]
+        for name, scenario in judged.items()
+        if options.bound
+    }
+    for name, scenario in judged.items():
+        entrants = tuning[name].result()
+        results = contest.contest(entrants, scenario, [[NO_BOUND] * len(judge_on)] * options.seeds, seeds, pool=pool)
+        for controller, entrant in entrants.items():
+            of = [row for result in results for row in result.rows if row.controller == controller]
+            facts = {"points": name, "offered": scenario.table.size, "controller": controller}
+            rows.append({**facts, "point": point_of(entrant, scenario), **record_of(of, options.seeds)})
+        print(f"{name}: played", file=sys.stderr)
+    for name, futures in bounding.items():
+        bounds[name] = float(np.mean([future.result() for of in futures for future in of]))
+    recipe = {
+        key: getattr(options, key) for key in ("profile", "device", "world", "small", "seeds", "trace", "tune_on")
+    }
+    demand = asdict(Demand(fps=options.fps, deadline_s=options.deadline_ms / 1e3))
+    return {"kind": "simulated", "demand": demand, **recipe, "bounds": bounds, "rows": rows}
+
+
+def load_all(specs: Sequence[str], longest_s: float) -> list[Trace]:
+    """The traces of these files, folders or bundled names; of each the first ``longest_s`` seconds."""
+    return [shortened(trace, longest_s) for spec in specs for trace in load_traces(spec)]
+
+
+def has_int8(profile: Profile) -> bool:
+    """True where the profile has int8 points."""
+    return any(point.precision == INT8 for point in profile.points)
+
+
+def table_of_choices(found: Mapping[str, Any]) -> Table:
+    """One line for each set and controller. With up to three test traces, each has its own column."""
+    demand, traces = found["demand"], list(found["rows"][0]["by_trace"])
+    asked = f"{found['device']}, {demand['fps']:g} fps, {1e3 * demand['deadline_s']:g} ms, world {found['world']}"
+    table = Table(title=f"{asked}: {len(traces)} traces, {found['seeds']} seeds; simulated")
+    shown = traces if 1 < len(traces) <= 3 else []
+    numbers = ("utility", *shown, "miss %", "right %", "watts", "radio", "hottest °C", "GB a month")
+    for heading in ("points", "controller", "point", *numbers):
+        table.add_column(heading, justify="right" if heading in numbers else "left")
+    for name in dict.fromkeys(row["points"] for row in found["rows"]):
+        for row in (r for r in found["rows"] if r["points"] == name):
+            table.add_row(
+                f"{name} ({row['offered']})",
+                row["controller"],
+                row["point"],
+                f"{row['utility']:.4f}",
+                *(f"{row['by_trace'][trace]:.4f}" for trace in shown),
+                f"{100 * row['miss_rate']:.2f}",
+                f"{100 * row['accuracy']:.2f}",
+                f"{row['watts']:.2f}",
+                f"{row['radio_watts']:.2f}",
+                f"{row['hottest_c']:.0f}",
+                f"{row['gb_per_month']:.1f}",
+            )
+        if name in found["bounds"]:
+            table.add_row(f"{name} ({row['offered']})", "clairvoyant bound", "", f"{found['bounds'][name]:.4f}")
+        table.add_section()
+    return table
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trace", nargs="+", required=True, help="test traces: files, folders or bundled names")
+    parser.add_argument("--tune-on", nargs="+", required=True, help="training traces, on which points are chosen")
+    parser.add_argument("--profile", default="efficientnet_lite0")
+    parser.add_argument("--device", default="raspberry-pi-4", help="machine of the profile (default: %(default)s)")
+    parser.add_argument("--fps", type=float, default=30.0, help="frames a second (default: %(default)g)")
+    parser.add_argument("--deadline-ms", type=float, default=100.0, help="deadline (default: %(default)g)")
+    parser.add_argument("--seeds", type=int, default=4, help="courses of events of each trace (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=np.inf, help="longest part of a test trace (default: all)")
+    parser.add_argument("--world", choices=WORLDS, default="as-traced", help="granted: idle links wait for a grant")
+    parser.add_argument("--no-small", dest="small", action="store_false", help="leave out small pictures")
+    parser.add_argument("--rules", action="store_true", help="play the tuned look-up and MPC too")
+    parser.add_argument("--bound", action="store_true", help="add the clairvoyant bound of each set")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Play all sets, print the table, write JSON."""
+    options = arguments().parse_args(argv)
+    contest.stop_on_sigterm()
+    begun = time.perf_counter()
+    with contest.workers() as pool:
+        found = played(options, pool)
+    Console(width=150).print(table_of_choices(found))
+    print(f"{time.perf_counter() - begun:.0f} s")
+    write_json(options.json, found)
+
+
+if __name__ == "__main__":
+    main()

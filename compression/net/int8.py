@@ -1,0 +1,169 @@
+"""Device models of 8-bit integers, made by ONNX Runtime's own static quantizer (QDQ, per channel).
+
+Activations are unsigned and weights signed. Signed activations take four times as long on x86 and 6 % more
+instructions on a Cortex-A72. The ranges of activations are measured once on training pictures and kept in a file next
+to the weights. So an export needs no pictures and always gives the same models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+
+from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
+from tidesplit.compression.net.deployed_graphs import device_graph, finish_graph, head_graph
+from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.pictures.labelled import Bytes, scale
+from tidesplit.data.files import whole
+from tidesplit.models.graph import Graph
+from tidesplit.models.onnx_graph import to_onnx
+
+Range = tuple[float, float]
+"""Least and largest value."""
+Ranges = Mapping[str, list[Range]]
+"""A range for each node: of whole nets (`device-c0.50`), and of heads behind the cut's feature (`head-p3-c0.50`)."""
+PICTURE: Range = (-1.0, 1.0)
+BATCH = 32  # pictures in one run, so that the values of all nodes fit into 2 GB
+OPERATIONS = ["Add", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool"]
+OF_TAILS = re.compile(r"\.p[0-9]+(\.|$)")  # in the names of tensors that no device uses
+
+
+@torch.inference_mode()
+def measure_ranges(system: SplitNet, images: Bytes) -> dict[str, list[Range]]:
+    """Ranges of every node that a device runs, over uint8 pictures `[N, px, px, 3]`. The largest extremes count."""
+    found: dict[str, list[Range]] = {}
+    for ratio in RATIOS:
+        graphs = {device_id(ratio): device_graph(system, ratio)}
+        for partition in range(1, system.net.partitions):
+            graphs[_head(partition, ratio)] = _behind_cut(system, partition, ratio)
+        every = Graph(graphs[device_id(ratio)].input_shape, nodes=[n for graph in graphs.values() for n in graph.nodes])
+        ranges = iter(_extremes(every, images))
+        found |= {name: [next(ranges) for _ in graph.nodes] for name, graph in graphs.items()}
+    return found
+
+
+def save_ranges(weights: Path, system: SplitNet, ranges: Ranges) -> Path:
+    """Write the ranges next to a weights file. Returns their path."""
+    path = _file(weights)
+    with whole(path) as part:
+        document = {"weights": _fingerprint(system), "ranges": ranges}
+        part.write_text(json.dumps(document, indent=None) + "\n", encoding="utf-8")
+    return path
+
+
+def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
+    """The ranges next to a weights file; None where there are none.
+
+    Raises:
+        ValueError: they were measured with other weights.
+    """
+    path = _file(weights)
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if document["weights"] != _fingerprint(system):
+        raise ValueError(f"{path} was measured with other weights: tidesplit fit-ranges writes it")
+    return {name: [(low, high) for low, high in rows] for name, rows in document["ranges"].items()}
+
+
+def int8_device(system: SplitNet, ratio: float, ranges: Ranges) -> onnx.ModelProto:
+    """Image `x` to `logits`, by the whole CNN at a channel ratio."""
+    graph = device_graph(system, ratio)
+    return _quantized(graph, device_id(ratio, INT8), ("logits",), PICTURE, ranges[device_id(ratio)])
+
+
+def int8_head(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
+    """Image `x` to `feature`, values `y` and attention `score`, all three float32."""
+    graph, shared = head_graph(system, partition, ratio), _shared(system, partition, ratio)
+    found = [*ranges[device_id(ratio)][:shared], *ranges[_head(partition, ratio)]]
+    return _quantized(graph, f"{_head(partition, ratio)}-i8", ("feature", "y", "score"), PICTURE, found)
+
+
+def int8_finish(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
+    """The feature `x` of the int8 head to `logits`."""
+    graph, shared = finish_graph(system, partition, ratio), _shared(system, partition, ratio)
+    every = ranges[device_id(ratio)]
+    name = f"finish-p{partition}-c{ratio:.2f}-i8"
+    return _quantized(graph, name, ("logits",), every[shared - 1], every[shared:])
+
+
+def _file(weights: Path) -> Path:
+    return weights.with_suffix(".ranges.json")
+
+
+def _fingerprint(system: SplitNet) -> str:
+    """SHA-256 of all weights but those of the server's tails."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(system.state_dict().items()):
+        if not OF_TAILS.search(name) and not name.endswith("num_batches_tracked"):
+            digest.update(name.encode() + tensor.float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _head(partition: int, ratio: float) -> str:
+    return f"head-p{partition}-c{ratio:.2f}"
+
+
+def _shared(system: SplitNet, partition: int, ratio: float) -> int:
+    """Nodes of the whole net before a cut. They are also the first nodes of the head."""
+    return len(device_graph(system, ratio).nodes) - len(finish_graph(system, partition, ratio).nodes)
+
+
+def _behind_cut(system: SplitNet, partition: int, ratio: float) -> Graph:
+    """The head's nodes behind the cut's feature, which keeps its name in the whole net. Their own names are new."""
+    head, shared = head_graph(system, partition, ratio), _shared(system, partition, ratio)
+    own = {node.output: f"cut{partition} {node.output}" for node in head.nodes[shared:]}
+    nodes = [
+        replace(node, inputs=tuple(own.get(name, name) for name in node.inputs), output=own[node.output])
+        for node in head.nodes[shared:]
+    ]
+    return Graph(head.input_shape, nodes=nodes)
+
+
+def _extremes(graph: Graph, images: Bytes) -> list[Range]:
+    """Least and largest value of every node."""
+    every = replace(graph, outputs=tuple(node.output for node in graph.nodes))
+    low, high = np.full(len(graph.nodes), np.inf), np.full(len(graph.nodes), -np.inf)
+    for start in range(0, len(images), BATCH):
+        values = every.run(scale(images[start : start + BATCH]))
+        low = np.minimum(low, [float(v.min()) for v in values])
+        high = np.maximum(high, [float(v.max()) for v in values])
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _quantized(
+    graph: Graph, name: str, outputs: tuple[str, ...], entry: Range, found: list[Range]
+) -> onnx.ModelProto:  # fmt: skip
+    """The graph as an int8 model. `entry`: range of its input, `found`: those of its nodes."""
+    if len(found) != len(graph.nodes):
+        raise ValueError(f"{name}: ranges of {len(found)} nodes received, of {len(graph.nodes)} expected")
+    model = to_onnx(graph, name, outputs)
+    for number, made in enumerate(model.graph.node):
+        made.name = f"{made.op_type}{number}"  # the quantizer tells nodes apart by their names
+    rename = dict(zip(graph.outputs, outputs, strict=True))
+    tensors = {"x": entry}
+    for node, range_ in zip(graph.nodes, found, strict=True):
+        output = rename.get(node.output, node.output)
+        tensors |= dict.fromkeys((output, f"{output}_raw", f"{output}_pool"), range_)
+    data = {tensor: (np.float32(low), np.float32(high)) for tensor, (low, high) in tensors.items()}
+    quantizer = QDQQuantizer(
+        model, per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8, activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, data), nodes_to_quantize=[], nodes_to_exclude=[],
+        op_types_to_quantize=OPERATIONS, extra_options={},
+    )  # fmt: skip
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    result = quantizer.model.model
+    assert isinstance(result, onnx.ModelProto)
+    onnx.checker.check_model(result)
+    return result
