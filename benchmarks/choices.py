@@ -68,7 +68,7 @@ SETS = {
 def offered(profile: Profile, int8: bool, small: bool) -> Profile:
     """The profile without its int8 points, or without those that send a picture smaller than the CNN's input."""
     kept = (p for p in profile.points if (int8 or p.precision != INT8) and (small or p.resolution is None))
-    return replace(profile, points=tuple(kept))
+    return replace(profile, points=tuple(kept), chains=None)
 
 
 def scenario_of(options: argparse.Namespace, profile: Profile, choice: Choice, traces: Sequence[Trace]) -> Scenario:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from tests.agents.small import BUMPY, scenario
-from tidesplit.agents.judging.evaluation import Entrant
+from tests.agents.small import BUMPY, DEAD, scenario
+from tidesplit.agents.judging.evaluation import Entrant, play, simulation_of
 from tidesplit.agents.judging.ladder import (
     POLICY,
     RULES,
     TRUE_BANDWIDTH,
+    Always,
     Tuning,
+    WithoutLink,
     WithTrueBandwidth,
     by_knob,
     in_order,
     mean_utility,
+    static_utilities,
     tuned_rules,
 )
 from tidesplit.agents.rules.controllers import Lookup, Mpc, Static
@@ -47,21 +51,44 @@ def test_every_rule_is_there(rules: dict[str, Entrant]) -> None:
             assert isinstance(entrant, LinUcb)
             assert entrant.name == name
             continue
-        assert not callable(entrant)  # a controller, which knows its observations only
-        assert entrant.name == name
+        controller = entrant.controller if isinstance(entrant, WithoutLink) else entrant
+        assert not callable(controller)  # a controller, which knows its observations only
+        assert controller.name == name
+
+
+def test_only_the_rules_that_are_asked_for_are_tuned(asked: Scenario) -> None:
+    found = tuned_rules(asked, TUNING, ["device only", "best static point"])
+    assert list(found) == ["best static point", "device only"]
+
+
+def test_all_points_at_once_are_worth_what_each_is_by_itself(asked: Scenario) -> None:
+    by_itself = [mean_utility(Static("", row), asked, TUNING) for row in range(asked.table.size)]
+    assert static_utilities(asked, TUNING) == pytest.approx(by_itself, rel=1e-12)
+
+
+def test_always_plays_as_static_does(asked: Scenario) -> None:
+    """Where the point is masked too: after eight unanswered messages there is a substitute."""
+    dead = replace(asked, traces=(DEAD,))
+    image = 0
+    (always,), (static,) = (
+        play(entrant, simulation_of(dead, 0)) for entrant in (Always("", np.array([image])), Static("", image))
+    )
+    assert len(np.unique(static.points)) > 1
+    for one, other in zip(always, static, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_tuning_never_loses_on_the_episodes_it_was_done_on(rules: dict[str, Entrant], asked: Scenario) -> None:
     worth = {name: mean_utility(entrant, asked, TUNING) for name, entrant in rules.items()}
     assert worth["look-up, tuned"] >= worth["look-up, naive"]
-    statics = [mean_utility(Static("", row), asked, TUNING) for row in range(asked.table.size)]
-    assert worth["best static point"] == max(statics)
-    assert worth["CNNPC"] <= max(statics)
+    statics = static_utilities(asked, TUNING).tolist()
+    assert worth["best static point"] == pytest.approx(max(statics), rel=1e-12)
+    assert worth["CNNPC"] <= max(statics) + 1e-12
     usual = mean_rate(asked.traces)
     assert worth["LinUCB"] >= mean_utility(LinUcb(name="", usual_rate=usual), asked, TUNING)
     untuned = Jmdc(name="", table=asked.table, world=asked.world, usual_rates=(usual,))
     assert worth["JMDC"] >= mean_utility(untuned, asked, TUNING)
-    assert worth["best static point"] >= max(worth["device only"], worth["image offload"])
+    assert worth["best static point"] >= max(worth["device only"], worth["image offload"]) - 1e-12
     for margin_s in (0.004, 0.008, 0.012, 0.018):
         naive = Mpc(name="", table=asked.table, world=asked.world, margin_s=margin_s)
         assert worth["MPC, tuned"] >= mean_utility(naive, asked, TUNING)
@@ -70,9 +97,9 @@ def test_tuning_never_loses_on_the_episodes_it_was_done_on(rules: dict[str, Entr
 
 def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scenario) -> None:
     device, image = rules["device only"], rules["image offload"]
-    assert isinstance(device, Static)
+    assert isinstance(device, WithoutLink)
     assert isinstance(image, Static)
-    assert asked.table.local[device.row]
+    assert asked.table.local[device.controller.row]
     assert asked.table.hops[0].partition[image.row] == 0
     assert isinstance(rules["look-up, tuned"], Lookup)
 

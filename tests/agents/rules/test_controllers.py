@@ -67,6 +67,38 @@ def test_lookup(knobs: dict[str, Any], state: dict[str, float], chosen: int) -> 
     assert Lookup(name="", **knobs).predict(seen(POINTS, **state)).tolist() == [chosen]
 
 
+# A picture that is in time by 5 ms, the same as a race, a race that is too late by 10 ms, and a net of the device.
+RACES = {
+    "accuracy": [0.92, 0.92, 0.95, 0.80],
+    "latency_s": [0.095, 0.095, 0.110, 0.030],
+    "head_s": [0.006, 0.006, 0.006, 0.0],
+    "payload": [5000.0, 5000.0, 6000.0, 0.0],
+    "races": [0.0, 1.0, 1.0, 0.0],
+    "local": [0.0, 0.0, 0.0, 1.0],
+    "finish_s": [0.0, 0.020, 0.030, 0.0],
+    "finish_slack_s": [0.0, 0.070, 0.060, 0.0],
+    "finish_accuracy": [0.0, 0.75, 0.78, 0.0],
+}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "state", "chosen"),
+    [
+        ({}, {}, 0),  # .92 and .92: the first of equals
+        ({"doubt": 0.1}, {}, 1),  # .828 for the picture, .903 for the race, .78 and .80
+        ({"doubt": 0.8}, {}, 3),  # .184, .784, .78, .80
+        ({"doubt": 0.8, "candidates": np.array([True, True, True, False])}, {}, 1),
+        ({"margin_s": 0.010}, {}, 3),  # no picture is in time: .75 and .78 from the races' own runs, .80 on the device
+        ({"margin_s": 0.010, "candidates": np.array([True, True, True, False])}, {}, 2),
+        ({"doubt": 0.8, "candidates": np.array([True, True, True, False])}, {"worker_s": 0.080}, 0),  # no run in time
+        ({"doubt": 0.1, "device_share": 0.5}, {}, 0),  # runs of 20 and 30 ms are too long: .828, .828, 0 and .80
+    ],
+)
+def test_lookup_weighs_races(knobs: dict[str, Any], state: dict[str, float], chosen: int) -> None:
+    """Expected accuracy: the server's answer in time but for ``doubt``, else that of the device's run meanwhile."""
+    assert Lookup(name="", **knobs).predict(seen(RACES, **state)).tolist() == [chosen]
+
+
 def test_lookup_stays_within_the_mask() -> None:
     assert Lookup(name="").predict(seen(POINTS, [False, True, True, True])).tolist() == [1]
     assert Lookup(name="", margin_s=9.0).predict(seen(POINTS, [True, True, False, False])).tolist() == [1]
