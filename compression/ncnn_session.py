@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ class NcnnSession:
         self._mat, self._net = ncnn.Mat, ncnn.Net()
         options = self._net.opt
         options.num_threads = threads
+        options.blob_allocator, options.workspace_allocator = _pools()
         options.use_vulkan_compute = options.use_bf16_storage = False
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
         if self._net.load_param(str(layers)) or self._net.load_model(str(weights)):
@@ -49,3 +52,11 @@ class NcnnSession:
                 raise ValueError(f"ncnn cannot compute {name}")
             outputs.append(np.array(value)[None])
         return outputs
+
+
+@cache
+def _pools() -> tuple[Any, Any]:
+    """Memory that all sessions share. By default each session would keep as much as its largest run took."""
+    import ncnn
+
+    return ncnn.PoolAllocator(), ncnn.PoolAllocator()

@@ -50,26 +50,26 @@ def clairvoyant(
 
 def thinned(states: Frontier, arrival_s: float, limit: int, cell_s: float) -> Frontier:
     """Drop and merge states until at most ``limit`` are left. The next frame arrives at ``arrival_s``."""
-    states = _undominated(_merge(states._replace(queues=_canonical(states.queues, arrival_s)), arrival_s, cell_s))
+    states = undominated(merged(states._replace(queues=canonical(states.queues, arrival_s)), arrival_s, cell_s))
     while len(states.value) > limit:
         cell_s = max(2.0 * cell_s, CELL_S)
-        states = _undominated(_merge(states, arrival_s, cell_s))
+        states = undominated(merged(states, arrival_s, cell_s))
     return states
 
 
-def _canonical(queues: Queues, arrival_s: float) -> Queues:
+def canonical(queues: Queues, arrival_s: float) -> Queues:
     """The same queues, with one form for all that the next frames cannot tell apart.
 
-    Only times after the next frame's arrival matter. Where the worker is busy when the foreground becomes free, a head
-    waits for it, however long it has been busy by then.
+    Only times after the next frame's arrival matter. Where the worker is at a finish when foreground and runs are done,
+    everything waits for it, however long it has been at it by then.
     """
     free_s = np.maximum(queues.device_free_s, arrival_s)
-    done, busy = queues.finish_until_s <= free_s, queues.finish_from_s <= free_s
-    begin_s = np.where(busy, arrival_s, np.minimum(queues.finish_from_s, queues.finish_until_s))
+    worker_s = np.maximum(free_s, queues.worker_until_s)
+    done, begun = queues.finish_until_s <= worker_s, queues.finish_from_s <= worker_s
     return queues._replace(
         device_free_s=free_s,
-        worker_until_s=np.maximum(queues.worker_until_s, arrival_s),
-        finish_from_s=np.where(done, np.inf, begin_s),
+        worker_until_s=np.where(begun & ~done | (worker_s <= free_s), arrival_s, worker_s),
+        finish_from_s=np.where(begun, arrival_s, queues.finish_from_s),
         finish_until_s=np.where(done, arrival_s, queues.finish_until_s),
         hops=tuple(
             HopQueue(np.maximum(hop.free_s, arrival_s), np.full_like(hop.free_s, arrival_s), hop.awake_s)
@@ -78,20 +78,18 @@ def _canonical(queues: Queues, arrival_s: float) -> Queues:
     )
 
 
-def _merge(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
+def _ends(queues: Queues) -> list[Floats]:
+    """The times by which states differ."""
+    links = [hop.free_s for hop in queues.hops]
+    return [queues.device_free_s, queues.worker_until_s, *links, queues.finish_until_s, queues.finish_from_s]
+
+
+def merged(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
     """One state for each cell of queue lengths, in every respect as good as the best state in the cell."""
     if not cell_s:
         return states
     queues, value = states
-    uplink_s, *further = (hop.free_s for hop in queues.hops)
-    ends = [
-        queues.device_free_s,
-        queues.worker_until_s,
-        uplink_s,
-        queues.finish_until_s,
-        queues.finish_from_s,
-        *further,
-    ]
+    ends = _ends(queues)
     cells = 6_000 if len(ends) == 5 else 1_400  # longer queues count as this many cells: the key has 63 bits
     key = np.zeros(len(value), dtype=np.int64)
     for end_s in ends:
@@ -102,32 +100,22 @@ def _merge(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
     def shortest(column: Floats) -> Floats:
         return np.minimum.reduceat(column[order], first)
 
-    until_s, from_s = shortest(queues.finish_until_s), -shortest(-queues.finish_from_s)
-    merged = Queues(
+    shorter = Queues(
         device_free_s=shortest(queues.device_free_s),
         worker_until_s=shortest(queues.worker_until_s),
-        finish_from_s=np.where(np.isinf(from_s), from_s, np.minimum(from_s, until_s)),
-        finish_until_s=until_s,
+        finish_from_s=-shortest(-queues.finish_from_s),
+        finish_until_s=shortest(queues.finish_until_s),
         heat_c=shortest(queues.heat_c),
         hops=tuple(each(shortest, hop) for hop in queues.hops),
     )
-    return Frontier(merged, -shortest(-value))
+    return Frontier(shorter, -shortest(-value))
 
 
-def _undominated(states: Frontier) -> Frontier:
+def undominated(states: Frontier) -> Frontier:
     """Drop each state for which another has at least its utility and no longer queue anywhere."""
     queues, value = states
-    first, *further = (hop.free_s for hop in queues.hops)
-    columns = [
-        queues.device_free_s,
-        queues.worker_until_s,
-        first,
-        queues.finish_until_s,
-        -queues.finish_from_s,
-        *further,
-    ]
-    kept = np.lexsort((*columns, -value))
-    cost = np.stack(columns)
+    cost = np.stack(_ends(queues._replace(finish_from_s=-queues.finish_from_s)))
+    kept = np.lexsort((*cost, -value))
     # The best few beat nearly all others. They go first, so that few are left for the quadratic comparison.
     for few in (8, 64, len(kept)):
         kept = kept[~_beaten(cost[:, kept], few)]

@@ -1,18 +1,23 @@
 """A world kinder than the true one: the clairvoyant's bound is the best that can be done in it.
 
 A state is the pipeline's queues, in continuous time, and the utility gained so far. Each state goes through the world's
-own `advance` by every allowed point. Several things are relaxed. Each can only help, and together they make a state
-with shorter queues at least as good as one with longer queues, which the true world does not promise:
+own `advance` by every allowed point, and the worker's runs follow here. Several things are relaxed, each in the
+controller's favour:
 
-- The device is as cool as if it had been idle since the episode's beginning.
-- The radio is awake, a link never has a slow start or waits for a grant, and no probes are sent. Any number of messages
-  may be unanswered.
-- Each finish or race is begun or skipped, whichever is better, even where the answer has already come. Of its result
-  and the server's answer the better one counts.
-- A patient finish begins at a moment that depends on the slow-down that the device believes. The foreground is free
-  until the latest such moment, and the worker begins at the earliest. A run that waits for its moment hides the runs
-  before it from the foreground.
-- A frame is never dropped against its will, and any frame may be left out.
+- The device is as cool as if it had been idle since the episode's beginning. So the bound is loose where the air is
+  hot.
+- The radio is awake. A link has no slow start, waits for no grant, and carries probes in the first frame only. Any
+  number of messages may be unanswered.
+- Each finish or race is begun or skipped, even where the answer has already come. The better one of its result and the
+  server's answer counts.
+- A patient finish falls due at a moment that depends on the slow-down that the device believes. It ends as if it fell
+  due at the earliest of these moments, and the device is free for others until the latest. It also frees the foreground
+  from waiting for the finishes before it.
+- No frame is dropped against the controller's will, and any frame may be left out.
+
+A state is at least as good as another one if its foreground, links, runs and finishes end no later, and if its finishes
+begin no earlier. A device without any counts as one that has begun them. It is not as good as one with planned
+finishes, because in the true world these can put off further ones, which otherwise would keep heads waiting.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.chain import Picker
 from tidesplit.envs.world.pipeline import Frame, Queues, advance, idle_s, interrupted_s
 from tidesplit.envs.world.radio import WIRED
-from tidesplit.envs.world.vocabulary import Bools, Floats, Ints, each
+from tidesplit.envs.world.vocabulary import SERVER, Bools, Floats, Ints, each
 
 NO_DROPS = 1e-9  # believed slow-down by which no head ever seems to be too late
 ROUNDING_S = 1e-12  # by which an answer may miss the deadline: one at the deadline counts
@@ -96,26 +101,29 @@ class Relaxed:
         """The state in which the episode begins."""
         return Frontier(self._simulation.queues.take(self._lane), np.zeros(1))
 
-    def after(self, k: int, states: Frontier) -> Frontier:
-        """States after frame ``k``: each state without the frame, by each allowed point, and by each with its run."""
+    def after(self, k: int, states: Frontier, every: bool = False) -> Frontier:
+        """States after frame ``k``: each state without the frame, by each allowed point, and by each with its run.
+
+        ``every``: True for all of them, False without those that cannot be better than another one.
+        """
         frame = self._simulation.frame_at(k, self._lane)
         count = len(states.value)
         rows, points = np.repeat(np.arange(count), len(self.allowed)), np.tile(self.allowed, count)
         before, at = states.take(rows), Picker(points, np.full(len(rows), self._lane[0]))
         sent, gained = self._without_runs(before.queues, points, frame)
         slow = self._slow_down(before.queues.heat_c, at(self._table.jitter), frame)
-        ran, gained_too, matters = self._with_runs(sent, at, slow, frame, gained)
-        served = Frontier(sent, before.value + gained).take(np.flatnonzero(gained > 0.0))
-        finished = Frontier(ran, before.value + gained_too).take(np.flatnonzero(matters))
+        ran, gained_too, can, matters = self._with_runs(sent, at, slow, frame, gained)
+        served = Frontier(sent, before.value + gained).take(np.flatnonzero((gained > 0.0) | every))
+        finished = Frontier(ran, before.value + gained_too).take(np.flatnonzero(can & (matters | every)))
         self._learn(states.queues.heat_c[:1], frame)
         later = together(states, served, finished)
         idle_c = np.repeat(self._idle(states.queues.heat_c[:1], frame), len(later.value))
         return later._replace(queues=later.queues._replace(heat_c=idle_c))
 
     def _without_runs(self, queues: Queues, points: Ints, frame: Frame) -> tuple[Queues, Floats]:
-        """Queues and utilities, ``[L]``, where the device finishes no frame that it sends."""
+        """Queues and utilities, ``[L]``, where only servers answer and the worker gets no run."""
         after, outcome, _ = advance(
-            queues,
+            _proper(queues),
             points,
             frame,
             table=self._servers_only,
@@ -125,45 +133,49 @@ class Relaxed:
             lane=np.full(len(points), self._lane[0]),
             slow_belief=np.full(len(points), NO_DROPS),
         )
-        return after, outcome.utility
+        sent = queues._replace(device_free_s=after.device_free_s, hops=after.hops)
+        return sent, np.where(outcome.answered_by == SERVER, outcome.utility, 0.0)
 
     def _with_runs(
         self, queues: Queues, at: Picker, slow: Floats, frame: Frame, gained: Floats
-    ) -> tuple[Queues, Floats, Bools]:
-        """Queues and utilities, ``[L]``, where the device finishes these frames too, and True where it may matter.
+    ) -> tuple[Queues, Floats, Bools, Bools]:
+        """Queues and utilities, ``[L]``, where the worker runs the frames too, True where it can, and where it matters.
 
         ``queues`` are those after the frames, ``slow`` and ``gained`` their slow-downs and their utilities so far.
         """
         table, demands = self._table, self._demands
-        accuracy, head_end = at(table.finish_accuracy), queues.device_free_s
-        can = ~at(table.local) & (accuracy >= demands.min_accuracy) & np.isfinite(at(table.finish_s))
-        finish_s = np.where(can, at(table.finish_s), 0.0)
-        earliest, latest = self._due_s(head_end, finish_s, at(table.races), frame)
-        waits = queues.finish_until_s < latest  # in the true world it begins when it is due
-        hides = waits & (queues.finish_until_s > head_end) & ~at(table.races)
-        until_s = np.maximum(earliest, queues.finish_until_s) + finish_s * slow
-        busy_from = np.minimum(np.maximum(queues.finish_from_s, head_end), queues.finish_until_s)
-        races = at(table.races)
-        begin_s = idle_s(queues, head_end)
-        raced_s = interrupted_s(begin_s, begin_s + finish_s * slow, queues)
+        local, proper = at(table.local), _proper(queues)
+        accuracy = np.where(local, at(table.accuracy), at(table.finish_accuracy))
+        takes_s = np.where(local, at(table.head_s), at(table.finish_s))
+        can = np.isfinite(takes_s) & (accuracy >= demands.min_accuracy)
+        takes_s = np.where(can, takes_s, 0.0)
+        at_once = local | at(table.races)
+        earliest, latest = self._due_s(queues.device_free_s, takes_s, at_once, frame)
+        begin = idle_s(proper, earliest)
+        begin = np.where(at_once, begin, np.maximum(begin, queues.finish_until_s))
+        end = begin + takes_s * slow
+        end = np.where(at_once, interrupted_s(begin, end, proper), end)
+        last = np.maximum(latest, queues.worker_until_s)  # the latest begin, if no other finish is before it
+        planned = np.maximum(queues.finish_from_s, queues.device_free_s)
+        planned = np.where(queues.finish_until_s <= last, np.maximum(planned, last), planned)
         ran = queues._replace(
-            worker_until_s=np.where(races, raced_s, queues.worker_until_s),
-            finish_from_s=np.where(races, queues.finish_from_s, np.where(waits, latest, busy_from)),
-            finish_until_s=np.where(races, queues.finish_until_s, until_s),
+            worker_until_s=np.where(at_once, end, queues.worker_until_s),
+            finish_from_s=np.where(at_once, queues.finish_from_s, planned),
+            finish_until_s=np.where(at_once, queues.finish_until_s, end),
         )
-        until_s = np.where(races, raced_s, until_s)
-        alone = demands.utility(accuracy, np.maximum(until_s - frame.arrival_s - ROUNDING_S, 0.0))
-        matters = can & (latest >= head_end) & ((alone > gained) | hides)
-        return ran, np.maximum(gained, alone), matters
+        alone = demands.utility(accuracy, np.maximum(end - frame.arrival_s - ROUNDING_S, 0.0))
+        matters = (alone > gained) | (~at_once & (planned > queues.finish_from_s))
+        return ran, np.maximum(gained, alone), can & (latest >= queues.device_free_s), matters
 
-    def _due_s(self, head_end: Floats, finish_s: Floats, races: Bools, frame: Frame) -> tuple[Floats, Floats]:
-        """Earliest and latest moment at which a finish falls due, ``[L]``."""
+    def _due_s(self, head_end: Floats, takes_s: Floats, at_once: Bools, frame: Frame) -> tuple[Floats, Floats]:
+        """Earliest and latest moment at which a run falls due, ``[L]``."""
+        now_s = np.maximum(head_end, frame.arrival_s)
         last_s = frame.arrival_s + self._demands.deadline_s - self._world.guard_s
-        latest = last_s - finish_s * self._beliefs.lowest
-        earliest = last_s - finish_s * self._beliefs.highest
-        hurried = np.minimum(earliest, head_end + finish_s * self._beliefs.lowest)
-        earliest = np.maximum(np.where(self._demands.for_latency, hurried, earliest), head_end)
-        return np.where(races, head_end, earliest), np.where(races, head_end, latest)
+        latest = last_s - takes_s * self._beliefs.lowest
+        earliest = last_s - takes_s * self._beliefs.highest
+        hurried = np.minimum(earliest, now_s + takes_s * self._beliefs.lowest)
+        earliest = np.maximum(np.where(self._demands.for_latency, hurried, earliest), now_s)
+        return np.where(at_once, now_s, earliest), np.where(at_once, now_s, latest)
 
     def _slow_down(self, heat_c: Floats, jitter: Floats, frame: Frame) -> Floats:
         """Factor on compute times, as in `advance`."""
@@ -187,3 +199,8 @@ class Relaxed:
         return self._world.cooling.after(
             heat_c, frame.ambient_c, np.array([self._table.machine.idle_w]), self._demands.period_s
         )
+
+
+def _proper(queues: Queues) -> Queues:
+    """The same queues for the world's own functions. A merged stretch may end before it begins: it takes no time."""
+    return queues._replace(finish_from_s=np.minimum(queues.finish_from_s, queues.finish_until_s))

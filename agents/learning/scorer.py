@@ -41,6 +41,7 @@ class Normaliser(nn.Module):
         self.register_buffer("time_columns", torch.tensor([i for i, n in enumerate(names) if n in DURATIONS]))
         energies = [i for i, n in enumerate(names) if n in ENERGIES]
         self.register_buffer("energy_columns", torch.tensor(energies, dtype=torch.int64))
+        self.has_energies = bool(energies)
 
     def scaled(self, columns: Tensor, deadline_s: Tensor) -> Tensor:
         """Columns ``[B, C]`` or ``[B, C, A]`` on a common scale, not yet standardised."""
@@ -48,7 +49,7 @@ class Normaliser(nn.Module):
         # The scale is finest near zero, where a few milliseconds make a frame late.
         relative = relative.sign() * torch.log1p(relative.abs() / FINE)
         logs = torch.log10(columns.index_select(1, self.log_columns).clamp(min=0.0) + 10.0)
-        if not len(self.energy_columns):
+        if not self.has_energies:
             return columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
         joules = torch.log1p(columns.index_select(1, self.energy_columns).clamp(min=0.0) / FINE_J)
         scaled = columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tidesplit.envs.simulation.course import Course, draw_course, draw_round_trip
 from tidesplit.envs.simulation.links import Links
-from tidesplit.envs.simulation.runs import Runs
+from tidesplit.envs.simulation.runs import Pace, Runs
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.hop import Crossing
@@ -19,8 +19,6 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame, Queues, advance, decided_s
 from tidesplit.envs.world.vocabulary import Bools, Demand, Demands, Floats, Ints, Outcome, each
 from tidesplit.profiling.points.table import PointTable
-
-RUNS = 5  # whose median slow-down the device believes: it bears two hiccups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +80,9 @@ class Simulation:
         self.frame = np.zeros(self.lanes, dtype=np.int64)  # number of the next one
         self.queues = Queues.idle(self.lanes, hops)
         self._runs = Runs.none(self.lanes)
-        self._ratios = np.ones((self.lanes, RUNS))  # slow-downs of the last runs
-        self.slow_down = np.ones(self.lanes)  # as the device believes it
+        self._pace = Pace(self.lanes)
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
+        self._situation: Situation | None = None
         self._observation: Observation | None = None
         self.reset(self._all)
 
@@ -92,6 +90,11 @@ class Simulation:
     def uplinks(self) -> tuple[TraceUplink, ...]:
         """The true links of every hop. Only those who may know the future may read them."""
         return tuple(links.uplink for links in self.links)
+
+    @property
+    def slow_down(self) -> Floats:
+        """Slow-down that each device believes, ``[B]``."""
+        return self.situation().slow_down
 
     def reset(self, lanes: Ints) -> None:
         """Begin a new episode in these lanes."""
@@ -109,10 +112,9 @@ class Simulation:
         for links in self.links:
             links.forget(lanes)
         self._runs.forget(lanes)
-        self.slow_down[lanes] = 1.0
-        self._ratios[lanes] = 1.0
+        self._pace.forget(lanes)
         self.last_point[lanes] = -1
-        self._observation = None
+        self._situation = self._observation = None
 
     def frame_at(self, ahead: int = 0, lanes: Ints | None = None) -> Frame:
         """The next frame of each lane, or the one ``ahead`` frames after it.
@@ -125,14 +127,21 @@ class Simulation:
         return Frame(arrival_s, *each(lambda values: values[lanes, k], self._course))
 
     def situation(self) -> Situation:
-        """The devices' knowledge at the turn of their next frames."""
+        """The devices' knowledge at the decision of their next frames."""
+        if self._situation is None:
+            self._situation = self._now()
+        return self._situation
+
+    def _now(self) -> Situation:
         arrival_s = self.frame * self.demands.period_s
         now_s = decided_s(self.queues, arrival_s)
+        for slow_down in self._runs.ended(now_s):
+            self._pace.measured(slow_down)
         return Situation(
             now_s=now_s,
             waited_s=now_s - arrival_s,
             transfers=tuple(links.transfers for links in self.links),
-            slow_down=self.slow_down,
+            slow_down=self._pace.slow_down,
             last_point=self.last_point,
             worker_s=self._runs.busy_s(now_s),
             heat_c=self.queues.heat_c,
@@ -170,19 +179,9 @@ class Simulation:
         self._remember(points, frame, crossings)
         self.last_point = points
         self.frame = self.frame + 1
-        self._observation = None
-        self._measure(np.where(outcome.run.slow_down > 0.0, 0.0, outcome.slow_down))  # of a head
-        self._measure(self._runs.learn(decided_s(self.queues, self.frame * self.demands.period_s)))
+        self._situation = self._observation = None
+        self._pace.measured(np.where(outcome.run.slow_down > 0.0, 0.0, outcome.slow_down))  # of a head
         return outcome, self.frame >= self.frames
-
-    def _measure(self, slow_down: Floats) -> None:
-        """Take slow-downs that were measured, ``[B]``, 0 where there was none. The median of a few is believed."""
-        ran = slow_down > 0.0
-        if not ran.any():
-            return
-        newest = np.concatenate((slow_down[:, None], self._ratios[:, :-1]), axis=1)
-        self._ratios = np.where(ran[:, None], newest, self._ratios)
-        self.slow_down = np.where(ran, np.median(self._ratios, axis=1), self.slow_down)
 
     def _first_heat_c(self, lanes: Ints) -> Floats:
         """Temperature of the device when an episode begins, ``[L]``: settled under some load between none and full."""

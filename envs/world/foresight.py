@@ -34,10 +34,11 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     crosses = 1.0 - local
     out.payload[:] = payload = (_single(uplink.bytes_mean) + np.float32(world.overhead_bytes)) * crosses
     head = np.multiply(_single(table.head_s), now.slow_down, out=out.head_s)
-    light = points_first(table.light)
-    head += now.worker_s * ~light  # an encoder does not wait for the worker
-    behind = now.finish_pending_s * ~light
-    head += behind * (now.finish_due_s < head)
+    heavy = points_first(~table.light)  # an encoder does not wait for the worker
+    if now.worker_s.any():
+        head += now.worker_s * heavy
+    if now.finish_pending_s.any():
+        head += now.finish_pending_s * (heavy & (now.finish_due_s < head))
     finish = np.multiply(np.minimum(_single(table.finish_s), UNKNOWN_AGE_S) * crosses, now.slow_down, out=out.finish_s)
     leaves = np.maximum(head, link.queue_s * crosses)
     asleep = now.awake_s <= 0.0
@@ -55,7 +56,8 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     np.clip(slack - later, -UNKNOWN_AGE_S, np.inf, out=out.slack_low_s)
     _foresee_energy(out, now, table, world, leaves)
     busy = np.maximum(head, now.worker_s)
-    busy += finish * out.races
+    if table.races.any():
+        busy += finish * out.races
     busy += now.waited_s - now.period_s
     np.clip(busy, 0.0, np.inf, out=out.device_queue_s)
     np.copyto(leaves, link.queue_s, where=points_first(~uplink.sends))  # a local point leaves the queue as it is
@@ -84,16 +86,18 @@ def _foresee_energy(out: Foreseen, now: Seen, table: PointTable, world: World, l
     machine, radio = table.machine, world.radio
     watts = np.where(points_first(table.light), np.float32(machine.light_w), np.float32(machine.run_w))
     joules = np.multiply(_single(table.head_s) * watts, now.slow_down, out=out.joules)
-    joules += out.finish_s * (out.races * np.float32(machine.run_w))
-    longer = leaves - np.maximum(out.head_s, now.awake_s)
+    if table.races.any():
+        joules += out.finish_s * _single(table.races * machine.run_w)
+    crosses = points_first(table.hops[0].sends)
+    longer = np.maximum(out.head_s, now.awake_s)
+    np.subtract(leaves, longer, out=longer)
     longer += np.float32(radio.tail_s)
-    longer *= np.float32(radio.tail_w)
-    waking = np.float32(radio.promotion_s * (radio.promotion_w - radio.tail_w))
-    longer += (now.awake_s <= 0.0) * waking
-    sending = np.float32(radio.sending_w - radio.tail_w) / now.hops[0].goodput + np.float32(radio.joules_per_byte)
-    longer += out.payload * sending
-    longer *= 1.0 - out.local
+    longer *= crosses * np.float32(radio.tail_w)
     joules += longer
+    sending = np.float32(radio.sending_w - radio.tail_w) / now.hops[0].goodput + np.float32(radio.joules_per_byte)
+    joules += np.multiply(out.payload, sending, out=longer)
+    if (asleep := now.awake_s <= 0.0).any():
+        joules += crosses * (asleep * np.float32(radio.promotion_s * (radio.promotion_w - radio.tail_w)))
 
 
 def _foresee_further(

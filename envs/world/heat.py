@@ -26,7 +26,8 @@ class Cooling:
 
     def slow_down(self, heat_c: Floats) -> Floats:
         """Factor on compute times at a temperature, 1 while it is cool, ``[B]``."""
-        share = np.clip((heat_c - self.soft_c) / (self.hard_c - self.soft_c), 0.0, 1.0)
+        above = (heat_c - self.soft_c) / (self.hard_c - self.soft_c)
+        share = np.minimum(np.maximum(above, 0.0), 1.0)  # faster than np.clip
         return np.asarray(1.0 + (self.slowest - 1.0) * share)
 
     def settled(self, ambient_c: Floats, watts: Floats | float) -> Floats:

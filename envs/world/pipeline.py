@@ -6,6 +6,7 @@ are ``[B]`` throughout, one lane a frame in progress, in seconds on the lane's o
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -184,7 +185,7 @@ def advance(
         slow_down=np.where(runs | (offloads & ~light), true_slow, 0.0),
         heat_c=queues.heat_c,
         device_j=device_j,
-        radio_j=sum((c.radio_j for c in crossings), start=np.zeros_like(device_j)),
+        radio_j=reduce(np.add, (c.radio_j for c in crossings)),
         run=Run(
             handed_s=handed,
             settled_s=settled,
@@ -271,4 +272,5 @@ class _Work(NamedTuple):
             finish_from_s=np.where(finishes, begin - pending, from_s),
             finish_until_s=np.where(finishes, end, until_s),
         )
-        return runs, np.where(runs, begin, np.minimum(begin, answered_s)), np.where(runs, end, np.inf), later
+        settled = np.where(runs | self.local, begin, np.minimum(begin, answered_s))
+        return runs, settled, np.where(runs, end, np.inf), later

@@ -67,7 +67,7 @@ def by_enumeration(about: Outlook, queue_cost: float) -> Floats:
             total = total + outcome.utility
         end = HORIZON * about.demands.period_s
         finishing = np.maximum(queues.finish_until_s - np.maximum(queues.finish_from_s, end), 0.0)
-        left = np.maximum(queues.device_free_s - end, 0.0) + finishing
+        left = np.maximum(queues.device_free_s - end, 0.0) + np.maximum(queues.worker_until_s - end, 0.0) + finishing
         left = left + np.clip(queues.hops[0].free_s - end, 0.0, about.demands.deadline_s)
         total = total - queue_cost * left / about.demands.period_s
         allowed = about.mask[:, list(plan)].all(axis=1)
