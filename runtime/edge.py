@@ -27,6 +27,7 @@ from PIL import Image
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
+from tidesplit.envs.world.vocabulary import gb_per_month
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
@@ -206,7 +207,9 @@ class Tally:
     def __init__(self) -> None:
         self.frames = self.labelled = self.right = self.skipped = 0
         self.answers = {"server": 0, "device": 0, "miss": 0}
-        self.latency_s = 0.0
+        self.latency_s = self.joules = self.sent_bytes = 0.0
+        self.measured = 0  # frames with joules
+        self.period_s = 1.0
 
     def __call__(self, record: Record) -> None:
         """Take a settled frame's record."""
@@ -214,6 +217,11 @@ class Tally:
         self.skipped += record.pictures_skipped
         self.answers[record.answered_by] += 1
         self.latency_s += min(record.latency_s, record.demand.deadline_s)
+        self.sent_bytes += record.sent_bytes
+        self.period_s = record.demand.period_s
+        if record.joules is not None:
+            self.measured += 1
+            self.joules += record.joules
         if record.label is not None:
             self.labelled += 1
             self.right += record.answer == record.label
@@ -225,7 +233,16 @@ class Tally:
         by = ", ".join(f"{name} {100 * n / self.frames:.1f} %" for name, n in self.answers.items())
         right = f", right {100 * self.right / self.labelled:.1f} %" if self.labelled else ""
         skipped = f", {self.skipped} pictures skipped for newer ones" if self.skipped else ""
-        return f"{self.frames} frames: {by}, mean latency {1e3 * self.latency_s / self.frames:.1f} ms{right}{skipped}"
+        latency = f"mean latency {1e3 * self.latency_s / self.frames:.1f} ms"
+        return f"{self.frames} frames: {by}, {latency}{right}{skipped}{self._costs()}"
+
+    def _costs(self) -> str:
+        """Energy and data, if the camera never stops."""
+        data = f", {gb_per_month(self.sent_bytes / self.frames, self.period_s):.1f} GB a month"
+        if not self.measured:
+            return data
+        joules = self.joules / self.measured
+        return f"{data}, estimated {joules:.3f} J a frame ({joules / self.period_s:.2f} W)"
 
 
 if __name__ == "__main__":

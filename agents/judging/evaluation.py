@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.observation import Controller
-from tidesplit.envs.world.vocabulary import MISS, Bools, Floats, Ints
+from tidesplit.envs.world.vocabulary import MISS, Bools, Floats, Ints, gb_per_month
 
-MONTH_S = 30 * 86_400.0
 Entrant = Controller | Callable[[Simulation], Controller]
 """Takes part in a contest: a controller, or a function that makes one from the simulation that it will play in.
 
@@ -157,7 +156,7 @@ def summarise(
         drop_rate=float(record.dropped.mean()),
         accuracy=float(record.accuracy.mean()),
         bytes_mean=sent,
-        gb_per_month=sent / period_s * MONTH_S / 1e9,
+        gb_per_month=gb_per_month(sent, period_s),
         joules=joules,
         watts=joules / period_s,
         radio_watts=float(record.radio_j.mean()) / period_s,

@@ -28,7 +28,7 @@ from tidesplit.envs.world.vocabulary import (
     Run,
     each,
 )
-from tidesplit.profiling.points.table import Machine, PointTable
+from tidesplit.profiling.points.table import PointTable
 
 
 class Queues(NamedTuple):
@@ -170,7 +170,7 @@ def advance(
     own_s = np.where(offloads, head_s * true_slow, 0.0)  # an interrupting finish is in another frame
     busy_s = np.where(runs, run_s, 0.0) + np.where(light, 0.0, own_s)
     # A slower clock draws fewer watts, so that heat changes the time of a run and not its energy.
-    device_j = _energy(table.machine, demands.period_s, busy_s / throttled, own_s * light / throttled)
+    device_j = table.machine.joules(demands.period_s, busy_s / throttled, own_s * light / throttled)
     watts = device_j / demands.period_s
     outcome = Outcome(
         answered_by=np.where(in_time, np.where(by_server, SERVER, DEVICE), MISS),
@@ -274,8 +274,3 @@ class _Work(NamedTuple):
         )
         settled = np.where(runs | self.local, begin, np.minimum(begin, answered_s))
         return runs, settled, np.where(runs, end, np.inf), later
-
-
-def _energy(machine: Machine, period_s: Floats, busy_s: Floats, light_s: Floats) -> Floats:
-    """Joules of the device for one frame, ``[B]``: idle all the time, and more while it runs or encodes."""
-    return machine.idle_w * period_s + machine.run_w * busy_s + machine.light_w * light_s

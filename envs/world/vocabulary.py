@@ -107,6 +107,14 @@ class Demands(NamedTuple):
         return np.where(good, np.where(self.for_latency, left, accuracy), 0.0)
 
 
+MONTH_S = 30 * 86_400.0
+
+
+def gb_per_month(bytes_a_frame: float, period_s: float) -> float:
+    """Data of 30 days without a pause, 1e9 bytes."""
+    return bytes_a_frame / period_s * MONTH_S / 1e9
+
+
 SERVER, DEVICE, MISS = 0, 1, 2
 """Who answered a frame. Every frame has exactly one of these values."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tidesplit.profiling.points.profile import Power, Profile, ProfileError
 
 USUAL_JITTER = 0.03  # relative spread of a run's time on a machine whose table does not say it; assumed
+Seconds = TypeVar("Seconds", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,10 @@ class Machine(NamedTuple):
     def light_w(self) -> float:
         """The same of work on one thread, such as the encoding of a picture."""
         return self.run_w / self.threads
+
+    def joules(self, seconds: Seconds, busy_s: Seconds, light_s: Seconds) -> Seconds:
+        """Energy of some seconds, of which it runs CNNs for ``busy_s`` and works on one thread for ``light_s``."""
+        return self.idle_w * seconds + self.run_w * busy_s + self.light_w * light_s
 
 
 UNKNOWN_MACHINE = Machine()

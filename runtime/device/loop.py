@@ -23,6 +23,7 @@ from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.core.arrivals import Arrivals
 from tidesplit.runtime.core.breaker import Breaker
 from tidesplit.runtime.core.deciding import Decision, FrameDecider
+from tidesplit.runtime.core.energy import Meter
 from tidesplit.runtime.core.knowledge import LinkKnowledge, Probe, messages
 from tidesplit.runtime.core.safeguard import Safeguard, undrawn
 from tidesplit.runtime.core.schedule import flight_of
@@ -68,6 +69,7 @@ class Device:
         self._lock = threading.Condition()
         self._worker = Worker(self._pacer, self._lock, self._settle, self._ran, self.engine.cnn.classes)
         self._thermometer, self._usual_c = Thermometer(), usual_c(self.world, self.table.machine)
+        self._meter = Meter(self.table.machine, self.world, 0.0)
         self._arrivals = Arrivals(0.0, self.demand.period_s)
         self._free_s = 0.0  # end of the newest work of the foreground
         self._last_row = -1
@@ -84,6 +86,7 @@ class Device:
     def run(self, pictures: Iterator[Picture], frames: int | None = None) -> None:
         """Take frames at the demand's rate, at most `frames`, until there are no more pictures. Then settle all."""
         self._greet()
+        self._meter = Meter(self.table.machine, self.world, self.now_s())
         self.started()
         self._arrivals = Arrivals(self.now_s(), self.demand.period_s)
         with self._worker:
@@ -184,7 +187,7 @@ class Device:
         until = partial(self._pacer.head_end_s, taken_s=taken_s) if interrupted else self._pacer.end_s
         self._free_s = end_s = until(begun_s, self._head_s(record))
         record.head_s = end_s - begun_s
-        self._ran(end_s, self._head_s(record), record.head_s)
+        self._ran(end_s, self._head_s(record), record.head_s, light=not interrupted)
         return result, end_s
 
     def _whole(self, record: Record, picture: Picture) -> Logits:
@@ -193,9 +196,10 @@ class Device:
         assert logits is not None
         return logits
 
-    def _ran(self, end_s: float, expected_s: float, actual_s: float) -> None:
-        """Learn from a run, unless it is paced."""
+    def _ran(self, end_s: float, expected_s: float, actual_s: float, *, light: bool = False) -> None:
+        """Count a run's energy, and learn from the run unless it is paced."""
         with self._lock:
+            self._meter.ran(actual_s, light=light)
             if not self.paced:
                 self._slow_down.ran(end_s, expected_s, actual_s)
 
@@ -224,7 +228,8 @@ class Device:
     def _maybe_probe(self) -> None:
         """Send a probe if one is due."""
         with self._lock:
-            probe = self._links.due_probe(self.now_s())
+            if (probe := self._links.due_probe(now_s := self.now_s())) is not None:
+                self._meter.sent(now_s, 0.0, probe.size)
         if probe is not None:
             self._probe(probe, lambda got: self._answered(probe.key, got))
 
@@ -250,9 +255,17 @@ class Device:
             record.hop2_s = None if got.next_timing is None else got.next_timing.total_s
             self._worker.answered(key, now_s, got.logits)
 
+    def _joules(self, record: Record) -> float | None:
+        """Estimated energy since the frame before. A message without an answer took the time that was believed."""
+        if record.sent_bytes:
+            uplink_s = record.sent_bytes / record.state["goodput"] if record.uplink_s is None else record.uplink_s
+            self._meter.sent(record.arrival_s + record.waited_s + record.head_s, uplink_s, record.sent_bytes)
+        return self._meter.take(self.demand.period_s)
+
     def _settle(self, record: Record, by: AnsweredBy, at_s: float) -> None:
         """End a frame and log it. An answer after the deadline is a miss."""
         record.settle(by, at_s, self.table)
         with self._lock:
+            record.joules = self._joules(record)
             self._safeguard.settled(at_s, record.decided_at_s, record.by_rule, record.answered_by == "miss")
         self.log(record)

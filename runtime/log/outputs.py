@@ -129,6 +129,8 @@ class Board:
             "uplink_mbps": 8e-6 * record.state["goodput"],
             "decision_row": float(record.row),
         }
+        if record.joules is not None:
+            figures |= {"joules": record.joules, "watts": record.joules / record.demand.period_s}
         if record.picture_age_s is not None:
             figures["picture_age_ms"] = 1e3 * record.picture_age_s
         if self._path is None or not self._path.exists():

@@ -55,7 +55,7 @@ class Record:
     utility: float = 0.0  # 0 to 1
     answer: str | None = None  # class of the answer; None for a miss
     temperature_c: float | None = None  # of the processor at the decision; None where the system does not know it
-    joules: float | None = None  # estimated energy of device and radio for the frame; None where it is not known
+    joules: float | None = None  # estimated energy of device and radio since the frame before; None: not known
     breaker: str = "closed"  # state of the breaker at the decision
     error: str | None = None
     by_rule: bool = False  # True where the safeguard decided in the policy's place
@@ -148,7 +148,7 @@ class Record:
             "by_rule": self.by_rule,
             "out_of_range": {name: float(f"{value:.6g}") for name, value in self.out_of_range.items()},
             "temperature_c": self.temperature_c,
-            "joules": self.joules,
+            "joules": None if self.joules is None else round(self.joules, 6),
             "breaker": self.breaker,
             "error": self.error,
         }  # fmt: skip

@@ -19,7 +19,7 @@ from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.profiling.measuring.trained import Trained
 from tidesplit.profiling.points.profile import Codec as CodecName
-from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance, Timing
+from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Power, Profile, Provenance, Timing
 from tidesplit.profiling.points.table import PointTable, table_for
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.cnn import Cnn
@@ -86,7 +86,9 @@ def points(partitions: int) -> tuple[Profile, PointTable]:
         on_device[name] = Timing(head_s=head_s, encode_s=0.0, decode_s=0.0, tail_s=0.0, finish_s=finish_s)
         on_server[name] = Timing(head_s=0.0, encode_s=0.0, decode_s=0.0, tail_s=0.0 if local else 0.002, finish_s=0.0)
     devices = {
-        "device": DeviceTable(provenance=INVENTED, timings=on_device),
+        "device": DeviceTable(
+            provenance=INVENTED, timings=on_device, power=Power(idle_w=2.0, busy_w=6.0, source="invented")
+        ),
         "server": DeviceTable(provenance=INVENTED, timings=on_server),
     }
     profile = Profile(

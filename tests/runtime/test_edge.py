@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -23,8 +24,10 @@ from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.envs.simulation.scenario import scenario_from
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime import edge
 from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.log.record import Record
 
 ROOT = Path(edge.__file__).parents[1]
 KEYS = {
@@ -74,6 +77,7 @@ def test_each_frame_has_a_line_in_the_log(bundle: Path, pictures: Path, cnn: Cnn
     assert {line["answered_by"] for line in lines} <= {"server", "device", "miss"}
     assert {line["label"] for line in lines} == set(CLASSES[:2])
     assert all(len(line["mask"]) == 3 for line in lines)
+    assert all(line["joules"] >= 2.0 * DEMAND.period_s for line in lines)  # idle at least
     assert list(board.iterdir())
     for line in lines:
         if line["class"] is not None:
@@ -107,6 +111,16 @@ def test_a_policy_of_three_tiers_decides_for_both_hops(pictures: Path, cnn: Cnn,
     assert sorted(line["frame"] for line in lines) == list(range(30))
     assert all(set(line) == KEYS for line in lines)
     assert all("hop2_goodput" in line["observation"] for line in lines)
+
+
+def test_the_last_line_has_energy_and_data() -> None:
+    """At 20 fps: 1,000 bytes a frame are 51.84 GB in 30 days, and 0.15 J a frame are 3 W."""
+    tally, mask = edge.Tally(), np.ones(1, dtype=bool)
+    for joules, size in ((0.1, 500), (0.2, 1500)):
+        one = Record(0, "", None, Demand(fps=20.0), "", 0, {}, mask, {}, latency_s=0.05, answered_by="server")
+        one.joules, one.sent_bytes = joules, size
+        tally(one)
+    assert tally.text().endswith("mean latency 50.0 ms, 51.8 GB a month, estimated 0.150 J a frame (3.00 W)")
 
 
 def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -> None:
