@@ -7,8 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tidesplit.compression.codec.pixels import natural_picture, to_input
+from tidesplit.compression.codec.knobs import Knobs, device_id
+from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
+from tidesplit.compression.net.deployed_graphs import tail_graph
+from tidesplit.compression.net.int8 import int8_device, int8_head, measure_ranges, save_ranges
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.session import session
+from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.registry import weights_path
 from tidesplit.models.weights import load_weights, read_metadata, save_weights, sha256_of
@@ -20,7 +25,10 @@ from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.spread import run_chunks
 from tidesplit.profiling.points.profile import from_json, load, to_json
 
-POINTS = ["p0-webp-q50", "p5-c0.25-r1.00-b1", "p5-c0.25-r0.50-b4", "device-c0.25"]
+POINTS = [
+    "p0-webp-q50", "p5-c0.25-r1.00-b1", "p5-c0.25-r0.50-b4", "device-c0.25",
+    "p0-jpeg-q20-112px", "p5-c0.25-r1.00-b1-i8", "device-c0.25-i8",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +36,9 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "net.safetensors"
     save_weights(path, SplitNet(EfficientNetLite0(2)), {"classes": json.dumps(["ant", "bee"])})
+    stored = SplitNet(EfficientNetLite0(2))
+    load_weights(path, stored)
+    save_ranges(path, stored, measure_ranges(stored, np.stack([natural_picture(224, seed=i) for i in range(2)])))
     return path
 
 
@@ -55,6 +66,41 @@ def test_rows_have_what_the_report_promises(rows):
     assert (rows[0]["partition"], rows[0]["bits"]) == (0, 50)
     assert rows[1]["bytes_mean"] <= 8 + 8 * 49 / 8
     assert rows[3]["bytes_mean"] == 0.0
+    assert {row["id"]: (row["precision"], row["resolution"]) for row in rows} == {
+        **dict.fromkeys(POINTS[:4], ("float32", None)), "p0-jpeg-q20-112px": ("float32", 112),
+        **dict.fromkeys(POINTS[5:], ("int8", None)),
+    }  # fmt: skip
+
+
+def test_int8_points_go_through_the_deployed_models(rows, weights, images):
+    """A count by hand: session, codec and tail, picture by picture."""
+    trained = flagship.load_trained("efficientnet_lite0", weights)
+    head = session(int8_head(trained.system, 5, 0.25, trained.ranges).SerializeToString())
+    net = session(int8_device(trained.system, 0.25, trained.ranges).SerializeToString())
+    tail = tail_graph(trained.system, 5)
+    sizes, right, local = [], 0, 0
+    for label, name in enumerate(("ant", "bee")):
+        for i in range(2):
+            x = to_input(load_square(images / name / f"{i}.png", 224))
+            _, y, score = head.run(None, {"x": x})
+            payload = trained.codec.wire.encode(y[0], score[0, 0], Knobs(5, 0.25, 1.0, 1))
+            sizes.append(len(payload))
+            values = torch.from_numpy(trained.codec.wire.decode(payload)[0])[None]
+            right += int(tail.run(values)[0].argmax()) == label
+            local += int(net.run(None, {"x": x})[0].argmax()) == label
+    cut, device = rows[5], rows[6]
+    assert (cut["bytes_mean"], cut["accuracy"]) == (np.mean(sizes), right / 4)
+    assert (device["bytes_mean"], device["accuracy"]) == (0.0, local / 4)
+
+
+def test_smaller_pictures_than_the_input_only(weights):
+    trained = flagship.load_trained("efficientnet_lite0", weights)
+    ids = flagship.point_ids(trained)
+    assert len(ids) == len(set(ids))
+    assert {p.px for p in trained.image_points} == {None, 160, 128, 112}
+    small = replace(trained, system=SplitNet(CifarResNet(2)), ranges=None)
+    assert {p.px for p in small.image_points} == {None}
+    assert not [i for i in flagship.point_ids(small) if i.endswith(("px", "-i8"))]
 
 
 def test_rows_make_a_valid_profile(rows, weights):
@@ -65,6 +111,9 @@ def test_rows_make_a_valid_profile(rows, weights):
     narrow, wide = made.point("device-c0.25"), made.point("device-c1.00")
     assert narrow.head_macs * 3.5 < wide.head_macs
     assert made.point("p5-c0.25-r1.00-b1").fallback == "device-c0.25"
+    assert made.point("p5-c0.25-r1.00-b1-i8").fallback == "device-c0.25-i8"
+    assert made.point("p0-jpeg-q20-112px").fallback == "device-c0.25-i8"
+    assert made.point("device-c0.25-i8").head_macs == narrow.head_macs
 
 
 def test_unknown_points_and_foreign_classes_are_refused(weights, images, tmp_path):
@@ -154,5 +203,5 @@ def test_bundled_profile_is_consistent(name, accuracy, most_bytes):
         assert math.isfinite(point.bytes_std)
         if point.codec == "feature":
             assert point.bytes_mean < most_bytes
-            assert point.fallback == f"device-c{point.channel_ratio:.2f}"
+            assert point.fallback == device_id(point.channel_ratio, point.precision)
     assert replace(profile) == profile
