@@ -29,6 +29,7 @@ GROUPS = {
     "make a CNN": {
         "train-cnn": ("tidesplit.compression.training.recipe", "train a CNN with all its operating points"),
         "fit-entropy": ("tidesplit.compression.training.fit_entropy", "fit the tables of the entropy stage"),
+        "fit-pictures": ("tidesplit.compression.training.fit_pictures", "fit image offload to small pictures"),
         "unpack": ("tidesplit.compression.pictures.packed", "write packed CIFAR-10 pictures as folders"),
     },
 }
