@@ -72,7 +72,7 @@ def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
     if not path.exists():
         return None
     document = json.loads(path.read_text(encoding="utf-8"))
-    if document["weights"] != _fingerprint(system):
+    if document.get("weights") != _fingerprint(system):
         raise ValueError(f"{path} was measured with other weights: tidesplit fit-ranges writes it")
     return {name: [(low, high) for low, high in rows] for name, rows in document["ranges"].items()}
 
@@ -148,10 +148,9 @@ def _kept(graph: Graph) -> list[Node]:
     They cause half of the error: 0.20 of the logits' spread with them and 0.11 without at ratio 0.25, 0.11 and 0.06 at
     ratio 1. On a Cortex-A72 float32 takes no more instructions there.
     """
-    first, second = graph.nodes[:2]
     if graph.input_shape[0] != COLOURS:
         return []
-    return [first, second] if second.groups > 1 else [first]
+    return [graph.nodes[0], *(node for node in graph.nodes[1:2] if node.groups > 1)]
 
 
 def _quantized(

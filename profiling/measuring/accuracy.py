@@ -23,13 +23,13 @@ from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.compression.session import session
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.measuring.counts import Counts, count, right, tail_of
-from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained, load_trained, point_ids
+from tidesplit.profiling.measuring.trained import Trained, load_trained, point_ids
 
 
 def _points(name: str, weights: Path | None, pixels: Bytes, labels: Tensor, wanted: list[str]) -> dict[str, Counts]:
     """Counts of the wanted points."""
-    found: dict[str, Counts] = {}
-    for point in IMAGE_POINTS:
+    trained, found = load_trained(name, weights), dict[str, Counts]()
+    for point in trained.image_points:
         if point.id in wanted:
             seen, sizes = point.cross(pixels)
             found[point.id] = Counts.of(right(tail_of(name, weights, 0), seen, labels), sizes)
@@ -118,7 +118,7 @@ def _run(model: onnxruntime.InferenceSession, image: Tensor) -> list[Tensor]:
 
 def _rows(trained: Trained, counts: dict[str, Counts]) -> list[dict[str, Any]]:
     """Rows of the profile's table, but for the columns that follow from the network."""
-    where: dict[str, tuple[Any, ...]] = {p.id: (0, 1.0, 1.0, p.quality, FLOAT32, p.px) for p in IMAGE_POINTS}
+    where: dict[str, tuple[Any, ...]] = {p.id: (0, 1.0, 1.0, p.quality, FLOAT32, p.px) for p in trained.image_points}
     for precision in trained.precisions:
         where |= {
             cut_id(k, precision): (k.partition, k.ratio, k.region, k.bits, precision, None) for k in trained.knobs

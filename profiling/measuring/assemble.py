@@ -7,7 +7,7 @@ from typing import Any
 
 from tidesplit.compression.codec.knobs import RATIOS, cut_id, device_id
 from tidesplit.compression.net.deployed_graphs import device_graph, head_graph, tail_graph
-from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained
+from tidesplit.profiling.measuring.trained import Trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
 
 
@@ -29,7 +29,7 @@ def _extras(trained: Trained) -> dict[str, dict[str, Any]]:
         for ratio in RATIOS:
             macs = {"head_macs": device_graph(system, ratio).macs(), "tail_macs": 0}
             found[device_id(ratio, precision)] = {"codec": "none", "fallback": None, **macs}
-    for point in IMAGE_POINTS:
+    for point in trained.image_points:
         macs = {"head_macs": 0, "tail_macs": tails[0]}
         fallback = device_id(RATIOS[0], trained.precisions[-1])
         found[point.id] = {"codec": point.codec, "fallback": fallback, **macs}

@@ -20,7 +20,7 @@ from tidesplit.compression.net.deployed_graphs import head_graph, middle_graph
 from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.models.graph import Graph
 from tidesplit.profiling.measuring.counts import Counts, count, right, tail_of
-from tidesplit.profiling.measuring.trained import IMAGE_POINTS, Trained, load_trained
+from tidesplit.profiling.measuring.trained import Trained, load_trained
 from tidesplit.profiling.points.profile import Chain, ChainTable, Profile, Provenance
 
 
@@ -50,7 +50,7 @@ def chain_table(name: str, chains: Sequence[Chain], machine: str) -> ChainTable:
 def check(trained: Trained, pairs: Sequence[tuple[str, str]]) -> None:
     """Raise ValueError at the first pair that cannot be run."""
     knobs = {k.id: k for k in trained.knobs}
-    firsts = {**{p.id: 0 for p in IMAGE_POINTS}, **{i: k.partition for i, k in knobs.items()}}
+    firsts = {**{p.id: 0 for p in trained.image_points}, **{i: k.partition for i, k in knobs.items()}}
     for one, two in pairs:
         if one not in firsts or two not in knobs:
             raise ValueError(f"{one}>{two}: a picture or an inner cut expected, and an inner cut behind it")
@@ -89,7 +89,7 @@ def _pairs(
 
 def _arrived(trained: Trained, pixels: Bytes, wanted: set[str]) -> Iterator[tuple[str, Tensor, int, list[int]]]:
     """Each first cut: its id, the picture or values that the middle server decodes, its partition, bytes sent."""
-    for point in (p for p in IMAGE_POINTS if p.id in wanted):
+    for point in (p for p in trained.image_points if p.id in wanted):
         seen, sizes = point.cross(pixels)
         yield point.id, seen, 0, sizes
     image, system = scale(pixels), trained.system

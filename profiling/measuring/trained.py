@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
+from tidesplit.compression.codec.image_codec import SMALLER_PX, encode_image, seen_by_server
 from tidesplit.compression.codec.knobs import (
     FLOAT32,
     PRECISIONS,
@@ -51,9 +51,13 @@ class ImagePoint:
         return scale(seen), [len(payload) for payload in payloads]
 
 
-IMAGE_POINTS = tuple(ImagePoint("jpeg", q) for q in (10, 20, 30, 50, 75, 90, 95)) + tuple(
-    ImagePoint("webp", q) for q in (1, 5, 10, 20, 30, 50, 75, 90)
+IMAGE_POINTS = (
+    *(ImagePoint("jpeg", q) for q in (10, 20, 30, 50, 75, 90, 95)),
+    *(ImagePoint("webp", q) for q in (1, 5, 10, 20, 30, 50, 75, 90)),
+    *(ImagePoint("jpeg", q, px) for px in SMALLER_PX for q in (10, 20, 40)),
+    *(ImagePoint("webp", q, px) for q, px in ((10, 160), (1, 128), (20, 128), (20, 112))),
 )
+"""Pictures that can cross. WebP takes the device some three times as long as JPEG, so few smaller ones are WebP."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Trained:
         """The precisions in which a device can run it."""
         return (FLOAT32,) if self.ranges is None else PRECISIONS
 
+    @property
+    def image_points(self) -> tuple[ImagePoint, ...]:
+        """Image offload. A picture can cross at smaller sizes than the CNN's input only."""
+        return tuple(point for point in IMAGE_POINTS if point.px is None or point.px < self.system.net.input_px)
+
     def cross(self, y: Tensor, score: Tensor, knobs: Knobs) -> tuple[Tensor, list[int]]:
         """Values `[B, Kmax, h, w]` that the server decodes, and bytes of the payloads.
 
@@ -103,7 +112,7 @@ def load_trained(name: str, weights: Path | None = None) -> Trained:
 
 def point_ids(trained: Trained) -> list[str]:
     """Identifiers of all operating points: image offload, cuts, device only. Each cut and net in every precision."""
-    names = [point.id for point in IMAGE_POINTS]
+    names = [point.id for point in trained.image_points]
     for precision in trained.precisions:
         names += [cut_id(knobs, precision) for knobs in trained.knobs]
         names += [device_id(ratio, precision) for ratio in RATIOS]

@@ -132,10 +132,17 @@ class Schedule:
         return self._end(self._open[self._deadlines[0][1]], now_s) if self.next_deadline_s() <= now_s else None
 
     def next_deadline_s(self) -> float:
-        """The next deadline of an open frame; infinity if there is none."""
+        """Moment at which the next frame is to be ended; infinity if there is none.
+
+        That is its deadline. A paced device waits a little longer for a run that ends in time on the emulated device.
+        """
         while self._deadlines and self._deadlines[0][1] not in self._open:
             heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else math.inf
+        if not self._deadlines:
+            return math.inf
+        deadline_s, number = self._deadlines[0]
+        runs = self._open[number].begun and not self._open[number].over
+        return deadline_s + (self._makes_good_s if runs and self._until_s <= deadline_s else 0.0)
 
     def take(self, now_s: float) -> Run | None:
         """Begin the next run that is due, if no run is under way. One that would end too late does not begin."""

@@ -35,11 +35,16 @@ ROWS: dict[str, tuple[int, float, int, CodecName, float, float, float, float]] =
 }
 
 
-def small_cnn(folder: Path) -> Cnn:
-    """Export all models of an untrained CIFAR ResNet of four classes."""
+def small_source() -> Trained:
+    """An untrained CIFAR ResNet of four classes, without ranges for int8."""
     torch.manual_seed(0)
     system = SplitNet(CifarResNet(len(CLASSES))).eval().requires_grad_(False)
-    source = Trained(system, Codec(system, 0x5A5A), CLASSES, "5a5a" * 16)
+    return Trained(system, Codec(system, 0x5A5A), CLASSES, "5a5a" * 16)
+
+
+def small_cnn(folder: Path) -> Cnn:
+    """Export all its models."""
+    source = small_source()
     return export(source, folder, chain(for_server(source, True), for_device(source)))
 
 

@@ -148,6 +148,24 @@ def test_a_paced_device_makes_good_a_little_lateness():
     assert schedule.free_s == pytest.approx(0.38)
 
 
+@pytest.mark.parametrize(("better", "end"), [(None, End(0, "device", 0.1)), ("server", End(0, "device", 0.1))])
+def test_a_paced_device_waits_for_a_run_that_ends_in_time_on_the_emulated_one(better, end):
+    schedule = Schedule(makes_good_s=0.05)
+    schedule.begin(Flight(0, 0.1, 0.08, 0.02, better))
+    assert schedule.next_deadline_s() == 0.1
+    schedule.take(0.08)
+    assert schedule.next_deadline_s() == pytest.approx(0.15)
+    assert schedule.expired(0.104) is None
+    assert (schedule.ran(0, 0.1) or schedule.expired(0.105)) == end
+
+
+def test_an_unpaced_device_waits_for_no_run():
+    schedule = Schedule()
+    schedule.begin(Flight(0, 0.1, 0.08, 0.02))
+    schedule.take(0.08)
+    assert schedule.expired(0.101) == End(0, "miss", 0.1)
+
+
 def test_rules_of_the_world():
     assert too_late(DEMAND, 0.07, 0.04)
     assert not too_late(DEMAND, 0.05, 0.04)
