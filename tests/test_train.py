@@ -117,12 +117,12 @@ def test_tensorboard_holds_what_users_look_for(trained: Trained) -> None:
     wanted = {
         "imitation/expected_regret",
         "frames/utility", "frames/latency_ms_mean", "frames/latency_ms_p95", "frames/miss_rate", "frames/drop_rate",
-        "frames/accuracy", "frames/bytes_mean",
+        "frames/accuracy", "frames/bytes_mean", "frames/joules", "frames/watts", "frames/heat_c_max",
         "partition_share/0", "partition_share/1", "partition_share/3",
-        "check/utility", "check/miss_rate", "check/regret_to_clairvoyant",
+        "check/utility", "check/miss_rate", "check/regret_to_clairvoyant", "check/watts", "check/gb_per_month",
         "train/loss", "train/value_loss", "train/entropy_loss", "train/approx_kl", "train/explained_variance",
         "rollout/ep_rew_mean", "time/fps",
-        "heldout/utility", "heldout/miss_rate",
+        "heldout/utility", "heldout/miss_rate", "heldout/watts", "heldout/gb_per_month",
     }  # fmt: skip
     assert wanted - scalars == set()
     shares = [events.Scalars(tag) for tag in scalars if tag.startswith("partition_share/")]
