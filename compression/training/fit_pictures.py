@@ -23,10 +23,10 @@ from tidesplit.compression.codec.image_codec import SMALLER_PX, encode_image, se
 from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.config import ConfigError, TrainConfig
+from tidesplit.compression.phase.loop import TrainingJob
 from tidesplit.compression.pictures.labelled import Pictures, split
 from tidesplit.compression.pictures.packed import TrainingPictures
-from tidesplit.compression.training.config import ConfigError, TrainConfig
-from tidesplit.compression.training.phase import TrainingJob
 from tidesplit.compression.training.small_pictures import fit_small_pictures
 from tidesplit.data.files import whole
 from tidesplit.models.registry import build, weights_path

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.config import TrainConfig
+from tidesplit.compression.phase.loop import Phase, TrainingJob
+from tidesplit.compression.phase.parts import by_steps
 from tidesplit.compression.pictures.labelled import CropStyle, recoded
-from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.distillation import Teacher
-from tidesplit.compression.training.parts import by_steps
-from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim import LowRank, WidthNorm, inner_channels, set_of_partition, set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 

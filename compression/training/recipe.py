@@ -21,17 +21,17 @@ from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.config import ConfigError, TrainConfig, parse
+from tidesplit.compression.phase.loop import TrainingJob
+from tidesplit.compression.phase.parts import load_checkpoint, save_checkpoint
 from tidesplit.compression.pictures.labelled import Pictures, split
 from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.compression.training.calibrate import calibrate
 from tidesplit.compression.training.channel_ranking import learn_gates
-from tidesplit.compression.training.config import ConfigError, TrainConfig, parse
 from tidesplit.compression.training.distillation import Teacher, answer, train_lite2, untrained_lite2
 from tidesplit.compression.training.finetune import finetune
 from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fullwidth import train_full_width
-from tidesplit.compression.training.parts import load_checkpoint, save_checkpoint
-from tidesplit.compression.training.phase import TrainingJob
 from tidesplit.compression.training.refine import refine
 from tidesplit.compression.training.sandwich import sandwich
 from tidesplit.compression.training.small_pictures import fit_small_pictures
