@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.image_codec import SMALLER_PX, Pixels, encode_image, seen_by_server
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.phase.loop import Phase, TrainingJob
 from tidesplit.compression.phase.parts import by_share
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import Bytes, CropStyle, scale
 from tidesplit.compression.training.refine import POOLED, TEACHER_SHARE, blend
 from tidesplit.models.slim import set_of_partition, set_of_ratio

@@ -14,8 +14,8 @@ from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.config import TrainConfig
-from tidesplit.compression.phase.loop import TrainingJob
 from tidesplit.compression.phase.parts import load_checkpoint
+from tidesplit.compression.phase.phase_loop import TrainingJob
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.compression.training import small_pictures
 from tidesplit.compression.training.distillation import answer
@@ -72,7 +72,7 @@ def test_only_weights_of_image_offload_change_and_no_statistics(made, job):
 
 
 def test_a_stopped_fit_goes_on_and_a_fit_by_the_clock_ends(job, monkeypatch):
-    monkeypatch.setattr("tidesplit.compression.phase.loop.SAVE_S", 0.0)
+    monkeypatch.setattr("tidesplit.compression.phase.phase_loop.SAVE_S", 0.0)
     system = net_of(CifarResNet, 2)
     fit_small_pictures(system, job)
     assert load_checkpoint(job.config.folder / "pictures.pt")["step"] == 3
