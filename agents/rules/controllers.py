@@ -197,5 +197,5 @@ def uncompressed(table: PointTable) -> Bools:
     chosen = np.zeros(table.size, dtype=bool)
     for cut in np.unique(partition):
         rows = rank[(partition[rank] == cut) & ~table.races[rank]]
-        chosen[rows[-1]] = True
+        chosen[rows[-1:]] = True
     return chosen
