@@ -22,7 +22,7 @@ from tidesplit.compression.training.distillation import answer
 from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fit_pictures import main
 from tidesplit.compression.training.fullwidth import train_full_width
-from tidesplit.compression.training.small_pictures import Lesson, fit_small_pictures, offload_parameters, sent
+from tidesplit.compression.training.small_pictures import Crops, fit_small_pictures, offload_parameters, sent
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.efficientnet_lite0 import RANKS, EfficientNetLite0
 from tidesplit.models.weights import load_tables, load_weights, read_metadata, save_tables, save_weights
@@ -90,7 +90,7 @@ def test_training_lowers_the_loss(job):
         rng = np.random.default_rng(0)
         hard = torch.from_numpy(job.pictures.labels)
         image = torch.from_numpy(job.pictures.images).permute(0, 3, 1, 2) / 127.5 - 1
-        lesson: Lesson = small_pictures._lesson(system, image, hard, rng)
+        lesson: Crops = small_pictures._crops(system, image, hard, rng)
         with torch.no_grad():
             return float(sum(small_pictures._losses(system, lesson, rng)))
 
