@@ -26,7 +26,8 @@ from tidesplit.profiling.points import profile as profiles
 ROOT = Path(train.__file__).parent
 COLUMNS = [
     "controller", "trace", "utility", "latency_ms_mean", "latency_ms_p50", "latency_ms_p95", "latency_ms_p99",
-    "miss_rate", "drop_rate", "accuracy", "bytes_mean", "switches_per_min", "decision_us", "regret_pct",
+    "miss_rate", "drop_rate", "accuracy", "bytes_mean", "gb_per_month", "joules", "watts", "radio_watts", "hottest_c",
+    "switches_per_min", "decision_us", "regret_pct",
 ]  # fmt: skip
 FEW = ("jpeg50", "cut1-w50-b4", "cut2-w50-r50-b2", "device-w50", "device-w25")
 # Five frames a second make the rules' tuning short. So many steps make one check of the greedy policy.
