@@ -6,8 +6,8 @@ Each run has a server process, a link process that follows the trace, and this p
 bundle's device. Frames, bytes, answers and fallbacks are real; the computing time that this machine lacks is slept.
 The simulator plays the same controller on the same seconds of the trace, in a world where only the request's overhead
 varies. It then replays the decisions that the runtime took. Per trace, the two orders of the controllers are compared.
-A controller is the policy, a rule, or the identifier of an operating point, which then every frame uses. Rules are tuned
-on the bundle's training traces.
+A controller is the policy, a rule, or the identifier of an operating point, which then every frame uses. Rules are
+tuned on the bundle's training traces.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import numpy as np
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
-from tidesplit.agents.judging.ladder import POLICY, RULES
-from tidesplit.agents.rules.controllers import Static
 from tidesplit.agents.judging.evaluation import History, play
+from tidesplit.agents.judging.ladder import POLICY, RULES
 from tidesplit.agents.judging.replay import EMULATED, agreement
+from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.processes import linked, served
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
