@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tidesplit.compression.net.measure import autocast
-from tidesplit.compression.phase.loop import Phase, TrainingJob
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.models.slim_net import SlimNet
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 
 from tidesplit.compression.net.measure import autocast
-from tidesplit.compression.phase.loop import Phase, TrainingJob
 from tidesplit.compression.phase.parts import adamw, by_steps, mixup
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle
 from tidesplit.models.slim_net import SlimNet
 

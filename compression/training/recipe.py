@@ -22,8 +22,8 @@ from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.config import ConfigError, TrainConfig, parse
-from tidesplit.compression.phase.loop import TrainingJob
 from tidesplit.compression.phase.parts import load_checkpoint, save_checkpoint
+from tidesplit.compression.phase.phase_loop import TrainingJob
 from tidesplit.compression.pictures.labelled import Pictures, split
 from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.compression.training.calibrate import calibrate

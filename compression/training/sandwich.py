@@ -17,8 +17,8 @@ from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.config import TrainConfig
-from tidesplit.compression.phase.loop import Phase, TrainingJob
 from tidesplit.compression.phase.parts import adamw, by_share
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle, recoded
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.models.slim_net import SlimNet

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.image_codec import SMALLER_PX, Pixels, encode_image, seen_by_server
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.phase.loop import Phase, TrainingJob
 from tidesplit.compression.phase.parts import by_share
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import Bytes, CropStyle, scale
 from tidesplit.compression.training.refine import POOLED, TEACHER_SHARE, blend
 from tidesplit.models.slim import set_of_partition, set_of_ratio
@@ -35,7 +35,7 @@ WARMUP = 20  # steps
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Crops:
     """A batch of undamaged crops as the uncut net sees it.
 
     Args:
@@ -73,14 +73,14 @@ def _view(system: SplitNet, image: Tensor, width_set: str) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def _lesson(system: SplitNet, image: Tensor, label: Tensor, rng: np.random.Generator) -> Lesson:
+def _crops(system: SplitNet, image: Tensor, label: Tensor, rng: np.random.Generator) -> Crops:
     image, hard = blend(image, F.one_hot(label, system.net.classes).float(), rng)
     pooled, logits = _view(system, image, set_of_ratio(1.0))
     pixels = ((image.permute(0, 2, 3, 1) + 1.0) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
-    return Lesson(pixels, TEACHER_SHARE * logits.softmax(1) + (1 - TEACHER_SHARE) * hard, pooled)
+    return Crops(pixels, TEACHER_SHARE * logits.softmax(1) + (1 - TEACHER_SHARE) * hard, pooled)
 
 
-def _losses(system: SplitNet, lesson: Lesson, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _losses(system: SplitNet, lesson: Crops, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the crops after they crossed, and the pooled vector's relative squared error."""
     image = scale(np.stack([sent(pixels, rng) for pixels in lesson.pixels])).to(lesson.target.device)
     pooled, logits = _view(system, image, set_of_partition(0))
@@ -102,7 +102,7 @@ def fit_small_pictures(system: SplitNet, job: TrainingJob) -> None:
     )  # fmt: skip
     for image, label in phase.batches(config.seed + 8, lambda _: style, by_epoch=False):
         rng = np.random.default_rng((config.seed, 8, phase.done))
-        lesson = _lesson(system, image, label, rng)
+        lesson = _crops(system, image, label, rng)
         for _ in range(REUSE if phase.minutes else min(REUSE, phase.steps - phase.done)):
             answer, pooled = _losses(system, lesson, rng)
             (answer + POOLED * pooled).backward()  # type: ignore[no-untyped-call]

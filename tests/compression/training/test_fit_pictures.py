@@ -14,15 +14,15 @@ from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.config import TrainConfig
-from tidesplit.compression.phase.loop import TrainingJob
 from tidesplit.compression.phase.parts import load_checkpoint
+from tidesplit.compression.phase.phase_loop import TrainingJob
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.compression.training import small_pictures
 from tidesplit.compression.training.distillation import answer
 from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fit_pictures import main
 from tidesplit.compression.training.fullwidth import train_full_width
-from tidesplit.compression.training.small_pictures import Lesson, fit_small_pictures, offload_parameters, sent
+from tidesplit.compression.training.small_pictures import Crops, fit_small_pictures, offload_parameters, sent
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.efficientnet_lite0 import RANKS, EfficientNetLite0
 from tidesplit.models.weights import load_tables, load_weights, read_metadata, save_tables, save_weights
@@ -72,7 +72,7 @@ def test_only_weights_of_image_offload_change_and_no_statistics(made, job):
 
 
 def test_a_stopped_fit_goes_on_and_a_fit_by_the_clock_ends(job, monkeypatch):
-    monkeypatch.setattr("tidesplit.compression.phase.loop.SAVE_S", 0.0)
+    monkeypatch.setattr("tidesplit.compression.phase.phase_loop.SAVE_S", 0.0)
     system = net_of(CifarResNet, 2)
     fit_small_pictures(system, job)
     assert load_checkpoint(job.config.folder / "pictures.pt")["step"] == 3
@@ -90,7 +90,7 @@ def test_training_lowers_the_loss(job):
         rng = np.random.default_rng(0)
         hard = torch.from_numpy(job.pictures.labels)
         image = torch.from_numpy(job.pictures.images).permute(0, 3, 1, 2) / 127.5 - 1
-        lesson: Lesson = small_pictures._lesson(system, image, hard, rng)
+        lesson: Crops = small_pictures._crops(system, image, hard, rng)
         with torch.no_grad():
             return float(sum(small_pictures._losses(system, lesson, rng)))
 
