@@ -47,6 +47,7 @@ from tidesplit.train import shortened
 WORLDS = {"as-traced": World(), "granted": World(grant_s=0.009)}
 STATICS, RULES = ("best static point", "device only"), ("look-up, tuned", "MPC, tuned")
 STATIC_TUNING = Tuning(episode_s=60.0)  # as long as the device needs to get hot by its own work
+RULE_TUNING = Tuning()
 NO_BOUND = -1.0
 
 
@@ -89,7 +90,7 @@ def entrants_of(tune_on: Scenario, names: Sequence[str]) -> dict[str, Entrant]:
     """The rules of these names, tuned; runs in a process of its own."""
     static = tuned_rules(tune_on, STATIC_TUNING, [name for name in names if name in STATICS])
     further = [name for name in names if name in RULES]
-    return static | (tuned_rules(tune_on, Tuning(), further) if further else {})
+    return static | (tuned_rules(tune_on, RULE_TUNING, further) if further else {})
 
 
 def point_of(entrant: Entrant, scenario: Scenario) -> str:

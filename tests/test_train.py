@@ -20,6 +20,7 @@ from tidesplit import train
 from tidesplit.agents import bundle
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning.training import PpoConfig
+from tidesplit.compression.codec.knobs import sender
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.profiling.points import profile as profiles
 
@@ -109,7 +110,7 @@ def test_the_bundle_loads_and_tells_how_it_came_about(trained: Trained) -> None:
     assert loaded.demand.fps == 5.0
     assert loaded.manifest["config"]["trace"] == "lte.csv"
     assert loaded.manifest["config"]["seed"] == 3
-    assert set(loaded.table.ids) <= set(FEW)
+    assert {sender(point) for point in loaded.table.ids} == set(FEW)  # some of them race
 
 
 def test_tensorboard_holds_what_users_look_for(trained: Trained) -> None:
