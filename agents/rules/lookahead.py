@@ -69,7 +69,7 @@ def regret(
         horizon: number of frames searched.
         width: plans that are kept after a frame, of each lane, or with ``every_first`` of each first point.
         queue_cost: utility that a frame period of queued work costs.
-        later_points: if above 0, frames after the first use only so many points: those that are best at the first frame.
+        later_points: if above 0, frames after the first use only so many points, those that are best at the first one.
         every_first: search the plans of every first point to the end.
 
     Returns:
