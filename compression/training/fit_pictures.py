@@ -51,7 +51,7 @@ def _fit(path: Path, data: TrainingPictures, config: TrainConfig) -> None:
     metadata, tables = read_metadata(path), load_tables(path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     system = SplitNet(build(config.model, len(json.loads(metadata["classes"]))))
-    load_weights(path, system, may_lack="_low.")
+    load_weights(path, system)
     system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     px = system.net.input_px
     index, held = split(data.labels, config.holdout, config.seed)
