@@ -31,6 +31,7 @@ GROUPS = {
         "train-cnn": ("tidesplit.compression.training.recipe", "train a CNN with all its operating points"),
         "fit-entropy": ("tidesplit.compression.training.fit_entropy", "fit the tables of the entropy stage"),
         "fit-ranges": ("tidesplit.compression.training.fit_ranges", "measure the ranges that int8 models need"),
+        "fit-pictures": ("tidesplit.compression.training.fit_pictures", "fit image offload to small pictures"),
         "unpack": ("tidesplit.compression.pictures.packed", "write packed CIFAR-10 pictures as folders"),
     },
 }

@@ -8,9 +8,10 @@ too, "races" has races of float32 points, and "int8 and races" has all of them. 
 batch. It then plays every frame of the whole test traces, with the same courses of events for all sets. "device only"
 is the best whole local net of the sets without races: the float32 one, and with int8 the better of both.
 
---rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant. --world granted is the world in which
-a message that finds the link idle waits for a grant of the uplink. It prints a table and writes JSON (--json).
-Everything is simulated, and watts are estimated.
+Without --tune-on the last part of each trace is judged, and points are chosen on the rest, as tidesplit train does.
+--rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant, --bundle a policy with all points.
+--world granted is the world in which a message that finds the link idle waits for a grant of the uplink. It prints a
+table and writes JSON (--json). Everything is simulated, and watts are estimated.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import contest
 from tidesplit.agents.judging.evaluation import Entrant, Row, mean_row
-from tidesplit.agents.judging.ladder import Tuning, WithoutLink, tuned_rules
+from tidesplit.agents.judging.ladder import POLICY, Tuning, WithoutLink, tuned_rules
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.results import write_json
 from tidesplit.compression.codec.knobs import INT8
@@ -42,11 +44,13 @@ from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
 from tidesplit.profiling.points.tiers import points_of
-from tidesplit.train import shortened
+from tidesplit.train import held_out, shortened
 
 WORLDS = {"as-traced": World(), "granted": World(grant_s=0.009)}
 STATICS, RULES = ("best static point", "device only"), ("look-up, tuned", "MPC, tuned")
 STATIC_TUNING = Tuning(episode_s=60.0)  # as long as the device needs to get hot by its own work
+RULE_TUNING = Tuning()
+HOLDOUT, LONGEST_HOLDOUT_S = 0.2, 60.0  # as in tidesplit train
 NO_BOUND = -1.0
 
 
@@ -89,7 +93,7 @@ def entrants_of(tune_on: Scenario, names: Sequence[str]) -> dict[str, Entrant]:
     """The rules of these names, tuned; runs in a process of its own."""
     static = tuned_rules(tune_on, STATIC_TUNING, [name for name in names if name in STATICS])
     further = [name for name in names if name in RULES]
-    return static | (tuned_rules(tune_on, Tuning(), further) if further else {})
+    return static | (tuned_rules(tune_on, RULE_TUNING, further) if further else {})
 
 
 def point_of(entrant: Entrant, scenario: Scenario) -> str:
@@ -111,7 +115,10 @@ def record_of(rows: Sequence[Row], seeds: int) -> dict[str, Any]:
 def played(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, Any]:
     """One record for each set and controller, and the clairvoyant's mean utility by set."""
     profile = profiles.load(options.profile)
-    tune_on, judge_on = load_all(options.tune_on, np.inf), load_all(options.trace, options.seconds)
+    judge_on = load_all(options.trace, options.seconds)
+    tune_on = load_all(options.tune_on, np.inf)
+    if not tune_on:
+        tune_on, judge_on = held_out(judge_on, HOLDOUT, LONGEST_HOLDOUT_S)
     sets = {name: choice for name, choice in SETS.items() if not choice.int8 or has_int8(profile)}
     if len(sets) < len(SETS):
         print(f"Profile {profile.name} has no int8 points: the sets with int8 are left out.", file=sys.stderr)
@@ -129,6 +136,8 @@ def played(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, 
     }
     for name, scenario in judged.items():
         entrants = tuning[name].result()
+        if options.bundle and sets[name] == max(SETS.values()):
+            entrants[POLICY] = bundles.load(options.bundle).policy
         results = contest.contest(entrants, scenario, [[NO_BOUND] * len(judge_on)] * options.seeds, seeds, pool=pool)
         for controller, entrant in entrants.items():
             of = [row for result in results for row in result.rows if row.controller == controller]
@@ -188,7 +197,7 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", nargs="+", required=True, help="test traces: files, folders or bundled names")
-    parser.add_argument("--tune-on", nargs="+", required=True, help="training traces, on which points are chosen")
+    parser.add_argument("--tune-on", nargs="+", default=[], help="training traces, on which points are chosen")
     parser.add_argument("--profile", default="efficientnet_lite0")
     parser.add_argument("--device", default="raspberry-pi-4", help="machine of the profile (default: %(default)s)")
     parser.add_argument("--fps", type=float, default=30.0, help="frames a second (default: %(default)g)")
@@ -198,6 +207,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--world", choices=WORLDS, default="as-traced", help="granted: idle links wait for a grant")
     parser.add_argument("--no-small", dest="small", action="store_false", help="leave out small pictures")
     parser.add_argument("--rules", action="store_true", help="play the tuned look-up and MPC too")
+    parser.add_argument("--bundle", type=Path, help="folder that tidesplit train wrote: play its policy too")
     parser.add_argument("--bound", action="store_true", help="add the clairvoyant bound of each set")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser

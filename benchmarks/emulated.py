@@ -6,7 +6,8 @@ Each run has a server process, a link process that follows the trace, and this p
 bundle's device. Frames, bytes, answers and fallbacks are real; the computing time that this machine lacks is slept.
 The simulator plays the same controller on the same seconds of the trace, in a world where only the request's overhead
 varies. It then replays the decisions that the runtime took. Per trace, the two orders of the controllers are compared.
-Rules are tuned on the bundle's training traces.
+A controller is the policy, a rule, or the identifier of an operating point, which then every frame uses. Rules are
+tuned on the bundle's training traces.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import numpy as np
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.judging.evaluation import History, play
+from tidesplit.agents.judging.ladder import POLICY, RULES
 from tidesplit.agents.judging.replay import EMULATED, agreement
+from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.processes import linked, served
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
@@ -39,7 +42,7 @@ from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.writer import Log
 
-CONTROLLERS = ("PPO", "device only", "image offload", "partition only", "look-up, tuned", "MPC, tuned")
+CONTROLLERS = (POLICY, "best static point", "look-up, tuned", "MPC, tuned")
 COLUMNS = ("mean_ms", "p95_ms", "misses", "utility")
 
 
@@ -137,6 +140,28 @@ def tell(trace: str, found: Order) -> None:
         print(f"    swapped: {a} over {b} by {emulated:.3f} emulated, {simulated:.3f} simulated")
 
 
+def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -> dict[str, Controller]:
+    """The controllers by name.
+
+    Raises:
+        ProfileError: a name that is neither the policy, a rule nor an operating point of the bundle.
+    """
+    rules: Mapping[str, Any] = {}
+    if set(names) & set(RULES):
+        scenario = Scenario(traces=tuple(load_traces(tune_on)), demands=(loaded.demand,), table=loaded.table)
+        rules = ladder.tuned_rules(scenario, ladder.Tuning())
+    found: dict[str, Controller] = {}
+    for name in names:
+        if name == POLICY:
+            found[name] = loaded.policy
+        elif name in rules:
+            rule = rules[name]
+            found[name] = rule.controller if isinstance(rule, ladder.WithoutLink) else rule
+        else:
+            found[name] = Static(name, loaded.table.row(name))
+    return found
+
+
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -144,7 +169,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=Path, required=True, help="pictures, one folder per class")
     parser.add_argument("--trace", nargs="+", required=True, help="uplink traces, each played from its start")
     parser.add_argument("--tune-on", default="", help="traces that the rules are tuned on (default: the bundle's)")
-    parser.add_argument("--controllers", nargs="+", default=list(CONTROLLERS), choices=CONTROLLERS, metavar="NAME")
+    parser.add_argument("--controllers", nargs="+", default=list(CONTROLLERS), metavar="NAME", help="see above")
     parser.add_argument("--frames", type=int, default=2000, help="frames of a run")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/emulated.json"), help="file to write")
     return parser
@@ -155,16 +180,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     loaded = bundles.load(options.bundle)
     tune_on = options.tune_on or loaded.manifest["config"]["trace"]
-    scenario = Scenario(traces=tuple(load_traces(tune_on)), demands=(loaded.demand,), table=loaded.table)
-    rules = ladder.tuned_rules(scenario, ladder.Tuning())
+    controllers = controllers_of(loaded, options.controllers, tune_on)
     engine = Engine(for_bundle(options.bundle), points_of(loaded.profile, loaded.table.ids))
     rows: list[dict[str, Any]] = []
     orders: dict[str, dict[str, Any]] = {}
     for trace in [trace for spec in options.trace for trace in load_traces(spec)]:
         utilities = {}
-        for name in options.controllers:
-            rule = rules.get(name)
-            controller = loaded.policy if rule is None or callable(rule) else rule
+        for name, controller in controllers.items():
             lines, offset_s = emulate(controller, trace, loaded, engine, options)
             real = emulated_row(lines, 1e3 * loaded.demand.deadline_s)
             model = simulated_row(simulate(controller, trace, loaded, offset_s, options.frames))

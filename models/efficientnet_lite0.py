@@ -32,7 +32,7 @@ from tidesplit.models.slim_net import SlimNet
 
 EPS = 1e-3  # BatchNorm epsilon of the published weights
 STEM, HEAD = 32, 1280
-RANKS = {"p1": 6, "p2": 8, "p3": 8, "p4": 6, "p5": 24}  # of the tails' additions, 0.7 M values in all
+RANKS = {"p0": 8, "p1": 6, "p2": 8, "p3": 8, "p4": 6, "p5": 24}  # of the tails' additions, 0.9 M values in all
 CUTS = (2, 4, 7, 10, 14)  # behind 16, 25, 37, 55, 81 % of the multiply-accumulates, encoders included
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from tidesplit.data.files import whole
 
 TABLES = "tables."  # starts the names of tensors that are tables, not weights
+# Image offload's additions. Weights from before the phase `pictures` have none, and untrained ones add nothing.
+FITTED_LATER = re.compile(r"_low\.(up|down)\.p0$")
 SAME = "same"  # in the metadata, as JSON: for each tensor not stored, the equal one that is
 
 
@@ -43,7 +46,7 @@ def save_weights(path: Path, module: nn.Module, metadata: dict[str, str]) -> Non
 
 
 def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
-    """Fill the module and put it in eval mode.
+    """Fill the module and put it in eval mode. Additions of image offload keep their value where the file has none.
 
     Args:
         may_lack: part of the names of tensors that keep their value where the file has none; empty for no tensor.
@@ -58,6 +61,7 @@ def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
     state |= {name: state[other] for name, other in same.items() if other in state}
     missing, unexpected = module.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    missing = [name for name in missing if not FITTED_LATER.search(name)]
     missing = [name for name in missing if not (may_lack and may_lack in name)]
     if missing or unexpected:
         raise ValueError(f"{path} does not fit the network: missing {missing[:3]}, unexpected {unexpected[:3]}")

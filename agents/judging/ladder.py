@@ -93,9 +93,9 @@ def tuned_rules(
     usual = tuple(map(mean_rate, scenario.links))
     jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rates=usual, min_accuracy=demand.min_accuracy)
     makers: dict[str, Callable[[], Entrant]] = {
-        "best static point": lambda: _static("best static point", worth, np.ones(table.size, dtype=bool)),
-        "device only": lambda: WithoutLink(_static("device only", worth, table.local)),
-        "image offload": lambda: _static("image offload", worth, whole_images(table)),
+        "best static point": lambda: _static("best static point", worth, np.ones(table.size, dtype=bool), table),
+        "device only": lambda: _static("device only", worth, table.local, table),
+        "image offload": lambda: _static("image offload", worth, whole_images(table), table),
         "partition only": lambda: Lookup(name="partition only", candidates=uncompressed(table), quickest=True),
         "look-up, naive": lambda: Lookup(name="look-up, naive"),
         "JMDC": lambda: by_knob(score, jmdc, JMDC_GRIDS),
@@ -159,10 +159,11 @@ class WithoutLink:
         return self.controller
 
 
-def _static(name: str, worth: Floats, among: Bools) -> Static:
+def _static(name: str, worth: Floats, among: Bools, table: PointTable) -> Static | WithoutLink:
     """The point of the highest ``worth``, ``[A]``, ``among`` these, ``[A]``. Where there is none: of all."""
     allowed = among if among.any() else np.ones_like(among)
-    return Static(name, int(np.argmax(np.where(allowed, worth, -np.inf))))
+    static = Static(name, int(np.argmax(np.where(allowed, worth, -np.inf))))
+    return WithoutLink(static) if table.local[static.row] else static
 
 
 def whole_images(table: PointTable) -> Bools:

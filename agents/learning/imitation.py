@@ -116,7 +116,12 @@ def collect(
 
 
 def teacher_regret(
-    simulation: Simulation, lanes: Ints, horizon: int = 5, width: int = 1, queue_cost: float = 0.6, further: int = 6
+    simulation: Simulation,
+    lanes: Ints,
+    horizon: int = 5,
+    width: int = 1,
+    queue_cost: float = 0.6,
+    later_points: int = 6,
 ) -> Floats:
     """The teacher: regret of each point at the frame that these lanes are about to decide, with the true future known.
 
@@ -135,7 +140,7 @@ def teacher_regret(
         expected_s=observation.foreseen.latency_s[lanes].astype(np.float64),
         slow_belief=simulation.slow_down[lanes],
     )
-    return regret(outlook, horizon, width, queue_cost, further)
+    return regret(outlook, horizon, width, queue_cost, later_points, every_first=True)
 
 
 def _explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:

@@ -14,7 +14,7 @@ from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.envs.adapters.sb3 import SplitInferenceVecEnv
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.world.observation import Observation
-from tidesplit.envs.world.vocabulary import MISS, Ints, Outcome, each
+from tidesplit.envs.world.vocabulary import MISS, Ints, Outcome, each, gb_per_month
 
 CHECK_SEED = 77
 
@@ -97,9 +97,10 @@ class Monitor(BaseCallback):
         utility = float(np.mean([r.utility.mean() for r in records]))
         self.logger.record("check/utility", utility)
         self.logger.record("check/miss_rate", float(np.mean([np.mean(r.answered_by == MISS) for r in records])))
-        self.logger.record(
-            "check/watts", float(np.mean([r.joules.mean() for r in records])) * self._check.demands[0].fps
-        )
+        period_s = self._check.demands[0].period_s
+        self.logger.record("check/watts", float(np.mean([r.joules.mean() for r in records])) / period_s)
+        sent = float(np.mean([r.sent_bytes.mean() for r in records]))
+        self.logger.record("check/gb_per_month", gb_per_month(sent, period_s))
         bound = self._bound()
         if bound is not None:
             self.logger.record("check/regret_to_clairvoyant", bound - utility)

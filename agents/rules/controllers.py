@@ -85,6 +85,7 @@ class Mpc:
     Attributes:
         horizon: number of frames planned.
         width: partial plans kept after each frame.
+        later_points: points that plans may use after their first frame, those that are best there. 0: all.
         safety: factor on the bandwidth.
         margin_s: time by which the planned deadline is shorter than the demand's, seconds.
         queue_cost: utility that a frame period of queued work costs at the end of the plan.
@@ -97,6 +98,7 @@ class Mpc:
     world: World
     horizon: int = 6
     width: int = 6
+    later_points: int = 8
     safety: float = 1.0
     margin_s: float = 0.0
     queue_cost: float = 1.0
@@ -105,7 +107,8 @@ class Mpc:
 
     def predict(self, observation: Observation) -> Ints:
         """Row of the best plan's first point, ``[B]``."""
-        return _rows(np.argmin(regret(self.outlook(observation), self.horizon, self.width, self.queue_cost), axis=1))
+        outlook = self.outlook(observation)
+        return _rows(np.argmin(regret(outlook, self.horizon, self.width, self.queue_cost, self.later_points), axis=1))
 
     def outlook(self, observation: Observation) -> Outlook:
         """The observed situation, continued without change. Its clock starts at the decision."""

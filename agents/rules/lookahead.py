@@ -50,20 +50,27 @@ class Outlook:
     slow_belief: Floats | None = None
 
 
-def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0, further: int = 0) -> Floats:
+def regret(
+    outlook: Outlook,
+    horizon: int,
+    width: int,
+    queue_cost: float = 1.0,
+    later_points: int = 0,
+    every_first: bool = False,
+) -> Floats:
     """Utility that each first point loses against the best one over the next frames.
 
     A beam search extends plans frame by frame. Plans are ranked by utility less the cost of the work left queued.
-    Without ``further`` a first point whose last plan leaves the beam keeps the loss that it had then. That is enough to
-    find the best first point, but makes those that keep the device busy look worse than they are.
+    A first point whose last plan leaves the beam keeps the loss that it had then. That is enough to find the best first
+    point, but makes those that keep the device busy look worse than they are.
 
     Args:
         outlook: what is assumed of N lanes.
         horizon: number of frames searched.
-        width: plans that are kept after a frame, of each lane, or with ``further`` of each first point.
+        width: plans that are kept after a frame, of each lane, or with ``every_first`` of each first point.
         queue_cost: utility that a frame period of queued work costs.
-        further: if above 0, plans of every first point are searched to the end. Frames after the first then use only so
-            many points, those that are best at the first frame.
+        later_points: if above 0, frames after the first use only so many points, those that are best at the first one.
+        every_first: search the plans of every first point to the end.
 
     Returns:
         Shape ``[N, A]``: 0 for the best point, infinity for masked ones.
@@ -82,10 +89,10 @@ def regret(outlook: Outlook, horizon: int, width: int, queue_cost: float = 1.0, 
         np.maximum.at(reached, (owner, first), score)
         behind = reached.max(axis=1, keepdims=True) - reached
         deficit = np.where(np.isfinite(behind), behind, deficit)
-        if h == 0 and 0 < further < size:
-            mask = mask & (reached >= np.partition(reached, -further, axis=1)[:, [-further]])
+        if h == 0 and 0 < later_points < size:
+            mask = mask & (reached >= np.partition(reached, -later_points, axis=1)[:, [-later_points]])
         if h < horizon - 1:
-            group = owner * size + first if further else owner
+            group = owner * size + first if every_first else owner
             keep = _beam(group, score, queues, outlook.frame_ahead(h + 1).arrival_s[owner], width)
             queues, owner, value, first = queues.take(keep), owner[keep], value[keep], first[keep]
     return deficit

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tidesplit.compression.net.measure import autocast
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle
-from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim_net import SlimNet
 
 RATE = 0.01  # Adam moves a gate by at most this a step: 100 undefended steps take it from 1 to 0

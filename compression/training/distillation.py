@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tidesplit.compression.net.measure import autocast
+from tidesplit.compression.phase.phase_loop import TrainingJob
 from tidesplit.compression.training.finetune import finetune
-from tidesplit.compression.training.phase import TrainingJob
 from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 
 from tidesplit.compression.net.measure import autocast
+from tidesplit.compression.phase.parts import adamw, by_steps, mixup
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle
-from tidesplit.compression.training.parts import adamw, by_steps, mixup
-from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim_net import SlimNet
 
 CLASSIFIER = 5.0  # times the rate of the pretrained weights

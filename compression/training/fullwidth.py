@@ -1,8 +1,9 @@
 """Phase 5: train the full width further. Only weights that no slimmer net uses are trained, so slim nets do not change.
 
 These weights are the last quarter of every block's inner channels, and one set of BatchNorms. That set then serves both
-the uncut net and image offload. Statistics stay as calibrated, because the deployed net uses them. There is no mixup:
-with it, another set of BatchNorms on the same channels came out a point worse.
+the uncut net and image offload, which `small_pictures` trains further. Statistics stay as calibrated, because the
+deployed net uses them. There is no mixup: with it, another set of BatchNorms on the same channels came out a point
+worse.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.config import TrainConfig
+from tidesplit.compression.phase.parts import by_steps
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle, recoded
-from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.distillation import Teacher
-from tidesplit.compression.training.parts import by_steps
-from tidesplit.compression.training.phase import Phase, TrainingJob
-from tidesplit.models.slim import WidthNorm, inner_channels, set_of_partition, set_of_ratio
+from tidesplit.models.slim import LowRank, WidthNorm, inner_channels, set_of_partition, set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 
 WARMUP = 30  # steps
@@ -46,7 +47,15 @@ def _mask_gradient(parameter: nn.Parameter, mask: Tensor) -> torch.utils.hooks.R
 
 
 def _own_norms(net: SlimNet) -> list[nn.Parameter]:
-    return [p for name, p in net.named_parameters() if set_of_partition(0) in name.split(".")]
+    return [p for name, p in net.named_parameters() if {"norms", set_of_partition(0)} <= set(name.split("."))]
+
+
+@torch.no_grad()
+def _drop_additions(net: SlimNet) -> None:
+    """Set the additions of image offload to zero, because the uncut net gets its BatchNorms and has none."""
+    for module in net.modules():
+        if isinstance(module, LowRank) and set_of_partition(0) in module.up:
+            module.up[set_of_partition(0)].zero_()
 
 
 @torch.no_grad()
@@ -76,6 +85,7 @@ def train_full_width(system: SplitNet, teacher: Teacher, job: TrainingJob) -> No
     """Train in place. The averaged weights are in on return."""
     config = job.config
     system.eval()
+    _drop_additions(system.net)
     masks, named = exclusive_masks(system.net), dict(system.net.named_parameters())
     convs, norms = [named[name] for name in masks], _own_norms(system.net)
     system.requires_grad_(False)

@@ -1,7 +1,7 @@
-"""Train a CNN with all its operating points: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, entropy.
+"""Train a CNN with all its operating points, phase by phase. `config.py` names the phases.
 
 tidesplit train-cnn --model efficientnet_lite0 --data DIR --out runs/lite0 --teacher lite2 [--resume]
-tidesplit train-cnn ... --start-from models/efficientnet_lite0.safetensors     # the last four phases only
+tidesplit train-cnn ... --start-from models/efficientnet_lite0.safetensors     # the last phases, from fullwidth on
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.config import ConfigError, TrainConfig, parse
+from tidesplit.compression.phase.parts import load_checkpoint, save_checkpoint
+from tidesplit.compression.phase.phase_loop import TrainingJob
 from tidesplit.compression.pictures.labelled import Pictures, split
 from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.compression.training.calibrate import calibrate
 from tidesplit.compression.training.channel_ranking import learn_gates
-from tidesplit.compression.training.config import ConfigError, TrainConfig, parse
 from tidesplit.compression.training.distillation import Teacher, answer, train_lite2, untrained_lite2
 from tidesplit.compression.training.finetune import finetune
 from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fullwidth import train_full_width
-from tidesplit.compression.training.parts import load_checkpoint, save_checkpoint
-from tidesplit.compression.training.phase import TrainingJob
 from tidesplit.compression.training.refine import refine
 from tidesplit.compression.training.sandwich import sandwich
+from tidesplit.compression.training.small_pictures import fit_small_pictures
 from tidesplit.compression.training.warmup import warm_bottlenecks
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet
 from tidesplit.models.registry import build, weights_path
-from tidesplit.models.slim import fold_tails
+from tidesplit.models.slim import fold_tails, seed_tail
 from tidesplit.models.weights import load_weights, save_tables, save_weights
 
 CACHE_PX = 256  # crops of 35 % of the area are then 151 px wide, close to the 160 px of training
@@ -78,10 +79,11 @@ def _teacher(system: SplitNet, job: TrainingJob) -> Teacher:
 
 
 def _train_points(system: SplitNet, teacher: Teacher, job: TrainingJob) -> None:
-    """Phases 5 to 7."""
+    """Phases 5 to 8."""
     _once(job.config, "fullwidth", system, lambda: train_full_width(system, teacher, job))
     _once(job.config, "warmup", system, lambda: warm_bottlenecks(system, job))
     _once(job.config, "refine", system, lambda: refine(system, job))
+    _once(job.config, "pictures", system, lambda: fit_small_pictures(system, job))
 
 
 def train(config: TrainConfig) -> None:
@@ -104,6 +106,7 @@ def train(config: TrainConfig) -> None:
     seen, unseen = (data.rows(rows, system.net.input_px) for rows in (some, held))
     if config.start_from:
         load_weights(Path(config.start_from), system, may_lack="_low.")
+        seed_tail(system.net, 0)  # fullwidth trains the uncut net through image offload
     else:
         _train_widths(system, job)
         _once(config, "calibrate", system, lambda: calibrate(system, seen.images, config.seed))

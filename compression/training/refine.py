@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.knobs import BITS, RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.training.parts import by_share
-from tidesplit.compression.training.phase import Phase, TrainingJob
+from tidesplit.compression.phase.parts import by_share
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.models.slim import set_of_partition, set_of_ratio
 
 RATIO_SHARES = (0.1, 0.15, 0.3, 0.45)

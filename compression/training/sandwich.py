@@ -16,10 +16,10 @@ from torch import Tensor
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.config import TrainConfig
+from tidesplit.compression.phase.parts import adamw, by_share
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle, recoded
-from tidesplit.compression.training.config import TrainConfig
-from tidesplit.compression.training.parts import adamw, by_share
-from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 

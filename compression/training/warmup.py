@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.knobs import BITS, RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.parts import by_steps
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle
-from tidesplit.compression.training.parts import by_steps
-from tidesplit.compression.training.phase import Phase, TrainingJob
 from tidesplit.models.slim import set_of_ratio
 
 RATE = 3e-3

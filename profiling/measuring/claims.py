@@ -100,17 +100,28 @@ def _cut_lines(profile: Profile, full: OperatingPoint) -> list[str]:
     return lines
 
 
+def _run_lines(profile: Profile) -> list[str]:
+    """Milliseconds and joules of each whole CNN on each machine. Joules have the idle machine's in them."""
+    nets = [point.id for point in profile.points if point.codec == "none"]
+    width = max(map(len, profile.devices), default=0)
+    lines = [f"one run, ms (J): {', '.join(nets)}"]
+    for label, table in profile.devices.items():
+        seconds = [table.timings[net].head_s for net in nets]
+        joules = [f" ({s * table.power.busy_w:.3f})" if table.power else "" for s in seconds]
+        times = "  ".join(f"{1e3 * s:.1f}{j}" for s, j in zip(seconds, joules, strict=True))
+        by = f"{table.engine}, {table.threads} threads, {table.provenance.kind}"
+        lines.append(f"  {label:{width}s}  {times}  {by}")
+    return lines
+
+
 def report(profile: Profile) -> str:
     """The report as text."""
     full = profile.point("device-c1.00")
     lines = [f"{profile.name}, n = {full.n}, 95 % intervals in brackets", "", "whole CNN on the device"]
     for point in profile.points:
         if point.codec == "none":
-            times = ", ".join(
-                f"{1e3 * t.timings[point.id].head_s:.1f} ms on {label} ({t.provenance.kind})"
-                for label, t in profile.devices.items()
-            )
-            lines.append(f"  {_line(point, full)}; {point.head_macs / 1e6:.0f} M multiply-accumulates; {times}")
+            lines.append(f"  {_line(point, full)}; {point.head_macs / 1e6:.0f} M multiply-accumulates")
+    lines += ["", *_run_lines(profile)]
     lines += ["", "image offload"]
     lines += [f"  {_line(p, full)}" for p in frontier([p for p in profile.points if p.partition == 0])]
     lines += ["", *_cut_lines(profile, full)]

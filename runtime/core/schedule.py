@@ -19,7 +19,7 @@ from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.log.record import AnsweredBy, Record
 
-__all__ = ["End", "Flight", "Run", "Schedule", "flight_of", "too_late"]
+__all__ = ["Begun", "End", "Flight", "Schedule", "flight_of", "too_late"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Flight:
 
 
 @dataclass(frozen=True)
-class Run:
+class Begun:
     """A run that begins at `begin_s`."""
 
     number: int
@@ -144,7 +144,7 @@ class Schedule:
         runs = self._open[number].begun and not self._open[number].over
         return deadline_s + (self._makes_good_s if runs and self._until_s <= deadline_s else 0.0)
 
-    def take(self, now_s: float) -> Run | None:
+    def take(self, now_s: float) -> Begun | None:
         """Begin the next run that is due, if no run is under way. One that would end too late does not begin."""
         while self.next_run_s() <= now_s and not self._running:
             due_s, number = heapq.heappop(self._runs)
@@ -154,7 +154,7 @@ class Schedule:
             if until_s <= frame.flight.deadline_s:
                 frame.begun = self._running = True
                 self._until_s = until_s
-                return Run(number, begin_s)
+                return Begun(number, begin_s)
         return None
 
     def next_run_s(self) -> float:

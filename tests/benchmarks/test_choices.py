@@ -83,6 +83,16 @@ def test_every_set_is_played_on_the_same_courses(tmp_path: Path, monkeypatch: py
     assert cells[1:4] == ["device only", "device-w50-i8", f"{rows['int8', 'device only']['utility']:.4f}"]
 
 
+def test_rules_are_tuned_for_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STATIC_TUNING", "RULE_TUNING"):
+        monkeypatch.setattr(choices, name, Tuning(lanes=1, episode_s=0.2))
+    scenario = choices.scenario_of(options(tmp_path), with_more(), choices.SETS["neither"], [BUMPY])
+    found = choices.entrants_of(scenario, ["best static point", "look-up, tuned", "MPC, tuned"])
+    assert list(found) == ["best static point", "look-up, tuned", "MPC, tuned"]
+    assert choices.point_of(found["best static point"], scenario) in scenario.table.ids
+    assert choices.point_of(found["MPC, tuned"], scenario) == ""
+
+
 def test_int8_is_found_in_a_profile() -> None:
     assert choices.has_int8(with_more())
     assert not choices.has_int8(choices.offered(with_more(), int8=False, small=True))

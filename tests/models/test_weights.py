@@ -4,6 +4,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tidesplit.compression.net.quantizer import Quantizer
+from tidesplit.models.slim import LowRank
 from tidesplit.models.weights import load_tables, load_weights, read_metadata, save_tables, save_weights
 
 
@@ -15,7 +16,7 @@ class Net(nn.Module):
         self.quantizer = Quantizer(2)
         self.classifier = nn.Linear(2, 2)
         if further:
-            self.conv_low = nn.ParameterDict({"p1": torch.zeros(2)})
+            self.conv_low = LowRank(2, 3, {"p0": 1, "p1": 1})
 
 
 def test_halves_but_for_quantizer_and_bias(tmp_path):
@@ -58,7 +59,7 @@ def test_what_half_cannot_hold_is_refused(tmp_path):
 
 def test_only_what_may_be_lacking_may_be_lacking(tmp_path):
     save_weights(tmp_path / "w", Net(), {})
-    with pytest.raises(ValueError, match=r"missing \['conv_low.p1'\]"):
+    with pytest.raises(ValueError, match=r"missing \['conv_low.up.p1', 'conv_low.down.p1'\]"):
         load_weights(tmp_path / "w", Net(further=True))
     load_weights(tmp_path / "w", Net(further=True), may_lack="_low.")
 

@@ -7,12 +7,12 @@ import torch
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.config import TrainConfig
+from tidesplit.compression.phase.parts import load_checkpoint
+from tidesplit.compression.phase.phase_loop import TrainingJob
 from tidesplit.compression.pictures.labelled import Pictures, split
-from tidesplit.compression.training.config import TrainConfig
 from tidesplit.compression.training.distillation import answer
 from tidesplit.compression.training.fullwidth import exclusive_masks, train_full_width
-from tidesplit.compression.training.parts import load_checkpoint
-from tidesplit.compression.training.phase import TrainingJob
 from tidesplit.compression.training.refine import _lesson, blend, refine, trained_of
 from tidesplit.compression.training.warmup import warm_bottlenecks
 from tidesplit.models.cifar_resnet import CifarResNet
@@ -71,7 +71,7 @@ def test_training_the_full_width_leaves_the_slim_nets_as_they_are(system, pictur
 
 
 def test_a_stopped_full_width_phase_goes_on(system, pictures, config, monkeypatch):
-    monkeypatch.setattr("tidesplit.compression.training.phase.SAVE_S", 0.0)
+    monkeypatch.setattr("tidesplit.compression.phase.phase_loop.SAVE_S", 0.0)
     start = snapshot(system)
     teacher = answer(lambda x: x.new_zeros(len(x), 3))
     train_full_width(system, teacher, job(pictures, config, fullwidth_steps=2))
@@ -117,7 +117,7 @@ def test_refining_a_partition_changes_nothing_that_others_use(system, pictures, 
 
 
 def test_a_stopped_refinement_goes_on(system, pictures, config, monkeypatch):
-    monkeypatch.setattr("tidesplit.compression.training.phase.SAVE_S", 0.0)
+    monkeypatch.setattr("tidesplit.compression.phase.phase_loop.SAVE_S", 0.0)
     refine(system, job(pictures, config, refine_steps=2))
     state = load_checkpoint(config.folder / "refine.pt")
     assert state["step"] == 2

@@ -10,11 +10,11 @@ from PIL import Image
 
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.config import TrainConfig, parse
 from tidesplit.compression.pictures import packed
 from tidesplit.compression.pictures.labelled import Pictures, load_pictures
 from tidesplit.compression.pictures.packed import load_packed, write_folder
-from tidesplit.compression.training import fit_entropy, recipe
-from tidesplit.compression.training.config import TrainConfig, parse
+from tidesplit.compression.training import fit_entropy, fit_pictures, recipe
 from tidesplit.compression.training.recipe import train
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.registry import MODELS, weights_path
@@ -31,7 +31,7 @@ def config(tmp_path):
         TrainConfig(),
         model="cifar_resnet", data=str(tmp_path / "data"), out=str(tmp_path / "run"), weights=str(tmp_path / "w"),
         px=32, start_px=32, batch=8, finetune_epochs=1, rank_steps=2, warmup_steps=2, sandwich_epochs=1.0,
-        fullwidth_steps=2, refine_steps=2, threads=1,
+        fullwidth_steps=2, refine_steps=2, pictures_steps=2, threads=1,
     )  # fmt: skip
 
 
@@ -66,6 +66,10 @@ def test_the_cards_commands_are_understood(name):
         (
             ["tidesplit.compression.training.fit_entropy", "--data", "nowhere", "--weights", "w"],
             r"tidesplit fit-entropy: error: .*w",
+        ),
+        (
+            ["tidesplit.compression.training.fit_pictures", "--data", "nowhere", "--weights", "w"],
+            r"tidesplit fit-pictures: error: .*w",
         ),
     ],
 )
@@ -151,7 +155,7 @@ def test_published_pixels_become_class_folders(tmp_path):
     assert np.array_equal(again.images, images[[0, 2, 1]])
 
 
-@pytest.mark.parametrize("main", [recipe.main, fit_entropy.main, packed.main])
+@pytest.mark.parametrize("main", [recipe.main, fit_entropy.main, fit_pictures.main, packed.main])
 def test_help_is_printed(main, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from tidesplit.compression.pictures.labelled import CropStyle, Ints, Pictures, batches
-from tidesplit.compression.training.config import ConfigError, TrainConfig
-from tidesplit.compression.training.parts import (
+from tidesplit.compression.phase.config import ConfigError, TrainConfig
+from tidesplit.compression.phase.parts import (
     Average,
     Progress,
     Schedule,
@@ -29,6 +28,7 @@ from tidesplit.compression.training.parts import (
     load_checkpoint,
     save_checkpoint,
 )
+from tidesplit.compression.pictures.labelled import CropStyle, Ints, Pictures, batches
 
 SAVE_S = 120.0  # between two checkpoints of a phase without epochs
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from tidesplit.compression.codec.pixels import natural_picture
+from tidesplit.compression.phase import phase_loop as phases
+from tidesplit.compression.phase.config import ConfigError, TrainConfig
+from tidesplit.compression.phase.parts import by_steps
+from tidesplit.compression.phase.phase_loop import Phase, TrainingJob
 from tidesplit.compression.pictures.labelled import CropStyle, Pictures
-from tidesplit.compression.training import phase as phases
-from tidesplit.compression.training.config import ConfigError, TrainConfig
-from tidesplit.compression.training.parts import by_steps
-from tidesplit.compression.training.phase import Phase, TrainingJob
 
 EPOCHS, EPOCH_STEPS = 3, 4
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.compression.net.measure import recalibrate, wilson
+from tidesplit.compression.phase.config import TrainConfig, parse
+from tidesplit.compression.phase.parts import Average, ThreadChooser, cosine, load_checkpoint, mixup, save_checkpoint
 from tidesplit.compression.pictures.labelled import CropStyle, batches, load_pictures, recoded, scale, split
-from tidesplit.compression.training.config import TrainConfig, parse
-from tidesplit.compression.training.parts import Average, ThreadChooser, cosine, load_checkpoint, mixup, save_checkpoint
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class TrainConfig:
     weights: str = _option("", "weights file to write; empty: models/<model>.safetensors")
     resume: bool = _option(False, "go on from the checkpoints in --out")
     until: str = _option(
-        "export", "last phase to run: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, export"
+        "export", "last phase to run: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, pictures, export"
     )
     seed: int = _option(0, "seed of every generator")
     px: int = _option(160, "side of training crops, smaller than the input of the deployed net (FixRes)")
@@ -63,6 +63,9 @@ class TrainConfig:
     refine_kept: int = _option(200, "batches of features kept (32 crops of 224 px take 10 MB, or 5 without cut 1)")
     refine_minutes: float = _option(0.0, "length of refine in minutes instead of steps; 0: by steps")
     refine_lr: float = _option(1e-3, "AdamW rate of refine")
+    pictures_steps: int = _option(800, "steps of pictures, which fits image offload to small and compressed pictures")
+    pictures_minutes: float = _option(0.0, "length of pictures in minutes instead of steps; 0: by steps")
+    pictures_lr: float = _option(1e-3, "AdamW rate of pictures")
     partitions: str = _option("", "partitions that warmup sets back and refine trains, comma separated; empty: all")
     threads: int = _option(2, "CPU threads")
     minutes: float = _option(0.0, "length of sandwich in minutes instead of epochs; 0: by epochs")

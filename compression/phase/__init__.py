@@ -1,0 +1,1 @@
+"""What every training phase shares: options, the loop, and parts of it."""
