@@ -23,6 +23,11 @@ def profile_files(name: str, file: Path | None = None) -> tuple[Path, Path]:
     return (written if file or written.exists() else PROFILES / written), written
 
 
+def ranges_file(weights: Path) -> Path:
+    """The file of activations' ranges, next to a weights file."""
+    return weights.with_suffix(".ranges.json")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to. It takes the place of ``path`` at the end, so that a crash leaves the old file whole."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
 from tidesplit.compression.codec.learned_entropy import named
-from tidesplit.data.files import WEIGHTS, whole
+from tidesplit.data.files import WEIGHTS, ranges_file, whole
 from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn
 from tidesplit.runtime.models import finish_model, finish_name, first_model, head_name, middle_name, points_of
 from tidesplit.runtime.ncnn_files import for_engine
@@ -145,7 +145,8 @@ def _cached(
     path = weights or WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
         raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
-    version = hashlib.sha256(path.read_bytes()).hexdigest()[:VERSION_DIGITS]
+    sources = [file.read_bytes() for file in (path, ranges_file(path)) if file.is_file()]
+    version = hashlib.sha256(b"".join(sources)).hexdigest()[:VERSION_DIGITS]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = root / "tidesplit" / f"{name}-{version}{kind}"
     if (folder / MANIFEST).is_file():

@@ -24,7 +24,7 @@ from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
 from tidesplit.compression.net.deployed_graphs import device_graph, finish_graph, head_graph
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
-from tidesplit.data.files import whole
+from tidesplit.data.files import ranges_file, whole
 from tidesplit.models.graph import Graph, Node
 from tidesplit.models.onnx_graph import to_onnx
 
@@ -55,10 +55,10 @@ def measure_ranges(system: SplitNet, images: Bytes) -> dict[str, list[Range]]:
 
 def save_ranges(weights: Path, system: SplitNet, ranges: Ranges) -> Path:
     """Write the ranges next to a weights file. Returns their path."""
-    path = _file(weights)
+    path = ranges_file(weights)
     with whole(path) as part:
         document = {"weights": _fingerprint(system), "ranges": ranges}
-        part.write_text(json.dumps(document, indent=None) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(document) + "\n", encoding="utf-8")
     return path
 
 
@@ -68,7 +68,7 @@ def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
     Raises:
         ValueError: they were measured with other weights.
     """
-    path = _file(weights)
+    path = ranges_file(weights)
     if not path.exists():
         return None
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -96,10 +96,6 @@ def int8_finish(system: SplitNet, partition: int, ratio: float, ranges: Ranges) 
     every = ranges[device_id(ratio)]
     name = f"finish-p{partition}-c{ratio:.2f}-i8"
     return _quantized(graph, name, ("logits",), every[shared - 1], every[shared:])
-
-
-def _file(weights: Path) -> Path:
-    return weights.with_suffix(".ranges.json")
 
 
 def _fingerprint(system: SplitNet) -> str:
