@@ -1,6 +1,6 @@
 """Device models of 8-bit integers, made by ONNX Runtime's own static quantizer (QDQ, per channel).
 
-Activations are unsigned and weights signed. Signed activations take four times as long on x86 and 6 % more
+Activations are unsigned and weights signed. Signed activations take two to four times as long on x86 and 7 % more
 instructions on a Cortex-A72. The ranges of activations are measured once on training pictures and kept in a file next
 to the weights. So an export needs no pictures and always gives the same models.
 """
