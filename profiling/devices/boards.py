@@ -92,7 +92,8 @@ BOARDS = {
             source=_ONNX_SOURCE,
         ),
         PiBoard(
-            label="raspberry-pi-4-ncnn", machine=_PI_4, engine="ncnn", slower=NCNN_HERE, thread=1.0, power=_power("any"),
+            label="raspberry-pi-4-ncnn", machine=_PI_4, engine="ncnn", slower=NCNN_HERE, thread=1.0,
+            power=_power("any"),
             source="ncnn over TensorFlow Lite: github.com/Tencent/ncnn/issues/3485; int8 runs in ONNX Runtime",
         ),
         PiBoard(
