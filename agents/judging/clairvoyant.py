@@ -15,7 +15,7 @@ import numpy as np
 from tidesplit.agents.judging.relaxed import Frontier, Relaxed
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.hop import HopQueue
-from tidesplit.envs.world.pipeline import Queues
+from tidesplit.envs.world.queues import Queues
 from tidesplit.envs.world.vocabulary import Bools, Floats, each
 
 CELL_S = 0.0005

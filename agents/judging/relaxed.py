@@ -29,7 +29,8 @@ import numpy as np
 
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.chain import Picker
-from tidesplit.envs.world.pipeline import Frame, Queues, advance, idle_s, interrupted_s
+from tidesplit.envs.world.pipeline import Frame, advance
+from tidesplit.envs.world.queues import Queues, idle_s, interrupted_s
 from tidesplit.envs.world.radio import WIRED
 from tidesplit.envs.world.vocabulary import SERVER, Bools, Floats, Ints, each
 

@@ -14,7 +14,8 @@ from tidesplit.envs.world.hop import HopQueue, RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.pipeline import Frame, Queues
+from tidesplit.envs.world.pipeline import Frame
+from tidesplit.envs.world.queues import Queues
 from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, each
 from tidesplit.profiling.points.table import PointTable
 

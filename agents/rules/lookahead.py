@@ -13,7 +13,8 @@ import numpy as np
 
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.pipeline import Frame, Queues, advance
+from tidesplit.envs.world.pipeline import Frame, advance
+from tidesplit.envs.world.queues import Queues
 from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, each
 from tidesplit.profiling.points.table import PointTable
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tidesplit.envs.world.chain import Picker, Turn, booked
-from tidesplit.envs.world.hop import Crossing, HopQueue, RoundTrip
+from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.queues import Queues, Work, decided_s, idle_s, interrupted_s, turn_s
 from tidesplit.envs.world.vocabulary import (
     DEVICE,
     MISS,
@@ -26,37 +27,8 @@ from tidesplit.envs.world.vocabulary import (
     Ints,
     Outcome,
     Run,
-    each,
 )
 from tidesplit.profiling.points.table import PointTable
-
-
-class Queues(NamedTuple):
-    """State of the device and of every link between two frames.
-
-    The device has a foreground and a worker. The foreground decides, encodes pictures, runs heads and sends, until
-    ``device_free_s``. The worker runs whole CNNs and races one after the other, until ``worker_until_s``. From
-    ``finish_from_s`` to ``finish_until_s`` it finishes frames whose answer did not come. Finishes that wait for each
-    other count as one stretch. They go first when they fall due.
-    """
-
-    device_free_s: Floats
-    worker_until_s: Floats
-    finish_from_s: Floats
-    finish_until_s: Floats
-    heat_c: Floats  # temperature of the processor
-    hops: tuple[HopQueue, ...]
-
-    @classmethod
-    def idle(cls, lanes: int, hops: int = 1) -> Queues:
-        """Idle device, cold, and idle links whose radio stays awake."""
-        links = tuple(HopQueue(np.zeros(lanes), np.full(lanes, -np.inf), np.full(lanes, np.inf)) for _ in range(hops))
-        free, worker, begin, end, heat = np.zeros((5, lanes))
-        return cls(free, worker, begin, end, heat, links)
-
-    def take(self, lanes: Ints) -> Queues:
-        """The queues of these lanes."""
-        return each(lambda column: column[lanes], self)
 
 
 class Frame(NamedTuple):
@@ -71,14 +43,34 @@ class Frame(NamedTuple):
     hops: tuple[RoundTrip, ...]
 
 
-def turn_s(queues: Queues, arrival_s: Floats) -> Floats:
-    """Moment at which a head may begin: its frame has arrived, and neither foreground nor worker is busy."""
-    return idle_s(queues, decided_s(queues, arrival_s))
+class _Part(NamedTuple):
+    """The device's own part of a frame, before anything comes back, ``[B]``, seconds."""
 
+    local: Bools  # True where nothing leaves the device
+    light: Bools  # True where the device only encodes a picture
+    decided_s: Floats  # moment of the decision
+    start_s: Floats  # beginning of head or encoding; of a whole CNN, the moment at which the worker is idle
+    head_s: Floats  # time in the table
+    head_end_s: Floats
+    dropped: Bools
+    throttled: Floats  # factor on compute times by heat
+    true_slow: Floats  # factor that the frame's compute times meet
+    slow: Floats  # the factor that the device believes
 
-def decided_s(queues: Queues, arrival_s: Floats) -> Floats:
-    """Moment of a frame's decision: it has arrived, and the foreground is free."""
-    return np.maximum(arrival_s, queues.device_free_s)
+    @property
+    def offloads(self) -> Bools:
+        """True where the frame is sent."""
+        return ~self.local & ~self.dropped
+
+    @property
+    def sent_at_s(self) -> Floats:
+        """Moment at which the frame's bytes, or a probe, are ready for the link."""
+        return np.where(self.offloads, self.head_end_s, self.turn_s)
+
+    @property
+    def turn_s(self) -> Floats:
+        """Moment at which a silent link would get a probe."""
+        return np.where(self.local, self.decided_s, self.start_s)
 
 
 def advance(
@@ -115,89 +107,59 @@ def advance(
         the frame crossed. The books of earlier hops have the receipts of the servers behind them.
     """
     at = Picker(points, lane)
-    local, light, head_s = at(table.local), at(table.light), at(table.head_s)
-    decided = decided_s(queues, frame.arrival_s)
-    start = np.where(light, decided, turn_s(queues, frame.arrival_s))
-    waited = start - frame.arrival_s
-    noise = np.exp(world.jitter * at(table.jitter) * frame.compute_noise)
-    throttled = world.cooling.slow_down(queues.heat_c)
-    true_slow = frame.slow_down * throttled * noise
-    slow = true_slow if slow_belief is None else slow_belief
-    queued_s = waited if worker_s is None else decided - frame.arrival_s + np.where(light, 0.0, worker_s)
-    dropped = hopeless(queued_s, head_s * slow, demands)
-    head_end = start + head_s * true_slow
-    head_end = np.where(light, head_end, interrupted_s(start, head_end, queues))
-    free = np.where(dropped, queues.device_free_s, np.where(local, decided, head_end))
-    offloads = ~local & ~dropped
+    part = _begin(queues, frame, at, table, demands, world, slow_belief, worker_s)
     wait_s = frame.server_wait_s
     for hop in table.hops[1:2]:  # the first server passes a message on unchanged without waiting for its processor
         wait_s = wait_s * ~at(hop.relays)
-    turn = Turn(
-        np.where(local, decided, start), at, frame.byte_noise, table.hops, queues.hops, frame.hops, uplinks, world, lane
-    )
-    crossings = turn.carry(offloads, np.where(offloads, head_end, turn.start_s), wait_s)
-    tail_s = at(table.server_s)
-    server_s = np.where(offloads, tail_s + wait_s, 0.0)
+    turn = Turn(part.turn_s, at, frame.byte_noise, table.hops, queues.hops, frame.hops, uplinks, world, lane)
+    crossings = turn.carry(part.offloads, part.sent_at_s, wait_s)
+    tail_s, finish_s = at(table.server_s), at(table.finish_s)
+    server_s = np.where(part.offloads, tail_s + wait_s, 0.0)
     answered = crossings[0].answered_s + server_s
     for crossing in crossings[1:]:
         answered = answered + crossing.detour_s
 
-    finish_s, finish_accuracy = at(table.finish_s), at(table.finish_accuracy)
-    can = offloads & (finish_accuracy >= demands.min_accuracy) & np.isfinite(finish_s)
-    races, deadline_s = can & at(table.races), frame.arrival_s + demands.deadline_s
+    can = part.offloads & (at(table.finish_accuracy) >= demands.min_accuracy) & np.isfinite(finish_s)
+    races = can & at(table.races)
     foreseen = answered if expected_s is None else frame.arrival_s + expected_s
-    due = fallback_due_s(frame.arrival_s, head_end, finish_s * slow, foreseen, can & ~races, demands, world.guard_s)
-    # A whole CNN or half of a race is handed over now. It does not begin where it could not end by the deadline.
-    hands = races | (local & ~dropped)
-    handed, takes_s = np.where(hands, np.where(local, decided, head_end), due), np.where(local, head_s, finish_s) * slow
-    could_end = np.where(hands, idle_s(queues, np.where(hands, handed, 0.0)) + np.where(hands, takes_s, 0.0), -np.inf)
-    run_s = np.where(local, head_s, finish_s) * true_slow
-    work = _Work(handed, could_end <= deadline_s, run_s, ~(races | local), local)
-    runs, settled, finished, later = work.on(queues._replace(device_free_s=free), answered)
-
-    # A race's result is held until the deadline, in case the server's better answer comes.
-    held = races & runs & ~demands.for_latency & (finished <= deadline_s)
-    accuracy = at(table.accuracy)
-    by_server = offloads & np.where(
-        held, (answered <= deadline_s) & (accuracy >= finish_accuracy), answered <= finished
+    due = fallback_due_s(
+        frame.arrival_s, part.head_end_s, finish_s * part.slow, foreseen, can & ~races, demands, world.guard_s
     )
-    latency = np.where(by_server, answered, finished) - frame.arrival_s
-    latency = np.where(held & ~by_server, demands.deadline_s, latency)  # exactly, or rounding would make it a miss
-    latency = np.where(dropped, np.inf, latency)
-    in_time = latency <= demands.deadline_s
-    accuracy = np.where(in_time, np.where(offloads & ~by_server, finish_accuracy, accuracy), 0.0)
-    capped = np.minimum(latency, demands.deadline_s)
-    own_s = np.where(offloads, head_s * true_slow, 0.0)  # an interrupting finish is in another frame
-    busy_s = np.where(runs, run_s, 0.0) + np.where(light, 0.0, own_s)
+    work = _work(queues, part, frame.arrival_s + demands.deadline_s, finish_s, races, due)
+    free = np.where(part.dropped, queues.device_free_s, np.where(part.local, part.decided_s, part.head_end_s))
+    runs, settled, finished, later = work.on(queues._replace(device_free_s=free), answered)
+    end = _end(frame.arrival_s, part, demands, at, table, races & runs, answered, finished)
+    own_s = np.where(part.offloads, part.head_s * part.true_slow, 0.0)  # an interrupting finish is in another frame
+    busy_s = np.where(runs, work.duration_s, 0.0) + np.where(part.light, 0.0, own_s)
     # A slower clock draws fewer watts, so that heat changes the time of a run and not its energy.
-    device_j = table.machine.joules(demands.period_s, busy_s / throttled, own_s * light / throttled)
-    watts = device_j / demands.period_s
+    device_j = table.machine.joules(demands.period_s, busy_s / part.throttled, own_s * part.light / part.throttled)
     outcome = Outcome(
-        answered_by=np.where(in_time, np.where(by_server, SERVER, DEVICE), MISS),
-        dropped=dropped,
-        latency_s=capped,
-        accuracy=accuracy,
-        utility=np.where(in_time, demands.utility(accuracy, capped), 0.0),
-        waited_s=waited,
-        head_s=np.where(dropped, 0.0, head_end - start),
+        answered_by=end.answered_by,
+        dropped=part.dropped,
+        latency_s=end.latency_s,
+        accuracy=end.accuracy,
+        utility=np.where(end.answered_by != MISS, demands.utility(end.accuracy, end.latency_s), 0.0),
+        waited_s=part.start_s - frame.arrival_s,
+        head_s=np.where(part.dropped, 0.0, part.head_end_s - part.start_s),
         server_s=server_s,
-        fell_back=runs & offloads,
-        slow_down=np.where(runs | (offloads & ~light), true_slow, 0.0),
+        fell_back=runs & part.offloads,
+        slow_down=np.where(runs | (part.offloads & ~part.light), part.true_slow, 0.0),
         heat_c=queues.heat_c,
         device_j=device_j,
         radio_j=reduce(np.add, (c.radio_j for c in crossings)),
         run=Run(
-            handed_s=handed,
+            handed_s=work.handed_s,
             settled_s=settled,
-            end_s=np.where(runs, np.where(work.waits, finished, settled + run_s), -np.inf),
-            takes_s=takes_s,
-            slow_down=np.where(runs & (local | light), true_slow, 0.0),
+            end_s=np.where(runs, np.where(work.waits, finished, settled + work.duration_s), -np.inf),
+            takes_s=work.believed_s,
+            slow_down=np.where(runs & (part.local | part.light), part.true_slow, 0.0),
         ),
         hops=tuple(Crossed(c.payload, np.where(c.own, c.uplink_s, 0.0), c.compute_s) for c in crossings),
     )
+    watts = device_j / demands.period_s
     heat_c = world.cooling.after(queues.heat_c, frame.ambient_c, watts, demands.period_s)
     later = later._replace(heat_c=heat_c, hops=turn.queues_after(crossings))
-    return later, outcome, booked(crossings, answered, due, finish_s * slow, tail_s)
+    return later, outcome, booked(crossings, answered, due, finish_s * part.slow, tail_s)
 
 
 def hopeless(waited_s: Floats, head_s: Floats, demands: Demands) -> Bools:
@@ -231,46 +193,82 @@ def fallback_due_s(
     return np.where(can & (head_end_s <= patient) & ~imminent, patient, np.inf)
 
 
-def idle_s(queues: Queues, moment_s: Floats) -> Floats:
-    """First moment from ``moment_s`` on at which the worker is idle."""
-    free_s = np.maximum(moment_s, queues.worker_until_s)
-    finishing = (queues.finish_from_s <= free_s) & (free_s < queues.finish_until_s)
-    return np.where(finishing, queues.finish_until_s, free_s)
+def _begin(
+    queues: Queues,
+    frame: Frame,
+    at: Picker,
+    table: PointTable,
+    demands: Demands,
+    world: World,
+    slow_belief: Floats | None,
+    worker_s: Floats | None,
+) -> _Part:
+    """The device's part of a frame: drop it, run its head, or encode its picture."""
+    local, light, head_s = at(table.local), at(table.light), at(table.head_s)
+    decided = decided_s(queues, frame.arrival_s)
+    start = np.where(light, decided, turn_s(queues, frame.arrival_s))
+    noise = np.exp(world.jitter * at(table.jitter) * frame.compute_noise)
+    throttled = world.cooling.slow_down(queues.heat_c)
+    true_slow = frame.slow_down * throttled * noise
+    slow = true_slow if slow_belief is None else slow_belief
+    queued_s = start if worker_s is None else decided + np.where(light, 0.0, worker_s)
+    dropped = hopeless(queued_s - frame.arrival_s, head_s * slow, demands)
+    head_end = start + head_s * true_slow
+    head_end = np.where(light, head_end, interrupted_s(start, head_end, queues))
+    return _Part(local, light, decided, start, head_s, head_end, dropped, throttled, true_slow, slow)
 
 
-def interrupted_s(start_s: Floats, end_s: Floats, queues: Queues) -> Floats:
-    """End of work from ``start_s`` to ``end_s``, with the finishes that fall due meanwhile."""
-    interrupted = (queues.finish_from_s < end_s) & (queues.finish_until_s > start_s)
-    return end_s + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
+def _work(queues: Queues, part: _Part, deadline_s: Floats, finish_s: Floats, races: Bools, due_s: Floats) -> Work:
+    """The worker's run for a frame.
+
+    A whole CNN or half of a race is handed over now. It does not begin where it could not end by the deadline.
+    """
+    hands, listed_s = races | (part.local & ~part.dropped), np.where(part.local, part.head_s, finish_s)
+    handed = np.where(hands, np.where(part.local, part.decided_s, part.head_end_s), due_s)
+    takes_s = listed_s * part.slow
+    begin = idle_s(queues, np.where(hands, handed, 0.0))
+    could_end = np.where(hands, begin + np.where(hands, takes_s, 0.0), -np.inf)
+    waits = ~(races | part.local)
+    return Work(handed, could_end <= deadline_s, listed_s * part.true_slow, takes_s, waits, part.local)
 
 
-class _Work(NamedTuple):
-    """A run of the worker for each frame, ``[B]``, seconds."""
+class _End(NamedTuple):
+    """The end of a frame, see `Outcome`."""
 
-    handed_s: Floats  # moment from which it may begin; infinity: never
-    promising: Bools  # True where it does not seem too late, as the device believes
-    duration_s: Floats  # its true time
-    waits: Bools  # True where it is a finish that waits for its moment
-    local: Bools  # True where no answer can make it needless
+    answered_by: Ints
+    latency_s: Floats
+    accuracy: Floats
 
-    def on(self, queues: Queues, answered_s: Floats) -> tuple[Bools, Floats, Floats, Queues]:
-        """Run it, unless the answer comes before it begins.
 
-        Returns True where it begins, the moment of that or of giving it up, its end (infinity where it does not begin),
-        and the queues after it.
-        """
-        may, from_s, until_s = np.isfinite(self.handed_s), queues.finish_from_s, queues.finish_until_s
-        begin = idle_s(queues, np.where(may, self.handed_s, 0.0))
-        begin = np.where(self.waits, np.maximum(begin, until_s), begin)
-        runs = may & self.promising & (self.local | (answered_s > begin))
-        end = begin + np.where(runs, self.duration_s, 0.0)
-        end = np.where(self.waits, end, interrupted_s(begin, end, queues))
-        finishes, at_once = runs & self.waits, runs & ~self.waits
-        pending = np.maximum(until_s - np.maximum(from_s, queues.device_free_s), 0.0)
-        later = queues._replace(
-            worker_until_s=np.where(at_once, end, queues.worker_until_s),
-            finish_from_s=np.where(finishes, begin - pending, from_s),
-            finish_until_s=np.where(finishes, end, until_s),
-        )
-        settled = np.where(runs | self.local, begin, np.minimum(begin, answered_s))
-        return runs, settled, np.where(runs, end, np.inf), later
+def _end(
+    arrival_s: Floats,
+    part: _Part,
+    demands: Demands,
+    at: Picker,
+    table: PointTable,
+    raced: Bools,
+    answered_s: Floats,
+    finished_s: Floats,
+) -> _End:
+    """Who answers a frame, and when.
+
+    A race's result is held until the deadline, in case the server's better answer comes.
+    """
+    accuracy, finish_accuracy, deadline_s = (
+        at(table.accuracy),
+        at(table.finish_accuracy),
+        arrival_s + demands.deadline_s,
+    )
+    held = raced & ~demands.for_latency & (finished_s <= deadline_s)
+    better = (answered_s <= deadline_s) & (accuracy >= finish_accuracy)
+    by_server = part.offloads & np.where(held, better, answered_s <= finished_s)
+    latency = np.where(by_server, answered_s, finished_s) - arrival_s
+    latency = np.where(held & ~by_server, demands.deadline_s, latency)  # exactly, or rounding would make it a miss
+    latency = np.where(part.dropped, np.inf, latency)
+    in_time = latency <= demands.deadline_s
+    found = np.where(part.offloads & ~by_server, finish_accuracy, accuracy)
+    return _End(
+        answered_by=np.where(in_time, np.where(by_server, SERVER, DEVICE), MISS),
+        latency_s=np.minimum(latency, demands.deadline_s),
+        accuracy=np.where(in_time, found, 0.0),
+    )

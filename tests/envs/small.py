@@ -12,7 +12,8 @@ from tidesplit.envs.world.heat import NO_HEAT
 from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.pipeline import Frame, Queues, advance
+from tidesplit.envs.world.pipeline import Frame, advance
+from tidesplit.envs.world.queues import Queues
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, Outcome
 from tidesplit.profiling.points.table import HopColumns, PointTable
 

@@ -14,7 +14,7 @@ from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.hop import Crossing
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.pipeline import Queues
+from tidesplit.envs.world.queues import Queues
 from tidesplit.envs.world.vocabulary import Demand, Outcome
 from tidesplit.profiling.points.table import HopColumns, PointTable
 

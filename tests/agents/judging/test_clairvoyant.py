@@ -24,7 +24,7 @@ from tidesplit.envs.world.heat import NO_HEAT, Cooling
 from tidesplit.envs.world.hop import HopQueue
 from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.pipeline import Queues
+from tidesplit.envs.world.queues import Queues
 from tidesplit.envs.world.vocabulary import Floats, Ints
 
 ROUNDING = 1e-9

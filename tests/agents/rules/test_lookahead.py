@@ -15,7 +15,8 @@ from tidesplit.agents.rules.lookahead import Outlook, _beam, regret
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
-from tidesplit.envs.world.pipeline import Frame, Queues, advance
+from tidesplit.envs.world.pipeline import Frame, advance
+from tidesplit.envs.world.queues import Queues
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, each
 
 HORIZON, STATES = 3, 4

@@ -24,7 +24,8 @@ from tests.envs.small import (
 )
 from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.link import NEVER_S, ConstantUplink
-from tidesplit.envs.world.pipeline import Frame, advance, turn_s
+from tidesplit.envs.world.pipeline import Frame, advance
+from tidesplit.envs.world.queues import turn_s
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Demand, DemandError, Demands, each
 
 # Deadline 100 ms, guard 5 ms, finish 30 ms: the device begins to finish a cut frame 65 ms after it arrived.
