@@ -35,14 +35,14 @@ from tidesplit.agents.judging.evaluation import Entrant, Row, mean_row
 from tidesplit.agents.judging.ladder import POLICY, Tuning, WithoutLink, tuned_rules
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.results import write_json
-from tidesplit.compression.codec.knobs import INT8
+from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
-from tidesplit.profiling.points.profile import Profile
+from tidesplit.profiling.points.profile import DeviceTable, Profile
 from tidesplit.profiling.points.tiers import points_of
 from tidesplit.train import held_out, shortened
 
@@ -70,9 +70,25 @@ SETS = {
 
 
 def offered(profile: Profile, int8: bool, small: bool) -> Profile:
-    """The profile without its int8 points, or without those that send a picture smaller than the CNN's input."""
-    kept = (p for p in profile.points if (int8 or p.precision != INT8) and (small or p.resolution is None))
-    return replace(profile, points=tuple(kept), chains=None)
+    """The profile without its int8 points, or without those that send a picture smaller than the CNN's input.
+
+    Without int8 points, image offload falls back to the float32 net of the same width.
+    """
+    kept = [p for p in profile.points if (int8 or p.precision != INT8) and (small or p.resolution is None)]
+    if int8:
+        return replace(profile, points=tuple(kept), chains=None)
+    fallback = {p.id: device_id(RATIOS[0]) for p in kept if p.codec in ("jpeg", "webp")}
+    points = tuple(replace(p, fallback=fallback.get(p.id, p.fallback)) for p in kept)
+    devices = {label: _refitted(table, fallback) for label, table in profile.devices.items()}
+    return replace(profile, points=points, devices=devices, chains=None)
+
+
+def _refitted(table: DeviceTable, fallback: Mapping[str, str]) -> DeviceTable:
+    """The table in which each of these points finishes with the whole run of its fallback."""
+    timings = dict(table.timings)
+    for point, net in fallback.items():
+        timings[point] = replace(timings[point], finish_s=timings[net].head_s)
+    return replace(table, timings=timings)
 
 
 def scenario_of(options: argparse.Namespace, profile: Profile, choice: Choice, traces: Sequence[Trace]) -> Scenario:
