@@ -35,7 +35,7 @@ from tidesplit.agents.judging.evaluation import Entrant, Row, mean_row
 from tidesplit.agents.judging.ladder import POLICY, Tuning, WithoutLink, tuned_rules
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.results import write_json
-from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
+from tidesplit.compression.codec.knobs import INT8, device_id
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
@@ -77,7 +77,8 @@ def offered(profile: Profile, int8: bool, small: bool) -> Profile:
     kept = [p for p in profile.points if (int8 or p.precision != INT8) and (small or p.resolution is None)]
     if int8:
         return replace(profile, points=tuple(kept), chains=None)
-    fallback = {p.id: device_id(RATIOS[0]) for p in kept if p.codec in ("jpeg", "webp")}
+    gone = {p.id: device_id(p.channel_ratio) for p in profile.points if p.precision == INT8 and p.codec == "none"}
+    fallback = {p.id: gone[p.fallback] for p in kept if p.fallback in gone}
     points = tuple(replace(p, fallback=fallback.get(p.id, p.fallback)) for p in kept)
     devices = {label: _refitted(table, fallback) for label, table in profile.devices.items()}
     return replace(profile, points=points, devices=devices, chains=None)
