@@ -38,7 +38,7 @@ def test_figures_of_a_simulated_run() -> None:
     none = np.zeros(3)
     record = History(
         none.astype(int), np.array([SERVER, DEVICE, MISS]), np.array([0.9, 0.7, 0.0]), np.array([0.04, 0.06, 0.1]),
-        none, none, none > 0, none,
+        none, none, none > 0, none, none, none, none,
     )  # fmt: skip
     assert simulated_row(record) == {
         "mean_ms": pytest.approx(200 / 3), "p95_ms": pytest.approx(96.0), "misses": pytest.approx(1 / 3),
