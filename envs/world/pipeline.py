@@ -15,7 +15,7 @@ from tidesplit.envs.world.chain import Picker, Turn, booked
 from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.queues import Queues, Work, decided_s, idle_s, interrupted_s, turn_s
+from tidesplit.envs.world.queues import Queues, WorkerRun, decided_s, idle_s, interrupted_s, turn_s
 from tidesplit.envs.world.vocabulary import (
     DEVICE,
     MISS,
@@ -218,7 +218,7 @@ def _begin(
     return _Part(local, light, decided, start, head_s, head_end, dropped, throttled, true_slow, slow)
 
 
-def _work(queues: Queues, part: _Part, deadline_s: Floats, finish_s: Floats, races: Bools, due_s: Floats) -> Work:
+def _work(queues: Queues, part: _Part, deadline_s: Floats, finish_s: Floats, races: Bools, due_s: Floats) -> WorkerRun:
     """The worker's run for a frame.
 
     A whole CNN or half of a race is handed over now. It does not begin where it could not end by the deadline.
@@ -229,7 +229,7 @@ def _work(queues: Queues, part: _Part, deadline_s: Floats, finish_s: Floats, rac
     begin = idle_s(queues, np.where(hands, handed, 0.0))
     could_end = np.where(hands, begin + np.where(hands, takes_s, 0.0), -np.inf)
     waits = ~(races | part.local)
-    return Work(handed, could_end <= deadline_s, listed_s * part.true_slow, takes_s, waits, part.local)
+    return WorkerRun(handed, could_end <= deadline_s, listed_s * part.true_slow, takes_s, waits, part.local)
 
 
 class _End(NamedTuple):

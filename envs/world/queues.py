@@ -61,7 +61,7 @@ def interrupted_s(start_s: Floats, end_s: Floats, queues: Queues) -> Floats:
     return end_s + np.where(interrupted, queues.finish_until_s - np.maximum(queues.finish_from_s, start_s), 0.0)
 
 
-class Work(NamedTuple):
+class WorkerRun(NamedTuple):
     """A run of the worker for each frame, ``[B]``, seconds."""
 
     handed_s: Floats  # moment from which it may begin; infinity: never
