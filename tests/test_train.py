@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,14 @@ FEW = ("jpeg50", "cut1-w50-b4", "cut2-w50-r50-b2", "device-w50", "device-w25")
 # Five frames a second make the rules' tuning short. So many steps make one check of the greedy policy.
 OPTIONS = ("--fps", "5", "--deadline-ms", "150", "--holdout-s", "5", "--seed", "3")
 STEPS, MORE_STEPS = 100_000, 130_000
+FEWER_LABELS = """
+import sys
+from functools import partial
+from tidesplit import train
+from tidesplit.agents.learning import training
+training.Recipe = partial(training.Recipe, imitation=training.ImitationConfig(labels_per_round=800))
+sys.exit(train.main())
+"""
 
 
 class Trained(NamedTuple):
@@ -50,18 +58,19 @@ def small_profile(path: Path) -> Path:
     return path
 
 
-def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run train.py as a user would, from another folder, which warns of nothing."""
-    call = [sys.executable, str(ROOT / "train.py"), *map(str, words)]
+def command(*words: str | Path, program: Sequence[str] = (str(ROOT / "train.py"),)) -> subprocess.CompletedProcess[str]:
+    """Run train.py as a user would, or another program with the same options."""
+    call = [sys.executable, *program, *map(str, words)]
     return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False, timeout=550)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """One training, end to end."""
+    """One training, end to end. Imitation, which is most of it, has a fifth of the usual labels."""
     folder = tmp_path_factory.mktemp("trained")
     profile, out = small_profile(folder / "small.json"), folder / "out"
-    done = command("--trace", "lte.csv", "--profile", profile, "--steps", str(STEPS), "--out", out, *OPTIONS)
+    words = ["--trace", "lte.csv", "--profile", profile, "--steps", str(STEPS), "--out", out, *OPTIONS]
+    done = command(*words, program=("-c", FEWER_LABELS))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return Trained(out, profile, done.stdout)
