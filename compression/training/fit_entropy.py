@@ -8,8 +8,6 @@ file's hash changes, and with it the tag of its payloads, because weights and ta
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,11 +23,10 @@ from tidesplit.compression.codec.wire import best_positions
 from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.compression.phase.fit_command import run_fit
 from tidesplit.compression.pictures.labelled import Bytes, scale
-from tidesplit.compression.pictures.packed import TrainingPictures
-from tidesplit.models.registry import build, weights_path
 from tidesplit.models.slim import set_of_ratio
-from tidesplit.models.weights import load_weights, read_metadata, save_tables
+from tidesplit.models.weights import save_tables
 
 BATCH = 50
 # Counts added to each row in proportion to its channel's codes. A context never met is so coded like its channel.
@@ -119,30 +116,13 @@ def fit_tables(system: SplitNet, images: Bytes, say: Say = lambda _: None) -> di
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="tidesplit fit-entropy", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="efficientnet_lite0", help="name of the CNN (default: efficientnet_lite0)")
-    parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/*.jpg, or a packed .npz")
-    parser.add_argument("--weights", type=Path, help="weights file to complete (default: models/<model>.safetensors)")
-    parser.add_argument("--pictures", type=int, default=500, help="number of pictures to fit to (default: 500)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    path = options.weights or weights_path(options.model)
-    try:
-        if options.pictures < 1:
-            raise ValueError(f"{options.pictures} pictures received, at least 1 expected")
-        system = SplitNet(build(options.model, len(json.loads(read_metadata(path)["classes"]))))
-        load_weights(path, system)
-        data = TrainingPictures(options.data)
-        rows = np.random.default_rng(0).permutation(len(data.labels))[: options.pictures]
-        images = data.rows(rows, system.net.input_px).images
-    except (KeyError, OSError, ValueError) as error:
-        print(f"tidesplit fit-entropy: error: {error}", file=sys.stderr)
-        return 2
+    return run_fit("tidesplit fit-entropy", __doc__.splitlines()[0], 500, _store, arguments)
+
+
+def _store(path: Path, system: SplitNet, images: Bytes) -> str:
     stored = named(fit_tables(system, images, lambda text: print(text, flush=True)))
     save_tables(path, stored)
-    print(f"{path}: {len(stored)} tables, {sum(map(len, stored.values())):,} bytes, from {len(images)} pictures")
-    return 0
+    return f"{path}: {len(stored)} tables, {sum(map(len, stored.values())):,} bytes"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from statistics import median_low
 __all__ = ["DRAWN", "SlowDown"]
 
 ENOUGH_S = 0.003  # the excess of a shorter run is fixed cost and scheduling noise, and no news of the slow-down
-# The world draws a factor of 1 or 1.5 with 3 % of jitter. Beyond this range no policy was trained.
+# Heat makes a device slower by up to 1.5 in the world, and jitter spreads a run's time by 15 to 21 %. Medians beyond
+# this range are so rare there that no policy was trained for them.
 DRAWN = (0.7, 2.0)
 RUNS = 5  # their median bears two hiccups
 PRIOR = 2  # runs at the table's own time that stand for those that were not made yet
