@@ -272,9 +272,12 @@ def test_a_name_that_nobody_serves_is_a_reason_which_goes_when_a_server_comes() 
         with pytest.raises(ConnectionError):
             knock(link)
         assert link.status().failure == f"localhost:{port}: Connection refused"
-        with socket.create_server((LOOPBACK[FOUR], port)) as server, dial(link):
+        with socket.create_server((LOOPBACK[FOUR], port)) as server, dial(link) as client:
             server.settimeout(5.0)
-            server.accept()[0].close()
+            answering, _ = server.accept()
+            with answering:
+                answering.sendall(b".")
+                assert client.recv(1) == b"."  # so the emulator knows that it is connected
             assert link.status().failure is None
 
 
