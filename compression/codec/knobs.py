@@ -6,6 +6,8 @@
     p0-jpeg-q75-128px         the same, made smaller to 128 x 128 pixels before it crosses
     p3-c0.75-r1.00-b2         a cut at partition 3: channel ratio 0.75, region ratio 1.00, 2 bits a value
     p3-c0.75-r1.00-b2-i8      the same with a head of 8-bit integers
+    p3-c0.75-r1.00-b2-s       the same as a stream: codes relative to the last ones sent at this partition
+    p0-h264-q34               a stream of video: H.264 of constant rate factor 34
     A+device-c0.25-i8         a race: point A sends, and meanwhile the device runs this CNN
     A+finish                  a race: meanwhile the device runs the rest of point A's own CNN
     A>cloud                   three tiers: the middle server passes on what point A sends
@@ -25,9 +27,9 @@ from typing import Literal
 from tidesplit.data.ratios import RATIOS
 
 __all__ = [
-    "BITS", "FINISH", "FLOAT32", "INT8", "PASSED_ON", "PRECISIONS", "RATIOS", "REGIONS", "CutSpec", "Knobs",
-    "Precision", "all_knobs", "cut_id", "device_id", "image_id", "joined", "partition_of", "race_id", "read_knobs",
-    "sender", "split", "split_race",
+    "BITS", "FINISH", "FLOAT32", "INT8", "PASSED_ON", "PRECISIONS", "RATIOS", "REGIONS", "VIDEO_CODECS", "CutSpec",
+    "Knobs", "Precision", "all_knobs", "cut_id", "device_id", "image_id", "joined", "partition_of", "race_id",
+    "read_knobs", "sender", "split", "split_race", "stream_of",
 ]  # fmt: skip
 
 REGIONS = (0.5, 1.0)
@@ -40,8 +42,10 @@ Precision = Literal["float32", "int8"]
 FLOAT32: Precision = "float32"
 INT8: Precision = "int8"
 PRECISIONS = (FLOAT32, INT8)
-CUT = re.compile(r"p([1-9][0-9]?)-c([0-9]\.[0-9]{2})-r([0-9]\.[0-9]{2})-b([0-9])(-i8)?")
-PICTURE = re.compile(r"p0-[a-z]+-q[0-9]{1,3}(-[1-9][0-9]{1,3}px)?")
+VIDEO_CODECS = ("h264",)
+"""Codecs of partition 0 that code a picture relative to the last one sent."""
+CUT = re.compile(r"p([1-9][0-9]?)-c([0-9]\.[0-9]{2})-r([0-9]\.[0-9]{2})-b([0-9])(-i8)?(-s)?")
+PICTURE = re.compile(r"p0-([a-z][a-z0-9]*)-q[0-9]{1,3}(-[1-9][0-9]{1,3}px)?")
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,19 @@ def device_id(ratio: float, precision: Precision = FLOAT32) -> str:
     return f"device-c{ratio:.2f}{_suffix(precision)}"
 
 
-def cut_id(knobs: Knobs, precision: Precision = FLOAT32) -> str:
-    """Identifier of a cut whose head has this precision. The server's tail does not depend on it."""
-    return knobs.id + _suffix(precision)
+def cut_id(knobs: Knobs, precision: Precision = FLOAT32, stream: bool = False) -> str:
+    """Identifier of a cut whose head has this precision. The server's tail does not depend on it.
+
+    ``stream``: True where the codes are relative to the last ones sent.
+    """
+    return knobs.id + _suffix(precision) + ("-s" if stream else "")
 
 
 def image_id(codec: str, quality: int, px: int | None = None) -> str:
-    """Identifier of image offload. ``px``: side of the picture that crosses; None for the CNN's own input size."""
+    """Identifier of image or video offload. ``px``: side of the picture that crosses; None for the CNN's input size.
+
+    ``quality``: of a video codec its constant rate factor, of which a higher one means fewer bytes.
+    """
     return f"p0-{codec}-q{quality}" + ("" if px is None else f"-{px}px")
 
 
@@ -127,6 +137,19 @@ def split_race(first: str) -> tuple[str, str]:
 def sender(point_id: str) -> str:
     """The profile's point by which a frame leaves the device, or is answered there, without race and second hop."""
     return split_race(split(point_id)[0])[0]
+
+
+def stream_of(point_id: str) -> str:
+    """The stream in which a point sends, empty if it sends none.
+
+    All points of one partition with memory share a stream, because their settings may change from frame to frame. Each
+    setting of a video encoder is a stream of its own.
+    """
+    sends = sender(point_id)
+    picture = PICTURE.fullmatch(sends)
+    if picture is not None:
+        return sends if picture[1] in VIDEO_CODECS else ""
+    return sends.partition("-")[0] if sends.endswith("-s") else ""
 
 
 def _suffix(precision: Precision) -> str:

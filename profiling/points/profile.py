@@ -14,14 +14,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision
+from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, VIDEO_CODECS, Precision
 from tidesplit.data.files import PROFILES, whole
 
 FORMAT = "tidesplit-profile"
-VERSION = 2
-READABLE = (1, 2)  # version 1 has no precision, resolution, engine, threads or power: their defaults hold
+VERSION = 3
+READABLE = (1, 2, 3)  # 1 has no precision, resolution, engine, threads or power, and 2 no streams: defaults hold
+AGES = (1, 2, 4, 8, 16, 32)
+"""Frames since the reference for which a stream's bytes are measured."""
 
-Codec = Literal["feature", "jpeg", "webp", "none"]
+Codec = Literal["feature", "jpeg", "webp", "h264", "none"]
 
 
 class ProfileError(ValueError):
@@ -47,19 +49,29 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamBytes:
+    """Mean bytes of a payload in a stream. ``by_age``: by the frames since its reference, see `AGES`. ``key``: of a
+    payload without one."""
+
+    by_age: tuple[float, ...]
+    key: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """One (partition, channel ratio, region ratio, bits, precision, resolution) with its accuracy and bytes.
+    """One (partition, channel ratio, region ratio, bits, precision, resolution, stream) with its accuracy and bytes.
 
     Args:
         bits: per value on the wire. At partition 0 the image codec's quality takes their place. 0 on the device.
         accuracy_ci95: 95 % interval of the accuracy.
-        bytes_mean: of a frame's payload.
-        n: pictures it was measured on.
+        bytes_mean: of a frame's payload. In a stream, of one whose reference is the frame before.
+        n: pictures it was measured on. In a stream, the frames of clips.
         head_macs: multiply-accumulates of the head.
         tail_macs: multiply-accumulates of the tail.
         fallback: the device-only point that finishes a frame on the device, where one can.
         precision: of everything that the device runs for the point.
         resolution: side of the picture that crosses, in pixels. None: the CNN's input size, or no picture crosses.
+        stream: bytes by the age of the reference. None where every payload is complete by itself.
     """
 
     id: str
@@ -78,6 +90,7 @@ class OperatingPoint:
     fallback: str | None = None
     precision: Precision = FLOAT32
     resolution: int | None = None
+    stream: StreamBytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +180,7 @@ class Profile:
     devices: Mapping[str, DeviceTable]
     cnn: Mapping[str, Any] = field(default_factory=dict)
     chains: ChainTable | None = None
+    stream_provenance: Provenance | None = None  # of the points that send a stream: which clips, how many frames
 
     def __post_init__(self) -> None:
         _validate(self)
@@ -211,7 +225,7 @@ def save(profile: Profile, path: Path) -> None:
 def to_json(profile: Profile) -> dict[str, Any]:
     """The profile as plain JSON values."""
     document = {"format": FORMAT, "version": VERSION, **asdict(profile)}
-    return document if profile.chains is not None else {k: v for k, v in document.items() if k != "chains"}
+    return {k: v for k, v in document.items() if k not in ("chains", "stream_provenance") or v is not None}
 
 
 def from_json(document: Any, where: str = "profile") -> Profile:
@@ -229,6 +243,7 @@ def from_json(document: Any, where: str = "profile") -> Profile:
             devices={label: _device(table) for label, table in document["devices"].items()},
             cnn=document.get("cnn", {}),
             chains=None if document.get("chains") is None else _chains(document["chains"]),
+            stream_provenance=Provenance(**streams) if (streams := document.get("stream_provenance")) else None,
         )
     except KeyError as error:
         raise ProfileError(f"{where}: the key {error} is missing") from error
@@ -240,7 +255,8 @@ def from_json(document: Any, where: str = "profile") -> Profile:
 
 def _point(row: Mapping[str, Any]) -> OperatingPoint:
     low, high = row["accuracy_ci95"]
-    return OperatingPoint(**{**row, "accuracy_ci95": (low, high)})
+    stream = row.get("stream") and StreamBytes(by_age=tuple(row["stream"]["by_age"]), key=row["stream"]["key"])
+    return OperatingPoint(**{**row, "accuracy_ci95": (low, high), "stream": stream})
 
 
 def _device(table: Mapping[str, Any]) -> DeviceTable:
@@ -269,6 +285,7 @@ def _validate(profile: Profile) -> None:
         _validate_chain(chain, set(ids))
     provenances = [profile.accuracy_provenance, *(t.provenance for t in profile.devices.values())]
     provenances += [] if profile.chains is None else [profile.chains.provenance]
+    provenances += [] if profile.stream_provenance is None else [profile.stream_provenance]
     for kind in (p.kind for p in provenances):
         if kind not in ("measured", "estimated"):
             raise ProfileError(f"provenance {kind!r} received, 'measured' or 'estimated' expected")
@@ -285,7 +302,8 @@ def _validate_point(p: OperatingPoint, partitions: int, ids: set[str]) -> None:
     require(p.codec in get_args(Codec), f"codec {p.codec!r} received, one of {get_args(Codec)} expected")
     require(0 <= p.partition <= partitions, f"partition {p.partition} received, 0 to {partitions} expected")
     require((p.codec == "none") == (p.partition == partitions), "codec 'none' belongs to the last partition only")
-    require((p.codec in ("jpeg", "webp")) == (p.partition == 0), "image codecs belong to partition 0 only")
+    pictures = ("jpeg", "webp", *VIDEO_CODECS)
+    require((p.codec in pictures) == (p.partition == 0), "image and video codecs belong to partition 0 only")
     for name in ("channel_ratio", "region_ratio"):
         require(0.0 < getattr(p, name) <= 1.0, f"{name} {getattr(p, name)} received, in (0, 1] expected")
     require(0.0 <= p.accuracy <= 1.0, f"accuracy {p.accuracy} received, 0 to 1 expected")
@@ -296,6 +314,12 @@ def _validate_point(p: OperatingPoint, partitions: int, ids: set[str]) -> None:
     picture = p.resolution is None or (p.partition == 0 and p.resolution >= 16)
     require(picture, f"resolution {p.resolution} received, None or pixels of a picture that crosses expected")
     require(p.fallback is None or p.fallback in ids, f"its fallback {p.fallback!r} is no operating point")
+    require(p.stream is not None or p.codec not in VIDEO_CODECS, f"no bytes by age received, expected of {p.codec}")
+    if p.stream is not None:
+        require(p.codec in ("feature", *VIDEO_CODECS), f"a stream of codec {p.codec!r} received")
+        known = (*p.stream.by_age, p.stream.key)
+        fine = len(known) == len(AGES) + 1 and all(math.isfinite(v) and v > 0.0 for v in known)
+        require(fine, f"bytes for {len(AGES)} ages and of a key expected, all above 0")
 
 
 def _validate_chain(chain: Chain, ids: set[str]) -> None:

@@ -14,6 +14,7 @@ from tidesplit.compression.codec.knobs import (
     partition_of,
     read_knobs,
     split,
+    stream_of,
 )
 
 WRITTEN = [
@@ -68,6 +69,23 @@ def test_parts_of_an_identifier(text: str, parts: tuple[str, str]) -> None:
 @pytest.mark.parametrize(("text", "partition"), PARTITIONS)
 def test_partition_of_an_identifier(text: str, partition: int) -> None:
     assert partition_of(text) == partition
+
+
+STREAMS = [
+    ("p3-c0.75-r1.00-b2-s", "p3"),
+    ("p3-c0.25-r1.00-b4-i8-s", "p3"),
+    ("p3-c0.75-r1.00-b2-s+finish", "p3"),
+    ("p0-h264-q34", "p0-h264-q34"),
+    ("p0-h264-q34-160px+device-c0.25-i8", "p0-h264-q34-160px"),
+    ("p3-c0.75-r1.00-b2", ""),
+    ("p0-jpeg-q20-128px", ""),
+    ("device-c0.50", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "stream"), STREAMS)
+def test_stream_of_an_identifier(text: str, stream: str) -> None:
+    assert stream_of(text) == stream
 
 
 def test_every_cut_is_read_as_written() -> None:

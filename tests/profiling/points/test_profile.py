@@ -12,7 +12,16 @@ import pytest
 
 from tests.profiles import DEVICE, INVENTED, SERVER, synthetic_profile
 from tidesplit.profiling.points import profile as profiles
-from tidesplit.profiling.points.profile import DeviceTable, ProfileError, Timing, from_json, load, save, to_json
+from tidesplit.profiling.points.profile import (
+    DeviceTable,
+    ProfileError,
+    StreamBytes,
+    Timing,
+    from_json,
+    load,
+    save,
+    to_json,
+)
 
 Document = dict[str, Any]
 
@@ -27,6 +36,15 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
     assert load(path) == profile
     assert load(str(path)).sha256() == profile.sha256()
     assert [file.name for file in tmp_path.iterdir()] == ["p.json"]
+
+
+def test_a_stream_is_read_as_written() -> None:
+    changed = document()
+    changed["points"][2]["stream"] = dict(STREAM)
+    changed["stream_provenance"] = {"kind": "measured", "source": "clips", "n": 8}
+    profile = from_json(changed)
+    assert profile.points[2].stream == StreamBytes(by_age=tuple(STREAM["by_age"]), key=450.0)
+    assert from_json(to_json(profile)) == profile
 
 
 def test_hash_is_of_the_content_not_of_its_layout() -> None:
@@ -70,10 +88,12 @@ def of_timing(value: float) -> Callable[[Document], None]:
     return lambda d: d["devices"][DEVICE]["timings"]["jpeg50"].update(head_s=value)
 
 
+STREAM: Document = {"by_age": [100.0, 110.0, 120.0, 140.0, 170.0, 200.0], "key": 450.0}
+
 # mistake -> (how it is made, sentence)
 MISTAKES: dict[str, tuple[Callable[[Document], Any], str]] = {
     "format": (lambda d: d.update(format="x"), 'f: expected a JSON object with "format": "tidesplit-profile"'),
-    "version": (lambda d: d.update(version=3), r"f: version 3 received, one of \(1, 2\) expected"),
+    "version": (lambda d: d.update(version=4), r"f: version 4 received, one of \(1, 2, 3\) expected"),
     "missing key": (lambda d: d.pop("points"), "f: the key 'points' is missing"),
     "missing interval": (lambda d: d["points"][0].pop("accuracy_ci95"), "f: the key 'accuracy_ci95' is missing"),
     "missing field": (lambda d: d["points"][0].pop("n"), "f: .*missing 1 required keyword-only argument: 'n'"),
@@ -83,8 +103,8 @@ MISTAKES: dict[str, tuple[Callable[[Document], Any], str]] = {
     "twice": (of_point(1, id="jpeg95"), "f: profile synthetic: operating point 'jpeg95' appears twice"),
     "codec": (of_point(0, codec="gif"), "f: operating point 'jpeg95': codec 'gif' received, one of .* expected"),
     "partition": (of_point(0, partition=4), "'jpeg95': partition 4 received, 0 to 3 expected"),
-    "image after a cut": (of_point(0, partition=1), "'jpeg95': image codecs belong to partition 0 only"),
-    "feature at 0": (of_point(2, partition=0), "'cut1-w100-b8': image codecs belong to partition 0 only"),
+    "image after a cut": (of_point(0, partition=1), "'jpeg95': image and video codecs belong to partition 0 only"),
+    "feature at 0": (of_point(2, partition=0), "'cut1-w100-b8': image and video codecs belong to partition 0 only"),
     "nothing at a cut": (of_point(2, codec="none"), "'cut1-w100-b8': codec 'none' belongs to the last partition only"),
     "no channels": (of_point(2, channel_ratio=0.0), r"channel_ratio 0.0 received, in \(0, 1\] expected"),
     "too many regions": (of_point(2, region_ratio=1.5), r"region_ratio 1.5 received, in \(0, 1\] expected"),
@@ -95,6 +115,10 @@ MISTAKES: dict[str, tuple[Callable[[Document], Any], str]] = {
     "no bytes": (of_point(2, bytes_mean=0.0), "0.0 bytes do not fit codec 'feature'"),
     "bytes of nothing": (of_point(7, bytes_mean=1.0), "1.0 bytes do not fit codec 'none'"),
     "fallback": (of_point(2, fallback="x"), "'cut1-w100-b8': its fallback 'x' is no operating point"),
+    "video without ages": (of_point(0, codec="h264"), "'jpeg95': no bytes by age received, expected of h264"),
+    "stream of pictures": (of_point(0, stream=dict(STREAM)), "'jpeg95': a stream of codec 'jpeg' received"),
+    "few ages": (of_point(2, stream={"by_age": [1.0], "key": 9.0}), "bytes for 6 ages and of a key expected"),
+    "no key": (of_point(2, stream={**STREAM, "key": 0.0}), "bytes for 6 ages and of a key expected, all above 0"),
     "no timing": (
         lambda d: d["devices"][DEVICE]["timings"].pop("jpeg50"),
         "f: device 'raspberry-pi-4': no timing of operating point 'jpeg50'",
