@@ -21,12 +21,12 @@ class Limits:
     """Limits of all streams, and of those of one device id.
 
     Args:
-        most_bytes: room for some hundred devices at one stream of video or a dozen of cuts.
-        most_bytes_of_one: a device's streams at all partitions and a few settings of video.
+        most_bytes: of all. A stream of video takes 1 MiB, one of cuts less than a tenth.
+        most_bytes_of_one: of the streams of one device: all cuts, and a dozen settings of video.
         forget_s: time without a message. A device sends a key by itself after half of it.
     """
 
-    most_bytes: int = 256 << 20
+    most_bytes: int = 128 << 20
     most_bytes_of_one: int = 16 << 20
     forget_s: float = 60.0
 

@@ -72,8 +72,13 @@ class StreamDecoding:
         stream.under_way += 1
         task = asyncio.create_task(self._in_turn(request, place, stream))
         self._under_way.add(task)  # asyncio itself holds only a weak reference to a running task
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Decoded]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody else takes it where the caller has gone, and asyncio would log it
 
     async def close(self) -> None:
         """Wait for the payloads under way. No more may come."""
