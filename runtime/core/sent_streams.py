@@ -57,11 +57,17 @@ class SentStreams:
 
         Infinity where the stream's next payload is a key.
         """
-        ages = [math.inf if self._needs_key(s, now_s) else self._age(s, arrival_s) for s in self._streams.values()]
-        return np.array([ages], dtype=np.float64)
+        return np.array([[self.age(name, arrival_s, now_s) for name in self._streams]], dtype=np.float64)
+
+    def age(self, name: str, arrival_s: float, now_s: float) -> float:
+        """The age of one stream's reference."""
+        stream = self._streams[name]
+        if self._needs_key(stream, now_s):
+            return math.inf
+        return float(max(1, round((arrival_s - stream.arrival_s) / self._period_s)))
 
     def send(self, name: str, arrival_s: float, now_s: float) -> StreamPlace:
-        """The place of the next payload of a stream. The payload has to be sent."""
+        """The place of the next payload of a stream, which counts as sent at `now_s`. It has to be sent."""
         stream = self._streams[name]
         reference = None if self._needs_key(stream, now_s) else stream.sequence
         stream.sequence += 1
@@ -83,6 +89,3 @@ class SentStreams:
     def _needs_key(self, stream: _Sent, now_s: float) -> bool:
         gone = stream.sent_s <= self._broken_s or now_s - stream.sent_s > FORGOTTEN_S
         return gone or now_s < self._held_until_s
-
-    def _age(self, stream: _Sent, arrival_s: float) -> float:
-        return float(max(1, round((arrival_s - stream.arrival_s) / self._period_s)))
