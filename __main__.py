@@ -41,7 +41,7 @@ A name of two words is a verb that needs other packages than the rest of its com
 """
 
 COMMANDS = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
-EXTRAS = {"grpc_health": "server", "prometheus_client": "server", "ray": "ray"}
+EXTRAS = {"grpc_health": "server", "prometheus_client": "server", "ray": "ray", "av": "video"}
 """Extra that installs a package, by the package's import name. All others come with the extra `train`."""
 
 
