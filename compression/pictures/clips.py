@@ -10,9 +10,10 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from tidesplit.compression.codec.image_codec import resized
 from tidesplit.compression.codec.pixels import Pixels, load_square
 
 Ints = npt.NDArray[np.int32]
+LISTING = "labels.csv"
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".ts", ".h264")
 MARGIN = 1.18  # side of the still over that of the view, so that small shifts show no mirrored edge
 KEPT_SPEED = 0.9  # share of the camera's speed that the next frame keeps
 KEPT_EXPOSURE = 0.98  # the same for the deviation from the mean exposure
+BEGUN = 64  # frames before the first one, so that the camera is in motion from the start
 FURTHEST = 0.11  # share of the side by which the view's middle may leave the still's, so that the subject stays in view
 
 
@@ -113,20 +116,29 @@ def moving_clips(
 def _moving(
     path: Path, others: list[Path], motion: CameraMotion, px: int, frames: int, seed: tuple[int, int], scene: float
 ) -> Iterator[Pixels]:
-    rng = np.random.default_rng(seed)
-    still, pose, seen = load_square(path, round(MARGIN * px)), None, None
-    for where, gain in zip(_path(motion, rng), _gains(motion, rng), strict=False):
-        if frames <= 0:
-            return
-        frames -= 1
-        if pose is None or (where != pose).any():
-            pose, seen = where, _view(still, where, px)
-        assert seen is not None
-        noise = np.rint(rng.standard_normal(seen.shape, dtype=np.float32) * (256 * motion.noise)).astype(np.int32)
-        values = ((seen * gain >> 12) + noise + 128) >> 8
-        yield np.clip(values, 0, 255).astype(np.uint8)
+    stills = _scenes(path, others, round(MARGIN * px), np.random.default_rng((*seed, 1)), scene)
+    return islice(camera_frames(stills, motion, px, np.random.default_rng(seed)), frames)
+
+
+def _scenes(path: Path, others: list[Path], side: int, rng: np.random.Generator, scene: float) -> Iterator[Pixels]:
+    still = load_square(path, side)
+    while True:
+        yield still
         if others and rng.random() < 1.0 / scene:
-            still, pose = load_square(others[rng.integers(len(others))], round(MARGIN * px)), None
+            still = load_square(others[rng.integers(len(others))], side)
+
+
+def camera_frames(
+    stills: Iterable[Pixels], motion: CameraMotion, px: int, rng: np.random.Generator
+) -> Iterator[Pixels]:
+    """Frames `[px, px, 3]` of a camera that looks at a still, which is larger than they are. `stills`: one a frame."""
+    last_still = last_pose = seen = None
+    movement = islice(zip(_path(motion, rng), _gains(motion, rng), strict=False), BEGUN, None)
+    for still, (pose, gain) in zip(stills, movement, strict=False):
+        if seen is None or still is not last_still or (pose != last_pose).any():
+            last_still, last_pose, seen = still, pose, _view(still, pose, px)
+        noise = np.rint(rng.standard_normal(seen.shape, dtype=np.float32) * (256 * motion.noise)).astype(np.int32)
+        yield np.clip(((seen * gain >> 12) + noise + 128) >> 8, 0, 255).astype(np.uint8)
 
 
 def _path(motion: CameraMotion, rng: np.random.Generator) -> Iterator[npt.NDArray[np.float64]]:
@@ -189,27 +201,28 @@ def _mirrored(at: Any, side: int) -> Any:
 def real_clips(folder: Path, px: int) -> list[Clip]:
     """Clips of a folder, squashed to `px`.
 
-    A file `labels.csv` lists them, if there is one: columns `path` (frames with a pattern such as `dog/%06d.jpg`, or a
-    video file), `first`, `last`, `label`, and if wanted `set`, `clip`, `caltech101`, `split`, `stride`. Rows whose
-    split is `train`, or whose frames are not consecutive, are left out. Without that file, each folder of frames and
-    each video file is a clip.
+    A file `labels.csv` in the folder lists them, or one next to it, of which the rows inside the folder count. Columns:
+    `path` (frames with a pattern such as `dog/%06d.jpg`, or a video file), `first`, `last`, `label`, and if wanted
+    `set`, `clip`, `caltech101`, `split`, `stride`. Rows whose split is `train`, or whose frames are not consecutive,
+    are left out. Without such a file, each folder of frames and each video file is a clip.
 
     Raises:
         FileNotFoundError: no clip in the folder.
     """
-    listing = folder / "labels.csv"
-    clips = _listed(folder, listing, px) if listing.is_file() else _found(folder, px)
+    listings = [where for where in (folder, folder.resolve().parent) if (where / LISTING).is_file()]
+    clips = _listed(listings[0], folder.resolve(), px) if listings else _found(folder, px)
     if not clips:
         raise FileNotFoundError(f"{folder}: no clips, folders of frames or video files expected")
     return clips
 
 
-def _listed(folder: Path, listing: Path, px: int) -> list[Clip]:
-    with listing.open(encoding="utf-8", newline="") as file:
+def _listed(folder: Path, wanted: Path, px: int) -> list[Clip]:
+    with (folder / LISTING).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     clips = []
     for row in rows:
-        if row.get("split") == "train" or int(row.get("stride") or 1) != 1:
+        inside = (folder / row["path"]).resolve().is_relative_to(wanted)
+        if not inside or row.get("split") == "train" or int(row.get("stride") or 1) != 1:
             continue
         name = "/".join(row[key] for key in ("set", "clip") if row.get(key)) or row["path"]
         label = row.get("caltech101") or row["label"] or None
@@ -253,4 +266,4 @@ def _video(path: Path) -> Iterator[Pixels]:
 
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
+            yield np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
-from tidesplit.compression.codec.knobs import Knobs, Precision
+from tidesplit.compression.codec.knobs import VIDEO_CODECS, Knobs, Precision
 from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
 from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
+from tidesplit.profiling.streams.senders import VideoSender
+from tidesplit.profiling.streams.stream_work import ends, film
 from tidesplit.runtime.cnn import Cnn, CnnError
 from tidesplit.runtime.models import finish_model, first_model, knobs_of, tail_name
 
@@ -74,12 +76,14 @@ def turns_of(cnn: Cnn, profile: Profile, threads: int) -> list[Turn]:
     wholes = dict.fromkeys(p.head for p in pieces if p.head and p.encode is None)
     wholes |= dict.fromkeys(p.finish for p in pieces if p.finish and p.head is None)
     tails = dict.fromkeys(p.tail for p in pieces if p.tail)
-    pictures = [point for point in profile.points if point.partition == 0]
+    pictures = [point for point in profile.points if point.partition == 0 and point.codec not in VIDEO_CODECS]
+    videos = [point for point in profile.points if point.codec in VIDEO_CODECS]
     return [
         *(partial(_whole, cnn, name, threads, pixels) for name in wholes),
         *(partial(_tail, cnn, name, threads) for name in tails),
         *_cuts(cnn, profile, threads, pixels),
         *([partial(_pictures, pictures, pixels)] if pictures else []),
+        *([partial(_videos, videos, cnn.input_px)] if videos else []),
     ]
 
 
@@ -133,6 +137,15 @@ def _pictures(points: list[OperatingPoint], pixels: Pixels) -> Work:
     for point in points:
         encode = partial(encode_image, pixels, point.codec, point.bits, point.resolution)
         work |= {f"encode {point.id}": encode, f"decode {point.id}": partial(_seen, encode(), pixels.shape[0])}
+    return work
+
+
+def _videos(points: list[OperatingPoint], px: int) -> Work:
+    work: Work = {}
+    frames = film(px)
+    for p in points:
+        both = ends(partial(VideoSender, frames, p.codec, p.bits, p.resolution), picture=True)
+        work |= {f"encode {p.id}": both.encode, f"decode {p.id}": both.decode}
     return work
 
 
