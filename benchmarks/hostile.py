@@ -36,6 +36,7 @@ from tidesplit.runtime.wire.stream_place import StreamPlace
 AT_ONCE = 24  # messages under way: fewer than a server takes, so that most refusals are about their contents
 LIMIT_S = 10.0
 VIDEO = "p0-h264-q34"
+BITS = 2
 LENGTH = 24  # payloads of a true stream
 NUMBERS = (-(2**63), -1, 0, 1, 2, 5, 2**31, 2**53, 2**63 - 1)
 TEXTS = (
@@ -62,13 +63,13 @@ def cut_payloads(cnn: Cnn, partition: int, rng: np.random.Generator) -> list[byt
     memory: CutMemory | None = None
     for _ in range(LENGTH):
         y = y + rng.normal(0.0, 0.1, y.shape).astype(np.float32)
-        payload, memory = cnn.codec.encode_next(y, y[0], Knobs(partition, 1.0, 1.0, 2), memory)
+        payload, memory = cnn.codec.encode_next(y, y[0], Knobs(partition, 1.0, 1.0, BITS), memory)
         payloads.append(payload)
     return payloads
 
 
 def video_payloads(cnn: Cnn) -> list[bytes]:
-    """Payloads of one stream of video. None where PyAV is missing."""
+    """Payloads of one stream of video; none at all where PyAV is missing."""
     picture = natural_picture(cnn.input_px)
     try:
         encoder = VideoEncoder("h264", 34, cnn.input_px)
@@ -78,8 +79,9 @@ def video_payloads(cnn: Cnn) -> list[bytes]:
 
 
 def honest_streams(cnn: Cnn, rng: np.random.Generator) -> dict[str, list[bytes]]:
-    """Payloads of true streams by name: of the first and the last cut, and of video."""
-    streams = {f"p{p}": cut_payloads(cnn, p, rng) for p in {min(cnn.codec.cuts), max(cnn.codec.cuts)}}
+    """Payloads of true streams by name: of the first and the last cut that have memory, and of video."""
+    partitions = sorted({p for p, bits in cnn.codec.changes if bits == BITS})
+    streams = {f"p{p}": cut_payloads(cnn, p, rng) for p in {*partitions[:1], *partitions[-1:]}}
     video = video_payloads(cnn)
     return streams | ({VIDEO: video} if video else {})
 
@@ -185,6 +187,7 @@ class Honest:
 
     address: str
     cnn: Cnn
+    name: str
     payloads: list[bytes]
     statuses: Counter[str] = field(default_factory=Counter)
 
@@ -199,8 +202,7 @@ class Honest:
         self._thread.join()
 
     def _send(self) -> None:
-        method, number = METHODS["ModelInfer"], 0
-        name = f"p{min(self.cnn.codec.cuts)}"
+        method, number, name = METHODS["ModelInfer"], 0, self.name
         with grpc.insecure_channel(self.address) as channel:
             call = channel.unary_unary(method.path, request_serializer=method.request.SerializeToString)
             while not self._over.wait(PERIOD_S):
@@ -240,7 +242,7 @@ def main() -> None:
         attack(address, attacker.messages(options.messages // 100), rng)  # so that all code and models are in memory
         before_mib, begun_s = memory_mib(server), time.perf_counter()
         most_mib, statuses = before_mib, Counter[str]()
-        with Honest(address, cnn, attacker.streams[f"p{min(cnn.codec.cuts)}"]) as honest:
+        with Honest(address, cnn, *next(iter(attacker.streams.items()))) as honest:
             for _ in range(100):
                 statuses += attack(address, attacker.messages(options.messages // 100), rng)
                 most_mib = max(most_mib, memory_mib(server))

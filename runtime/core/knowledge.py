@@ -194,6 +194,8 @@ class LinkKnowledge:
 
     def reference_unknown(self, key: int) -> None:
         """Record a server's answer that it lacks a reference. The link works, but such an answer has no times."""
+        for hop in self._further:
+            hop.failed(key)
         self._first.drop(key)
         if self.breaker.succeeded():
             self._first.forget_unanswered()

@@ -18,7 +18,7 @@ def test_hostile_messages_get_typed_refusals_and_an_honest_stream_loses_nothing(
     cnn, rng = with_memory(small_cnn(tmp_path)), np.random.default_rng(0)
     attacker = Attacker(cnn, honest_streams(cnn, rng), rng)
     with ServerThread(cnn, ServerOptions()) as server:
-        with Honest(server.address, cnn, attacker.streams["p1"]) as honest:
+        with Honest(server.address, cnn, "p1", attacker.streams["p1"]) as honest:
             statuses = attack(server.address, attacker.messages(1000), rng)
         held = server.streams.held
         assert held.size < 100 << 20
