@@ -15,7 +15,7 @@ from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.codec.video import VideoEncoder
 from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint
-from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.cnn import Cnn, CnnError
 from tidesplit.runtime.device.priority import with_low_priority
 from tidesplit.runtime.models import finish_model, first_model, knobs_of, points_of, raced_net
 
@@ -38,6 +38,8 @@ class Engine:
 
     Each model and each encoder also runs once, because a first run takes several times as long as a later one.
 
+    Raises CnnError where a model cannot be used, or where a point sends video and PyAV is missing.
+
     Heads run on so many `threads`. Whole nets and finishes run at low priority on one thread fewer, so that encoding
     and sending need not wait for them.
     """
@@ -47,9 +49,7 @@ class Engine:
         self.points = points
         self._by_id = {point.id: point for point in points}
         self._memories: dict[str, CutMemory] = {}  # what was last sent in each stream of cuts
-        self._video = {
-            p.id: VideoEncoder(p.codec, p.bits, p.resolution or cnn.input_px) for p in points if p.codec in VIDEO_CODECS
-        }
+        self._video = {point.id: _video_encoder(point, cnn) for point in points if point.codec in VIDEO_CODECS}
         names = {name for point in points for name in (first_model(point), finish_model(point)) if name is not None}
         heads = {first_model(point) for point in points if point.codec != "none"}
         self._sessions: dict[str, Session] = {n: cnn.device_session(n, threads) for n in sorted(names & heads)}
@@ -117,3 +117,10 @@ class Engine:
 
     def _run(self, name: str, x: Floats) -> list[Any]:
         return list(self._sessions[name].run(None, {"x": x}))
+
+
+def _video_encoder(point: OperatingPoint, cnn: Cnn) -> VideoEncoder:
+    try:
+        return VideoEncoder(point.codec, point.bits, point.resolution or cnn.input_px)
+    except ImportError as error:
+        raise CnnError(f"{point.id}: {error}") from error
