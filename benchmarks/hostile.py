@@ -79,9 +79,9 @@ def video_payloads(cnn: Cnn) -> list[bytes]:
 
 
 def honest_streams(cnn: Cnn, rng: np.random.Generator) -> dict[str, list[bytes]]:
-    """Payloads of true streams by name: of the first and the last cut that have memory, and of video."""
+    """Payloads of true streams by name: of the last two cuts that have memory, and of video."""
     partitions = sorted({p for p, bits in cnn.codec.changes if bits == BITS})
-    streams = {f"p{p}": cut_payloads(cnn, p, rng) for p in {*partitions[:1], *partitions[-1:]}}
+    streams = {f"p{p}": cut_payloads(cnn, p, rng) for p in partitions[-2:]}
     video = video_payloads(cnn)
     return streams | ({VIDEO: video} if video else {})
 

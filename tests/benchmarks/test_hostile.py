@@ -19,11 +19,11 @@ def test_hostile_messages_get_typed_refusals_and_an_honest_stream_loses_nothing(
     attacker = Attacker(cnn, honest_streams(cnn, rng), rng)
     with ServerThread(cnn, ServerOptions()) as server:
         with Honest(server.address, cnn, "p1", attacker.streams["p1"]) as honest:
-            statuses = attack(server.address, attacker.messages(1000), rng)
+            statuses = attack(server.address, attacker.messages(600), rng)
         held = server.streams.held
         assert held.size < 100 << 20
         assert len(held) < 300
     assert set(statuses) <= TYPED
-    assert min(statuses[name] for name in ("OK", "INVALID_ARGUMENT", "ABORTED reference unknown")) >= 50
+    assert min(statuses[name] for name in ("OK", "INVALID_ARGUMENT", "ABORTED reference unknown")) >= 30
     assert set(honest.statuses) == {"OK"}
     assert len(attacker.streams) == 3
