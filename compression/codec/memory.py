@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidesplit.compression.codec.knobs import RATIOS, CutSpec
-from tidesplit.compression.codec.runs import FLIPPED, LARGEST, FlagReader, FlagWriter
+from tidesplit.compression.codec.zero_runs import FLIPPED, LARGEST, FlagReader, FlagWriter
 
 ACTIVITY = (1, 3, 6, 10, 16, 26)  # changed codes of a position from which the next class of activity begins
 RATES = (1, 3, 6, 12, 24, 48, 96)  # thousandths of all codes that changed, from which the next class begins

@@ -7,7 +7,7 @@ import numpy as np
 from tidesplit.compression.codec.knobs import CutSpec
 from tidesplit.compression.codec.learned_entropy import HUFFMANS, UNIT, CodeTables, context_count
 from tidesplit.compression.codec.memory import ChangeTables, cells
-from tidesplit.compression.codec.runs import FLIPPED
+from tidesplit.compression.codec.zero_runs import FLIPPED
 
 EVEN = [8] * 256
 SKEWED = [1, 8] + [9] * 254

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.compression.tables import change_tables_of, tables_of
@@ -113,6 +113,7 @@ def still_tables(cut, bits=2):
     return replace(tables, **{name: np.full_like(getattr(tables, name), 12) for name in tables.names()[1:]})
 
 
+@settings(deadline=None)
 @given(st.sampled_from(CODED_BITS), st.sampled_from(RATIOS), st.data())
 def test_changes_round_trip(bits, ratio, data):
     count = CUT.kept_channels(ratio) * CUT.positions
@@ -122,6 +123,7 @@ def test_changes_round_trip(bits, ratio, data):
     assert np.array_equal(tables.decode(tables.encode(old, new), old), new)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**32),
     st.lists(

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidesplit.compression.codec.errors import PayloadError
-from tidesplit.compression.codec.runs import FLIPPED, LARGEST, FlagReader, FlagWriter, best_class, cost
+from tidesplit.compression.codec.zero_runs import FLIPPED, LARGEST, FlagReader, FlagWriter, best_class, cost
 
 
 def written(classes, flags):
