@@ -145,6 +145,22 @@ def test_a_streams_accuracy_is_that_of_stills_less_its_loss() -> None:
     assert len(again.points) == len(made.points)
 
 
+def test_points_of_one_stream_share_their_loss_and_never_gain() -> None:
+    profile = profiles.load(NAME)
+    origin = Provenance(kind="measured", source="here", n=800)
+    shape = {
+        "clips": "vehicle", "measure": "accuracy", "n": 800, "lost_ci95": [0.0, 0.0], "bytes_by_age": [50.0] * 6,
+        "bytes_key": 400.0, "bytes_std": 9.0,
+    }  # fmt: skip
+    cuts = [f"p{partition}-c{ratio}-r1.00-b2" for partition in (1, 2) for ratio in ("0.50", "1.00")]
+    losses = (0.03, -0.01, -0.03, 0.01)  # .01 and -.01 in the mean
+    rows = [{**shape, "id": f"{i}-s", "against": i, "lost": lost} for i, lost in zip(cuts, losses, strict=True)]
+    times = {i: (1e-4, 1e-4) for cut in cuts for i in (cut, f"{cut}-s")}
+    made = with_streams(profile, rows, times, origin)
+    lost = [profile.point(i).accuracy - made.point(f"{i}-s").accuracy for i in cuts]
+    assert lost == pytest.approx([0.01, 0.01, 0.0, 0.0])
+
+
 def test_what_a_stream_is_compared_with() -> None:
     assert comparable(VIDEO) == COMPARED
     assert comparable(f"{CUT}-i8-s") == f"{CUT}-i8"
