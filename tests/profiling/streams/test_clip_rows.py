@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.compression.tables import change_tables_of
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.compression.net.system import SplitNet
@@ -178,3 +180,18 @@ def test_the_command_writes_rows_and_points(images: Path, tmp_path: Path, monkey
 def test_a_users_mistake_gets_a_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["accuracy", "--profile", NAME, "--json", "x.json", *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_cut_with_memory_is_measured_against_the_same_without(
+    weights: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = load_trained(NAME, weights).codec.wire
+    tables = {(2, 2): change_tables_of(wire.cuts[2], 2)}
+    monkeypatch.setattr(load_trained(NAME, weights).codec, "wire", replace(wire, changes=tables))
+    assert f"{CUT}-s" in stream_ids(load_trained(NAME, weights))
+    source = source_of("static", images, 2)
+    _, without, memory = measure_streams(NAME, source, [f"{CUT}-s"], tmp_path / "x.jsonl", 1, weights=weights)
+    assert (without["id"], memory["against"]) == (CUT, CUT)
+    assert all(0 < size <= memory["bytes_key"] + 8 for size in memory["bytes_by_age"])
+    with pytest.raises(ValueError, match="no operating point 'p1-c0"):
+        measure_streams(NAME, source, ["p1-c0.50-r1.00-b2-s"], tmp_path / "x.jsonl", 1, weights=weights)
