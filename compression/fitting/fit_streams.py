@@ -35,8 +35,10 @@ from tidesplit.compression.session import session
 AGES = (1, 2, 4, 8, 16)  # of the reference, in frames
 STEPS = 8  # payloads of each age in a clip, so far as it has frames
 LAST = 64  # last frame of a clip
-# Added to the counts of flags, so that a context never met has a class: 0.4 ones in one flag mean no long runs.
-PRIOR = np.array([[0.6], [0.4]])
+BY_RATIO = ("activity", "changed")  # tables whose first axis is the channel ratio
+# Zeros and ones of a flag that is added to those met, so that a context never met has a class: here one of short runs.
+# A context that was never met at one ratio is so taken for that of all ratios together.
+PRIOR = np.array([0.6, 0.4])
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -81,8 +83,11 @@ class _Counts:
         """The tables that take the fewest bytes for what was met."""
         made = {"usual": self._codes.argmax(axis=1).astype(np.uint8)}
         for name in ChangeTables.names()[1:]:
-            zeros, ones = self._flags[name].reshape(2, -1) + PRIOR
-            made[name] = best_class(ones / (zeros + ones)).reshape(self._flags[name].shape[1:])
+            counts = self._flags[name]
+            pooled = counts.sum(axis=1, keepdims=True) if name in BY_RATIO else np.zeros_like(counts)
+            prior = pooled + PRIOR.reshape(2, *[1] * (counts.ndim - 1))
+            zeros, ones = counts + prior / prior.sum(axis=0)
+            made[name] = best_class(ones / (zeros + ones))
         return ChangeTables(self._plain.cut, self._bits, **made)
 
 
@@ -126,7 +131,7 @@ def fit_changes(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0, or 2 for a user's mistake."""
-    return run_fit("tidesplit fit-streams", __doc__.splitlines()[0], 120, _store, arguments, MARGIN)
+    return run_fit("tidesplit fit-streams", __doc__.splitlines()[0], 60, _store, arguments, MARGIN)
 
 
 def _store(path: Path, system: SplitNet, stills: Bytes) -> str:
