@@ -37,8 +37,8 @@ def codec_times(name: str, weights: Path | None, rows: Iterable[Mapping[str, Any
 def with_streams(profile: Profile, rows: Sequence[Mapping[str, Any]], times: Times, provenance: Provenance) -> Profile:
     """The profile with the points of the streams in `rows`, in place of those of the same name.
 
-    Points of one stream share their dead zone, and lose about the same. So each gets the mean of their losses, and never
-    a gain. Single differences of a few hundred frames are mostly chance, and a policy would choose the luckiest.
+    Points of one stream share their dead zone, and lose about the same. So each gets the mean of their losses, never a
+    gain. Single differences of a few hundred frames are mostly chance, and a policy would choose the luckiest.
 
     Every device gets their times: head, tail and finish are those of the point that the stream is compared with.
     Encoding and decoding were timed on this machine for both points, and the ratio of the two is taken for all devices.
