@@ -168,10 +168,7 @@ def _static(name: str, worth: Floats, among: Bools, table: PointTable) -> Static
 
 def whole_images(table: PointTable) -> Bools:
     """True for the points that send the picture, as it is, to the machine that runs the whole CNN, ``[A]``."""
-    images = table.light & ~table.races
-    for hop in table.hops[1:]:
-        images = images & (hop.compute_s == 0.0)
-    return images
+    return table.images & ~table.races
 
 
 @dataclass(frozen=True)
