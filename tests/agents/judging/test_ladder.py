@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from tests.agents.small import BUMPY, DEAD, scenario
+from tests.profiles import DEVICE, SERVER, stream_profile
 from tidesplit.agents.judging.evaluation import Entrant, play, simulation_of
 from tidesplit.agents.judging.ladder import (
     POLICY,
     RULES,
     TRUE_BANDWIDTH,
+    VIDEO,
     Always,
     Tuning,
     WithoutLink,
@@ -27,6 +29,7 @@ from tidesplit.agents.rules.controllers import Lookup, Mpc, Static
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, mean_rate
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.profiling.points.table import table_for
 
 TUNING = Tuning(lanes=2, episode_s=1.0)
 
@@ -102,6 +105,22 @@ def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scena
     assert asked.table.local[device.controller.row]
     assert asked.table.hops[0].partition[image.row] == 0
     assert isinstance(rules["look-up, tuned"], Lookup)
+
+
+def test_video_is_a_rung_where_there_is_video() -> None:
+    """Neither image offload nor partition only sends in a stream."""
+    asked = replace(scenario(BUMPY), table=table_for(stream_profile(), DEVICE, SERVER), episode_s=TUNING.episode_s)
+    table, names = asked.table, ["image offload", VIDEO, "partition only"]
+    rules = tuned_rules(asked, TUNING, names)
+    assert list(in_order(rules)) == names
+    image, video, cut = (rules[name] for name in names)
+    assert isinstance(image, Static)
+    assert isinstance(video, Static)
+    assert isinstance(cut, Lookup)
+    assert table.ids[video.row] == "p0-h264-q34"
+    assert table.ids[image.row].startswith("jpeg")
+    assert cut.candidates is not None
+    assert not (cut.candidates & (table.streams.of >= 0)).any()
 
 
 def test_order_of_the_table(rules: dict[str, Entrant]) -> None:
