@@ -42,7 +42,7 @@ def test_the_unit_feeds_the_camera_to_the_device(tmp_path):
     words = done.stdout.removesuffix("pictures").splitlines()
     assert words[0] == "edge"
     options = edge.parser().parse_args(words[1:])
-    assert (options.images, options.server, str(options.json)) == ("-", env["SERVER"], env["LOG"])
+    assert (options.source, options.server, str(options.json)) == ("-", env["SERVER"], env["LOG"])
     assert options.token_file is not None
 
 

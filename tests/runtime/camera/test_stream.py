@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tidesplit.runtime.camera import reading
 from tidesplit.runtime.camera import stream as camera
 from tidesplit.runtime.camera.picture import Skipped, SourceError
 from tidesplit.runtime.camera.source import ahead, stream
@@ -51,7 +52,7 @@ def shade(picture):
 
 
 def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
-    monkeypatch.setattr(camera, "LIVE_S", 0.2)
+    monkeypatch.setattr(reading, "LIVE_S", 0.2)
     file, writing = pipe
     thread = shoot(writing, 50, [jpeg(n) for n in range(60)])
     pictures = ahead(stream(file, 16))
@@ -70,7 +71,7 @@ def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
 
 
 def test_small_pictures_do_not_wait_for_others(pipe, monkeypatch):
-    monkeypatch.setattr(camera, "LIVE_S", 0.2)
+    monkeypatch.setattr(reading, "LIVE_S", 0.2)
     file, writing = pipe
     thread = shoot(writing, 10, [jpeg(n) for n in range(8)], start_s=0.1)
     ages = [time.perf_counter() - p.taken_s for p in stream(file, 16) if p.taken_s is not None]
@@ -94,7 +95,7 @@ def test_a_recording_gives_every_picture(tmp_path, pipe, regular):
         pictures.append(picture)
         time.sleep(0.002)
     assert [shade(p) for p in pictures] == pytest.approx(range(200), abs=2)
-    assert {(p.taken_s, p.skipped) for p in pictures} == {(None, 0)}
+    assert {(p.taken_s, p.skipped) for p in pictures[1:]} == {(None, 0)}
     file.close() if regular else thread.join()
 
 
@@ -114,10 +115,10 @@ def test_undecodable_pictures_are_counted_and_said():
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "0 bytes received, MJPEG expected"),
+        (b"", "0 bytes received, MJPEG or H.264 expected"),
         (b"no picture", "10 bytes received"),
         (jpeg()[:-50], "none of the 1 pictures"),
-        (b"\0" * (9 << 20), "without a whole JPEG"),
+        (b"\0" * (9 << 20), "without a picture"),
     ],
 )
 def test_a_stream_without_a_picture_is_a_mistake(data, sentence):
@@ -133,7 +134,7 @@ def test_a_silent_camera_is_said_once(pipe, monkeypatch):
     assert len(list(stream(file, 16, say=said.append))) == 1
     thread.join()
     assert len(said) == 1
-    assert "no picture on the stream" in said[0]
+    assert "no picture from the camera" in said[0]
 
 
 @pytest.mark.filterwarnings("ignore")
