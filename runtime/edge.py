@@ -44,6 +44,10 @@ from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.writer import Live, Log, Sink, say
 from tidesplit.runtime.trained_for import compare_engines, threads_for
 
+# A thread that computes in Python makes the others wait for so long: pictures and answers, whose moments count. The
+# interpreter's own 5 ms are as much as a camera's moments may be wrong.
+SWITCH_S = 0.001
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -99,6 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 when done, 2 after a mistake or without a picture, 130 after Ctrl-C or SIGTERM."""
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)  # like Ctrl-C, it lets frames under way end first
+    sys.setswitchinterval(SWITCH_S)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `load_square` has a lower limit
     try:
         run(options)

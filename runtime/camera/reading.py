@@ -18,7 +18,7 @@ CHUNK = 1 << 16  # a pipe's size
 # A camera keeps its reader waiting between pictures; whoever writes a recording is faster than 250 a second. Half a
 # second of such waits in all is a camera, so that a few files from a slow disk are not.
 WAIT_S, LIVE_S = 0.004, 0.5
-PAUSE_S = 0.003  # a program that has not written for so long has written its picture
+PAUSE_S = 0.005  # a program that has not written for so long has written its picture
 # Where pictures begin: a JPEG, or the parameters of an H.264 stream, which a delimiter (9) may precede.
 BEGIN = re.compile(rb"\xff\xd8\xff|\x00\x00\x01(?=[\x09\x27\x47\x67])")
 BEGIN_BYTES = 4
@@ -42,10 +42,10 @@ class Shot(NamedTuple):
 class Reader:
     """The pictures of the byte stream `file`. `h264` makes a decoder, and is called where the stream is H.264."""
 
-    def __init__(self, file: IO[bytes], h264: Callable[[], Decode], skipped: Skipped) -> None:
+    def __init__(self, file: IO[bytes], h264: Callable[[], Decode], skipped: Skipped, pause_s: float = PAUSE_S) -> None:
         self.received = 0  # bytes
         self._file, self._h264, self._skipped = file, h264, skipped  # the file would close with its last name
-        self._read, self._pauses = _functions(file)
+        self._read, self._pauses = _functions(file, pause_s)
         self._cutter: Cutter | AccessUnits | None = None
         self._decode: Decode = lambda unit, came_s: [(unit, came_s)]
         self._noise = bytearray()  # the last bytes before the first picture
@@ -83,7 +83,9 @@ class Reader:
         data, last_s = self._read(CHUNK), self._now_s
         self._now_s = time.perf_counter()
         self.received += len(data)
-        self._ended = not data
+        if not data:
+            self._ended = True
+            self._file.close()
         if (cutter := self._cutter or self._kind(data)) is None:
             return []
         if self._cutter is None:
@@ -113,8 +115,8 @@ class Reader:
         return AccessUnits()
 
 
-def _functions(file: IO[bytes]) -> tuple[Callable[[int], bytes], Callable[[], bool]]:
-    """A function that returns bytes as soon as some are there, and one that is True where none come for `PAUSE_S`.
+def _functions(file: IO[bytes], pause_s: float) -> tuple[Callable[[int], bytes], Callable[[], bool]]:
+    """A function that returns bytes as soon as some are there, and one that is True where none come for `pause_s`.
 
     A file's own `read` waits until a block is full. It also takes a lock, which the interpreter needs when it ends: a
     thread that waits there would crash it.
@@ -125,4 +127,4 @@ def _functions(file: IO[bytes]) -> tuple[Callable[[int], bytes], Callable[[], bo
         return file.read, lambda: False
     ready = select.poll()
     ready.register(number, select.POLLIN)
-    return partial(os.read, number), lambda: not ready.poll(1e3 * PAUSE_S)
+    return partial(os.read, number), lambda: not ready.poll(1e3 * pause_s)

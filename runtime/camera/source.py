@@ -73,7 +73,7 @@ def source(where: str, px: int, fps: float, skipped: Skipped, say: Say = silent)
     if where == "-":
         if sys.stdin is None or sys.stdin.isatty():
             raise SourceError("--source -: no stream on the standard input, the output of a camera program expected")
-        return stream(sys.stdin.buffer, px, skipped, say)
+        return stream(open(sys.stdin.fileno(), "rb", closefd=False), px, skipped, say)
     path = Path(where)
     if "://" in where or path.is_char_device():
         return CameraStream(video.Camera(where, fps, skipped, say), partial(video.square, px=px), skipped, say)
@@ -81,9 +81,14 @@ def source(where: str, px: int, fps: float, skipped: Skipped, say: Say = silent)
         return folder(path, px, skipped)
     if not path.exists():
         raise SourceError(f"{where} is not a folder of pictures, a video file, a camera device or an address")
-    if path.is_fifo() or path.open("rb").read(len(START)) == START:
+    if path.is_fifo() or _begins_as_jpeg(path):
         return stream(path.open("rb"), px, skipped, say)
     return video.recording(where, px, fps, skipped, say)
+
+
+def _begins_as_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(START)) == START
 
 
 def ahead(pictures: Iterator[Picture], depth: int = 4) -> Iterator[Picture]:

@@ -100,7 +100,9 @@ class CameraStream(Iterator[Picture]):
         for shots in self._shots:
             with self._changed:
                 self._live = self._live or any(shot.live for shot in shots)
-                self._waiting.extend(shots)
+                for shot in shots:  # what a recording's reader waited for is old when others are taken before it
+                    awaited = shot.waited and self._asking and not self._waiting and self._ready is None
+                    self._waiting.append(shot._replace(waited=awaited))
                 while self._live and len(self._waiting) > 1:
                     self._waiting.popleft()
                     self._passed_over += 1

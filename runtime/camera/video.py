@@ -20,13 +20,18 @@ from tidesplit.runtime.camera.reading import Reader, Shot
 if TYPE_CHECKING:
     import av
 
+PAUSE_S = 0.010  # a network may pause within a picture; after so long the picture is taken for whole
+DAMAGED = 60  # pictures after a broken one are built on it, up to the next key picture or so many
 OPEN_S, READ_S = 10.0, 5.0  # limits of opening an address, and of waiting for its next bytes
 BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before attempts to open a lost source again; the last one repeats
 LIMITS = {"max_pixels": str(MAX_PIXELS)}
 # Begin with the first picture. FFmpeg would gather a second of them to find out the rate.
 AT_ONCE = {"fflags": "nobuffer", "analyzeduration": "0", "fpsprobesize": "0", "probesize": "32768"}
-# FFmpeg's parser waits for the next picture's start. So the packets of RTSP stay as they come, and ours cuts them.
-RTSP = {**AT_ONCE, "probesize": "32", "rtsp_transport": "tcp", "fflags": "nobuffer+nofillin+noparse"}
+# FFmpeg's parsers wait for the next picture's start. So packets of RTSP, and bytes of MJPEG and H.264 over HTTP
+# or TCP, are taken as they come, and cut here.
+RTSP = {**AT_ONCE, "rtsp_transport": "tcp", "fflags": "nobuffer+nofillin+noparse", "probesize": "32"}
+RAW, BYTES = {"raw_packet_size": "65536"}, "data"
+CUT_HERE = {"mpjpeg", "mjpeg", "h264"}
 RATE_OFF = 0.03  # of a recording, from the loop's
 SECRET = re.compile(r"(?<=://)[^/@]*@")
 
@@ -72,26 +77,36 @@ class H264Decoder:
         self._context.flags |= self._av.codec.context.Flags.low_delay
         self._context.options = LIMITS
         self._came_s: dict[int, float] = {}
-        self._count = 0
+        self._count = self._damaged = 0
 
     def __call__(self, unit: bytes, came_s: float) -> list[tuple[Frame, float]]:
         """Frames that are complete now, and when their last bytes came."""
         packet = self._av.Packet(unit)
         packet.pts = self._count
         self._came_s[self._count] = came_s
+        self._came_s.pop(self._count - DAMAGED, None)  # of a picture that never became a frame
         self._count += 1
         try:
             frames = self._context.decode(packet)
         except self._av.error.FFmpegError as error:
-            self._skipped("a picture of the stream", error)
+            self._skip(error.strerror)
             return []
-        return [(Frame(frame), self._came_s.pop(frame.pts)) for frame in frames if self._sound(frame)]
+        whole = [(frame, self._came_s.pop(frame.pts, came_s)) for frame in frames]
+        return [(Frame(frame), when_s) for frame, when_s in whole if self._sound(frame)]
+
+    def _skip(self, reason: str) -> None:
+        self._damaged = DAMAGED
+        self._skipped("a picture of the stream", reason)
 
     def _sound(self, frame: av.VideoFrame) -> bool:
-        """False where the frame lacks parts, so that the decoder has made them up."""
+        """False where parts are missing that the decoder has made up, here or in a picture that this one builds on."""
         if frame.is_corrupt:
-            self._skipped("a picture of the stream", "parts of it are missing")
-        return not frame.is_corrupt
+            self._skip("parts of it are missing")
+            return False
+        self._damaged = 0 if frame.key_frame else max(0, self._damaged - 1)
+        if self._damaged:
+            self._skipped("a picture of the stream", "it builds on a broken one")
+        return not self._damaged
 
 
 def recording(path: str, px: int, fps: float, skipped: Skipped, say: Say) -> Iterator[Picture]:
@@ -146,7 +161,7 @@ class Camera:
         """Pictures until the camera is lost."""
         try:
             with self._open() as container:
-                if not container.streams.video:
+                if not container.streams.video and container.format.name != BYTES:
                     raise SourceError(f"{self.name} holds no video")
                 yield from self._read(container)
         except self._av.error.FFmpegError as error:
@@ -158,14 +173,26 @@ class Camera:
             with contextlib.suppress(self._av.error.FFmpegError):  # not every camera has MJPEG
                 return self._av.open(self._address, format="v4l2", options={**wanted, "input_format": "mjpeg"})
             return self._av.open(self._address, format="v4l2")
-        options = RTSP if self._address.startswith("rtsp") else AT_ONCE
-        return self._av.open(self._address, options=options, timeout=(OPEN_S, READ_S))
+        if self._address.startswith("tcp:"):
+            return self._connect(RAW, BYTES)
+        container = self._connect(RTSP if self._address.startswith("rtsp") else AT_ONCE)
+        if container.format.name not in CUT_HERE:
+            return container
+        container.close()
+        return self._connect(RAW, BYTES)
+
+    def _connect(self, options: dict[str, str], kind: str | None = None) -> Any:
+        return self._av.open(self._address, format=kind, options=options, timeout=(OPEN_S, READ_S))
 
     def _read(self, container: Any) -> Iterator[list[Shot]]:
+        stream, kind = container.streams[0], container.format.name
+        if kind == BYTES:
+            yield from self._cut(container, stream, b"")
+            return
         stream = container.streams.video[0]
         codec = stream.codec_context
-        if codec.name == "h264" and container.format.name == "rtsp":
-            yield from self._cut(container, stream)
+        if codec.name == "h264" and kind == "rtsp":
+            yield from self._cut(container, stream, codec.extradata or b"")
             return
         codec.thread_count = 1
         codec.flags |= self._av.codec.context.Flags.low_delay
@@ -178,15 +205,15 @@ class Camera:
                 found = [Frame(frame) for frame in _frames(packet, self._skipped, self.name)]
             yield [Shot(data, now_s, True, True) for data in found]
 
-    def _cut(self, container: Any, stream: Any) -> Iterator[list[Shot]]:
-        """Cut H.264 that comes in pieces, through a pipe: its reader notices a pause of the camera."""
+    def _cut(self, container: Any, stream: Any, start: bytes) -> Iterator[list[Shot]]:
+        """Cut what comes in pieces, through a pipe: its reader notices a pause of the camera."""
         reading, writing = os.pipe()
         failed: list[Exception] = []
 
         def pump() -> None:
             try:
                 with os.fdopen(writing, "wb", buffering=0) as file:
-                    file.write(stream.codec_context.extradata or b"")
+                    file.write(start)
                     for packet in container.demux(stream):
                         file.write(bytes(packet))
             except (self._av.error.FFmpegError, OSError) as error:
@@ -195,7 +222,7 @@ class Camera:
         thread = threading.Thread(target=pump, daemon=True, name="packets")
         thread.start()
         with os.fdopen(reading, "rb") as file:
-            for shots in Reader(file, lambda: H264Decoder(self._skipped), self._skipped):
+            for shots in Reader(file, lambda: H264Decoder(self._skipped), self._skipped, PAUSE_S):
                 yield [shot._replace(waited=True, live=True) for shot in shots]
         thread.join()
         if failed:

@@ -168,6 +168,7 @@ class Device:
         record.out_of_range = undrawn(decision.believed, decision.given)
         record.by_rule, record.dropped = decision.by_rule, decision.late
         record.arrival_s, record.waited_s, record.breaker = arrival_s, now_s - arrival_s, self.breaker.state
+        record.picture_age_s = None if picture.taken_s is None else now_s + self._epoch - picture.taken_s
         record.temperature_c = heat_c
         record.decided_s, record.decided_at_s, record.error = time.perf_counter() - begin, now_s, reason or None
         return record, decision

@@ -14,7 +14,9 @@ from PIL import Image
 from tidesplit.runtime.camera import reading
 from tidesplit.runtime.camera import stream as camera
 from tidesplit.runtime.camera.picture import Skipped, SourceError
+from tidesplit.runtime.camera.reading import Shot
 from tidesplit.runtime.camera.source import ahead, stream
+from tidesplit.runtime.camera.stream import CameraStream
 
 
 def jpeg(shade=90, size=(40, 30)):
@@ -80,6 +82,43 @@ def test_small_pictures_do_not_wait_for_others(pipe, monkeypatch):
     assert max(ages) < 0.09
 
 
+def shots(changed, came):
+    """A source that gives live pictures of these moments at once, then ends when `changed` is set."""
+    yield [Shot(moment_s, moment_s, True, True) for moment_s in came]
+    changed.wait()
+
+
+def test_pictures_that_came_too_soon_are_passed_over_and_counted():
+    ended, data = threading.Event(), np.zeros((16, 16, 3), np.uint8)
+    for came, after_s, taken, passed_over in (([1.0, 2.0, 3.0], 3.0, 3.0, 2), ([1.0, 2.0, 3.0], 3.1, None, 0)):
+        pictures = CameraStream(shots(ended, came), lambda _: data, Skipped())
+        pictures.after(after_s)
+        if taken is None:
+            ended.set()
+            with pytest.raises(SourceError, match="ended without a picture"):
+                next(pictures)
+        else:
+            picture = next(pictures)
+            assert (picture.taken_s, picture.skipped) == (taken, passed_over)
+
+
+def test_a_decoded_picture_may_turn_out_to_have_come_too_soon():
+    first, second = threading.Event(), threading.Event()
+
+    def source():
+        for moment_s, event in ((1.0, first), (2.0, second)):
+            event.wait()
+            yield [Shot(moment_s, moment_s, True, True)]
+
+    pictures = CameraStream(source(), lambda _: np.zeros((16, 16, 3), np.uint8), Skipped())
+    first.set()
+    assert next(pictures).taken_s == 1.0
+    pictures.after(2.5)
+    second.set()
+    with pytest.raises(StopIteration):
+        next(pictures)
+
+
 @pytest.mark.parametrize("regular", [True, False])
 def test_a_recording_gives_every_picture(tmp_path, pipe, regular):
     data = b"".join(jpeg(n) for n in range(200))
@@ -95,7 +134,8 @@ def test_a_recording_gives_every_picture(tmp_path, pipe, regular):
         pictures.append(picture)
         time.sleep(0.002)
     assert [shade(p) for p in pictures] == pytest.approx(range(200), abs=2)
-    assert {(p.taken_s, p.skipped) for p in pictures[1:]} == {(None, 0)}
+    assert {p.skipped for p in pictures} == {0}
+    assert not regular or {p.taken_s for p in pictures} == {None}
     file.close() if regular else thread.join()
 
 
