@@ -141,7 +141,6 @@ def film(plan: Sequence[Moment], to: str, pipe: Connection) -> None:
 def serve(plan: Sequence[Moment], away: tuple[float, float], pipe: Connection) -> None:
     """Serve the plan over RTSP (RFC 2326), as RTP within the connection (RFC 6184)."""
     wrote: list[tuple[int, float]] = []
-    lost: list[int] = []
     server = socket.create_server(("127.0.0.1", 0))
     port = server.getsockname()[1]
     pipe.send(f"rtsp://user:secret@127.0.0.1:{port}/camera")
@@ -160,17 +159,17 @@ def serve(plan: Sequence[Moment], away: tuple[float, float], pipe: Connection) -
             server, client = socket.create_server(("127.0.0.1", port)), None
         if client is None:
             client, key = _asked(server, parameters), False
+            if away[1]:  # what was due meanwhile is gone
+                left = [moment for moment in left if begin_s + moment.at_s >= time.perf_counter()] or left[-1:]
         moment = left.pop(0)
-        if (early_s := begin_s + moment.at_s - time.perf_counter()) < -LATE_S:
-            continue
-        time.sleep(max(0.0, early_s))
+        time.sleep(max(0.0, begin_s + moment.at_s - time.perf_counter()))
         key = key or any(unit[0] & 0x1F == 5 for unit in _units(moment.data))
         if key:
             wrote.append((moment.number, time.perf_counter()))
             packets = _packets(moment, sequence)
             sequence += len(packets)
             client.sendall(b"".join(packets))
-    pipe.send((wrote, lost))
+    pipe.send((wrote, []))
     server.close()
     if client:
         client.close()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tidesplit.benchmarks.cameras import Case, judged, plan_of
-from tidesplit.benchmarks.stand_in_camera import NUMBERS, jpegs, number_in
+from tidesplit.benchmarks.cameras import Case, judged, late_s, plan_of
+from tidesplit.benchmarks.stand_in_camera import NUMBERS, Moment, jpegs, number_in
 from tidesplit.compression.codec.pixels import load_square
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime.camera.mjpeg import Cutter
@@ -45,3 +45,8 @@ def test_what_the_camera_writes():
     cutter, garbage = Cutter(), plan_of(Case("", 20.0, seconds=1.0, kind="garbage"), stills, [])
     whole = [one for moment in garbage for one in cutter.feed(moment.data)]
     assert (len(whole), sum(moment.number < 0 for moment in garbage)) == (18, 2)
+
+
+def test_lateness_of_the_camera_is_that_beyond_its_most_punctual_picture():
+    plan = [Moment(0.1 * n, n, b"") for n in range(3)]
+    assert late_s(plan, [(0, 7.0), (-1, 7.05), (1, 7.1), (2, 7.25)]) == pytest.approx([0.0, 0.0, 0.05])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.runtime.punctual import on_time
 from tidesplit.benchmarks.stand_in_camera import Moment, serve
 from tidesplit.runtime.camera import video
 from tidesplit.runtime.camera.picture import Skipped, SourceError
@@ -164,6 +165,7 @@ def test_a_camera_that_never_gave_a_picture_is_not_opened_again():
         next(video.again(lambda: iter(()), "camera", str, lambda _: pytest.fail("waits")))
 
 
+@on_time
 def test_pictures_of_rtsp_come_at_once(units):
     """Real sockets: pictures come one by one, and none waits for the next one's start."""
     ours, theirs = multiprocessing.Pipe()
