@@ -37,8 +37,9 @@ from tidesplit.benchmarks.results import percentiles, write_json
 from tidesplit.benchmarks.stand_in_camera import NUMBERS, Moment, camera, h264, jpegs, number_in, with_segment
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.camera import video
+from tidesplit.runtime.camera.opened import Camera
 from tidesplit.runtime.camera.picture import Picture, Skipped
-from tidesplit.runtime.camera.reading import Reader
+from tidesplit.runtime.camera.reading import PictureReader
 from tidesplit.runtime.camera.stream import CameraStream
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine, points_of
@@ -134,8 +135,8 @@ def run(
         go = partial(control.send, True)
         start = threading.Timer(max(0.0, -case.before_s), go)
         shots = (
-            video.Camera(address, demand.fps, skipped, said.append) if rtsp
-            else Reader(pipe.open("rb"), partial(video.H264Decoder, skipped), skipped)
+            Camera(address, demand.fps, skipped, said.append) if rtsp
+            else PictureReader(pipe.open("rb"), partial(video.H264Decoder, skipped), skipped)
         )  # fmt: skip
         if case.before_s >= 0.0:
             go()

@@ -39,7 +39,7 @@ class Shot(NamedTuple):
     live: bool
 
 
-class Reader:
+class PictureReader:
     """The pictures of the byte stream `file`. `h264` makes a decoder, and is called where the stream is H.264."""
 
     def __init__(self, file: IO[bytes], h264: Callable[[], Decode], skipped: Skipped, pause_s: float = PAUSE_S) -> None:

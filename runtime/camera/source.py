@@ -18,8 +18,9 @@ from tidesplit.compression.codec.image_codec import UNREADABLE
 from tidesplit.compression.codec.pixels import load_square, natural_picture
 from tidesplit.runtime.camera import video
 from tidesplit.runtime.camera.mjpeg import START
+from tidesplit.runtime.camera.opened import Camera
 from tidesplit.runtime.camera.picture import Picture, Say, Skipped, SourceError, silent
-from tidesplit.runtime.camera.reading import Reader
+from tidesplit.runtime.camera.reading import PictureReader
 from tidesplit.runtime.camera.stream import CameraStream
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -62,7 +63,7 @@ def drawn(px: int) -> Iterator[Picture]:
 def stream(file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = silent) -> CameraStream:
     """The MJPEG or H.264 stream of a camera program. `rpicam-vid -o -` and ffmpeg write both."""
     skipped = skipped or Skipped(say)
-    reader = Reader(file, partial(video.H264Decoder, skipped), skipped)
+    reader = PictureReader(file, partial(video.H264Decoder, skipped), skipped)
     return CameraStream(reader, partial(video.square, px=px), skipped, say)
 
 
@@ -76,7 +77,7 @@ def source(where: str, px: int, fps: float, skipped: Skipped, say: Say = silent)
         return stream(open(sys.stdin.fileno(), "rb", closefd=False), px, skipped, say)
     path = Path(where)
     if "://" in where or path.is_char_device():
-        return CameraStream(video.Camera(where, fps, skipped, say), partial(video.square, px=px), skipped, say)
+        return CameraStream(Camera(where, fps, skipped, say), partial(video.square, px=px), skipped, say)
     if path.is_dir():
         return folder(path, px, skipped)
     if not path.exists():
