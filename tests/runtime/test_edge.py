@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,15 @@ def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -
     assert b"15 frames" in done.stderr
 
 
-def edge_process(bundle: Path, *options: str, **more: Any) -> subprocess.Popen[bytes]:
+@contextmanager
+def edge_process(bundle: Path, *options: str, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The command. It is killed where a test fails before it has ended."""
     command = [sys.executable, "-m", "tidesplit", "edge", "--bundle", str(bundle), "--server", "localhost:1"]
-    return subprocess.Popen([*command, *options], cwd=ROOT, **more)
+    with subprocess.Popen([*command, *options], cwd=ROOT, **more) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def until(holds: Callable[[], bool], limit_s: float = 30.0) -> None:
