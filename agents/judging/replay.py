@@ -19,7 +19,7 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame
 from tidesplit.envs.world.radio import LTE
 from tidesplit.envs.world.vocabulary import Demand, Floats
-from tidesplit.profiling.points.table import PointTable
+from tidesplit.profiling.points.table import PointTable, without_streams
 
 EMULATED = World(
     rtt_jitter=0.0, cooling=NO_HEAT, radio=replace(LTE, promotion_s=0.0), jitter=0.0, calm_wait_s=0.0, busy_wait_s=0.0
@@ -82,6 +82,7 @@ def replayed_ms(
 
     ``lines``: the log in the order of frames. ``offset_s``: time in the trace at which the first frame arrived.
     """
+    table = without_streams(table, np.ones(table.size))  # the log has the bytes, whatever the age of the reference
     rows = np.array([table.row(line["decision"]) for line in lines])
     scenario = Scenario(traces=(trace,), demands=(demand,), table=table, world=world)
     simulation = _Replay(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
