@@ -1,6 +1,7 @@
 """Measure what the operating points of a CNN cost.
 
 tidesplit profile accuracy --profile NAME --images DIR --json OUT    accuracy and bytes, on your own pictures too
+tidesplit profile accuracy --profile NAME --stream KIND --images DIR --json OUT    the same of streams, on clips
 tidesplit profile latency --profile NAME --device LABEL --cnn DIR    timings of this machine, added to NAME.json
 tidesplit profile chain --profile NAME --images DIR --json OUT       accuracy of two consecutive cuts, for three tiers
 tidesplit profile report --profile NAME [--plot FILE]                the profile as text and plot
@@ -26,18 +27,28 @@ from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.tiers import worth_measuring
 
 CORES = os.cpu_count() or 1
+CLIPS = 200  # to measure streams on, unless a number is given: half a point of accuracy for a stream's loss
 
 
 # Each verb imports its own modules: without torch, `tidesplit profile --help` still says which verbs there are.
 
 
 def _accuracy(options: argparse.Namespace) -> None:
+    if options.stream:
+        _streams(options)
+    elif options.images is None:
+        raise ValueError("--images DIR expected: a folder with one folder of pictures a class")
+    else:
+        _stills(options)
+
+
+def _stills(options: argparse.Namespace) -> None:
     from tidesplit.profiling.measuring.accuracy import measure_accuracy
     from tidesplit.profiling.measuring.assemble import assemble
     from tidesplit.profiling.measuring.trained import load_trained
 
     rows = measure_accuracy(
-        options.profile, options.images, options.points, options.limit, options.json.with_suffix(".partial.jsonl"),
+        options.profile, options.images, options.points, options.limit or 0, options.json.with_suffix(".partial.jsonl"),
         options.jobs, options.ray, options.weights,
     )  # fmt: skip
     _write(options.json, rows)
@@ -50,6 +61,31 @@ def _accuracy(options: argparse.Namespace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         profiles.save(made, path)
         print(f"profile written to {path}")
+
+
+def _streams(options: argparse.Namespace) -> None:
+    from tidesplit.profiling.measuring.trained import load_trained
+    from tidesplit.profiling.streams.clip_rows import measure_streams, stream_ids
+    from tidesplit.profiling.streams.clip_source import source_of
+    from tidesplit.profiling.streams.stream_points import codec_times, with_streams
+
+    limit = CLIPS if options.limit is None else options.limit
+    source, trained = source_of(options.stream, options.images, limit), load_trained(options.profile, options.weights)
+    rows = measure_streams(
+        options.profile, source, options.points or stream_ids(trained), options.json.with_suffix(".partial.jsonl"),
+        options.jobs, options.ray, options.weights,
+    )  # fmt: skip
+    _write(options.json, rows)
+    print(f"{len(rows)} points on {rows[0]['n_clips']} clips written to {options.json}: {rows[0]['measure']}")
+    if options.write_profile:
+        begun, path = profile_files(options.profile, options.file)
+        said = f"tidesplit profile accuracy --profile {options.profile} --stream {source.name}"
+        origin = profiles.Provenance(
+            kind="measured", source=said, machine=_machine(options), n=rows[0]["n"], spread="95 %, between clips"
+        )
+        times = codec_times(options.profile, options.weights, rows)
+        profiles.save(with_streams(profiles.load(begun), rows, times, origin), path)
+        print(f"points of streams written to {path}")
 
 
 def _chains(options: argparse.Namespace) -> None:
@@ -121,10 +157,17 @@ def _parser() -> argparse.ArgumentParser:
     switching = verb("switching", _switching, "time the change from one operating point to another")
     accuracy("--points", type=_words, default=[], metavar="ID,...", help="ids of operating points (default: all)")
     chain("--pairs", type=_words, default=[], metavar="ID>ID,...", help="pairs (default: those worth measuring)")
-    for option, limit, to_write in ((accuracy, 0, "table of points"), (chain, 400, "pairs")):
-        option("--images", type=Path, required=True, metavar="DIR", help="folder with one folder of pictures a class")
+    accuracy(
+        "--stream", metavar="WHAT",
+        help="measure streams: on clips of a folder, or on those that a camera makes of --images: static, handheld or "
+        "vehicle, whose rows belong in a profile",
+    )  # fmt: skip
+    pictures = "folder with one folder of pictures a class"
+    for option, limit, to_write in ((accuracy, None, "table of points, or of its streams"), (chain, 400, "pairs")):
+        option("--images", type=Path, required=option is chain, metavar="DIR", help=pictures)
         option("--json", type=Path, required=True, metavar="FILE", help="file to write, next to one of finished work")
-        option("--limit", type=int, default=limit, help="number of pictures, 0 for all (default: %(default)s)")
+        usual = f"{CLIPS} clips, all pictures" if limit is None else "%(default)s"
+        option("--limit", type=int, default=limit, help=f"number of pictures or clips, 0 for all (default: {usual})")
         option("--jobs", type=int, default=CORES, help="number of processes (default: one a core)")
         option("--write-profile", action="store_true", help=f"make the result the profile's {to_write}")
     accuracy("--ray", metavar="ADDRESS", help="Ray cluster to run on")

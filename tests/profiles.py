@@ -12,6 +12,7 @@ from tidesplit.profiling.points.profile import (
     OperatingPoint,
     Profile,
     Provenance,
+    StreamBytes,
     Timing,
 )
 
@@ -30,6 +31,13 @@ ROWS: dict[str, tuple[int, float, float, int, Codec, float, float, float, float,
     "device-w100": (3, 1.0, 1.0, 0, "none", 0.92, 0.0, 0.110, 0.0, 0.0),
     "device-w50": (3, 0.5, 1.0, 0, "none", 0.85, 0.0, 0.046, 0.0, 0.0),
     "device-w25": (3, 0.25, 1.0, 0, "none", 0.75, 0.0, 0.028, 0.0, 0.0),
+}
+# Streams of cuts and one of video.
+STREAMS = {
+    # id: like, accuracy, bytes by age, bytes of a key
+    "p1-c1.00-r1.00-b4-s": ("cut1-w100-b4", 0.899, (200.0, 250.0, 300.0, 350.0, 400.0, 450.0), 600.0),
+    "p1-c0.50-r1.00-b4-s": ("cut1-w50-b4", 0.869, (100.0, 125.0, 150.0, 175.0, 200.0, 225.0), 300.0),
+    "p0-h264-q34": ("jpeg95", 0.91, (500.0, 1_000.0, 2_000.0, 3_000.0, 4_000.0, 6_000.0), 10_000.0),
 }
 FALLBACK = {1.0: "device-w100", 0.5: "device-w50"}
 
@@ -66,6 +74,26 @@ def synthetic_profile() -> Profile:
             SERVER: DeviceTable(provenance=INVENTED, timings=on_server),
         },
     )
+
+
+def stream_profile() -> Profile:
+    """The same with two streams of cuts, which share their reference, and one of video."""
+    profile = synthetic_profile()
+    points, tables = list(profile.points), {label: dict(t.timings) for label, t in profile.devices.items()}
+    for name, (like, accuracy, by_age, key) in STREAMS.items():
+        twin = profile.point(like)
+        codec: Codec = "h264" if twin.codec == "jpeg" else twin.codec
+        bits = 34 if twin.codec == "jpeg" else twin.bits
+        points.append(
+            replace(
+                twin, id=name, codec=codec, bits=bits, accuracy=accuracy, accuracy_ci95=(accuracy, accuracy),
+                bytes_mean=by_age[0], bytes_std=0.1 * by_age[0], stream=StreamBytes(by_age=by_age, key=key),
+            )
+        )  # fmt: skip
+        for timings in tables.values():
+            timings[name] = timings[like]
+    devices = {label: replace(t, timings=tables[label]) for label, t in profile.devices.items()}
+    return replace(profile, points=tuple(points), devices=devices, stream_provenance=INVENTED)
 
 
 def three_tier_profile() -> Profile:

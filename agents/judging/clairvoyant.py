@@ -107,6 +107,7 @@ def merged(states: Frontier, arrival_s: float, cell_s: float) -> Frontier:
         finish_until_s=shortest(queues.finish_until_s),
         heat_c=shortest(queues.heat_c),
         hops=tuple(each(shortest, hop) for hop in queues.hops),
+        references=each(lambda column: column[order][first], queues.references),
     )
     return Frontier(shorter, -shortest(-value))
 

@@ -13,6 +13,7 @@ controller's favour:
 - A patient finish falls due at a moment that depends on the slow-down that the device believes. It ends as if it fell
   due at the earliest of these moments, and the device is free for others until the latest. It also frees the foreground
   from waiting for the finishes before it.
+- Every payload of a stream has the bytes of the best age of its reference.
 - No frame is dropped against the controller's will, and any frame may be left out.
 
 A state is at least as good as another one if its foreground, links, runs and finishes end no later, and if its finishes
@@ -30,9 +31,10 @@ import numpy as np
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.chain import Picker
 from tidesplit.envs.world.pipeline import Frame, advance
-from tidesplit.envs.world.queues import Queues, idle_s, interrupted_s
+from tidesplit.envs.world.queues import Queues, References, idle_s, interrupted_s
 from tidesplit.envs.world.radio import WIRED
 from tidesplit.envs.world.vocabulary import SERVER, Bools, Floats, Ints, each
+from tidesplit.profiling.points.table import without_streams
 
 NO_DROPS = 1e-9  # believed slow-down by which no head ever seems to be too late
 ROUNDING_S = 1e-12  # by which an answer may miss the deadline: one at the deadline counts
@@ -88,7 +90,7 @@ class Relaxed:
         world = simulation.scenario.world
         self._world = replace(world, radio=WIRED, grant_s=0.0, initial_window_bytes=np.inf, probe_after_s=np.inf)
         self._simulation, self._lane = simulation, np.array([lane])
-        self._table = simulation.table
+        self._table = without_streams(simulation.table, simulation.table.streams.smallest)
         self._servers_only = replace(self._table, finish_s=np.full_like(self._table.finish_s, np.inf))
         self._demands = simulation.demands.take(self._lane)
         self._beliefs = Beliefs()
@@ -100,7 +102,8 @@ class Relaxed:
 
     def first(self) -> Frontier:
         """The state in which the episode begins."""
-        return Frontier(self._simulation.queues.take(self._lane), np.zeros(1))
+        queues = self._simulation.queues.take(self._lane)._replace(references=References.none(1, 0))
+        return Frontier(queues, np.zeros(1))
 
     def after(self, k: int, states: Frontier, every: bool = False) -> Frontier:
         """States after frame ``k``: each state without the frame, by each allowed point, and by each with its run.

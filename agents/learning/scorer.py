@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from tidesplit.envs.world.fields import ONE_HOP, Fields, fields_of
 
-# Columns get a common scale before they are standardised. Rates and sizes: their logarithm. Durations: their ratio to
-# the deadline, so that one policy reads all deadlines alike. Energies: their logarithm above FINE_J. Others stay.
+# Columns get a common scale before they are standardised. Rates, sizes and ages in frames: their logarithm. Durations:
+# their ratio to the deadline, so that one policy reads all deadlines alike. Energies: their logarithm above FINE_J.
+# Others stay.
 LOGARITHMIC = {"goodput", "goodput_last", "goodput_low", "payload", "in_flight_bytes"}
+LOGARITHMIC |= {"steady_payload", "reference_age"}
 LOGARITHMIC |= {f"hop2_{name}" for name in LOGARITHMIC}
 DURATIONS = {name for group in fields_of(2) for name in group if name.endswith("_s")} - {"deadline_s"}
 ENERGIES = {"joules"}

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.agents.rules.lookahead import Outlook, regret
+from tidesplit.envs.world.fields import NEEDS_KEY
 from tidesplit.envs.world.hop import HopQueue, RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame
-from tidesplit.envs.world.queues import Queues
+from tidesplit.envs.world.queues import Queues, References
 from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, each
 from tidesplit.profiling.points.table import PointTable
 
@@ -130,6 +131,7 @@ class Mpc:
                 finish_until_s=seen.finish_due_s + seen.finish_pending_s,
                 heat_c=zero,  # the measured slow-down has the heat in it
                 hops=tuple(HopQueue(hop.queue_s + hop.stalled_s, -hop.since_sent_s, seen.awake_s) for hop in seen.hops),
+                references=self._references(observation, -seen.waited_s, seen.period_s),
             ),
             frame_ahead=frame_ahead,
             table=self.table,
@@ -144,6 +146,16 @@ class Mpc:
             lane=np.arange(len(zero)),
             mask=observation.mask,
         )
+
+    def _references(self, observation: Observation, arrival_s: Floats, period_s: Floats) -> References:
+        """The streams as they are when the frame has arrived at ``arrival_s``, ``[B]``."""
+        streams = self.table.streams
+        known = References.none(len(arrival_s), streams.count)
+        if streams.count:
+            _, first = np.unique(streams.of[streams.rows], return_index=True)  # points of a stream share the reference
+            age = observation.foreseen.reference_age[:, streams.rows[first]]
+            known.arrival_s[:] = np.where(age < NEEDS_KEY, arrival_s[:, None] - age * period_s[:, None], -np.inf)
+        return known
 
 
 def nearest_allowed(observation: Observation, rows: Ints) -> Ints:

@@ -6,7 +6,7 @@ import zstandard
 
 from tidesplit.compression.codec.errors import PayloadError
 
-RAW, ZSTD, TABLES = 0, 1, 2  # TABLES: compression.codec.learned_entropy
+RAW, ZSTD, TABLES, CHANGES = 0, 1, 2, 3  # TABLES: compression.codec.learned_entropy; CHANGES: compression.codec.memory
 LEVEL = 19  # zstd's highest ordinary level: a payload below 10 KB takes well under a millisecond
 _PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
     LEVEL, write_content_size=True, write_checksum=False, write_dict_id=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS

@@ -79,7 +79,7 @@ class Simulation:
         self._course = Course.none(self.lanes, hops)
         self.links = [Links(traces, self.lanes, window, scenario.trace_spread) for traces in scenario.links]
         self.frame = np.zeros(self.lanes, dtype=np.int64)  # number of the next one
-        self.queues = Queues.idle(self.lanes, hops)
+        self.queues = Queues.idle(self.lanes, hops, scenario.table.streams.count)
         self._runs = Runs.none(self.lanes)
         self._pace = Pace(self.lanes)
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
@@ -104,7 +104,8 @@ class Simulation:
         for lane, course in zip(lanes.tolist(), drawn, strict=True):
             each(lambda store, values, lane=lane: _put(store, (lane, slice(len(values))), values), self._course, course)
         self.frame[lanes] = 0
-        each(lambda now, idle: _put(now, lanes, idle), self.queues, Queues.idle(len(lanes), len(self.links)))
+        idle = Queues.idle(len(lanes), len(self.links), self.table.streams.count)
+        each(lambda now, new: _put(now, lanes, new), self.queues, idle)
         self.queues.hops[0].awake_s[lanes] = self.scenario.world.radio.tail_s  # the device has greeted the server
         self.queues.heat_c[lanes] = self._first_heat_c(lanes)
         if self.scenario.backlog_s:
@@ -146,7 +147,13 @@ class Simulation:
             last_point=self.last_point,
             worker_s=self._runs.busy_s(now_s),
             heat_c=self.queues.heat_c,
+            reference_age=self._reference_age(arrival_s, now_s),
         )
+
+    def _reference_age(self, arrival_s: Floats, now_s: Floats) -> Floats | None:
+        if not self.table.streams.count:
+            return None
+        return self.queues.references.age(arrival_s, now_s, self.demands.period_s)
 
     def observation(self) -> Observation:
         """The observation of every lane."""

@@ -40,6 +40,7 @@ class Turn(NamedTuple):
     uplinks: tuple[Uplink, ...]
     world: World
     lane: Ints  # row of the uplinks that each lane uses
+    growth: Floats | None  # factor on the first hop's bytes by the age of the reference; None: no streams
 
     def carry(self, own: Bools, ready_s: Floats, wait_s: Floats) -> tuple[Crossing, ...]:
         """Send the frames, and probes where a link was silent for long, over every hop.
@@ -55,7 +56,8 @@ class Turn(NamedTuple):
         columns, queue, at = self.hops[hop], self.queues[hop], self.at
         silent = self.start_s - queue.last_sent_s >= self.world.probe_after_s
         probes = may_probe & silent & (queue.free_s <= self.start_s) & np.isfinite(self.world.probe_after_s)
-        load = Load(own, probes, at(columns.bytes_mean) * np.exp(at(columns.bytes_sigma) * self.byte_noise))
+        body = at(columns.bytes_mean) * np.exp(at(columns.bytes_sigma) * self.byte_noise)
+        load = Load(own, probes, body if hop or self.growth is None else body * self.growth)
         radio = self.world.radio_of(hop)
         return cross(load, ready_s, queue, self.trips[hop], self.world, radio, self.uplinks[hop], self.lane)
 

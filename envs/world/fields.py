@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 Column = NDArray[Any]
+NEEDS_KEY = 64.0
+"""Stands for the age of a reference that a stream does not have. Older references than 63 frames count as 63."""
 
 
 class HopSeen(NamedTuple):
@@ -72,6 +74,8 @@ class Foreseen(NamedTuple):
     is_last: Column  # 1 for the point of the previous frame, else 0
     races: Column  # 1 where the device works while the bytes are away, else 0
     joules: Column  # energy that the point adds to that of an idle device with the radio as it is
+    reference_age: Column  # frames since the stream's reference; NEEDS_KEY without one, 0 where there is no stream
+    steady_payload: Column  # payload if the frame before were the reference
     further: tuple[HopForeseen, ...]
 
 

@@ -8,23 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
-from tidesplit.envs.world.fields import Column, Foreseen, Seen, fields_of, foreseen
+from tidesplit.envs.world.fields import NEEDS_KEY, Column, Foreseen, Seen, fields_of, foreseen
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Ints
+from tidesplit.envs.world.vocabulary import Floats, Ints
+from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable
 
 Number = TypeVar("Number", np.float32, np.float64, np.bool_)
 CACHE_LINE = 16  # float32 values; without this gap, rows of a power-of-two length fall into the same sets of the cache
 
 
-def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDArray[np.float32]:
+def foresee(
+    now: Seen, table: PointTable, last_point: Ints, world: World, reference_age: Floats | None = None
+) -> NDArray[np.float32]:
     """Forecast every operating point, ``[F, A, B]`` in single precision.
 
     For speed, the lanes of a point are neighbours in memory, and bounds use `np.clip`: NumPy vectorises it, but not
     `np.maximum` with a scalar.
 
     ``now`` has columns ``[B]``, ``table`` has ``[A]`` for all lanes or ``[B, A]``. ``last_point`` ``[B]`` is the row of
-    the previous frame's point, -1 if there is none.
+    the previous frame's point, -1 if there is none. ``reference_age`` is that of `Situation`.
     """
     fields, lanes = len(fields_of(len(table.hops)).points), len(now.waited_s)
     columns = np.empty((fields, table.size, lanes + CACHE_LINE), dtype=np.float32)[:, :, :lanes]
@@ -32,7 +35,12 @@ def foresee(now: Seen, table: PointTable, last_point: Ints, world: World) -> NDA
     uplink, link = table.hops[0], now.hops[0]
     local = _copy_table(out, table, last_point)
     crosses = 1.0 - local
-    out.payload[:] = payload = (_single(uplink.bytes_mean) + np.float32(world.overhead_bytes)) * crosses
+    payload = (_single(uplink.bytes_mean) + np.float32(world.overhead_bytes)) * crosses
+    out.payload[:] = out.steady_payload[:] = payload
+    out.reference_age[:] = 0.0
+    if table.streams.count:
+        _foresee_streams(out, table, reference_age)
+        payload = out.payload
     head = np.multiply(_single(table.head_s), now.slow_down, out=out.head_s)
     heavy = points_first(~table.light)  # an encoder does not wait for the worker
     if now.worker_s.any():
@@ -79,6 +87,17 @@ def _copy_table(out: Foreseen, table: PointTable, last_point: Ints) -> Column:
     out.is_last[last_point[lane], lane] = 1.0
     out.races[:] = _single(table.races)
     return local
+
+
+def _foresee_streams(out: Foreseen, table: PointTable, reference_age: Floats | None) -> None:
+    """Forecast the payloads of streams. Without a ``reference_age`` every stream needs a key."""
+    streams, lanes = table.streams, out.payload.shape[1]
+    age = np.full((streams.count, lanes), np.inf) if reference_age is None else reference_age.T
+    rows, of = streams.rows, streams.of[streams.rows]
+    factor = streams.factors.astype(np.float32)[rows[:, None], column_of(age)[of]]  # [R, B]
+    body = points_first(table.hops[0].bytes_mean).astype(np.float32)
+    out.payload[rows] += body[rows] * (factor - np.float32(1.0))
+    out.reference_age[rows] = np.where(np.isfinite(age), np.minimum(age, NEEDS_KEY - 1.0), NEEDS_KEY)[of]
 
 
 def _foresee_energy(out: Foreseen, now: Seen, table: PointTable, world: World, leaves: Column) -> None:

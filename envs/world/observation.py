@@ -30,6 +30,9 @@ class Situation(NamedTuple):
     worker_s: Floats  # time until the worker has done the runs that it was given
     heat_c: Floats  # temperature of the processor
     blocked: Bools | None = None  # True where the breaker allows no sending; None: nowhere
+    # Frames since the reference of each of the table's streams, [B, S]; infinity where the next payload would be a key.
+    # None: all would be.
+    reference_age: Floats | None = None
 
 
 class Observation(NamedTuple):
@@ -111,7 +114,7 @@ def observe(situation: Situation, table: PointTable, demands: Demands, world: Wo
         hops=tuple(link.hop for link in links),
     )
     state = np.array(laid_out(now), dtype=np.float32)
-    points = foresee(seen(state), table, situation.last_point, world)
+    points = foresee(seen(state), table, situation.last_point, world, situation.reference_age)
     return Observation(state.T, points.transpose(2, 0, 1), allowed(situation, table, demands))
 
 

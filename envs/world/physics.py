@@ -38,6 +38,8 @@ class World:
     """Size of a probe: it fills one packet."""
     window: int = 8
     """Unanswered messages at which a link is full. Nothing more is offered to a link that does not answer."""
+    answer_limit_s: float = 2.0
+    """Time after which a message counts as lost. Its stream then needs a key. The runtime waits for as long."""
     guard_s: float = 0.005
     """Time before the deadline by which a fallback is planned to end."""
     cooling: Cooling = BARE

@@ -15,7 +15,7 @@ from tidesplit.envs.world.chain import Picker, Turn, booked
 from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.queues import Queues, WorkerRun, decided_s, idle_s, interrupted_s, turn_s
+from tidesplit.envs.world.queues import Queues, References, WorkerRun, decided_s, idle_s, interrupted_s, turn_s
 from tidesplit.envs.world.vocabulary import (
     DEVICE,
     MISS,
@@ -28,6 +28,7 @@ from tidesplit.envs.world.vocabulary import (
     Outcome,
     Run,
 )
+from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable
 
 
@@ -111,7 +112,9 @@ def advance(
     wait_s = frame.server_wait_s
     for hop in table.hops[1:2]:  # the first server passes a message on unchanged without waiting for its processor
         wait_s = wait_s * ~at(hop.relays)
-    turn = Turn(part.turn_s, at, frame.byte_noise, table.hops, queues.hops, frame.hops, uplinks, world, lane)
+    stream = _stream(queues, points, frame.arrival_s, part, table, demands) if table.streams.count else None
+    growth = None if stream is None else stream.growth
+    turn = Turn(part.turn_s, at, frame.byte_noise, table.hops, queues.hops, frame.hops, uplinks, world, lane, growth)
     crossings = turn.carry(part.offloads, part.sent_at_s, wait_s)
     tail_s, finish_s = at(table.server_s), at(table.finish_s)
     server_s = np.where(part.offloads, tail_s + wait_s, 0.0)
@@ -159,7 +162,39 @@ def advance(
     watts = device_j / demands.period_s
     heat_c = world.cooling.after(queues.heat_c, frame.ambient_c, watts, demands.period_s)
     later = later._replace(heat_c=heat_c, hops=turn.queues_after(crossings))
+    if stream is not None:
+        later = later._replace(references=stream.after(queues, part, frame.arrival_s, answered, world.answer_limit_s))
     return later, outcome, booked(crossings, answered, due, finish_s * part.slow, tail_s)
+
+
+class _Stream(NamedTuple):
+    """The streams of the chosen points."""
+
+    lanes: Ints  # those whose point sends in a stream, [L]
+    of: Ints  # their streams, [L]
+    key: Bools  # True where the payload is a key, [L]
+    growth: Floats  # factor on the bytes, [B]
+
+    def after(self, queues: Queues, part: _Part, arrival_s: Floats, answered_s: Floats, limit_s: float) -> References:
+        """The state after the frame. A frame that is not sent leaves the reference as it is."""
+        sent = part.offloads[self.lanes]
+        lanes, sent_s = self.lanes[sent], part.head_end_s[self.lanes[sent]]
+        lost_s = np.where(answered_s[lanes] > sent_s + limit_s, sent_s + limit_s, np.inf)
+        return queues.references.after(lanes, self.of[sent], self.key[sent], arrival_s[lanes], lost_s)
+
+
+def _stream(
+    queues: Queues, points: Ints, arrival_s: Floats, part: _Part, table: PointTable, demands: Demands
+) -> _Stream:
+    """The ages of the references, as the device knows them at the decision, and the bytes that they make."""
+    streams = table.streams
+    lanes = np.flatnonzero(streams.of[points] >= 0)
+    of = streams.of[points[lanes]]
+    known = References(*(column[lanes, of][:, None] for column in queues.references))
+    age = known.age(arrival_s[lanes], part.decided_s[lanes], demands.period_s[lanes])[:, 0]
+    growth = np.ones(len(points))
+    growth[lanes] = streams.factors[points[lanes], column_of(age)]
+    return _Stream(lanes, of, ~np.isfinite(age), growth)
 
 
 def hopeless(waited_s: Floats, head_s: Floats, demands: Demands) -> Bools:

@@ -10,8 +10,39 @@ from tidesplit.envs.world.hop import HopQueue
 from tidesplit.envs.world.vocabulary import Bools, Floats, Ints, each
 
 
+class References(NamedTuple):
+    """State of S streams, shapes ``[B, S]``, seconds."""
+
+    arrival_s: Floats  # arrival of the frame that is the reference; minus infinity where there is none
+    broken_s: Floats  # moment from which the device knows that the stream is broken; infinity: never
+
+    @classmethod
+    def none(cls, lanes: int, streams: int) -> References:
+        """No stream has begun."""
+        return cls(np.full((lanes, streams), -np.inf), np.full((lanes, streams), np.inf))
+
+    def age(self, arrival_s: Floats, decided_s: Floats, period_s: Floats) -> Floats:
+        """Frames since the references, ``[B, S]``, infinity where a key is needed.
+
+        The frame arrives at ``arrival_s`` and is decided at ``decided_s``, ``[B]`` each.
+        """
+        age = np.rint((arrival_s[:, None] - self.arrival_s) / period_s[:, None])
+        return np.where(self.broken_s <= decided_s[:, None], np.inf, age)
+
+    def after(self, lanes: Ints, streams: Ints, key: Bools, arrival_s: Floats, lost_s: Floats) -> References:
+        """The state after these lanes have sent, each in one stream. The other arguments are the lanes', ``[L]``.
+
+        A message's answer is missed from ``lost_s`` on, infinity where it comes in time. Behind a key, the messages
+        before it do not matter.
+        """
+        arrivals, broken = self.arrival_s.copy(), self.broken_s.copy()
+        arrivals[lanes, streams] = arrival_s
+        broken[lanes, streams] = np.where(key, lost_s, np.minimum(broken[lanes, streams], lost_s))
+        return References(arrivals, broken)
+
+
 class Queues(NamedTuple):
-    """State of the device and of every link between two frames.
+    """State of the device, of every link and of every stream between two frames.
 
     The device has a foreground and a worker. The foreground decides, encodes pictures, runs heads and sends, until
     ``device_free_s``. The worker runs whole CNNs and races one after the other, until ``worker_until_s``. From
@@ -25,13 +56,14 @@ class Queues(NamedTuple):
     finish_until_s: Floats
     heat_c: Floats  # temperature of the processor
     hops: tuple[HopQueue, ...]
+    references: References
 
     @classmethod
-    def idle(cls, lanes: int, hops: int = 1) -> Queues:
-        """Idle device, cold, and idle links whose radio stays awake."""
+    def idle(cls, lanes: int, hops: int = 1, streams: int = 0) -> Queues:
+        """Idle device, cold, idle links whose radio stays awake, and streams that have not begun."""
         links = tuple(HopQueue(np.zeros(lanes), np.full(lanes, -np.inf), np.full(lanes, np.inf)) for _ in range(hops))
         free, worker, begin, end, heat = np.zeros((5, lanes))
-        return cls(free, worker, begin, end, heat, links)
+        return cls(free, worker, begin, end, heat, links, References.none(lanes, streams))
 
     def take(self, lanes: Ints) -> Queues:
         """The queues of these lanes."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.profiling.points.profile import Power, Profile, ProfileError
+from tidesplit.profiling.points.stream_columns import KEY, Streams
 
 USUAL_JITTER = 0.03  # relative spread of a run's time on a machine whose table does not say it; assumed
 Seconds = TypeVar("Seconds", float, NDArray[np.float64])
@@ -27,7 +28,7 @@ class HopColumns:
     sends: NDArray[np.bool_]  # True where bytes cross the hop
     relays: NDArray[np.bool_]  # True where the server before the hop passes on unchanged what it got
     compute_s: NDArray[np.float64]  # decode, stretch of the CNN and encode at the server before; 0 on the first hop
-    bytes_mean: NDArray[np.float64]
+    bytes_mean: NDArray[np.float64]  # of a stream with the frame before as reference
     bytes_sigma: NDArray[np.float64]  # relative spread of the bytes
 
 
@@ -70,6 +71,11 @@ class PointTable:
     races: NDArray[np.bool_]  # True where the device begins its own finish as soon as the bytes are on their way
     jitter: NDArray[np.float64]  # relative log-normal spread of the device's time for one run
     machine: Machine = UNKNOWN_MACHINE  # the device
+    streams: Streams = field(default_factory=lambda: Streams.none(0))  # on the first hop; none unless given
+
+    def __post_init__(self) -> None:
+        if not self.streams.count and len(self.streams.of) != self.size:
+            object.__setattr__(self, "streams", Streams.none(self.size))
 
     @property
     def size(self) -> int:
@@ -89,16 +95,23 @@ class PointTable:
 
     def take(self, rows: NDArray[np.int64] | list[int]) -> PointTable:
         """The table of these rows, in this order."""
-        return self.with_columns(lambda column: column[rows], tuple(self.ids[int(i)] for i in rows))
+        ids = tuple(self.ids[int(i)] for i in rows)
+        return self.with_columns(lambda column: column[rows], ids, self.streams.take(rows))
 
-    def with_columns(self, act: Callable[[NDArray[Any]], NDArray[Any]], ids: tuple[str, ...]) -> PointTable:
-        """The table with the points' new ``ids``, and ``act`` applied to every column and to those of the hops."""
+    def with_columns(
+        self, act: Callable[[NDArray[Any]], NDArray[Any]], ids: tuple[str, ...], streams: Streams | None = None
+    ) -> PointTable:
+        """The table with the points' new ``ids``, and ``act`` applied to every column and to those of the hops.
+
+        ``streams``: of the new points. None: they are as before, and one set of them serves all lanes.
+        """
 
         def changed(part: PointTable | HopColumns) -> dict[str, Any]:
             columns = {f.name: getattr(part, f.name) for f in fields(part)}
             return {name: act(column) for name, column in columns.items() if isinstance(column, np.ndarray)}
 
-        return replace(self, ids=ids, hops=tuple(HopColumns(**changed(hop)) for hop in self.hops), **changed(self))
+        hops = tuple(HopColumns(**changed(hop)) for hop in self.hops)
+        return replace(self, ids=ids, hops=hops, streams=streams or self.streams, **changed(self))
 
     def row(self, point_id: str) -> int:
         """Row of an operating point.
@@ -147,6 +160,7 @@ def table_for(profile: Profile, device: str, server: str) -> PointTable:
         races=np.zeros_like(sends),
         jitter=_column(machine.jitter.get(p.precision, USUAL_JITTER) for p in points),
         machine=Machine(threads=machine.threads) if machine.power is None else _machine(machine.power, machine.threads),
+        streams=Streams.of_points(points),
     )
 
 
@@ -154,15 +168,33 @@ def _machine(power: Power, threads: int) -> Machine:
     return Machine(power.idle_w, power.busy_w, threads)
 
 
+def without_streams(table: PointTable, factor: NDArray[np.float64]) -> PointTable:
+    """The table whose payloads always have ``factor`` ``[A]`` times the bytes of a steady stream."""
+    uplink, *further = table.hops
+    uplink = replace(uplink, bytes_mean=uplink.bytes_mean * factor)
+    return replace(table, hops=(uplink, *further), streams=Streams.none(table.size))
+
+
+def as_keys(table: PointTable) -> PointTable:
+    """The table in which every payload of a stream is a key."""
+    return without_streams(table, table.streams.growth[:, KEY])
+
+
 def undominated(table: PointTable) -> PointTable:
     """Drop each point that another one beats or equals in all costs.
 
     The costs are device time, time of all servers together, bytes on each hop, use of each further hop, and lost
-    accuracy. Of points that are equal in all costs the first stays.
+    accuracy. A stream has to have no more bytes at any age of its reference, and as a key. Of points that are equal in
+    all costs the first stays.
     """
     first, *further = table.hops
     servers_s = sum((hop.compute_s for hop in further), start=table.server_s)
-    costs = [table.head_s, first.bytes_mean, servers_s, -table.accuracy]
+    costs = [
+        table.head_s,
+        *(first.bytes_mean * growth for growth in table.streams.growth.T),
+        servers_s,
+        -table.accuracy,
+    ]
     for hop in further:
         costs += [hop.sends.astype(np.float64), hop.bytes_mean]
     cost = np.stack(costs, axis=1)

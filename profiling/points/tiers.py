@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tidesplit.compression.codec.knobs import PASSED_ON, joined, split, split_race
 from tidesplit.profiling.points.profile import Chain, DeviceTable, Profile, ProfileError, Provenance, Timing
 from tidesplit.profiling.points.races import races_of, with_races, without_race
-from tidesplit.profiling.points.table import HopColumns, PointTable, representative, table_for, undominated
+from tidesplit.profiling.points.table import HopColumns, PointTable, as_keys, representative, table_for, undominated
 
 MIDDLE, CLOUD = "i5-2500", "x86-2core"  # machines of a chain with a middle server, unless the user names others
 PI = "raspberry-pi-4"
@@ -34,12 +34,13 @@ PI_OF_MIDDLE = "raspberry-pi-4-tflite"  # its engine is the nearest to that of t
 PI_OVER_MIDDLE = 4.43
 """Time of a CNN on a Raspberry Pi 4 over its time on a Core i5-2500, the middle server of Scission (Lockhart et al.,
 UCC 2020). From its 18 nets, see `profiling.devices.raspberry_pi`."""
-HEAD_STEP, BYTES_STEP = 2.5, 4.0  # budgets of points passed on unchanged: coarser than usual, or there are too many
+HEAD_STEP, BYTES_STEP = 2.5, 4.0  # budgets of points passed on or used now and then: coarse, or there are too many
 LINKS_STEP, MEASURED_STEP = 4.0, 2.0  # budgets of bytes on either hop of points cut twice: to offer, and to measure
 
 
 def names(profile: Profile) -> list[str]:
-    """Identifiers of all points of two hops. The middle server has only the CNN of full width."""
+    """Identifiers of all points of two hops. The middle server has only the CNN of full width. No stream is offered."""
+    profile = _stateless(profile)
     crossing = [p for p in profile.points if p.codec != "none"]
     whole = [p for p in crossing if p.channel_ratio == 1.0]
     again = [joined(p.id, q.id) for p in crossing for q in whole if q.partition > p.partition]
@@ -52,7 +53,7 @@ def table_of(profile: Profile, machines: Sequence[str], ids: Sequence[str]) -> P
 
     Raises:
         ProfileError: a machine without timings, a point that the profile does not have, or a point of more hops than
-            the chain.
+            the chain. With a middle server: a stream.
     """
     device, *servers = machines
     profile = with_middle_server(profile, servers[0])
@@ -61,6 +62,10 @@ def table_of(profile: Profile, machines: Sequence[str], ids: Sequence[str]) -> P
     if cuts.sends.any() and len(servers) == 1:
         raise ProfileError(f"operating point {ids[int(cuts.sends.argmax())]!r} has two hops, the chain has one")
     taken = near.take(cuts.first)
+    if taken.streams.count and len(servers) > 1:
+        raise ProfileError(
+            f"operating point {ids[int(taken.streams.rows[0])]!r} is a stream, which the middle server lacks"
+        )
     added = taken.accuracy - (_uncut(near) - near.accuracy[cuts.second])
     accuracy = np.where(cuts.again, np.clip(added, 0.0, 1.0), taken.accuracy)
     for row, pair in cuts.measured.items():
@@ -129,7 +134,10 @@ def _second_hop(profile: Profile, middle: str, uplink: HopColumns, cuts: _Cuts) 
 def points_of(profile: Profile, machines: Sequence[str], races: bool = True) -> PointTable:
     """The few dozen operating points worth choosing among on a chain of machines, device first.
 
-    With a middle server these are points of one hop, and fewer of those that it passes on and of those cut twice.
+    With a middle server these are points of one hop, and fewer of those that it passes on and of those cut twice. There
+    are no streams then. Without one, streams are offered for the bytes that they have while they go on. Fewer points
+    are offered for the bytes that they have without a reference: those for a frame now and then.
+
     ``races``: offer races too.
     """
     single = _without_races(profile, machines)
@@ -139,7 +147,10 @@ def points_of(profile: Profile, machines: Sequence[str], races: bool = True) -> 
 def _without_races(profile: Profile, machines: Sequence[str]) -> PointTable:
     """The points of `points_of` that are no races."""
     if len(machines) == 2:
-        return representative(undominated(table_for(profile, *machines)))
+        table = undominated(table_for(profile, *machines))
+        offered = {*representative(table).ids, *(_now_and_then(table) if table.streams.count else ())}
+        return table.take([row for row, name in enumerate(table.ids) if name in offered])
+    profile = _stateless(profile)
     table = _promising(profile, machines)
     uplink, second = table.hops
     if profile.chains is None:
@@ -150,6 +161,15 @@ def _without_races(profile: Profile, machines: Sequence[str]) -> PointTable:
         kept.append(representative(table.take(np.flatnonzero(second.relays)), HEAD_STEP, BYTES_STEP))
     kept.append(cut_twice(table, LINKS_STEP))
     return table.take([table.row(name) for part in kept for name in part.ids])
+
+
+def _now_and_then(table: PointTable) -> tuple[str, ...]:
+    """Identifiers of the points that are worth choosing where no stream has a reference."""
+    return representative(as_keys(table), HEAD_STEP, BYTES_STEP).ids
+
+
+def _stateless(profile: Profile) -> Profile:
+    return replace(profile, points=tuple(p for p in profile.points if p.stream is None))
 
 
 def cut_twice(table: PointTable, step: float) -> PointTable:
@@ -167,7 +187,7 @@ def worth_measuring(
     profile: Profile, device: str = PI, middle: str = MIDDLE, cloud: str = CLOUD
 ) -> list[tuple[str, str]]:
     """About two dozen pairs of cuts that are worth choosing if their drops of accuracy add up."""
-    assumed = replace(profile, chains=None)
+    assumed = replace(_stateless(profile), chains=None)
     ids = cut_twice(_promising(assumed, (device, middle, cloud)), MEASURED_STEP).ids
     return [split(name) for name in ids]
 

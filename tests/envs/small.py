@@ -122,8 +122,9 @@ def _of_hop(number: int, name: str) -> str:
 
 
 def values(row: Any) -> dict[str, float]:
-    """A named tuple of ``[1]`` arrays as plain numbers, the columns of its hops among them."""
+    """A named tuple of ``[1]`` arrays as plain numbers, the columns of its hops among them, but not its streams."""
     columns = row._asdict()
+    columns.pop("references", None)
     for number, hop in enumerate(columns.pop("hops", ()), start=1):
         columns |= {_of_hop(number, name): column for name, column in hop._asdict().items()}
     return {name: column[0].item() for name, column in columns.items()}
@@ -136,7 +137,7 @@ def stacked(row: Any) -> Floats:
 
 def _columns(row: Any) -> Iterator[Floats]:
     for column in row:
-        yield from _columns(column) if isinstance(column, tuple) else (column,)
+        yield from _columns(column) if isinstance(column, tuple) else np.atleast_2d(column.T)
 
 
 def with_uplink(table: PointTable, **columns: Any) -> PointTable:

@@ -24,7 +24,7 @@ from tidesplit.envs.world.heat import NO_HEAT, Cooling
 from tidesplit.envs.world.hop import HopQueue
 from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.queues import Queues
+from tidesplit.envs.world.queues import Queues, References
 from tidesplit.envs.world.vocabulary import Floats, Ints
 
 ROUNDING = 1e-9
@@ -191,7 +191,8 @@ def labelled(*rows: tuple[float, float, float, float, float]) -> Frontier:
     """Labels of (utility, device free, finish from, finish until, link free)."""
     value, device, begin, end, link = (np.array(column) for column in zip(*rows, strict=True))
     none = np.zeros(len(rows))
-    return Frontier(Queues(device, none, begin, end, none, (HopQueue(link, none, none),)), value)
+    links = (HopQueue(link, none, none),)
+    return Frontier(Queues(device, none, begin, end, none, links, References.none(len(rows), 0)), value)
 
 
 def listed(labels: Frontier) -> list[tuple[float, ...]]:

@@ -230,6 +230,8 @@ FORESEEN = {
     "finish_slack_s": (0.091 - 15.015, 0.016, 0.016),
     "is_last": (0, 1, 0),
     "races": (0, 0, 0),
+    "reference_age": (0, 0, 0),
+    "steady_payload": (4000, 1000, 0),
     # No watts of the device are known. The newest message was sent 10 ms ago and keeps the radio awake for a tail less
     # 10 ms. The bytes leave in 70 and 40 ms, after 40 and 10 ms of sending, and keep it awake for a tail.
     "joules": (

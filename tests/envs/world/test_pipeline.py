@@ -375,7 +375,7 @@ def test_lanes_do_not_mix() -> None:
     """A batch of different cases gives what each gives alone."""
     points, rates = np.array([IMAGE, CUT, LOCAL, CUT]), np.array([2e5, 1e4, 1e5, 0.0])
     free = np.array([0.0, 0.05, 0.03, 0.01])
-    batch = each(lambda column: np.repeat(column, 4), idle())._replace(device_free_s=free)
+    batch = each(lambda column: np.repeat(column, 4, axis=0), idle())._replace(device_free_s=free)
     ones = np.ones(4)
     frame = Frame(0 * ones, ones, 0 * ones, 0 * ones, 0 * ones, 20 * ones, (RoundTrip(0.04 * ones, 0.04 * ones),))
     together = advance(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,10 +216,10 @@ def test_a_real_hiccup_of_the_first_run_is_not_believed(engine: Engine, monkeypa
     """As it was found: the first head took fourteen times its time, and no frame was ever answered."""
     head, first = engine.head, iter([True])
 
-    def slow_once(point: str, pixels: np.ndarray) -> object:
+    def slow_once(*frame: Any) -> object:
         if next(first, False):
             time.sleep(0.3)
-        return head(point, pixels)
+        return head(*frame)
 
     monkeypatch.setattr(engine, "head", slow_once)
     records, _ = played(engine, "localhost:1", points(engine.cnn.partitions)[1], lambda _: None, False)

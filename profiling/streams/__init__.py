@@ -1,0 +1,1 @@
+"""Operating points on clips: what a stream costs and loses."""
