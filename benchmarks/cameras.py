@@ -36,7 +36,7 @@ from tidesplit.benchmarks.processes import Address, served
 from tidesplit.benchmarks.results import percentiles, write_json
 from tidesplit.benchmarks.stand_in_camera import NUMBERS, Moment, camera, h264, jpegs, number_in, with_segment
 from tidesplit.profiling.measuring.clock import machine_facts
-from tidesplit.runtime.camera import video
+from tidesplit.runtime.camera import video_frames
 from tidesplit.runtime.camera.opened import Camera
 from tidesplit.runtime.camera.picture import Picture, Skipped
 from tidesplit.runtime.camera.reading import PictureReader
@@ -136,11 +136,11 @@ def run(
         start = threading.Timer(max(0.0, -case.before_s), go)
         shots = (
             Camera(address, demand.fps, skipped, said.append) if rtsp
-            else PictureReader(pipe.open("rb"), partial(video.H264Decoder, skipped), skipped)
+            else PictureReader(pipe.open("rb"), partial(video_frames.H264Decoder, skipped), skipped)
         )  # fmt: skip
         if case.before_s >= 0.0:
             go()
-        pictures = Watched(shots, partial(video.square, px=px), skipped, said.append)
+        pictures = Watched(shots, partial(video_frames.square, px=px), skipped, said.append)
         time.sleep(max(0.0, case.before_s))
         with (
             GrpcClient("{}:{}".format(*server), engine.cnn) as client,

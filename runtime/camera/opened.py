@@ -11,7 +11,7 @@ from typing import Any
 
 from tidesplit.runtime.camera.picture import Say, Skipped, SourceError
 from tidesplit.runtime.camera.reading import PictureReader, Shot
-from tidesplit.runtime.camera.video import LIMITS, DecodedFrame, H264Decoder, frames_of, pyav
+from tidesplit.runtime.camera.video_frames import LIMITS, DecodedFrame, H264Decoder, frames_of, pyav
 
 PAUSE_S = 0.010  # a network may pause within a picture; after so long the picture is taken for whole
 OPEN_S, READ_S = 10.0, 5.0  # limits of opening an address, and of waiting for its next bytes

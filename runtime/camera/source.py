@@ -16,7 +16,7 @@ from typing import IO
 
 from tidesplit.compression.codec.image_codec import UNREADABLE
 from tidesplit.compression.codec.pixels import load_square, natural_picture
-from tidesplit.runtime.camera import video
+from tidesplit.runtime.camera import video_frames
 from tidesplit.runtime.camera.mjpeg import START
 from tidesplit.runtime.camera.opened import Camera
 from tidesplit.runtime.camera.picture import Picture, Say, Skipped, SourceError, silent
@@ -63,8 +63,8 @@ def drawn(px: int) -> Iterator[Picture]:
 def stream(file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = silent) -> CameraStream:
     """The MJPEG or H.264 stream of a camera program. `rpicam-vid -o -` and ffmpeg write both."""
     skipped = skipped or Skipped(say)
-    reader = PictureReader(file, partial(video.H264Decoder, skipped), skipped)
-    return CameraStream(reader, partial(video.square, px=px), skipped, say)
+    reader = PictureReader(file, partial(video_frames.H264Decoder, skipped), skipped)
+    return CameraStream(reader, partial(video_frames.square, px=px), skipped, say)
 
 
 def source(where: str, px: int, fps: float, skipped: Skipped, say: Say = silent) -> Iterator[Picture]:
@@ -77,14 +77,14 @@ def source(where: str, px: int, fps: float, skipped: Skipped, say: Say = silent)
         return stream(open(sys.stdin.fileno(), "rb", closefd=False), px, skipped, say)
     path = Path(where)
     if "://" in where or path.is_char_device():
-        return CameraStream(Camera(where, fps, skipped, say), partial(video.square, px=px), skipped, say)
+        return CameraStream(Camera(where, fps, skipped, say), partial(video_frames.square, px=px), skipped, say)
     if path.is_dir():
         return folder(path, px, skipped)
     if not path.exists():
         raise SourceError(f"{where} is not a folder of pictures, a video file, a camera device or an address")
     if path.is_fifo() or _begins_as_jpeg(path):
         return stream(path.open("rb"), px, skipped, say)
-    return video.recording(where, px, fps, skipped, say)
+    return video_frames.recording(where, px, fps, skipped, say)
 
 
 def _begins_as_jpeg(path: Path) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.runtime.punctual import on_time
 from tidesplit.benchmarks.stand_in_camera import Moment, serve
-from tidesplit.runtime.camera import opened, video
+from tidesplit.runtime.camera import opened, video_frames
 from tidesplit.runtime.camera.picture import Skipped, SourceError
 from tidesplit.runtime.camera.reading import PictureReader, Shot
 from tidesplit.runtime.camera.source import ahead, source, stream
@@ -56,10 +56,10 @@ def test_pictures_that_build_on_a_broken_one_are_skipped_to_the_next_key_picture
     broken = [*units[:2], units[2][:-4], *units[3:]]
     shots = [
         shot
-        for shots in PictureReader(io.BytesIO(b"".join(broken)), lambda: video.H264Decoder(skipped), skipped)
+        for shots in PictureReader(io.BytesIO(b"".join(broken)), lambda: video_frames.H264Decoder(skipped), skipped)
         for shot in shots
     ]
-    assert [round(float(video.square(shot.data, 16).mean())) for shot in shots] == pytest.approx(
+    assert [round(float(video_frames.square(shot.data, 16).mean())) for shot in shots] == pytest.approx(
         SHADES[:2] + SHADES[KEY_EVERY:], abs=3
     )
     assert skipped.count == KEY_EVERY - 2
@@ -134,7 +134,7 @@ def test_a_frame_is_shown_upright():
         def to_image(self):
             return Image.fromarray(np.repeat(np.array([[[0], [255]]], np.uint8), 3, axis=2))  # dark on the left
 
-    upright = video.DecodedFrame(Turned()).square(2)
+    upright = video_frames.DecodedFrame(Turned()).square(2)
     assert upright[0].mean() > upright[1].mean()
 
 
@@ -178,7 +178,7 @@ def test_pictures_of_rtsp_come_at_once(units):
     shots = [shot for shots in camera._shots() for shot in shots]
     server.join()
     wrote, _ = ours.recv()
-    assert [round(float(video.square(shot.data, 16).mean())) for shot in shots] == pytest.approx(SHADES, abs=3)
+    assert [round(float(video_frames.square(shot.data, 16).mean())) for shot in shots] == pytest.approx(SHADES, abs=3)
     assert np.median([shot.came_s - at_s for shot, (_, at_s) in zip(shots, wrote, strict=True)]) < 0.015
     assert all(shot.live for shot in shots)
 
