@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.runtime.punctual import on_time
 from tidesplit.runtime.camera import stream as camera
 from tidesplit.runtime.camera.picture import Skipped, SourceError
 from tidesplit.runtime.camera.source import ahead, stream
@@ -50,6 +51,7 @@ def shade(picture):
     return round(float(np.mean(picture.pixels)))
 
 
+@on_time
 def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
     monkeypatch.setattr(camera, "LIVE_S", 0.2)
     file, writing = pipe
@@ -69,6 +71,7 @@ def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
     assert len(shades) + sum(skipped) == 60
 
 
+@on_time
 def test_small_pictures_do_not_wait_for_others(pipe, monkeypatch):
     monkeypatch.setattr(camera, "LIVE_S", 0.2)
     file, writing = pipe
