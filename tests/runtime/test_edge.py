@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from PIL import Image
 
 from tests.agents.small import BUMPY
 from tests.runtime.deployed import CLASSES, DEMAND, points, points_of_three, server_process
+from tests.runtime.waiting import LIMIT_S, until
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.compression.codec.pixels import natural_picture
@@ -147,13 +147,6 @@ def edge_process(bundle: Path, *options: str, **more: Any) -> Iterator[subproces
             process.kill()
 
 
-def until(holds: Callable[[], bool], limit_s: float = 30.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_while_a_camera_is_silent_prints_the_summary(
     bundle: Path, pictures: Path, tmp_path: Path, number: signal.Signals
@@ -166,7 +159,7 @@ def test_stopping_while_a_camera_is_silent_prints_the_summary(
         process.stdin.flush()
         until(lambda: log.exists() and len(log.read_bytes().splitlines()) == 2)
         process.send_signal(number)
-        assert process.wait(10) == 130
+        assert process.wait(LIMIT_S) == 130
         assert process.stderr is not None
         last = process.stderr.read().decode().splitlines()[-1]
     assert last.startswith("tidesplit edge: 2 frames: server 0.0 %")
@@ -180,13 +173,13 @@ def test_a_full_disk_stops_neither_frames_nor_heartbeat_and_the_log_is_rotated(
     log, board = tmp_path / "log.jsonl", tmp_path / "no" / "board"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(30)
+        manager.settimeout(LIMIT_S)
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         options = ["--source", str(pictures), "--fps", "50", "--deadline-ms", "250", "--json"]
         with edge_process(bundle, *options, "/dev/full", stderr=subprocess.PIPE, env=environment) as process:
             got = [manager.recv(256) for _ in range(3)]
             process.terminate()
-            assert process.wait(10) == 130
+            assert process.wait(LIMIT_S) == 130
             assert process.stderr is not None
             said = process.stderr.read().decode()
         assert got[0] == b"READY=1"
@@ -199,7 +192,7 @@ def test_a_full_disk_stops_neither_frames_nor_heartbeat_and_the_log_is_rotated(
         process.send_signal(signal.SIGHUP)
         until(lambda: log.exists() and log.stat().st_size > 5000)
         process.terminate()
-        assert process.wait(10) == 130
+        assert process.wait(LIMIT_S) == 130
     text = "".join((tmp_path / name).read_text() for name in ("log.jsonl.1", "log.jsonl"))
     numbers = [json.loads(line)["frame"] for line in text.splitlines()]
     assert sorted(numbers) == list(range(len(numbers)))

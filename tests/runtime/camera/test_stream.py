@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.runtime.punctual import on_time
 from tidesplit.runtime.camera import reading
 from tidesplit.runtime.camera import stream as camera
 from tidesplit.runtime.camera.picture import Skipped, SourceError
@@ -53,6 +54,7 @@ def shade(picture):
     return round(float(np.mean(picture.pixels)))
 
 
+@on_time
 def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
     monkeypatch.setattr(reading, "LIVE_S", 0.2)
     file, writing = pipe
@@ -72,6 +74,7 @@ def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
     assert len(shades) + sum(skipped) == 60
 
 
+@on_time
 def test_small_pictures_do_not_wait_for_others(pipe, monkeypatch):
     monkeypatch.setattr(reading, "LIVE_S", 0.2)
     file, writing = pipe
