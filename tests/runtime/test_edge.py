@@ -35,6 +35,7 @@ KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
     "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5",
     "pictures_skipped", "by_rule", "out_of_range", "race", "temperature_c", "joules",
+    "stream", "sequence", "key", "reference_age",
 }  # fmt: skip
 
 
