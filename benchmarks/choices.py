@@ -12,7 +12,7 @@ of the sets without races: the float32 one, and with int8 the better of both.
 Without --tune-on the last part of each trace is judged, and points are chosen on the rest, as tidesplit train does.
 --rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant, --bundle a policy with all points. Of
 every controller, `chosen` in the JSON has the share of frames by point, and by kind of point.
---world granted is the world in which a message that finds the link idle waits for a grant of the uplink. It prints a
+--sets names the sets to play. --world granted is the world in which a message that finds the link idle waits for a grant of the uplink. It prints a
 table and writes JSON (--json). Everything is simulated, and watts are estimated.
 """
 
@@ -150,7 +150,8 @@ def played(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, 
     if not tune_on:
         tune_on, judge_on = held_out(judge_on, HOLDOUT, LONGEST_HOLDOUT_S)
     sets = {name: choice for name, choice in SETS.items() if has_points(profile, choice)}
-    if gone := [name for name in SETS if name not in sets]:
+    sets = {name: choice for name, choice in sets.items() if not options.sets or name in options.sets}
+    if gone := [name for name in options.sets or SETS if name not in sets]:
         print(
             f"Profile {profile.name} lacks points of these sets, which are left out: {', '.join(gone)}.",
             file=sys.stderr,
@@ -257,6 +258,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=4, help="courses of events of each trace (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=np.inf, help="longest part of a test trace (default: all)")
     parser.add_argument("--world", choices=WORLDS, default="as-traced", help="granted: idle links wait for a grant")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=[], help="sets of points to play (default: all)")
     parser.add_argument("--no-small", dest="small", action="store_false", help="leave out small pictures")
     parser.add_argument("--rules", action="store_true", help="play the tuned look-up and MPC too")
     parser.add_argument("--bundle", type=Path, help="folder that tidesplit train wrote: play its policy too")
