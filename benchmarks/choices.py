@@ -12,8 +12,8 @@ of the sets without races: the float32 one, and with int8 the better of both.
 Without --tune-on the last part of each trace is judged, and points are chosen on the rest, as tidesplit train does.
 --rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant, --bundle a policy with all points. Of
 every controller, `chosen` in the JSON has the share of frames by point, and by kind of point.
---sets names the sets to play. --world granted is the world in which a message that finds the link idle waits for a grant of the uplink. It prints a
-table and writes JSON (--json). Everything is simulated, and watts are estimated.
+--sets names the sets to play. --world granted is the world in which a message that finds the link idle waits for a
+grant of the uplink. It prints a table and writes JSON (--json). Everything is simulated, and watts are estimated.
 """
 
 from __future__ import annotations
