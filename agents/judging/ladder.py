@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
-from tidesplit.agents.judging.evaluation import Entrant, controller_of
+from tidesplit.agents.judging.evaluation import Entrant, Row, controller_of
 from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, nearest_allowed, uncompressed
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate
@@ -222,6 +222,17 @@ def _tuned_mpc(score: Callable[[Mpc], float], scenario: Scenario, name: str, tho
     for grids in (THOROUGH_MPC_GRIDS,) * 2 if thorough else (MPC_GRIDS,):
         best = by_knob(score, best, grids)
     return best
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """One sentence: the lead of the policy over the best rule that knows neither bandwidth nor future, or the reverse."""
+    names = dict.fromkeys(row.controller for row in rows)
+    worth = {name: float(np.mean([row.utility for row in rows if row.controller == name])) for name in names}
+    rule = max((name for name in names if name not in (POLICY, TRUE_BANDWIDTH)), key=lambda name: worth[name])
+    lead = worth[POLICY] - worth[rule]
+    if lead > 0.0:
+        return f"{POLICY} is {lead:.4f} ahead of {rule}, the best rule that does not know the bandwidth."
+    return f"{rule} is {-lead:.4f} ahead of {POLICY} here. It needs no training."
 
 
 def in_order(entrants: Mapping[str, Entrant]) -> dict[str, Entrant]:

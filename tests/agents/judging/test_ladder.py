@@ -9,7 +9,7 @@ import pytest
 
 from tests.agents.small import BUMPY, DEAD, scenario
 from tests.profiles import DEVICE, SERVER, stream_profile
-from tidesplit.agents.judging.evaluation import Entrant, play, simulation_of
+from tidesplit.agents.judging.evaluation import COLUMNS, Entrant, Row, play, simulation_of
 from tidesplit.agents.judging.ladder import (
     POLICY,
     RULES,
@@ -24,6 +24,7 @@ from tidesplit.agents.judging.ladder import (
     mean_utility,
     static_utilities,
     tuned_rules,
+    verdict,
 )
 from tidesplit.agents.rules.controllers import Lookup, Mpc, Static
 from tidesplit.agents.rules.linucb import LinUcb
@@ -121,6 +122,27 @@ def test_video_is_a_rung_where_there_is_video() -> None:
     assert table.ids[image.row].startswith("jpeg")
     assert cut.candidates is not None
     assert not (cut.candidates & (table.streams.of >= 0)).any()
+
+
+@pytest.mark.parametrize(
+    ("utility", "sentence"),
+    [
+        (
+            {"image offload": 0.7, POLICY: 0.9, TRUE_BANDWIDTH: 0.95},
+            "PPO is 0.2000 ahead of image offload, the best rule",
+        ),
+        ({"image offload": 0.7, "device only": 0.8, POLICY: 0.75}, "device only is 0.0500 ahead of PPO here."),
+    ],
+)
+def test_verdict(utility: dict[str, float], sentence: str) -> None:
+    """The mean over two traces counts."""
+    zeros = dict.fromkeys(COLUMNS, 0.0)
+    rows = [
+        Row(**{**zeros, "controller": name, "trace": str(off), "utility": mean + off})  # type: ignore[arg-type]
+        for name, mean in utility.items()
+        for off in (-0.01, 0.01)
+    ]
+    assert verdict(rows).startswith(sentence)
 
 
 def test_order_of_the_table(rules: dict[str, Entrant]) -> None:
