@@ -225,7 +225,7 @@ def _tuned_mpc(score: Callable[[Mpc], float], scenario: Scenario, name: str, tho
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """One sentence: the lead of the policy over the best rule that knows neither bandwidth nor future, or the reverse."""
+    """A sentence: the policy's lead over the best rule that knows neither bandwidth nor future, or the reverse."""
     names = dict.fromkeys(row.controller for row in rows)
     worth = {name: float(np.mean([row.utility for row in rows if row.controller == name])) for name in names}
     rule = max((name for name in names if name not in (POLICY, TRUE_BANDWIDTH)), key=lambda name: worth[name])
