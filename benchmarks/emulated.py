@@ -1,6 +1,6 @@
 """Every controller through the real runtime over an emulated link, and the simulator's account of the same.
 
-    python benchmarks/emulated.py --bundle OUT --images DIR --trace T [T ...] [--frames 2000] [--json FILE]
+    python benchmarks/emulated.py --bundle OUT --images DIR --trace T [T ...] [--clips NAME ...] [--frames 2000]
 
 Each run has a server process, a link process that follows the trace, and this process as the device, paced as the
 bundle's device. Frames, bytes, answers and fallbacks are real; the computing time that this machine lacks is slept.
@@ -8,14 +8,27 @@ The simulator plays the same controller on the same seconds of the trace, in a w
 varies. It then replays the decisions that the runtime took. Per trace, the two orders of the controllers are compared.
 A controller is the policy, a rule, or the identifier of an operating point, which then every frame uses. Rules are
 tuned on the bundle's training traces.
+
+--clips makes the frames consecutive: of clips that a camera model (static, handheld, vehicle) makes of --images, or of
+folders of real clips. They are made before the first run. --servers adds runs with faults, which are not simulated:
+
+    steady       one server
+    restarted    one server, which is killed and started again after each third of the run
+    round-robin  two servers behind HAProxy, which sends each request to the next one
+    by-device    the same, but HAProxy keeps a device at one server
+
+Each row is written to the JSON file when it is done. Rows that are there already are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from itertools import combinations
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,44 +40,108 @@ from tidesplit.agents.judging.evaluation import History, play
 from tidesplit.agents.judging.ladder import POLICY, RULES, VIDEO
 from tidesplit.agents.judging.replay import EMULATED, agreement
 from tidesplit.agents.rules.controllers import Static
-from tidesplit.benchmarks.processes import linked, served
+from tidesplit.benchmarks.clip_pictures import clip_pictures
+from tidesplit.benchmarks.processes import Address, Restarts, balanced, linked, serving
 from tidesplit.benchmarks.results import write_json
+from tidesplit.benchmarks.run_figures import (
+    Line,
+    Witness,
+    answered_once,
+    break_row,
+    emulated_row,
+    sent_row,
+    simulated_row,
+)
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.observation import Controller
-from tidesplit.envs.world.vocabulary import MISS
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.camera import source
-from tidesplit.runtime.device.client import GrpcClient
+from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
-from tidesplit.runtime.export import for_bundle
+from tidesplit.runtime.export import cached_server, for_bundle
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.writer import Log
 
 CONTROLLERS = (POLICY, "best static point", "look-up, tuned", "MPC, tuned")
+STEADY, RESTARTED, ROUND_ROBIN, BY_DEVICE = SERVERS = ("steady", "restarted", "round-robin", "by-device")
 COLUMNS = ("mean_ms", "p95_ms", "misses", "utility")
+KEYS = ("trace", "pictures", "servers", "controller")  # name a row
 
 
-def emulate(
-    controller: Controller, trace: Trace, loaded: bundles.Bundle, engine: Engine, options: argparse.Namespace
-) -> tuple[list[dict[str, Any]], float]:
-    """Log of one run in order of frames, and the moment of the trace at which its first frame came, seconds."""
+@dataclass(frozen=True)
+class Stage:
+    """What all runs share."""
+
+    loaded: bundles.Bundle
+    engine: Engine
+    images: Path
+    clips: tuple[Picture, ...]  # empty: the pictures of `images`
+    frames: int
+
+    def pictures(self) -> Iterator[Picture]:
+        """Pictures of a run from its beginning."""
+        return iter(self.clips) if self.clips else source.ahead(source.folder(self.images, self.engine.cnn.input_px))
+
+    @property
+    def length_s(self) -> float:
+        """Seconds of a run."""
+        return self.frames * self.loaded.demand.period_s
+
+
+class Emulated(NamedTuple):
+    """A run: its log in order of frames, the moment of the trace at which its first frame came, and its figures."""
+
+    lines: list[Line]
+    offset_s: float
+    figures: dict[str, Any]
+
+
+@contextmanager
+def standing(servers: str, stage: Stage) -> Iterator[tuple[Address, Restarts]]:
+    """Address of servers of a kind, see `SERVERS`, and the restarts to begin with the first frame."""
+    count = 2 if servers in (ROUND_ROBIN, BY_DEVICE) else 1
+    at_s = [stage.length_s * third / 3 for third in (1, 2)] if servers == RESTARTED else []
+    with ExitStack() as stack:
+        made = [stack.enter_context(serving("--profile", stage.loaded.profile.name)) for _ in range(count)]
+        restarts = Restarts(made[0], at_s)
+        stack.callback(restarts.end)
+        addresses = [server.address for server in made]
+        yield addresses[0] if count == 1 else stack.enter_context(balanced(addresses, servers == BY_DEVICE)), restarts
+
+
+def emulate(controller: Controller, trace: Trace, servers: str, stage: Stage) -> Emulated:
+    """One run through the runtime."""
     records: list[Record] = []
     offset: list[float] = []
-    with served() as server, linked(trace, server, EMULATED.rtt_s) as (address, clock):
+    loaded, engine = stage.loaded, stage.engine
+    with standing(servers, stage) as (at, restarts), linked(trace, at, EMULATED.rtt_s) as (address, clock):
 
         def started() -> None:
             clock.send(True)
             offset.append(float(clock.recv()))
+            restarts.begin()
 
-        pictures = source.ahead(source.folder(options.images, engine.cnn.input_px))
-        with GrpcClient(address, engine.cnn) as client, Log([records.append]) as log:
+        client = Witness(address, engine.cnn)
+        with client, Log([records.append]) as log:
             device = Device(
                 controller, loaded.table, loaded.demand, engine, client, log, paced=True, started=started, guarded=False
             )
-            device.run(pictures, options.frames)
-    return [r.as_json() for r in sorted(records, key=lambda r: r.frame)], offset[0]
+            device.run(stage.pictures(), stage.frames)
+            epoch_s = time.perf_counter() - device.now_s()
+            breaks, unknown = client.breaks(epoch_s), client.unknown
+    lines = [r.as_json() for r in sorted(records, key=lambda r: r.frame)]
+    sent_s = {frame: at_s - epoch_s for frame, at_s in client.sent_s.items()}
+    figures = {
+        "once": answered_once(lines, stage.frames),
+        **emulated_row(lines, 1e3 * loaded.demand.deadline_s),
+        **sent_row(lines, loaded.table),
+        **break_row(lines, breaks, sent_s),
+        "unknown": unknown,
+        "down_s": restarts.down_s,
+    }
+    return Emulated(lines, offset[0], figures)
 
 
 def simulate(controller: Controller, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> History:
@@ -74,32 +151,6 @@ def simulate(controller: Controller, trace: Trace, loaded: bundles.Bundle, offse
     simulation.links[0].offset_s[:] = offset_s
     simulation.frames[:] = np.minimum(simulation.frames, frames)
     return play(controller, simulation)[0]
-
-
-def emulated_row(lines: list[dict[str, Any]], limit_ms: float) -> dict[str, float]:
-    """Figures of a run's log. ``right``: share of frames whose answer in time was the picture's class."""
-    missed = np.array([line["answered_by"] == "miss" for line in lines])
-    ms = np.array([limit_ms if m else line["actual_ms"]["total"] for m, line in zip(missed, lines, strict=True)])
-    return {
-        "mean_ms": float(ms.mean()),
-        "p95_ms": float(np.percentile(ms, 95)),
-        "misses": float(missed.mean()),
-        "utility": float(np.mean([line["utility"] for line in lines])),
-        "right": float(np.mean([line["class"] is not None and line["class"] == line["label"] for line in lines])),
-        "bytes": float(np.mean([line["bytes"] for line in lines])),
-        "by_device": float(np.mean([line["answered_by"] == "device" for line in lines])),
-    }
-
-
-def simulated_row(played: History) -> dict[str, float]:
-    """The same figures of a simulated run, as far as it has them."""
-    ms = 1e3 * played.latency_s
-    return {
-        "mean_ms": float(ms.mean()),
-        "p95_ms": float(np.percentile(ms, 95)),
-        "misses": float(np.mean(played.answered_by == MISS)),
-        "utility": float(played.utility.mean()),
-    }
 
 
 class Order(NamedTuple):
@@ -167,42 +218,100 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
     parser.add_argument("--images", type=Path, required=True, help="pictures, one folder per class")
+    parser.add_argument(
+        "--clips", nargs="+", default=[], metavar="NAME", help="cameras, or folders of clips; see above"
+    )
     parser.add_argument("--trace", nargs="+", required=True, help="uplink traces, each played from its start")
     parser.add_argument("--tune-on", default="", help="traces that the rules are tuned on (default: the bundle's)")
     parser.add_argument("--controllers", nargs="+", default=list(CONTROLLERS), metavar="NAME", help="see above")
+    parser.add_argument("--servers", nargs="+", default=[STEADY], choices=SERVERS, help="see above (default: steady)")
     parser.add_argument("--frames", type=int, default=2000, help="frames of a run")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/emulated.json"), help="file to write")
+    parser.add_argument(
+        "--json", type=Path, default=Path("benchmarks/emulated.json"), help="file to write or go on with"
+    )
     return parser
+
+
+def begun(file: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the file so far.
+
+    Raises:
+        SystemExit: they are rows of another kind of run.
+    """
+    if not file.exists():
+        return []
+    document = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("frames", "bundle", "demand"):
+        if document.get(name) != facts[name]:
+            raise SystemExit(f"{file} has rows of other runs: {name} {document.get(name)}, not {facts[name]}")
+    rows: list[dict[str, Any]] = document["rows"]
+    return rows
+
+
+def run_row(controller: Controller, trace: Trace, servers: str, stage: Stage) -> dict[str, Any]:
+    """Figures of a run; of one with steady servers, also the simulator's."""
+    run = emulate(controller, trace, servers, stage)
+    if servers != STEADY:
+        return {"emulated": run.figures}
+    loaded = stage.loaded
+    model = simulated_row(simulate(controller, trace, loaded, run.offset_s, stage.frames))
+    same = agreement(run.lines, trace, loaded.table, loaded.demand, run.offset_s)
+    return {"emulated": run.figures, "simulated": model, "replay": asdict(same)}
+
+
+def tell_row(row: Mapping[str, Any]) -> None:
+    """Print a row."""
+    real, model = row["emulated"], row.get("simulated", {})
+    figures = "  ".join(f"{c} {real[c]:.3f}" + (f" ({model[c]:.3f})" if model else "") for c in COLUMNS)
+    print(f"{row['trace']}  {row['servers']}  {row['controller']}: {figures}  right {real['right']:.3f}")
+    print(
+        f"    {'each frame once' if real['once'] else 'FRAMES LOST OR TWICE'}; {real['sent']} sent with "
+        f"{real['sent_bytes']:.0f} bytes (listed {real['listed_bytes']:.0f}), {real['in_streams']} in streams, "
+        f"{real['keys']} keys; {real['breaks']} breaks, at most {real['keys_a_break']} keys each, {real['unknown']} "
+        f"references unknown; {real['near_misses']} misses of {real['near']} frames near them"
+    )
+    if same := row.get("replay"):
+        print(f"    replayed decisions: error median {same['median']:.1%}, p95 {same['p95']:.1%}")
+
+
+def orders_of(rows: Sequence[Mapping[str, Any]], frames: int) -> dict[str, Order]:
+    """Orders of the controllers by trace and pictures."""
+    utilities: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in rows:
+        if row["servers"] == STEADY:
+            pair = row["emulated"]["utility"], row["simulated"]["utility"]
+            utilities.setdefault(f"{row['trace']}, {row['pictures']}", {})[row["controller"]] = pair
+    return {place: order(found, frames) for place, found in utilities.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run every controller on every trace, compare, print."""
     options = arguments().parse_args(argv)
     loaded = bundles.load(options.bundle)
-    tune_on = options.tune_on or loaded.manifest["config"]["trace"]
-    controllers = controllers_of(loaded, options.controllers, tune_on)
+    facts = {
+        "frames": options.frames,
+        "machine": machine_facts(1),
+        "demand": asdict(loaded.demand),
+        "bundle": bundles.sha256(options.bundle / bundles.MANIFEST),
+    }
+    rows = begun(options.json, facts)
+    controllers = controllers_of(loaded, options.controllers, options.tune_on or loaded.manifest["config"]["trace"])
     engine = Engine(for_bundle(options.bundle), points_of(loaded.profile, loaded.table.ids))
-    rows: list[dict[str, Any]] = []
-    orders: dict[str, dict[str, Any]] = {}
-    for trace in [trace for spec in options.trace for trace in load_traces(spec)]:
-        utilities = {}
-        for name, controller in controllers.items():
-            lines, offset_s = emulate(controller, trace, loaded, engine, options)
-            real = emulated_row(lines, 1e3 * loaded.demand.deadline_s)
-            model = simulated_row(simulate(controller, trace, loaded, offset_s, options.frames))
-            same = agreement(lines, trace, loaded.table, loaded.demand, offset_s)
-            rows.append(
-                {"trace": trace.name, "controller": name, "emulated": real, "simulated": model, "replay": asdict(same)}
-            )
-            utilities[name] = real["utility"], model["utility"]
-            figures = "  ".join(f"{c} {real[c]:.3f} ({model[c]:.3f})" for c in COLUMNS)
-            print(f"{trace.name}  {name}: {figures}  right {real['right']:.3f}", flush=True)
-            print(f"    replayed decisions: error median {same.median:.1%}, p95 {same.p95:.1%}", flush=True)
-        found = order(utilities, options.frames)
-        tell(trace.name, found)
-        orders[trace.name] = found._asdict()
-    facts = {"frames": options.frames, "machine": machine_facts(1), "demand": asdict(loaded.demand)}
-    write_json(options.json, {**facts, "orders": orders, "rows": rows})
+    server = cached_server(loaded.profile.name)
+    clips = tuple(clip_pictures(options.clips, options.images, server, options.frames)) if options.clips else ()
+    stage = Stage(loaded, engine, options.images, clips, options.frames)
+    pictures = " ".join(Path(name).name for name in options.clips) or options.images.name
+    traces = [trace for spec in options.trace for trace in load_traces(spec)]
+    for trace, servers, name in product(traces, options.servers, controllers):
+        place = dict(zip(KEYS, (trace.name, pictures, servers, name), strict=True))
+        if any(place.items() <= row.items() for row in rows):
+            continue
+        rows.append({**place, **run_row(controllers[name], trace, servers, stage)})
+        orders = orders_of(rows, options.frames)
+        write_json(options.json, {**facts, "orders": {k: v._asdict() for k, v in orders.items()}, "rows": rows})
+        tell_row(rows[-1])
+    for where, found in orders_of(rows, options.frames).items():
+        tell(where, found)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
-"""A server and an emulated link, each in a process of its own."""
+"""Servers, a balancer and an emulated link, each in a process of its own."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 
@@ -16,24 +22,144 @@ from tidesplit.envs.traces.trace import Trace
 from tidesplit.runtime.emulator.proxy import Link
 
 Address = tuple[str, int]
+START_S = 10.0  # for HAProxy, which takes milliseconds
+HAPROXY = """
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 60s
+    timeout server 60s
+frontend devices
+    bind {host}:{port} proto h2
+    default_backend servers
+backend servers
+    balance {balance}
+"""
+BY_DEVICE = "hdr(tidesplit-device)\n    hash-type consistent"
+
+
+class ServerProcess:
+    """A server process with these options. `cores`: processor cores that it may use; none named: all."""
+
+    def __init__(self, *options: str, cores: Collection[int] = ()) -> None:
+        self._options, self._cores = options, cores
+        self.address: Address = ("127.0.0.1", 0)
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, after a `kill` at the same address. Returns when it listens."""
+        port = str(self.address[1])
+        command = [sys.executable, "-m", "tidesplit.runtime.server", "--port", port, *self._options]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        if self._cores:
+            os.sched_setaffinity(self._process.pid, self._cores)
+        assert self._process.stdout is not None
+        told = next((line for line in self._process.stdout if "listening on" in line), None)
+        if told is None:
+            self.stop()
+            raise RuntimeError("the server ended before it listened")
+        host, port = told.split("listening on ")[1].split(",")[0].strip().rsplit(":", 1)
+        self.address = host, int(port)
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        self._process.kill()
+        self._process.communicate()
+
+    def stop(self) -> None:
+        """Ask the process to end, and wait for it."""
+        self._process.terminate()
+        self._process.communicate()
 
 
 @contextmanager
 def served(*options: str, cores: Collection[int] = ()) -> Iterator[Address]:
-    """Address of a server process with these options. ``cores``: processor cores that it may use; none named: all."""
-    command = [sys.executable, "-m", "tidesplit.runtime.server", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        if cores:
-            os.sched_setaffinity(process.pid, cores)
+    """Address of a server process. The arguments are those of `ServerProcess`."""
+    with serving(*options, cores=cores) as server:
+        yield server.address
+
+
+@contextmanager
+def serving(*options: str, cores: Collection[int] = ()) -> Iterator[ServerProcess]:
+    """The same, as the process."""
+    server = ServerProcess(*options, cores=cores)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class Restarts:
+    """Kills a server at some moments, in seconds after `begin`, and starts it again at once.
+
+    `down_s` has the seconds until it listened again, for each time.
+    """
+
+    def __init__(self, server: ServerProcess, at_s: Sequence[float]) -> None:
+        self._server, self._at_s = server, at_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="restarts")
+        self.begin = self._thread.start
+        self.down_s: list[float] = []
+
+    def end(self) -> None:
+        """Wait for a start that is under way. Later ones are left out."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        begun_s = time.perf_counter()
+        for at_s in self._at_s:
+            if self._ended.wait(begun_s + at_s - time.perf_counter()):
+                return
+            self._server.kill()
+            killed_s = time.perf_counter()
+            self._server.start()
+            self.down_s.append(time.perf_counter() - killed_s)
+
+
+@contextmanager
+def balanced(servers: Sequence[Address], by_device: bool) -> Iterator[Address]:
+    """Address of an HAProxy that sends each request to the next server, or `by_device` each device's to one server.
+
+    Raises:
+        RuntimeError: HAProxy is not installed, or does not start.
+    """
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise RuntimeError("a balancer needs HAProxy, which is not installed: apt-get install haproxy")
+    address = "127.0.0.1", _free_port()
+    text = HAPROXY.format(host=address[0], port=address[1], balance=BY_DEVICE if by_device else "roundrobin")
+    text += "".join(f"    server s{i} {host}:{port} proto h2\n" for i, (host, port) in enumerate(servers))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "haproxy.cfg")
+        file.write_text(text, encoding="utf-8")
+        with subprocess.Popen([program, "-db", "-f", str(file)]) as process:
+            try:
+                _wait_for(address, process)
+                yield address
+            finally:
+                process.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def _wait_for(address: Address, process: subprocess.Popen[bytes]) -> None:
+    end_s = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < end_s:
         try:
-            assert process.stdout is not None
-            told = next((line for line in process.stdout if "listening on" in line), None)
-            if told is None:
-                raise RuntimeError("the server ended before it listened")
-            host, port = told.split("listening on ")[1].split(",")[0].strip().rsplit(":", 1)
-            yield host, int(port)
-        finally:
-            process.terminate()
+            socket.create_connection(address, 1.0).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"HAProxy does not listen on {address[0]}:{address[1]}")
 
 
 @contextmanager

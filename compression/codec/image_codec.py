@@ -72,7 +72,12 @@ def seen_by_server(payload: bytes, px: int) -> Pixels:
     Raises:
         PayloadError: no JPEG or WebP picture of side `px` or of an allowed smaller one.
     """
-    return resized(decode_image(payload, px, *(side for side in SMALLER_PX if side < px)), px)
+    return resized(decode_image(payload, *sides_seen(px)), px)
+
+
+def sides_seen(px: int) -> tuple[int, ...]:
+    """Sides of the pictures and videos that a server takes for a tail's input of `px` pixels."""
+    return (px, *(side for side in SMALLER_PX if side < px))
 
 
 def _check_size(size: tuple[int, int], sides: tuple[int, ...]) -> None:

@@ -192,6 +192,14 @@ class LinkKnowledge:
         if not any(beyond):
             self.breaker.failed(now_s, reason)
 
+    def reference_unknown(self, key: int) -> None:
+        """Record a server's answer that it lacks a reference. The link works, but such an answer has no times."""
+        for hop in self._further:
+            hop.failed(key)
+        self._first.drop(key)
+        if self.breaker.succeeded():
+            self._first.forget_unanswered()
+
     def answered(self, key: int, now_s: float, reply: Reply) -> tuple[float, float] | None:
         """Record an answer. Returns uplink time and round trip of the first hop; None where the receipt had them."""
         timed, sent_s = None, self._first.sent_s(key)

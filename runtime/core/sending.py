@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
+from tidesplit.runtime.wire.stream_place import StreamPlace
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,13 @@ class Reply:
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason why there is no answer, in words."""
+    """The reason why there is no answer, in words.
+
+    `reference_unknown` is True where a server answered that it lacks a payload's reference. It has no other fault then.
+    """
 
     reason: str
+    reference_unknown: bool = False
 
 
 Done = Callable[[Reply | Failure], None]
@@ -42,12 +47,12 @@ class Client(Protocol):
 
     def infer(
         self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
-        receipt: Receipt | None = None, probe_next: bool = False,
+        receipt: Receipt | None = None, probe_next: bool = False, place: StreamPlace | None = None,
     ) -> None:  # fmt: skip
         """Send a frame's payload.
 
         After `limit_s` there is no answer. `receipt` is called when the middle server sends the frame on. With
-        `probe_next` it is asked for a probe of the second hop.
+        `probe_next` it is asked for a probe of the second hop. `place` is that of the payload in its stream, if any.
         """
         ...
 

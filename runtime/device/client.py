@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,10 +22,13 @@ from tidesplit.runtime.wire.answers import AnswerError, ServerTiming, read_answe
 from tidesplit.runtime.wire.messages import Request, build_probe, build_request, read_point
 from tidesplit.runtime.wire.protocol import METHODS
 from tidesplit.runtime.wire.reasons import reason
+from tidesplit.runtime.wire.refusals import lacks_reference
 from tidesplit.runtime.wire.security import Credentials, check_plaintext, client_credentials, read_token
+from tidesplit.runtime.wire.stream_place import DEVICE_METADATA, StreamPlace
 
 __all__ = ["GrpcClient", "credentials"]
 
+DEVICE_BYTES = 8  # of a drawn id: among a million devices no two have the same one
 RECEIPTS = 128  # threads at most: more than the frames that a camera takes while one answer may be awaited
 
 
@@ -42,16 +47,22 @@ def credentials(options: argparse.Namespace) -> Credentials:
 
 
 class GrpcClient:
-    """Sends to one server. `next_point` is where the middle server cuts again; empty if nowhere."""
+    """Sends to one server. `next_point` is where the middle server cuts again; empty if nowhere.
+
+    `device` names this device's streams. By default it is drawn, so that no server takes them for those of another one
+    or of an earlier start.
+    """
 
     def __init__(
-        self, address: str, cnn: Cnn, safety: Credentials | None = None, insecure: bool = False, next_point: str = ""
-    ) -> None:
+        self, address: str, cnn: Cnn, safety: Credentials | None = None, insecure: bool = False, next_point: str = "",
+        device: str = "",
+    ) -> None:  # fmt: skip
         safety, server = safety or Credentials(), read_address("--server", address)
         check_plaintext("--server", server.host, safety.tls is not None, insecure, "--tls-ca")
         self._cnn, self._next_point = cnn, next_point
         self._next_partition = cnn.partitions if next_point == PASSED_ON else _partition(next_point)
-        self._metadata = safety.metadata
+        self._device = device or secrets.token_hex(DEVICE_BYTES)
+        self._metadata = (*safety.metadata, (DEVICE_METADATA, self._device))
         self._channel = safety.channel(grpc, str(server))
         method = METHODS["ModelInfer"]
         coders: Any = (method.request.SerializeToString, method.response.FromString)
@@ -70,15 +81,16 @@ class GrpcClient:
 
     def infer(
         self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
-        receipt: Receipt | None = None, probe_next: bool = False,
+        receipt: Receipt | None = None, probe_next: bool = False, place: StreamPlace | None = None,
     ) -> None:  # fmt: skip
         """Send a frame's payload. The point's second part, if any, is the middle server's work."""
         partition, second = partition_of(sender(point_id)), split(point_id)[1]
         if not second and partition < self._next_partition:
             second = self._next_point
         request = Request(
-            self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, second, probe_next
-        )
+            self._cnn.name, partition, self._cnn.version, str(number), payload, point_id, second, probe_next,
+            place=None if place is None else replace(place, device=self._device),
+        )  # fmt: skip
 
         def read(message: Any) -> Reply:
             answer = read_answer(message, request, len(self._cnn.classes))
@@ -128,7 +140,7 @@ def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Don
         done(Failure("OK without an answer"))
         return
     except grpc.RpcError as error:
-        done(Failure(_reason(error)))
+        done(_failure(error))
         return
     _read(message, read, done)
     with contextlib.suppress(grpc.RpcError):
@@ -142,7 +154,7 @@ def _ended(future: Any, read: Callable[[Any], Reply], done: Done) -> None:
         return
     error = future.exception()
     if error is not None:
-        done(Failure(_reason(error)))
+        done(_failure(error))
         return
     _read(future.result(), read, done)
 
@@ -156,10 +168,11 @@ def _read(message: Any, read: Callable[[Any], Reply], done: Done) -> None:
     done(reply)
 
 
-def _reason(error: Any) -> str:
-    if isinstance(error, grpc.RpcError):
-        return reason(error.code().name, error.details())
-    return f"{type(error).__name__}: {error}"
+def _failure(error: Any) -> Failure:
+    if not isinstance(error, grpc.RpcError):
+        return Failure(f"{type(error).__name__}: {error}")
+    code, details = error.code().name, error.details()
+    return Failure(reason(code, details), lacks_reference(code, details))
 
 
 def _partition(next_point: str) -> int:

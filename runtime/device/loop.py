@@ -7,6 +7,7 @@ The rules are in `FrameDecider`, `Schedule` and `LinkKnowledge`, which have no t
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,13 @@ from functools import partial
 
 import numpy as np
 
+from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.envs.world.observation import Controller, Situation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.camera.stream import CameraStream
 from tidesplit.runtime.core.arrivals import Arrivals
 from tidesplit.runtime.core.breaker import Breaker
 from tidesplit.runtime.core.deciding import Decision, FrameDecider
@@ -28,6 +31,7 @@ from tidesplit.runtime.core.knowledge import LinkKnowledge, Probe, messages
 from tidesplit.runtime.core.safeguard import Safeguard, undrawn
 from tidesplit.runtime.core.schedule import flight_of
 from tidesplit.runtime.core.sending import Client, Done, Failure, Reply
+from tidesplit.runtime.core.sent_streams import SentStreams
 from tidesplit.runtime.core.slow_down import SlowDown
 from tidesplit.runtime.device.engine import Engine, HeadResult
 from tidesplit.runtime.device.pacer import Pacer, wait
@@ -61,6 +65,7 @@ class Device:
     def __post_init__(self) -> None:
         self._epoch = time.perf_counter()
         self._links = LinkKnowledge(self.world, len(self.table.hops), np.random.default_rng(self.seed))
+        self._streams = SentStreams(self.table.streams.names, self.demand.period_s)
         self._slow_down, self._safeguard = SlowDown(), Safeguard(self.demand.period_s)
         self._decider = FrameDecider(
             self.controller, self.table, self.demand, self.world, self._safeguard, guarded=self.guarded
@@ -90,29 +95,25 @@ class Device:
         self.started()
         self._arrivals = Arrivals(self.now_s(), self.demand.period_s)
         with self._worker:
-            for number, (picture, came_s) in enumerate(self._coming(pictures)):
-                self._take(number, picture, self._arrivals.next_s(came_s))
+            for number, (picture, arrival_s) in enumerate(self._coming(pictures)):
+                self._take(number, picture, arrival_s)
                 if number + 1 == frames:
                     break
 
-    def _coming(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float | None]]:
-        """Pictures, each with the moment at which it came, None for one that was there already.
-
-        A camera is asked as late as possible, because the picture that it then gives is newer.
-        """
-        live = False
+    def _coming(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float]]:
+        """Pictures, each with its arrival. A camera is asked for none that came before the rate allows one."""
         while True:
-            if live:
-                wait(self._arrivals.soonest_s - self.now_s())
             asked_s = self.now_s()
             if (picture := next(pictures, None)) is None:
                 return
-            got_s = self.now_s()
-            live = picture.taken_s is not None
             if picture.taken_s is not None:
-                yield picture, picture.taken_s - self._epoch
+                arrival_s = self._arrivals.live(picture.taken_s - self._epoch)
             else:
-                yield picture, got_s if got_s - asked_s >= SLOW_SOURCE_S else None
+                got_s = self.now_s()
+                arrival_s = self._arrivals.stored(got_s if got_s - asked_s >= SLOW_SOURCE_S else None)
+            if isinstance(pictures, CameraStream):
+                pictures.after(self._arrivals.soonest_s + self._epoch)
+            yield picture, arrival_s
 
     def _greet(self) -> None:
         """Connect before the first frame, and learn the delay of the empty link from tiny messages.
@@ -122,10 +123,12 @@ class Device:
         for number in range(1 + GREETINGS):
             answered = threading.Event()
             with self._lock:
-                probe = self._links.greeting(self.now_s(), timed=number > 0)
+                probe = self._links.greeting(now_s := self.now_s(), timed=number > 0)
 
-            def done(got: Reply | Failure, key: int = probe.key, answered: threading.Event = answered) -> None:
-                self._answered(key, got)
+            def done(
+                got: Reply | Failure, key: int = probe.key, sent_s: float = now_s, answered: threading.Event = answered
+            ) -> None:
+                self._answered(key, got, sent_s)
                 answered.set()
 
             self._probe(probe, done)
@@ -160,10 +163,11 @@ class Device:
         with self._lock:
             transfers, worker_s = self._links.transfers(), self._worker.busy_s(now_s)
             slow_down, blocked, reason = self._slow_down.at(now_s), self.breaker.blocked, self.breaker.reason
+            reference_age = self._streams.ages(arrival_s, now_s)
         situation = Situation(
             one(now_s), one(now_s - arrival_s), transfers, one(slow_down), np.array([self._last_row]),
             one(worker_s), one(self._usual_c if (heat_c := self._thermometer.at(now_s)) is None else heat_c),
-            np.array([blocked]),
+            np.array([blocked]), reference_age,
         )  # fmt: skip
         begin = time.perf_counter()
         decision = self._decider.decide(situation)
@@ -171,6 +175,7 @@ class Device:
         record.out_of_range = undrawn(decision.believed, decision.given)
         record.by_rule, record.dropped = decision.by_rule, decision.late
         record.arrival_s, record.waited_s, record.breaker = arrival_s, now_s - arrival_s, self.breaker.state
+        record.picture_age_s = None if picture.taken_s is None else now_s + self._epoch - picture.taken_s
         record.temperature_c = heat_c
         record.decided_s, record.decided_at_s, record.error = time.perf_counter() - begin, now_s, reason or None
         return record, decision
@@ -178,17 +183,31 @@ class Device:
     def _head_s(self, record: Record) -> float:
         return float(self.table.head_s[record.row])
 
-    def _head(self, record: Record, picture: Picture, now_s: float) -> tuple[HeadResult, float]:
-        """Encode the picture, or run the head once the worker is idle. Returns the result and the end."""
+    def _head(self, record: Record, picture: Picture, now_s: float) -> tuple[HeadResult, float, float]:
+        """Encode the picture, or run the head once the worker is idle. Returns the result, the end, see `_place`."""
         interrupted = not self.table.light[record.row]
         begun_s = self._pacer.begin_s(max(now_s, self._worker.wait_until_idle())) if interrupted else now_s
         taken_s = self._pacer.taken_s()
-        result = self.engine.head(record.decision, picture.pixels)
+        placed_s = self._place(record)
+        result = self.engine.head(record.decision, picture.pixels, record.place is None or record.place.key)
         until = partial(self._pacer.head_end_s, taken_s=taken_s) if interrupted else self._pacer.end_s
         self._free_s = end_s = until(begun_s, self._head_s(record))
         record.head_s = end_s - begun_s
         self._ran(end_s, self._head_s(record), record.head_s, light=not interrupted)
-        return result, end_s
+        return result, end_s, placed_s
+
+    def _place(self, record: Record) -> float:
+        """Give the payload that is about to be encoded its place in its stream, if the point sends in one.
+
+        Returns the moment. From a failure that becomes known later, the payload cannot be protected any more.
+        """
+        with self._lock:
+            now_s = self.now_s()
+            if stream := stream_of(record.decision):
+                age = self._streams.age(stream, record.arrival_s, now_s)
+                record.reference_age = age if math.isfinite(age) else None
+                record.place = self._streams.send(stream, record.arrival_s, now_s)
+        return now_s
 
     def _whole(self, record: Record, picture: Picture) -> Logits:
         """Run the whole CNN. Runs on the worker's thread."""
@@ -203,7 +222,7 @@ class Device:
             if not self.paced:
                 self._slow_down.ran(end_s, expected_s, actual_s)
 
-    def _send(self, record: Record, decision: Decision, result: HeadResult, end_s: float) -> None:
+    def _send(self, record: Record, decision: Decision, result: HeadResult, end_s: float, placed_s: float) -> None:
         assert result.payload is not None
         record.sent_bytes = len(result.payload)
         flight = flight_of(record, self.table, decision.slow_down, end_s, self.world.guard_s)
@@ -214,8 +233,8 @@ class Device:
             self._worker.begin(OpenFrame(record, flight, finish, float(self.table.finish_s[record.row])))
         self.client.infer(
             record.frame, record.decision, result.payload, ANSWER_LIMIT_S,
-            lambda got: self._answered(record.frame, got),
-            (lambda timing: self._passed_on(record.frame, timing)) if further else None, probe_next,
+            lambda got: self._answered(record.frame, got, placed_s),
+            (lambda timing: self._passed_on(record.frame, timing)) if further else None, probe_next, record.place,
         )  # fmt: skip
 
     def _passed_on(self, key: int, timing: ServerTiming) -> None:
@@ -231,18 +250,22 @@ class Device:
             if (probe := self._links.due_probe(now_s := self.now_s())) is not None:
                 self._meter.sent(now_s, 0.0, probe.size)
         if probe is not None:
-            self._probe(probe, lambda got: self._answered(probe.key, got))
+            self._probe(probe, lambda got: self._answered(probe.key, got, now_s))
 
     def _probe(self, probe: Probe, done: Done) -> None:
         self.client.probe(probe.size, PROBE_LIMIT_S, done, probe.probe_next)
 
-    def _answered(self, key: int, got: Reply | Failure) -> None:
-        """Take the answer to a message, or its failure. Runs on a thread of the client."""
+    def _answered(self, key: int, got: Reply | Failure, sent_s: float) -> None:
+        """Take the answer to the message of `sent_s`, or its failure. Runs on a thread of the client."""
         now_s = self.now_s()
         with self._lock:
             record = self._worker.record(key)
             if isinstance(got, Failure):
-                self._links.failed(key, now_s, got.reason)
+                self._streams.failed(sent_s, now_s, got.reference_unknown)
+                if got.reference_unknown:
+                    self._links.reference_unknown(key)
+                else:
+                    self._links.failed(key, now_s, got.reason)
                 if record is not None:
                     self._worker.lost(key, now_s, got.reason)
                 return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.wire.stream_place import StreamPlace
 
 AnsweredBy = Literal["server", "device", "miss"]
 ROUNDING_S = 1e-9  # a frame that ends at its deadline is in time, whatever the last digits of its moments
@@ -46,6 +46,8 @@ class Record:
     hop2_s: float | None = None  # there and back
     local_s: float | None = None  # time of the worker's run: a whole local net, half of a race, or a fallback
     sent_bytes: int = 0  # size of the payload
+    place: StreamPlace | None = None  # of the payload in its stream; None outside of all streams
+    reference_age: float | None = None  # frames since the reference, as the policy saw it; None for a key or no stream
     picture_age_s: float | None = None  # of a camera's picture at the frame's turn
     pictures_skipped: int = 0  # older ones passed over, because this one had come
     logits: NDArray[np.float32] | None = None  # `[classes]`
@@ -78,7 +80,6 @@ class Record:
             state=dict(zip(fields.state, observation.state[0].tolist(), strict=True)),
             mask=observation.mask[0],
             foreseen=dict(zip(fields.points, observation.points[0, :, row].tolist(), strict=True)),
-            picture_age_s=None if picture.taken_s is None else time.perf_counter() - picture.taken_s,
             pictures_skipped=picture.skipped,
         )
 
@@ -129,6 +130,10 @@ class Record:
             "predicted_ms": {name: _ms(value) for name, value in predicted.items()},
             "actual_ms": {name: _ms(value) for name, value in actual.items()},
             "bytes": self.sent_bytes,
+            "stream": None if self.place is None else self.place.name,
+            "sequence": None if self.place is None else self.place.sequence,
+            "key": None if self.place is None else self.place.key,
+            "reference_age": self.reference_age,
             "race": self.race,
             "dropped": self.dropped,
             "answered_by": self.answered_by,

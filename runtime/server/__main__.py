@@ -51,6 +51,10 @@ def parser() -> argparse.ArgumentParser:
         help="frames of one partition computed together, if the model was exported for several (default 8)",
     )  # fmt: skip
     p.add_argument(
+        "--stream-mib", type=_number(1, 65536), default=128, metavar="MIB",
+        help="memory for the streams of all devices; the least recently used ones make room (default 128)",
+    )  # fmt: skip
+    p.add_argument(
         "--metrics-port", type=_number(0, 65535), metavar="PORT", help="serve Prometheus metrics on this port"
     )
     safety = p.add_argument_group("security", "Certificates and keys are PEM files.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tidesplit.runtime.wire.answers import FrameAnswer
@@ -12,6 +12,7 @@ from tidesplit.runtime.wire.messages import PROBE
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # a frame's deadline is about 0.1
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
+Gauges = Mapping[str, tuple[str, Callable[[], int]]]  # by name: the help text, and what reads the present value
 
 
 @dataclass
@@ -57,6 +58,9 @@ class Metrics:
         """`size` frames were computed together by the model `key`."""
         self.batches[key] += 1
 
+    def streamed(self, partition: int, kind: str) -> None:
+        """A payload of a stream came: a "key", a "relative" one, or one whose reference is "unknown"."""
+
     def close(self) -> None:
         """Stop serving metrics."""
 
@@ -64,7 +68,7 @@ class Metrics:
 class Prometheus(Metrics):
     """Counters and histograms in a registry of their own, served over HTTP by a thread."""
 
-    def __init__(self, host: str, port: int, waiting: Callable[[], int], under_way: Callable[[], int]) -> None:
+    def __init__(self, host: str, port: int, gauges: Gauges) -> None:
         from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
         from prometheus_client import Counter as Total
 
@@ -89,10 +93,11 @@ class Prometheus(Metrics):
         self._sizes = Histogram(
             "tidesplit_batch_size", "Frames computed together", ["model"], buckets=SIZES, registry=registry
         )
-        for name, text, read in (
-            ("tidesplit_waiting", "Frames in the queue", waiting),
-            ("tidesplit_under_way", "Requests taken and not yet answered", under_way),
-        ):
+        self._streamed = Total(
+            "tidesplit_stream_payloads", "Payloads of streams by kind: key, relative, unknown (reference)",
+            ["partition", "kind"], registry=registry,
+        )  # fmt: skip
+        for name, (text, read) in gauges.items():
             Gauge(name, text, registry=registry).set_function(read)
         self._server, self._thread = start_http_server(port, addr=host, registry=registry)
         self.port: int = self._server.server_port
@@ -118,6 +123,10 @@ class Prometheus(Metrics):
         super().batch(key, size)
         self._sizes.labels(key).observe(size)
 
+    def streamed(self, partition: int, kind: str) -> None:
+        """Count it."""
+        self._streamed.labels(str(partition), kind).inc()
+
     def close(self) -> None:
         """Stop the thread and close its socket."""
         self._server.shutdown()
@@ -125,14 +134,14 @@ class Prometheus(Metrics):
         self._thread.join()
 
 
-def start_metrics(host: str, port: int, waiting: Callable[[], int], under_way: Callable[[], int]) -> Prometheus:
+def start_metrics(host: str, port: int, gauges: Gauges) -> Prometheus:
     """Serve metrics at /metrics.
 
     Raises:
         ValueError: prometheus-client is missing, or the port is taken.
     """
     try:
-        return Prometheus(host, port, waiting, under_way)
+        return Prometheus(host, port, gauges)
     except ImportError as error:
         raise ValueError(
             f"--metrics-port needs prometheus-client: pip install 'tidesplit[server]' ({error})"

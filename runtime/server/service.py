@@ -19,6 +19,7 @@ from tidesplit.runtime.server.batching import Batcher, Computed
 from tidesplit.runtime.server.description import EXTENSIONS, Description
 from tidesplit.runtime.server.metrics import Metrics
 from tidesplit.runtime.server.next_hop import NextHop, NextHopError
+from tidesplit.runtime.server.stream_decoding import Decoded, StreamDecoding
 from tidesplit.runtime.server.tails import Item, Tails
 from tidesplit.runtime.wire.answers import (
     FrameAnswer,
@@ -48,19 +49,26 @@ LONGEST_S = 10.0  # a request without a deadline of its own is not computed afte
 
 @dataclass(frozen=True)
 class _Call:
-    """A request with its times on this server's clock. `confirm` sends initial metadata to the device."""
+    """A request with its times on this server's clock. `confirm` sends initial metadata to the device.
+
+    `decoded` is there where the payload is one of a stream.
+    """
 
     request: Request
     received_s: float
     deadline_s: float
     confirm: Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
+    decoded: Decoded | None = None
 
 
 class InferenceService:
     """Answers for one CNN. While `draining`, it finishes the requests under way and refuses new ones."""
 
-    def __init__(self, tails: Tails, batcher: Batcher, next_hop: NextHop | None, max_concurrent: int) -> None:
+    def __init__(
+        self, tails: Tails, batcher: Batcher, streams: StreamDecoding, next_hop: NextHop | None, max_concurrent: int
+    ) -> None:
         self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_hop
+        self._streams = streams
         self._description = Description(tails.cnn, tails.partitions)
         self._max_concurrent, self.under_way, self._sent_on = max_concurrent, 0, 0
         self._probes: set[asyncio.Task[None]] = set()
@@ -166,19 +174,26 @@ class InferenceService:
             answer = ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest())
             self.metrics.probed(time.perf_counter() - received_s)
             return build_probe_answer(number, answer)
-        if self.under_way >= self._max_concurrent:
-            raise RefusedError(Code.RESOURCE_EXHAUSTED, f"{self.under_way} requests are under way, the limit here")
+        full = self.under_way >= self._max_concurrent
+        if full and "stream" not in message.parameters:
+            raise self._full()
         request = read_request(message, self._cnn.name, self._cnn.version)
         self._check_partition(request.partition)
         self._probe_next(request.probe_next)
         self.under_way += 1
         try:
             deadline_s = received_s + _remaining_s(context)
-            found = await self._answer(_Call(request, received_s, deadline_s, context.send_initial_metadata))
+            decoded = None if request.place is None else await self._streams.decode(request, request.place)
+            if full:  # the payload had to be decoded, because the next one is relative to it
+                raise self._full()
+            found = await self._answer(_Call(request, received_s, deadline_s, context.send_initial_metadata, decoded))
         finally:
             self.under_way -= 1
         self.metrics.answered(request.partition, found, time.perf_counter() - received_s)
         return build_answer(request, found, self._cnn.classes)
+
+    def _full(self) -> RefusedError:
+        return RefusedError(Code.RESOURCE_EXHAUSTED, f"{self._max_concurrent} requests are under way, the limit here")
 
     def _probe_next(self, asked: bool) -> None:
         if asked and self._next is not None:
@@ -203,10 +218,13 @@ class InferenceService:
 
     async def _compute(self, call: _Call, fell_back: str) -> FrameAnswer:
         """Run the tail here. `fell_back` is the reason why the frame is not sent on, empty where none was asked for."""
-        request, asked_s = call.request, time.perf_counter()
-        item = Item(request.partition, request.payload)
+        request, decoded, asked_s = call.request, call.decoded, time.perf_counter()
+        item = Item(request.partition, request.payload, values=None if decoded is None else decoded.values)
         done = await self._batcher.submit(tail_name(request.partition), item, asked_s, call.deadline_s)
         logits, timing = np.asarray(done.value, dtype=np.float32), _timing(call.received_s, asked_s, done)
+        if decoded is not None:
+            waited_s = timing.wait_s + max(0.0, decoded.began_s - call.received_s)
+            timing = replace(timing, wait_s=waited_s, compute_s=timing.compute_s + decoded.took_s)
         return FrameAnswer(request.frame, logits, timing, None, fell_back, self._newest())
 
     async def _send_on(self, call: _Call) -> FrameAnswer:

@@ -11,9 +11,11 @@ import grpc.aio
 
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.server.batching import Batcher
+from tidesplit.runtime.server.held_streams import Limits
 from tidesplit.runtime.server.metrics import Metrics, Prometheus, start_metrics
 from tidesplit.runtime.server.next_hop import NextHop
 from tidesplit.runtime.server.service import InferenceService
+from tidesplit.runtime.server.stream_decoding import StreamDecoding
 from tidesplit.runtime.server.tails import Tails
 from tidesplit.runtime.wire.address import Address, read_address, read_host
 from tidesplit.runtime.wire.protocol import SERVER_OPTIONS, SERVICE
@@ -42,6 +44,7 @@ class ServerOptions:
     max_concurrent: int = 64
     max_batch: int = 8
     metrics_port: int | None = None
+    stream_mib: int = 128
     next_address: str = ""
     next_ca: Path | None = None
     tls_cert: Path | None = None
@@ -104,7 +107,11 @@ class Server:
             self._tails, options.threads, options.max_batch, options.max_concurrent,
             observe=lambda key, size: self._metrics.batch(key, size),
         )  # fmt: skip
-        self._service = InferenceService(self._tails, self._batcher, self._next, options.max_concurrent)
+        self.streams = StreamDecoding(
+            self._tails.decode_next, options.threads, Limits(most_bytes=options.stream_mib << 20),
+            observe=lambda partition, kind: self._metrics.streamed(partition, kind),
+        )  # fmt: skip
+        self._service = InferenceService(self._tails, self._batcher, self.streams, self._next, options.max_concurrent)
         try:
             self._metrics = self._service.metrics = self._start_metrics()
             self._server = self._build()
@@ -133,7 +140,12 @@ class Server:
         host = self._options.host
         return start_metrics(
             "127.0.0.1" if host == "localhost" else host, self._options.metrics_port,
-            lambda: self._batcher.waiting, lambda: self._service.under_way,
+            {
+                "tidesplit_waiting": ("Frames in the queue", lambda: self._batcher.waiting),
+                "tidesplit_under_way": ("Requests taken and not yet answered", lambda: self._service.under_way),
+                "tidesplit_streams": ("Streams held", lambda: len(self.streams.held)),
+                "tidesplit_stream_bytes": ("Bytes of the streams held", lambda: self.streams.held.size),
+            },
         )  # fmt: skip
 
     def _build(self) -> Any:
@@ -170,6 +182,7 @@ class Server:
         await self._release()
 
     async def _release(self) -> None:
+        await self.streams.close()
         await self._batcher.close()
         if self._next is not None:
             await self._next.close()

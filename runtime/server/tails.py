@@ -11,23 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.errors import PayloadError
-from tidesplit.compression.codec.image_codec import seen_by_server
+from tidesplit.compression.codec.image_codec import resized, seen_by_server, sides_seen
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import to_input
+from tidesplit.compression.codec.video import VideoDecoder
 from tidesplit.runtime.cnn import Cnn, CnnError
 from tidesplit.runtime.models import middle_name, tail_name
-from tidesplit.runtime.wire.messages import RefusedError
+from tidesplit.runtime.wire.messages import RefusedError, Request
+from tidesplit.runtime.wire.refusals import expect
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One payload of a partition. The result is the payload at `next_cut`, or logits where that is None."""
+    """One payload of a partition. The result is the payload at `next_cut`, or logits where that is None.
+
+    `values` `[C, h, w]` is the model's input where the payload is one of a stream, which was decoded already.
+    """
 
     partition: int
     payload: bytes
     next_cut: Knobs | None = None
+    values: Floats | None = None
 
 
 class Tails:
@@ -71,15 +77,43 @@ class Tails:
 
     def _input(self, item: Item) -> Any:
         """The model's input `[C, h, w]`, without the batch, or the error."""
+        if item.values is not None:
+            return item.values
         try:
             if item.partition == 0:
                 return to_input(seen_by_server(item.payload, self.cnn.input_px))[0]
             values, knobs = self.cnn.codec.decode(item.payload)
-            if knobs.partition != item.partition:
-                raise PayloadError(f"payload of partition {knobs.partition} sent to the model of {item.partition}")
+            _check_partition(knobs, item.partition)
             return values
         except PayloadError as error:
             return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    def decode_next(self, request: Request, state: Any) -> tuple[Floats, Any, int]:
+        """Decode a payload of a stream relative to `state`: the tail's input, the next state and its bytes.
+
+        Raises:
+            PayloadError: a damaged payload, or one that is relative to another state.
+            RefusedError: UNIMPLEMENTED where there is no decoder for it.
+        """
+        if request.partition == 0:
+            decoder = state or self._video_decoder(request)
+            pixels = resized(decoder.decode(request.payload), self.cnn.input_px)
+            return to_input(pixels)[0], decoder, _video_bytes(self.cnn.input_px)
+        values, knobs, memory = self.cnn.codec.decode_next(request.payload, state)
+        _check_partition(knobs, request.partition)
+        return values, memory, memory.codes.nbytes
+
+    def _video_decoder(self, request: Request) -> VideoDecoder:
+        """A decoder for the stream that a request names, such as `p0-h264-q34-160px`."""
+        assert request.place is not None
+        _, codec, _, *side = request.place.name.split("-")
+        px = int(side[0].removesuffix("px")) if side else self.cnn.input_px
+        sides = sides_seen(self.cnn.input_px)
+        expect(px in sides, f"stream of {px} x {px} pixels, one of {sides} expected")
+        try:
+            return VideoDecoder(codec, px)
+        except ImportError as error:
+            raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, f"no video here: {error}") from error
 
     def _result(self, item: Item, outputs: list[Floats]) -> Any:
         if item.next_cut is None:
@@ -87,3 +121,13 @@ class Tails:
         _, values, score = outputs
         cut = self.cnn.codec.cuts[item.next_cut.partition]
         return self.cnn.codec.encode(values[: cut.kept_channels(item.next_cut.ratio)], score[0], item.next_cut)
+
+
+def _video_bytes(px: int) -> int:
+    """About the memory of a decoder: 1 MiB at 224 pixels, measured. libavcodec has no count of its own."""
+    return (256 << 10) + 16 * px * px
+
+
+def _check_partition(knobs: Knobs, expected: int) -> None:
+    if knobs.partition != expected:
+        raise PayloadError(f"payload of partition {knobs.partition} sent to the model of {expected}")

@@ -18,6 +18,7 @@ from tidesplit.compression.codec.knobs import PASSED_ON, Knobs, read_knobs
 from tidesplit.runtime.wire.input_tensor import INPUT, read_payload, refuse_shared_memory
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
 from tidesplit.runtime.wire.refusals import RefusedError, expect, short
+from tidesplit.runtime.wire.stream_place import StreamPlace, put_place, read_place
 
 __all__ = [
     "INPUT", "MAX_FEATURE_BYTES", "MAX_PARAMETERS", "MAX_PROBE_BYTES", "MAX_TEXT_CHARACTERS", "OUTPUT", "PROBE",
@@ -44,7 +45,8 @@ class Request:
 
     `next_point` is the cut that the middle server makes, or `PASSED_ON` if it passes the payload on unchanged.
     `probe_next` is True where it shall probe the second hop, unless a message is under way there. With a `class_count`
-    above 0 the answer has that many best classes as text in place of logits.
+    above 0 the answer has that many best classes as text in place of logits. `place` is that in a stream, None
+    outside of all streams.
     """
 
     cnn: str
@@ -56,6 +58,7 @@ class Request:
     next_point: str = ""
     probe_next: bool = False
     class_count: int = 0
+    place: StreamPlace | None = None
 
 
 def model_name(cnn: str, partition: int) -> str:
@@ -95,6 +98,8 @@ def build_request(request: Request) -> Any:
     for key, value in (("point", request.point), ("next_point", request.next_point)):
         if value:
             message.parameters[key].string_param = value
+    if request.place is not None:
+        put_place(message, request.place)
     _ask_for_probe(message, request.probe_next)
     return message
 
@@ -129,10 +134,11 @@ def read_request(message: Any, cnn: str, version: str) -> Request:
     payload = read_payload(message, MAX_MESSAGE_BYTES if partition == 0 else MAX_FEATURE_BYTES)
     classes = _class_count(message)
     found = _parameters(message)
+    next_point, place = _text(found, "next_point"), read_place(_text(found, "stream"), found, partition)
+    expect(not (place and next_point), "stream and next_point received: a stream crosses one hop only")
     return Request(
-        cnn, partition, version, message.id, payload, _text(found, "point"), _text(found, "next_point"), _flag(found),
-        classes,
-    )  # fmt: skip
+        cnn, partition, version, message.id, payload, _text(found, "point"), next_point, _flag(found), classes, place
+    )
 
 
 def read_probe(message: Any) -> tuple[str, bool]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tidesplit.agents.judging.evaluation import History
-from tidesplit.benchmarks.emulated import emulated_row, order, simulated_row, tell
+from tidesplit.benchmarks.emulated import order, tell
+from tidesplit.benchmarks.run_figures import emulated_row, simulated_row
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
 
 

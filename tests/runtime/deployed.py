@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from tests.compression.tables import change_tables_of
 from tidesplit.compression.codec.knobs import PASSED_ON, joined
 from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.net.system import SplitNet
@@ -19,7 +20,15 @@ from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.profiling.measuring.trained import Trained
 from tidesplit.profiling.points.profile import Codec as CodecName
-from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Power, Profile, Provenance, Timing
+from tidesplit.profiling.points.profile import (
+    DeviceTable,
+    OperatingPoint,
+    Power,
+    Profile,
+    Provenance,
+    StreamBytes,
+    Timing,
+)
 from tidesplit.profiling.points.table import PointTable, table_for
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.cnn import Cnn
@@ -27,6 +36,7 @@ from tidesplit.runtime.export import export, for_device, for_server
 
 CLASSES = ("cat", "dog", "eel", "fox")
 INVENTED = Provenance(kind="estimated", source="invented for tests")
+CUT_STREAM, VIDEO_STREAM = "p1-c0.50-r1.00-b2-s", "p0-h264-q34"
 # id: partition, ratio, bits, codec, accuracy, bytes, head s on the device, finish s
 ROWS: dict[str, tuple[int, float, int, CodecName, float, float, float, float]] = {
     "p0-jpeg-q50": (0, 1.0, 50, "jpeg", 0.90, 900.0, 0.004, 0.020),
@@ -46,6 +56,30 @@ def small_cnn(folder: Path) -> Cnn:
     """Export all its models."""
     source = small_source()
     return export(source, folder, chain(for_server(source, True), for_device(source)))
+
+
+def with_memory(cnn: Cnn) -> Cnn:
+    """The CNN with invented tables for streams at all cuts."""
+    changes = {(p, bits): change_tables_of(cut, bits) for p, cut in cnn.codec.cuts.items() for bits in (1, 2, 4)}
+    return replace(cnn, codec=replace(cnn.codec, changes=changes))
+
+
+def points_of_streams(partitions: int) -> tuple[Profile, PointTable]:
+    """The same points, and a cut and a video that send streams."""
+    profile, _ = points(partitions)
+    grows = StreamBytes(by_age=(100.0, 120.0, 140.0, 160.0, 180.0, 200.0), key=300.0)
+    likes = tuple(ROWS)[1::-1]
+    cut, video = (replace(profile.point(like), bytes_mean=100.0, stream=grows) for like in likes)
+    made = replace(cut, id=CUT_STREAM), replace(video, id=VIDEO_STREAM, codec="h264", bits=34)
+    devices = {
+        label: replace(
+            device,
+            timings={**device.timings, **{p.id: device.timings[like] for p, like in zip(made, likes, strict=True)}},
+        )
+        for label, device in profile.devices.items()
+    }
+    profile = replace(profile, points=(*profile.points, *made), devices=devices, stream_provenance=INVENTED)
+    return profile, table_for(profile, "device", "server")
 
 
 def points_of_three(partitions: int) -> tuple[Profile, PointTable]:

@@ -18,6 +18,7 @@ from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.server.serving import Server, ServerOptions
+from tidesplit.runtime.server.stream_decoding import StreamDecoding
 from tidesplit.runtime.wire.messages import Request
 from tidesplit.runtime.wire.protocol import METHODS
 from tidesplit.runtime.wire.security import Credentials
@@ -97,6 +98,10 @@ class ServerThread:
     @property
     def address(self) -> str:
         return self._server.address
+
+    @property
+    def streams(self) -> StreamDecoding:
+        return self._server.streams
 
     @property
     def metrics_port(self) -> int | None:

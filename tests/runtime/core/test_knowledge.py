@@ -81,3 +81,14 @@ def test_a_message_that_is_only_late_is_not() -> None:
     links.sent(9, 0.0, Settled(500.0))
     exchange(links, 10, 0.4, 0.0, 0.06, 0.0)
     assert believe(links.transfers()[0], np.array([0.4]), 0.06).hop.in_flight[0] == 1.0
+
+
+def test_a_server_that_lacks_a_reference_is_no_broken_link() -> None:
+    links = knowledge()
+    links.sent(9, 0.0, Settled(500.0))
+    links.reference_unknown(9)
+    link = believe(links.transfers()[0], np.array([0.3]), 0.06).hop
+    assert (link.in_flight[0], link.stalled_s[0], links.breaker.state) == (0.0, 0.0, "closed")
+    links.failed(10, 0.4, "UNAVAILABLE: gone")
+    links.reference_unknown(11)
+    assert links.breaker.state == "closed", "a server has answered"

@@ -33,6 +33,8 @@ from tidesplit.runtime.wire.answers import (
 )  # fmt: skip
 from tidesplit.runtime.wire.messages import RefusedError, Request, build_probe, build_request, read_probe, read_request
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
+from tidesplit.runtime.wire.refusals import lacks_reference, reference_unknown
+from tidesplit.runtime.wire.stream_place import StreamPlace
 from tidesplit.runtime.wire.wire_format import parse
 
 VERSION = "0123456789abcdef"
@@ -57,6 +59,14 @@ def test_request_there_and_back() -> None:
 def test_request_that_asks_for_a_probe_there_and_back() -> None:
     asks = replace(REQUEST, probe_next=True)
     assert read_request(KIND.FromString(build_request(asks).SerializeToString()), "lite", VERSION) == asks
+
+
+def test_a_payload_of_a_stream_there_and_back() -> None:
+    for place in (StreamPlace("p3", 0, None, "d1"), StreamPlace("p3", 2**62, 2**62 - 1, "A-b_c.9")):
+        sent = replace(REQUEST, next_point="", place=place)
+        assert read_request(KIND.FromString(build_request(sent).SerializeToString()), "lite", VERSION) == sent
+    video = replace(REQUEST, partition=0, next_point="", place=StreamPlace("p0-h264-q34-160px", 5, 3, "d1"))
+    assert read_request(build_request(video), "lite", VERSION) == video
 
 
 def test_receipt_there_and_back() -> None:
@@ -121,6 +131,60 @@ def test_wrong_request_is_refused(change: Callable[[Any], Any], code: str, sente
     with pytest.raises(RefusedError, match=sentence) as caught:
         read_request(changed(change), "lite", VERSION)
     assert caught.value.code is grpc.StatusCode[code]
+
+
+STREAM = replace(REQUEST, next_point="", place=StreamPlace("p3", 7, 6, "device"))
+WRONG_PLACES: list[tuple[dict[str, str | int | None], str]] = [
+    ({"stream": None}, "parameter 'sequence' or 'reference' without 'stream'"),
+    ({"stream": "p3"}, "stream 'p3', expected DEVICE/NAME"),
+    ({"stream": "/p3"}, "stream '/p3', expected DEVICE/NAME"),
+    ({"stream": "a/b/p3"}, "expected DEVICE/NAME"),
+    ({"stream": "d\n/p3"}, "expected DEVICE/NAME"),
+    ({"stream": "x" * 65 + "/p3"}, "expected DEVICE/NAME"),
+    ({"stream": "x" * 129}, "'stream' is no text of at most 128"),
+    ({"stream": 5}, "'stream' is no text of at most 128"),
+    ({"stream": "d/p4"}, "stream 'p4' at partition 3: there is none of this name"),
+    ({"stream": "d/p0-h264-q34"}, "stream 'p0-h264-q34' at partition 3"),
+    ({"sequence": None}, "parameter 'sequence' is no whole number from 0"),
+    ({"sequence": -1}, "parameter 'sequence' is no whole number from 0"),
+    ({"sequence": "7"}, "parameter 'sequence' is no whole number from 0"),
+    ({"reference": -(2**63)}, "parameter 'reference' is no whole number from 0"),
+    ({"reference": "6"}, "parameter 'reference' is no whole number from 0"),
+    ({"reference": 7}, "reference 7 of payload 7, an earlier one expected"),
+    ({"reference": 2**63 - 1}, "reference 9223372036854775807 of payload 7, an earlier one expected"),
+    ({"next_point": "cloud"}, "stream and next_point received: a stream crosses one hop only"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), WRONG_PLACES)
+def test_wrong_place_in_a_stream_is_refused(changes: dict[str, str | int | None], sentence: str) -> None:
+    message = build_request(STREAM)
+    for key, value in changes.items():
+        message.parameters[key].Clear()
+        if value is None:
+            del message.parameters[key]
+        else:
+            setattr(message.parameters[key], "string_param" if isinstance(value, str) else "int64_param", value)
+    with pytest.raises(RefusedError, match=sentence) as caught:
+        read_request(message, "lite", VERSION)
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", ["p0", "p0-jpeg-q50", "p0-h264-q1000", "p3"])
+def test_a_picture_is_in_no_other_stream_than_one_of_video(name: str) -> None:
+    with pytest.raises(RefusedError, match=f"stream '{name}' at partition 0: there is none of this name"):
+        read_request(
+            build_request(replace(STREAM, partition=0, place=StreamPlace(name, 0, None, "d"))), "lite", VERSION
+        )
+
+
+def test_an_unknown_reference_is_told_from_other_refusals() -> None:
+    error = reference_unknown("payload 6 is, and 3 is the last one here")
+    assert error.code is grpc.StatusCode.ABORTED
+    assert lacks_reference(error.code.name, str(error))
+    assert not lacks_reference("UNAVAILABLE", str(error))
+    assert not lacks_reference("ABORTED", "a proxy's reason")
+    assert not lacks_reference("ABORTED", None)
 
 
 @pytest.mark.parametrize("size", [0, (1 << 16) + 1])
@@ -245,8 +309,9 @@ tensors = st.builds(
     st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5),
 )
 parameters = st.dictionaries(
-    st.sampled_from(["point", "next_point", "timeout"]) | text,
-    st.builds(lambda s: MESSAGES["InferParameter"](string_param=s), text)
+    st.sampled_from(["point", "next_point", "timeout", "stream", "sequence", "reference"]) | text,
+    st.builds(lambda s: MESSAGES["InferParameter"](string_param=s), text | st.just("d/p3"))
+    | st.builds(lambda i: MESSAGES["InferParameter"](int64_param=i), st.integers(-(2**63), 2**63 - 1))
     | st.builds(lambda d: MESSAGES["InferParameter"](double_param=d), st.floats()),
     max_size=5,
 )

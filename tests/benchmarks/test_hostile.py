@@ -1,0 +1,29 @@
+"""A small attack on a server in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.runtime.deployed import small_cnn, with_memory
+from tests.runtime.servers import ServerThread
+from tidesplit.benchmarks.hostile import Attacker, Honest, attack, honest_streams
+from tidesplit.runtime.server.serving import ServerOptions
+
+TYPED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED reference unknown", "RESOURCE_EXHAUSTED", "CANCELLED"}
+
+
+def test_hostile_messages_get_typed_refusals_and_an_honest_stream_loses_nothing(tmp_path: Path) -> None:
+    cnn, rng = with_memory(small_cnn(tmp_path)), np.random.default_rng(0)
+    attacker = Attacker(cnn, honest_streams(cnn, rng), rng)
+    with ServerThread(cnn, ServerOptions()) as server:
+        with Honest(server.address, cnn, "p1", attacker.streams["p1"]) as honest:
+            statuses = attack(server.address, attacker.messages(600), rng)
+        held = server.streams.held
+        assert held.size < 100 << 20
+        assert len(held) < 300
+    assert set(statuses) <= TYPED
+    assert min(statuses[name] for name in ("OK", "INVALID_ARGUMENT", "ABORTED reference unknown")) >= 30
+    assert set(honest.statuses) == {"OK"}
+    assert len(attacker.streams) == 3
