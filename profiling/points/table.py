@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -82,18 +83,18 @@ class PointTable:
         """Number of operating points, A."""
         return len(self.ids)
 
-    @property
+    @cached_property
     def local(self) -> NDArray[np.bool_]:
         """True where nothing leaves the device."""
         return ~self.hops[0].sends
 
-    @property
+    @cached_property
     def light(self) -> NDArray[np.bool_]:
         """True where the device only encodes a picture, on one thread."""
         light: NDArray[np.bool_] = self.hops[0].partition == 0
         return light
 
-    @property
+    @cached_property
     def images(self) -> NDArray[np.bool_]:
         """True where the server that answers gets the picture as it is."""
         images = self.light
