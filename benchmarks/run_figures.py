@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,12 +32,16 @@ class Break(NamedTuple):
 
 
 class Witness(GrpcClient):
-    """A client that remembers when each frame's payload left and when messages failed, by `time.perf_counter`."""
+    """A client that remembers when each frame's payload left and when messages failed, by `time.perf_counter`.
+
+    ``unknown``: frames that the server answered with "reference unknown".
+    """
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.sent_s: dict[int, float] = {}
-        self.failures: list[tuple[float, Failure]] = []
+        self.unknown: set[int] = set()
+        self._failed_s: list[float] = []
 
     def infer(
         self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
@@ -45,28 +49,25 @@ class Witness(GrpcClient):
     ) -> None:  # fmt: skip
         """Send a frame's payload."""
         self.sent_s[number] = time.perf_counter()
-        super().infer(number, point_id, payload, limit_s, self._noting(done), receipt, probe_next, place)
+        super().infer(number, point_id, payload, limit_s, self._noting(done, number), receipt, probe_next, place)
 
     def probe(self, size: int, limit_s: float, done: Done, probe_next: bool = False) -> None:
         """Send a probe."""
         super().probe(size, limit_s, self._noting(done), probe_next)
 
-    def _noting(self, done: Done) -> Callable[[Reply | Failure], None]:
+    def _noting(self, done: Done, frame: int = -1) -> Callable[[Reply | Failure], None]:
         def noted(got: Reply | Failure) -> None:
             if isinstance(got, Failure):
-                self.failures.append((time.perf_counter(), got))
+                self._failed_s.append(time.perf_counter())
+                if got.reference_unknown:
+                    self.unknown.add(frame)
             done(got)
 
         return noted
 
     def breaks(self, epoch_s: float) -> list[Break]:
-        """The breaks so far. `epoch_s`: moment at which the device's clock began."""
-        return grouped(sorted(at_s - epoch_s for at_s, _ in self.failures))
-
-    @property
-    def unknown(self) -> int:
-        """Number of answers "reference unknown"."""
-        return sum(failure.reference_unknown for _, failure in self.failures)
+        """The breaks so far. ``epoch_s``: moment at which the device's clock began."""
+        return grouped(sorted(at_s - epoch_s for at_s in self._failed_s))
 
 
 def grouped(failed_s: Sequence[float]) -> list[Break]:
@@ -127,19 +128,28 @@ def sent_row(lines: Sequence[Line], table: PointTable) -> dict[str, float]:
     }
 
 
-def break_row(lines: Sequence[Line], breaks: Sequence[Break], sent_s: dict[int, float]) -> dict[str, float]:
+def break_row(
+    lines: Sequence[Line], breaks: Sequence[Break], sent_s: dict[int, float], unknown: Collection[int]
+) -> dict[str, float]:
     """Cost of the breaks. ``keys_a_break``: most keys of one stream from one break, or from the beginning, to the next.
 
     ``near``: frames that arrived from one deadline before a break until a second after it, and the misses among them.
-    ``sent_s``: moment at which each frame's payload left.
+    ``unknown``: frames whose reference a server lacked, and the misses among them. ``sent_s``: moment at which each
+    frame's payload left.
     """
     near = [line for line in lines if any(_near(line, one) for one in breaks)]
     return {
         "breaks": len(breaks),
         "keys_a_break": keys_a_break(lines, breaks, sent_s),
         "near": len(near),
-        "near_misses": sum(line["answered_by"] == "miss" for line in near),
+        "near_misses": _misses(near),
+        "unknown": len(unknown),
+        "unknown_misses": _misses([line for line in lines if line["frame"] in unknown]),
     }
+
+
+def _misses(lines: Sequence[Line]) -> int:
+    return sum(line["answered_by"] == "miss" for line in lines)
 
 
 def _near(line: Line, one: Break) -> bool:
