@@ -130,13 +130,14 @@ def emulate(controller: Controller, trace: Trace, servers: str, stage: Stage) ->
             )
             device.run(stage.pictures(), stage.frames)
             epoch_s = time.perf_counter() - device.now_s()
+            breaks = client.breaks(epoch_s)  # before the client's end, which fails what is under way
     lines = [r.as_json() for r in sorted(records, key=lambda r: r.frame)]
     sent_s = {frame: at_s - epoch_s for frame, at_s in client.sent_s.items()}
     figures = {
         "once": answered_once(lines, stage.frames),
         **emulated_row(lines, 1e3 * loaded.demand.deadline_s),
         **sent_row(lines, loaded.table),
-        **break_row(lines, client.breaks(epoch_s), sent_s, client.unknown),
+        **break_row(lines, breaks, sent_s, client.unknown),
         "down_s": restarts.down_s,
     }
     return Emulated(lines, offset[0], figures)
