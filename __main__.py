@@ -29,8 +29,9 @@ GROUPS = {
     },
     "make a CNN": {
         "train-cnn": ("tidesplit.compression.training.recipe", "train a CNN with all its operating points"),
-        "fit-entropy": ("tidesplit.compression.training.fit_entropy", "fit the tables of the entropy stage"),
-        "fit-ranges": ("tidesplit.compression.training.fit_ranges", "measure the ranges that int8 models need"),
+        "fit-entropy": ("tidesplit.compression.fitting.fit_entropy", "fit the tables of the entropy stage"),
+        "fit-ranges": ("tidesplit.compression.fitting.fit_ranges", "measure the ranges that int8 models need"),
+        "fit-streams": ("tidesplit.compression.fitting.fit_streams", "fit the tables of cuts with memory"),
         "fit-pictures": ("tidesplit.compression.training.fit_pictures", "fit image offload to small pictures"),
         "unpack": ("tidesplit.compression.pictures.packed", "write packed CIFAR-10 pictures as folders"),
     },

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 import tyro
 from rich.console import Console
@@ -47,6 +48,7 @@ from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Objective
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile, ProfileError
+from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import estimated
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -421,6 +423,7 @@ def finish(
     plain = config.plain()
     title = f"{len(result.bounds)} held-out traces, simulated"
     console.print(figures.ladder_table(result.rows, result.bounds, title))
+    console.print(f"{ladder.verdict(result.rows)} Best static point: {static_point(result, judge_on.table)}.")
     contest.write_json(out / "results.json", result.rows, bounds=result.bounds, config=plain)
     first = next(iter(result.bounds))
     figure = figures.decisions_figure(
@@ -434,6 +437,12 @@ def finish(
         logger.record(key, value)
     logger.dump(config.training.steps)
     logger.close()
+
+
+def static_point(result: contest.Result, table: PointTable) -> str:
+    """Identifier of the operating point that the best static point of the ladder uses for every frame."""
+    histories = result.records[ladder.RULES[0]].values()
+    return table.ids[int(np.bincount(np.concatenate([history.points for history in histories])).argmax())]
 
 
 def ticker(progress: Progress) -> training.Progress:

@@ -1,17 +1,19 @@
-"""The worth of the choices themselves: the best static point with and without int8, with and without races.
+"""The worth of the choices themselves: the best static point with and without int8, races and streams.
 
     python benchmarks/choices.py --trace ../shared/traces/test/lte_us --tune-on ../shared/traces/train/lte_us
 
-There are four sets of points. "neither" has float32 points and no races, "int8" has int8 heads and whole local nets
-too, "races" has races of float32 points, and "int8 and races" has all of them. Small pictures are in every set unless
---no-small is given. A set's best static point is chosen on the training traces, where all points of the set play in one
-batch. It then plays every frame of the whole test traces, with the same courses of events for all sets. "device only"
-is the best whole local net of the sets without races: the float32 one, and with int8 the better of both.
+There are seven sets of points. "neither" has float32 points and no races, "int8" has int8 heads and whole local nets
+too, "races" has races of float32 points, and "int8 and races" has both. "video" adds streams of video to both, "memory"
+adds streams of cuts, and "all" adds all streams. Small pictures are in every set unless --no-small is given. A set's
+best static point is chosen on the training traces, where all points of the set play in one batch. It then plays every
+frame of the whole test traces, with the same courses of events for all sets. "device only" is the best whole local net
+of the sets without races: the float32 one, and with int8 the better of both.
 
 Without --tune-on the last part of each trace is judged, and points are chosen on the rest, as tidesplit train does.
---rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant, --bundle a policy with all points.
---world granted is the world in which a message that finds the link idle waits for a grant of the uplink. It prints a
-table and writes JSON (--json). Everything is simulated, and watts are estimated.
+--rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant, --bundle a policy with all points. Of
+every controller, `chosen` in the JSON has the share of frames by point, and by kind of point.
+--sets names the sets to play. --world granted is the world in which a message that finds the link idle waits for a
+grant of the uplink. It prints a table and writes JSON (--json). Everything is simulated, and watts are estimated.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.envs.world.vocabulary import Demand, Ints
 from tidesplit.profiling.points import profile as profiles
-from tidesplit.profiling.points.profile import DeviceTable, Profile
+from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile
+from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import points_of
 from tidesplit.train import held_out, shortened
 
@@ -59,6 +62,8 @@ class Choice(NamedTuple):
 
     int8: bool
     races: bool
+    video: bool = False
+    memory: bool = False
 
 
 SETS = {
@@ -66,22 +71,30 @@ SETS = {
     "int8": Choice(int8=True, races=False),
     "races": Choice(int8=False, races=True),
     "int8 and races": Choice(int8=True, races=True),
+    "video": Choice(int8=True, races=True, video=True),
+    "memory": Choice(int8=True, races=True, memory=True),
+    "all": Choice(int8=True, races=True, video=True, memory=True),
 }
 
 
-def offered(profile: Profile, int8: bool, small: bool) -> Profile:
-    """The profile without its int8 points, or without those that send a picture smaller than the CNN's input.
+def offered(profile: Profile, choice: Choice, small: bool) -> Profile:
+    """The profile's points of one set, with or without those that send a picture smaller than the CNN's input.
 
     Without int8 points, image offload falls back to the float32 net of the same width.
     """
-    kept = [p for p in profile.points if (int8 or p.precision != INT8) and (small or p.resolution is None)]
-    if int8:
+    kept = [p for p in profile.points if _in(p, choice) and (small or p.resolution is None)]
+    if choice.int8:
         return replace(profile, points=tuple(kept), chains=None)
     gone = {p.id: device_id(p.channel_ratio) for p in profile.points if p.precision == INT8 and p.codec == "none"}
     fallback = {p.id: gone[p.fallback] for p in kept if p.fallback in gone}
     points = tuple(replace(p, fallback=fallback.get(p.id, p.fallback)) for p in kept)
     devices = {label: _refitted(table, fallback) for label, table in profile.devices.items()}
     return replace(profile, points=points, devices=devices, chains=None)
+
+
+def _in(point: OperatingPoint, choice: Choice) -> bool:
+    streams = point.stream is None or (choice.video if point.partition == 0 else choice.memory)
+    return streams and (choice.int8 or point.precision != INT8)
 
 
 def _refitted(table: DeviceTable, fallback: Mapping[str, str]) -> DeviceTable:
@@ -94,7 +107,7 @@ def _refitted(table: DeviceTable, fallback: Mapping[str, str]) -> DeviceTable:
 
 def scenario_of(options: argparse.Namespace, profile: Profile, choice: Choice, traces: Sequence[Trace]) -> Scenario:
     """These traces, and the points of one set."""
-    known = offered(profile, choice.int8, options.small)
+    known = offered(profile, choice, options.small)
     asked = scenario_from(
         trace=traces,
         profile=known,
@@ -136,9 +149,13 @@ def played(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, 
     tune_on = load_all(options.tune_on, np.inf)
     if not tune_on:
         tune_on, judge_on = held_out(judge_on, HOLDOUT, LONGEST_HOLDOUT_S)
-    sets = {name: choice for name, choice in SETS.items() if not choice.int8 or has_int8(profile)}
-    if len(sets) < len(SETS):
-        print(f"Profile {profile.name} has no int8 points: the sets with int8 are left out.", file=sys.stderr)
+    sets = {name: choice for name, choice in SETS.items() if has_points(profile, choice)}
+    sets = {name: choice for name, choice in sets.items() if not options.sets or name in options.sets}
+    if gone := [name for name in options.sets or SETS if name not in sets]:
+        print(
+            f"Profile {profile.name} lacks points of these sets, which are left out: {', '.join(gone)}.",
+            file=sys.stderr,
+        )
     judged = {name: scenario_of(options, profile, choice, judge_on) for name, choice in sets.items()}
     names = {name: [*STATICS[: 1 if sets[name].races else 2], *(RULES if options.rules else ())] for name in sets}
     tuning = {
@@ -153,13 +170,17 @@ def played(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, 
     }
     for name, scenario in judged.items():
         entrants = tuning[name].result()
-        if options.bundle and sets[name] == max(SETS.values()):
+        if options.bundle and name == list(sets)[-1]:
             entrants[POLICY] = bundles.load(options.bundle).policy
         results = contest.contest(entrants, scenario, [[NO_BOUND] * len(judge_on)] * options.seeds, seeds, pool=pool)
         for controller, entrant in entrants.items():
             of = [row for result in results for row in result.rows if row.controller == controller]
             facts = {"points": name, "offered": scenario.table.size, "controller": controller}
-            rows.append({**facts, "point": point_of(entrant, scenario), **record_of(of, options.seeds)})
+            histories = [h for result in results for h in result.records[controller].values()]
+            chosen = chosen_by(scenario.table, np.concatenate([h.points for h in histories]))
+            rows.append(
+                {**facts, "point": point_of(entrant, scenario), **record_of(of, options.seeds), "chosen": chosen}
+            )
         print(f"{name}: played", file=sys.stderr)
     for name, futures in bounding.items():
         bounds[name] = float(np.mean([future.result() for of in futures for future in of]))
@@ -175,9 +196,24 @@ def load_all(specs: Sequence[str], longest_s: float) -> list[Trace]:
     return [shortened(trace, longest_s) for spec in specs for trace in load_traces(spec)]
 
 
-def has_int8(profile: Profile) -> bool:
-    """True where the profile has int8 points."""
-    return any(point.precision == INT8 for point in profile.points)
+def has_points(profile: Profile, choice: Choice) -> bool:
+    """True where the profile has points of every kind that belongs to a set."""
+    points = profile.points
+    video, memory = (
+        any(p.stream is not None and (p.partition == 0) == first for p in points) for first in (True, False)
+    )
+    int8 = any(point.precision == INT8 for point in points)
+    return (int8 or not choice.int8) and (video or not choice.video) and (memory or not choice.memory)
+
+
+def chosen_by(table: PointTable, rows: Ints) -> dict[str, dict[str, float]]:
+    """Share of the frames by kind of point, and by point for those of a hundredth or more."""
+    shares = np.bincount(rows, minlength=table.size) / len(rows)
+    streams = table.streams.of >= 0
+    kind = np.where(streams, np.where(table.light, "video", "memory"), np.where(table.light, "picture", "cut"))
+    kind = np.where(table.local, "device", np.char.add(kind, np.where(table.races, ", race", "")))
+    kinds = {name: float(shares[kind == name].sum()) for name in np.unique(kind[shares > 0.0]).tolist()}
+    return {"kinds": kinds, "points": {table.ids[row]: float(shares[row]) for row in np.flatnonzero(shares >= 0.01)}}
 
 
 def table_of_choices(found: Mapping[str, Any]) -> Table:
@@ -222,6 +258,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=4, help="courses of events of each trace (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=np.inf, help="longest part of a test trace (default: all)")
     parser.add_argument("--world", choices=WORLDS, default="as-traced", help="granted: idle links wait for a grant")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=[], help="sets of points to play (default: all)")
     parser.add_argument("--no-small", dest="small", action="store_false", help="leave out small pictures")
     parser.add_argument("--rules", action="store_true", help="play the tuned look-up and MPC too")
     parser.add_argument("--bundle", type=Path, help="folder that tidesplit train wrote: play its policy too")

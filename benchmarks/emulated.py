@@ -37,7 +37,7 @@ import numpy as np
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.judging.evaluation import History, play
-from tidesplit.agents.judging.ladder import POLICY, RULES
+from tidesplit.agents.judging.ladder import POLICY, RULES, VIDEO
 from tidesplit.agents.judging.replay import EMULATED, agreement
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.clip_pictures import clip_pictures
@@ -197,7 +197,7 @@ def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -
         ProfileError: a name that is neither the policy, a rule nor an operating point of the bundle.
     """
     rules: Mapping[str, Any] = {}
-    if set(names) & set(RULES):
+    if set(names) & {*RULES, VIDEO}:
         scenario = Scenario(traces=tuple(load_traces(tune_on)), demands=(loaded.demand,), table=loaded.table)
         rules = ladder.tuned_rules(scenario, ladder.Tuning())
     found: dict[str, Controller] = {}

@@ -6,7 +6,8 @@ and the answer: the link's round trip, the bytes over its bandwidth, and the pro
 hand-overs between threads and processes, gRPC, the operating system's sleeps, and a tail with cold caches: it runs 30
 times a second, while the profile timed it in a hot loop.
 
-Prints median, quartiles and 95th percentile by partition. `envs.world.physics.World.request_s` holds the result.
+Prints median, quartiles and 95th percentile by partition, and the least-squares fit through the medians that
+`envs.world.physics.World` needs: `request_s`, `cold` and `picture_s`.
 FOLDER: `tidesplit export --profile NAME --out FOLDER`.
 """
 
@@ -77,6 +78,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return percentiles(values, median=50, quartile_1=25, quartile_3=75, p95=95)
 
 
+def fitted(points: Sequence[str], medians_ms: Sequence[float], table: PointTable) -> dict[str, float]:
+    """`World.request_s`, `cold` and `picture_s` by the median time of each point beyond the simulator's account."""
+    rows = [table.row(point) for point in points]
+    columns = np.stack([np.ones(len(rows)), table.server_s[rows], table.light[rows]], axis=1)
+    request_s, more, picture_s = np.linalg.lstsq(columns, 1e-3 * np.array(medians_ms), rcond=None)[0].tolist()
+    return {"request_s": request_s, "cold": 1.0 + more, "picture_s": picture_s}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,7 +112,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     whole = spread(totals)
     print("all: n {}, median {median:.2f} ms, quartiles {quartile_1:.2f} to {quartile_3:.2f}, p95 {p95:.2f}".format(
         len(totals), **whole))  # fmt: skip
-    write_json(options.json, {"all_ms": whole, "n": len(totals), "points_ms": rows, "machine": machine_facts(1)})
+    fit = fitted(options.points, [row["total"]["median"] for row in rows.values()], table)
+    print(
+        "fit: request {request_s:.4f} s, factor on servers' times {cold:.2f}, picture {picture_s:.4f} s".format(**fit)
+    )
+    facts = {"all_ms": whole, "n": len(totals), "points_ms": rows, "fit": fit, "machine": machine_facts(1)}
+    write_json(options.json, facts)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ def ranges_file(weights: Path) -> Path:
     return weights.with_suffix(".ranges.json")
 
 
+def streams_file(weights: Path) -> Path:
+    """The file of the tables of cuts with memory, next to a weights file."""
+    return weights.with_suffix(".streams.json")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to. It takes the place of ``path`` at the end, so that a crash leaves the old file whole."""

@@ -18,7 +18,8 @@ import numpy as np
 import onnxruntime
 
 from tidesplit.compression.codec.knobs import BITS, CutSpec
-from tidesplit.compression.codec.learned_entropy import parse
+from tidesplit.compression.codec.learned_entropy import CodeTables, parse
+from tidesplit.compression.codec.memory import ChangeTables
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.ncnn_session import NcnnSession
 from tidesplit.compression.session import Session, session
@@ -130,8 +131,8 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
     cuts = {int(p): CutSpec(int(p), *(int(n) for n in shape)) for p, shape in manifest["cuts"].items()}
     low = {p: _levels(manifest["low"][str(p)], cut) for p, cut in cuts.items()}
     step = {p: _levels(manifest["step"][str(p)], cut) for p, cut in cuts.items()}
-    # Optional: an older export has no tables, and its payloads are coded without them.
-    tables = {str(name): base64.b64decode(text, validate=True) for name, text in manifest.get("tables", {}).items()}
+    # Optional: an older export has no tables. Its payloads are coded without them, and its cuts have no memory.
+    tables, changes = (_decoded(manifest.get(key, {})) for key in ("tables", "changes"))
     sha256 = str(manifest["weights_sha256"])
     return Cnn(
         folder=folder,
@@ -139,9 +140,15 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
         weights_sha256=sha256,
         input_px=int(manifest["input_px"]),
         classes=tuple(str(c) for c in manifest["classes"]),
-        codec=WireCodec(cuts, low, step, tag=int(sha256[:4], 16), tables=parse(tables, cuts)),
+        codec=WireCodec(
+            cuts, low, step, int(sha256[:4], 16), parse(CodeTables, tables, cuts), parse(ChangeTables, changes, cuts)
+        ),
         files={str(name): str(digest) for name, digest in manifest["files"].items()},
     )
+
+
+def _decoded(texts: Mapping[str, str]) -> dict[str, bytes]:
+    return {str(name): base64.b64decode(text, validate=True) for name, text in texts.items()}
 
 
 def _levels(rows: list[list[float]], cut: CutSpec) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -1,12 +1,12 @@
 """Classify a camera's frames with a trained policy, on the device:
 
-    tidesplit edge --bundle OUT --server HOST:PORT --images DIR
+    tidesplit edge --bundle OUT --server HOST:PORT --source DIR
 
 For each frame the policy chooses an operating point from the state of link, queue and server. The device runs the head
 and sends its payload. If no answer comes in time, the device finishes the frame itself. Every frame ends in exactly one
-way: the server's answer, the device's own, or a miss. With --images - frames come as MJPEG on the standard input:
+way: the server's answer, the device's own, or a miss. A camera program may write MJPEG or H.264 to the standard input:
 
-    rpicam-vid -t 0 --codec mjpeg --width 640 --height 480 --framerate 30 -o - | tidesplit edge --images - ...
+    rpicam-vid -t 0 --codec mjpeg --width 640 --height 480 --framerate 30 --flush -o - | tidesplit edge --source - ...
 
 Torch is needed only where the bundle does not hold its exported CNN yet.
 """
@@ -31,7 +31,7 @@ from tidesplit.envs.world.vocabulary import gb_per_month
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
-from tidesplit.runtime.camera.picture import Picture, Skipped
+from tidesplit.runtime.camera.picture import Skipped
 from tidesplit.runtime.cnn import ENGINES, CnnError
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine, points_of
@@ -44,6 +44,10 @@ from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.writer import Live, Log, Sink, say
 from tidesplit.runtime.trained_for import compare_engines, threads_for
 
+# A thread that computes in Python makes the others wait for so long: pictures and answers, whose moments count. The
+# interpreter's own 5 ms are as much as a camera's moments may be wrong.
+SWITCH_S = 0.001
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -54,7 +58,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
     made.add_argument("--server", required=True, metavar="HOST:PORT", help="address of tidesplit server")
-    made.add_argument("--images", default="", help="folder, or - for MJPEG on stdin (default: drawn pictures)")
+    made.add_argument(
+        "--source", "--images", default="",
+        help="a folder of pictures, a video file, /dev/video0, an address such as rtsp://camera/stream, or - for MJPEG "
+        "or H.264 on the standard input (default: drawn pictures)",
+    )  # fmt: skip
     made.add_argument("--frames", type=int, metavar="N", help="stop after N frames (default: run until stopped)")
     made.add_argument(
         "--json", type=Path, metavar="LOG.jsonl",
@@ -95,6 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 when done, 2 after a mistake or without a picture, 130 after Ctrl-C or SIGTERM."""
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)  # like Ctrl-C, it lets frames under way end first
+    sys.setswitchinterval(SWITCH_S)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `load_square` has a lower limit
     try:
         run(options)
@@ -140,7 +149,7 @@ def run(options: argparse.Namespace) -> None:
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
             "delete the folder, and the right weights are exported"
         )
-    pictures = source.ahead(frames_of(options.images, cnn.input_px, skipped))  # a camera's are read from now on
+    pictures = source.ahead(source.source(options.source, cnn.input_px, demand.fps, skipped, say))  # read from now on
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
@@ -174,15 +183,6 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
         return bundle.table
     _, *servers = bundles.machines_of(bundle.manifest)
     return table_of(bundle.profile, (label, *servers), bundle.table.ids)
-
-
-def frames_of(images: str, px: int, skipped: Skipped) -> Iterator[Picture]:
-    """Frames from the source that --images names."""
-    if images != "-":
-        return source.folder(Path(images), px, skipped) if images else source.drawn(px)
-    if sys.stdin is None or sys.stdin.isatty():
-        raise ValueError("--images -: no stream on the standard input, the output of a camera program expected")
-    return source.stream(sys.stdin.buffer, px, skipped, say)
 
 
 class Heartbeat:

@@ -12,15 +12,15 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
-from tidesplit.compression.codec.learned_entropy import named
-from tidesplit.data.files import WEIGHTS, ranges_file, whole
+from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id, stream_of
+from tidesplit.compression.codec.learned_entropy import Storable, named
+from tidesplit.data.files import WEIGHTS, ranges_file, streams_file, whole
 from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn
 from tidesplit.runtime.models import finish_model, finish_name, first_model, head_name, middle_name, points_of
 from tidesplit.runtime.ncnn_files import for_engine
@@ -72,9 +72,12 @@ def for_device(source: Trained, points: Iterable[OperatingPoint] | None = None) 
     """The models that a device needs for some points, or for all that there can be.
 
     Raises:
-        CnnError: a point needs a model that the network does not have.
+        CnnError: a point needs a model or tables that the network does not have.
     """
-    makers = dict(_device_models(source))
+    points, makers = None if points is None else tuple(points), dict(_device_models(source))
+    for point in points or ():
+        if point.codec == "feature" and stream_of(point.id):
+            _check_memory(source, point)
     needed = makers if points is None else {n for p in points for n in (first_model(p), finish_model(p)) if n}
     for name in sorted(needed):
         if name not in makers:
@@ -82,6 +85,13 @@ def for_device(source: Trained, points: Iterable[OperatingPoint] | None = None) 
                 f"no model {name!r} of {source.system.net.name}; int8 needs its ranges: tidesplit fit-ranges"
             )
         yield makers[name]()
+
+
+def _check_memory(source: Trained, point: OperatingPoint) -> None:
+    if (point.partition, point.bits) not in source.codec.wire.changes:
+        raise CnnError(
+            f"{point.id!r} needs tables of streams, and {source.system.net.name} has none for it: tidesplit fit-streams"
+        )
 
 
 def _device_models(source: Trained) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]]:
@@ -120,12 +130,17 @@ def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], rep
         "cuts": {p: [cut.channels, cut.height, cut.width] for p, cut in wire.cuts.items()},
         "low": {p: low.tolist() for p, low in wire.low.items()},
         "step": {p: step.tolist() for p, step in wire.step.items()},
-        "tables": {name: base64.b64encode(data).decode() for name, data in named(wire.tables).items()},
+        "tables": _texts(wire.tables),
+        "changes": _texts(wire.changes),
         "files": files,
     }
     with whole(folder / MANIFEST) as part:
         part.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
     return load_cnn(folder)
+
+
+def _texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
+    return {name: base64.b64encode(data).decode() for name, data in named(tables).items()}
 
 
 def cached_server(name: str, middles: bool = False, report: Report = lambda *_: None) -> Cnn:
@@ -145,7 +160,7 @@ def _cached(
     path = weights or WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
         raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
-    sources = [file.read_bytes() for file in (path, ranges_file(path)) if file.is_file()]
+    sources = [file.read_bytes() for file in (path, ranges_file(path), streams_file(path)) if file.is_file()]
     version = hashlib.sha256(b"".join(sources)).hexdigest()[:VERSION_DIGITS]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = root / "tidesplit" / f"{name}-{version}{kind}"

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from tests.profiles import CLOUD, DEVICE, SERVER, synthetic_profile, three_tier_profile
 from tidesplit import evaluate
 from tidesplit.agents import bundle
-from tidesplit.agents.judging import ladder
+from tidesplit.agents.judging import contest, ladder
 from tidesplit.agents.judging.evaluation import COLUMNS
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.purpose import stretches
@@ -221,7 +222,16 @@ def refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str])
     assert re.search(sentence, told), told
 
 
-def test_policies_of_several_seeds_take_turns(out: Path, three: Path, uplinks: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules are tuned on a few short episodes, and nobody waits for worker processes to import torch."""
+    monkeypatch.setattr(contest, "workers", lambda: ThreadPoolExecutor(1))
+    for name, value in {"lanes": 2, "episode_s": 3.0}.items():
+        monkeypatch.setitem(ladder.Tuning.__init__.__kwdefaults__, name, value)
+
+
+@pytest.mark.usefixtures("quick")
+def test_policies_of_several_seeds_take_turns(out: Path, uplinks: Path, tmp_path: Path) -> None:
     """Two policies and three seeds: the first has the outer ones, and plays there exactly as alone."""
     other = tmp_path / "other"
     shutil.copytree(out, other)
@@ -272,6 +282,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("quick")
 def test_three_tiers_over_the_second_hop_of_the_training_or_another(three: Path, uplinks: Path, tmp_path: Path) -> None:
     bounds = []
     for number, words in enumerate([[], ["--second-trace", str(uplinks / "slow.csv")]]):

@@ -31,14 +31,17 @@ COLUMNS = [
     "switches_per_min", "decision_us", "regret_pct",
 ]  # fmt: skip
 FEW = ("jpeg50", "cut1-w50-b4", "cut2-w50-r50-b2", "device-w50", "device-w25")
-# Five frames a second make the rules' tuning short. So many steps make one check of the greedy policy.
+# Five frames a second make the rules' tuning short. The steps make nine rollouts, and the policy is checked after the
+# eighth.
 OPTIONS = ("--fps", "5", "--deadline-ms", "150", "--holdout-s", "5", "--seed", "3")
-STEPS, MORE_STEPS = 100_000, 130_000
-FEWER_LABELS = """
+STEPS, MORE_STEPS = 70_000, 90_000
+QUICKER = """
 import sys
 from functools import partial
 from tidesplit import train
+from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning import training
+ladder.Tuning.__init__.__kwdefaults__.update(lanes=4, episode_s=4.0)
 training.Recipe = partial(training.Recipe, imitation=training.ImitationConfig(labels_per_round=800))
 sys.exit(train.main())
 """
@@ -66,11 +69,11 @@ def command(*words: str | Path, program: Sequence[str] = (str(ROOT / "train.py")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """One training, end to end. Imitation, which is most of it, has a fifth of the usual labels."""
+    """One training, end to end. Imitation has a fifth of the usual labels, and the rules are tuned on less."""
     folder = tmp_path_factory.mktemp("trained")
     profile, out = small_profile(folder / "small.json"), folder / "out"
     words = ["--trace", "lte.csv", "--profile", profile, "--steps", str(STEPS), "--out", out, *OPTIONS]
-    done = command(*words, program=("-c", FEWER_LABELS))
+    done = command(*words, program=("-c", QUICKER))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return Trained(out, profile, done.stdout)

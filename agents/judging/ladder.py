@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
-from tidesplit.agents.judging.evaluation import Entrant, controller_of
+from tidesplit.agents.judging.evaluation import Entrant, Row, controller_of
 from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, nearest_allowed, uncompressed
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate
@@ -30,6 +30,8 @@ RULES = (
     "MPC, tuned",
 )
 """Rules that decide from what the device knows, in the order of tables."""
+VIDEO = "video offload"
+"""The best point of a video stream for every frame. Only where the table has such points."""
 TRUE_BANDWIDTH = "MPC, true bandwidth"
 POLICY = "PPO"
 
@@ -77,7 +79,7 @@ class Tuning:
 
 
 def tuned_rules(
-    scenario: Scenario, tuning: Tuning, names: Collection[str] = (*RULES, TRUE_BANDWIDTH)
+    scenario: Scenario, tuning: Tuning, names: Collection[str] = (*RULES, VIDEO, TRUE_BANDWIDTH)
 ) -> dict[str, Entrant]:
     """Rules by their names, tuned on the scenario's traces, which are those of training. All of them by default."""
     arena = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0)
@@ -105,6 +107,8 @@ def tuned_rules(
         "MPC, tuned": lambda: _tuned_mpc(score, scenario, "MPC, tuned", tuning.thorough),
         TRUE_BANDWIDTH: lambda: WithTrueBandwidth(_tuned_mpc(true_mpc, scenario, TRUE_BANDWIDTH, tuning.thorough)),
     }
+    if (video := videos(table)).any():
+        makers[VIDEO] = lambda: _static(VIDEO, worth, video, table)
     return {name: make() for name, make in makers.items() if name in names}
 
 
@@ -167,11 +171,13 @@ def _static(name: str, worth: Floats, among: Bools, table: PointTable) -> Static
 
 
 def whole_images(table: PointTable) -> Bools:
-    """True for the points that send the picture, as it is, to the machine that runs the whole CNN, ``[A]``."""
-    images = table.light & ~table.races
-    for hop in table.hops[1:]:
-        images = images & (hop.compute_s == 0.0)
-    return images
+    """True for the points that send each picture by itself to the machine that runs the whole CNN, ``[A]``."""
+    return table.images & ~table.races & (table.streams.of < 0)
+
+
+def videos(table: PointTable) -> Bools:
+    """True for the points that send the pictures as a video stream, ``[A]``."""
+    return table.images & ~table.races & (table.streams.of >= 0)
 
 
 @dataclass(frozen=True)
@@ -218,7 +224,19 @@ def _tuned_mpc(score: Callable[[Mpc], float], scenario: Scenario, name: str, tho
     return best
 
 
+def verdict(rows: Sequence[Row]) -> str:
+    """A sentence: the policy's lead over the best rule that knows neither bandwidth nor future, or the reverse."""
+    names = dict.fromkeys(row.controller for row in rows)
+    worth = {name: float(np.mean([row.utility for row in rows if row.controller == name])) for name in names}
+    rule = max((name for name in names if name not in (POLICY, TRUE_BANDWIDTH)), key=lambda name: worth[name])
+    lead = worth[POLICY] - worth[rule]
+    if lead > 0.0:
+        return f"{POLICY} is {lead:.4f} ahead of {rule}, the best rule that does not know the bandwidth."
+    return f"{rule} is {-lead:.4f} ahead of {POLICY} here. It needs no training."
+
+
 def in_order(entrants: Mapping[str, Entrant]) -> dict[str, Entrant]:
     """The entrants in the order of tables: rules, the policy, the MPC with the true bandwidth."""
-    order = [*RULES, POLICY, TRUE_BANDWIDTH]
+    after = RULES.index("image offload") + 1
+    order = [*RULES[:after], VIDEO, *RULES[after:], POLICY, TRUE_BANDWIDTH]
     return {name: entrants[name] for name in order if name in entrants}

@@ -13,7 +13,8 @@ controller's favour:
 - A patient finish falls due at a moment that depends on the slow-down that the device believes. It ends as if it fell
   due at the earliest of these moments, and the device is free for others until the latest. It also frees the foreground
   from waiting for the finishes before it.
-- Every payload of a stream has the bytes of the best age of its reference.
+- Every payload of a stream has the bytes of the best age of its reference. So streams need no keys, and changing
+  between them is free. With streams the bound is looser than without.
 - No frame is dropped against the controller's will, and any frame may be left out.
 
 A state is at least as good as another one if its foreground, links, runs and finishes end no later, and if its finishes

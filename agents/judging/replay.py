@@ -18,7 +18,8 @@ from tidesplit.envs.world.heat import NO_HEAT
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame
 from tidesplit.envs.world.radio import LTE
-from tidesplit.envs.world.vocabulary import Demand, Floats
+from tidesplit.envs.world.vocabulary import Demand, Floats, Ints
+from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable, without_streams
 
 EMULATED = World(
@@ -82,22 +83,33 @@ def replayed_ms(
 
     ``lines``: the log in the order of frames. ``offset_s``: time in the trace at which the first frame arrived.
     """
-    table = without_streams(table, np.ones(table.size))  # the log has the bytes, whatever the age of the reference
     rows = np.array([table.row(line["decision"]) for line in lines])
+    ratio = _payload_ratios(lines, table, rows)
+    table = without_streams(table, np.ones(table.size))  # the ratios have the ages of the references in them
+    table = replace(table, hops=(replace(table.hops[0], bytes_sigma=np.ones(table.size)),))
     scenario = Scenario(traces=(trace,), demands=(demand,), table=table, world=world)
     simulation = _Replay(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
     simulation.links[0].offset_s[:] = offset_s
-    sizes = np.array([float(line["bytes"]) for line in lines])
-    mean, sigma = table.hops[0].bytes_mean[rows], table.hops[0].bytes_sigma[rows]
-    known = (sizes > 0.0) & (sigma > 0.0)
-    ratio = np.where(known, sizes, 1.0) / np.where(known, mean, 1.0)
-    simulation.noise = np.where(known, np.log(ratio) / np.where(known, sigma, 1.0), 0.0)
+    simulation.noise = np.log(ratio)
     simulation.expected = np.array([1e-3 * line["predicted_ms"]["total"] for line in lines])
     latencies = []
     for row in rows:
         outcome, _ = simulation.step(np.array([row]))
         latencies.append(1e3 * float(outcome.latency_s[0]))
     return np.array(latencies)
+
+
+def _payload_ratios(lines: Sequence[dict[str, Any]], table: PointTable, rows: Ints) -> Floats:
+    """Bytes of each logged frame relative to those in the table, ``[N]``.
+
+    Where the runtime sent nothing, they are the usual ones by the age of the reference that the log has.
+    """
+    sizes = np.array([float(line["bytes"]) for line in lines])
+    ages = np.array([line.get("reference_age") for line in lines], dtype=np.float64)
+    usual = table.streams.factors[rows, column_of(ages)]
+    mean = table.hops[0].bytes_mean[rows]
+    known = (sizes > 0.0) & (mean > 0.0)
+    return np.where(known, sizes / np.where(known, mean, 1.0), usual)
 
 
 def agreement(

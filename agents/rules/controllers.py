@@ -202,7 +202,7 @@ def _rows(points: Ints | np.intp) -> Ints:
 def uncompressed(table: PointTable) -> Bools:
     """True for the widest point with the most bits at each partition, ``[A]``. With these, only the cut is chosen.
 
-    With several hops: the widest point of each combination of partitions. Races are not among them.
+    With several hops: the widest point of each combination of partitions. Races and streams are not among them.
     """
     partition = np.zeros(table.size, dtype=np.int64)
     by: list[NDArray[Any]] = []
@@ -212,6 +212,6 @@ def uncompressed(table: PointTable) -> Bools:
     rank = np.lexsort(by)
     chosen = np.zeros(table.size, dtype=bool)
     for cut in np.unique(partition):
-        rows = rank[(partition[rank] == cut) & ~table.races[rank]]
+        rows = rank[(partition[rank] == cut) & ~table.races[rank] & (table.streams.of[rank] < 0)]
         chosen[rows[-1:]] = True
     return chosen

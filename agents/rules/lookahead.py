@@ -14,11 +14,11 @@ import numpy as np
 from tidesplit.envs.world.link import Uplink
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame, advance
-from tidesplit.envs.world.queues import Queues
+from tidesplit.envs.world.queues import Queues, References
 from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, each
 from tidesplit.profiling.points.table import PointTable
 
-CELL_S = 0.004  # of plans whose queues agree to this, only the best is kept
+CELL_S = 0.004  # of plans whose queues agree to this, and that sent in the same stream last, only the best is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,7 @@ def regret(
         width: plans that are kept after a frame, of each lane, or with ``every_first`` of each first point.
         queue_cost: utility that a frame period of queued work costs.
         later_points: if above 0, frames after the first use only so many points, those that are best at the first one.
+            A plan also goes on in the stream in which it began. Otherwise a key would never pay.
         every_first: search the plans of every first point to the end.
 
     Returns:
@@ -81,7 +82,10 @@ def regret(
     value, first = np.zeros(lanes), np.full(lanes, -1)
     deficit = np.full((lanes, size), np.inf)
     for h in range(horizon):
-        rows, points = np.nonzero(mask[owner])
+        may = mask[owner]
+        if h and outlook.table.streams.count:
+            may = may | (_of_one_stream(outlook.table)[first] & outlook.mask[owner])
+        rows, points = np.nonzero(may)
         queues, gained, backlog_s = _expand(outlook, queues.take(rows), owner[rows], points, h)
         owner, value = owner[rows], value[rows] + gained
         first = points if h == 0 else first[rows]
@@ -130,12 +134,27 @@ def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int)
     return later, outcome.utility, device + queued
 
 
+def _of_one_stream(table: PointTable) -> Bools:
+    """True where two points send in the same stream, ``[A, A]``."""
+    of = table.streams.of
+    same: Bools = (of[:, None] == of) & (of >= 0)
+    return same
+
+
+def _last_stream(references: References) -> Ints:
+    """The stream in which each plan sent last, counted from 1. 0 where it sent in none."""
+    arrival_s = references.arrival_s
+    return np.where(arrival_s.max(axis=1) > -np.inf, arrival_s.argmax(axis=1) + 1, 0)
+
+
 def _beam(group: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, width: int) -> Ints:
-    """Rows of the best ``width`` plans of each group, at most one for each cell of queue lengths."""
+    """Rows of the best ``width`` plans of each group, at most one for each cell of queue lengths and last stream."""
     cells = np.zeros(len(group), dtype=np.int64)
     first, *further = (hop.free_s for hop in queues.hops)
     for until_s in (queues.device_free_s, queues.worker_until_s, first, queues.finish_until_s, *further):
         cells = cells * 512 + (np.clip((until_s - next_arrival_s) / CELL_S, 0.0, 511.0)).astype(np.int64)
+    if streams := queues.references.arrival_s.shape[1]:
+        cells = cells * (streams + 1) + _last_stream(queues.references)
     order = np.lexsort((-score, cells, group))
     best_of_cell = np.ones(len(order), dtype=bool)
     best_of_cell[1:] = (np.diff(group[order]) != 0) | (np.diff(cells[order]) != 0)

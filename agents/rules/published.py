@@ -37,9 +37,10 @@ def static_latency(table: PointTable, world: World, rates: Sequence[float | Floa
     """
     away: Floats = np.zeros(table.size)
     for number, (hop, rate) in enumerate(zip(table.hops, rates, strict=True)):
-        crossing = hop.compute_s + (hop.bytes_mean + world.overhead_bytes) / rate + world.usual_rtt_s(number)
+        compute_s = world.serving_s(hop.compute_s, table.light)
+        crossing = compute_s + (hop.bytes_mean + world.overhead_bytes) / rate + world.usual_rtt_s(number)
         away = away + np.where(hop.sends, crossing, 0.0)
-    return np.asarray(table.head_s + np.where(table.local, 0.0, away + table.server_s))
+    return np.asarray(table.head_s + np.where(table.local, 0.0, away + world.serving_s(table.server_s, table.images)))
 
 
 def cnnpc(table: PointTable, world: World, demand: Demand, rates: Sequence[float]) -> Static:

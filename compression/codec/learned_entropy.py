@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -227,13 +228,27 @@ def _filled(values: Codes, per: int) -> Codes:
     return values.reshape(n, -(-k // per), per)
 
 
-def named(tables: Mapping[tuple[int, int], CodeTables]) -> dict[str, bytes]:
+class Storable(Protocol):
+    """Tables of one cut and bit width."""
+
+    def to_bytes(self) -> bytes:
+        """The stored form."""
+
+    @classmethod
+    def from_bytes(cls, data: bytes, cut: CutSpec, bits: int) -> Self:
+        """The tables in a stored form. Raises ValueError where they are not sound."""
+
+
+Kind = TypeVar("Kind", bound=Storable)
+
+
+def named(tables: Mapping[tuple[int, int], Storable]) -> dict[str, bytes]:
     """Stored forms by name. `p2-b4` names the tables of cut 2 at 4 bits."""
     return {f"p{partition}-b{bits}": found.to_bytes() for (partition, bits), found in tables.items()}
 
 
-def parse(stored: Mapping[str, bytes], cuts: Mapping[int, CutSpec]) -> dict[tuple[int, int], CodeTables]:
-    """Tables by partition and bits, from the stored forms that `named` gave.
+def parse(kind: type[Kind], stored: Mapping[str, bytes], cuts: Mapping[int, CutSpec]) -> dict[tuple[int, int], Kind]:
+    """Tables of a kind by partition and bits, from the stored forms that `named` gave.
 
     Raises:
         ValueError: a table of another net, or one that is not sound.
@@ -244,5 +259,5 @@ def parse(stored: Mapping[str, bytes], cuts: Mapping[int, CutSpec]) -> dict[tupl
     tables = {}
     for name, data in stored.items():
         partition, bits = known[name]
-        tables[partition, bits] = CodeTables.from_bytes(data, cuts[partition], bits)
+        tables[partition, bits] = kind.from_bytes(data, cuts[partition], bits)
     return tables

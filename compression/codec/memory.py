@@ -175,6 +175,11 @@ class ChangeTables:
         result.ravel()[places] = np.where(rises, was + far, was - far)
         return result
 
+    @cached_property
+    def tag(self) -> int:
+        """Two bytes by which a receiver knows that a payload was made with these tables."""
+        return zlib.crc32(self.to_bytes()) & 0xFFFF
+
     def to_bytes(self) -> bytes:
         """The stored form: all tables, one after another."""
         return b"".join(self._flat[name].tobytes() for name in self.names())

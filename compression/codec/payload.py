@@ -6,7 +6,8 @@ bytes 2-3  tag of the weights, little endian
 bytes 4-7  CRC-32 of bytes 0 to 3 and of all after byte 7, little endian
 
 Entropy methods: 0 plain bytes, 1 zstd over map and codes, 2 the plain map and codes coded with learned tables, 3
-changes of codes since the reference. With method 3 there is no map, and the CRC-32 begins with the reference's check.
+changes of codes since the reference. With method 3 there is no map, the tag is that of the weights xor that of the
+tables, and the CRC-32 begins with the reference's check.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ MAGIC, VERSION = 0b1010, 1
 Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Tables = Mapping[tuple[int, int], CodeTables]
+Changes = Mapping[tuple[int, int], ChangeTables]
 
 NO_TABLES: Tables = {}
+NO_CHANGES: Changes = {}
 
 
 def _map_bytes(cut: CutSpec, region: float) -> int:
@@ -64,7 +67,7 @@ def pack_payload(codes: Codes, mask: Mask, knobs: Knobs, cut: CutSpec, tag: int,
 
 def pack_changes(codes: Codes, knobs: Knobs, tag: int, tables: ChangeTables, reference: CutMemory, old: Codes) -> bytes:
     """Payload of codes `[k, h, w]` relative to `old`, which are the reference's codes in the knobs' bits."""
-    return _sealed(CHANGES, tables.encode(old, codes), knobs, tag, reference.check)
+    return _sealed(CHANGES, tables.encode(old, codes), knobs, tag ^ tables.tag, reference.check)
 
 
 def _sealed(method: int, body: bytes, knobs: Knobs, tag: int, check: int = 0) -> bytes:
@@ -78,12 +81,14 @@ def _sealed(method: int, body: bytes, knobs: Knobs, tag: int, check: int = 0) ->
     return start + struct.pack("<I", zlib.crc32(body, zlib.crc32(start, check))) + body
 
 
-def read_header(payload: bytes, tag: int, reference: CutMemory | None = None) -> tuple[Knobs, int]:
-    """Knobs and entropy method.
+def read_header(
+    payload: bytes, tag: int, reference: CutMemory | None = None, changes: Changes = NO_CHANGES
+) -> tuple[Knobs, int]:
+    """Knobs and entropy method. `changes`: tables by partition and bits.
 
     Raises:
         ReferenceUnknownError: the payload is relative to other codes than the reference's, or was damaged.
-        PayloadError: length, version, checksum, weights or partition are wrong.
+        PayloadError: length, version, checksum, weights, tables or partition are wrong.
     """
     if not HEADER_BYTES <= len(payload) <= MAX_BYTES:
         raise PayloadError(f"payload has {len(payload)} bytes, expected {HEADER_BYTES} to {MAX_BYTES}")
@@ -98,8 +103,10 @@ def read_header(payload: bytes, tag: int, reference: CutMemory | None = None) ->
         if relative:
             raise ReferenceUnknownError("checksum does not match: payload relative to other codes, or damaged")
         raise PayloadError("checksum does not match: the payload was damaged on its way")
+    if relative and (tables := changes.get((second >> 4, BITS[second & 3]))) is not None:
+        tag ^= tables.tag
     if found != tag:
-        raise PayloadError(f"payload was made with weights {found:#06x}, this decoder has {tag:#06x}")
+        raise PayloadError(f"payload was made with weights or tables {found:#06x}, this decoder has {tag:#06x}")
     if second >> 4 == 0:
         raise PayloadError("partition 0 has no feature payload")
     knobs = Knobs(second >> 4, RATIOS[second >> 2 & 3], REGIONS[first & 1], BITS[second & 3])

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -16,11 +16,16 @@ PAPER = (255, 255, 255)  # behind transparent pixels, as most viewers show them
 
 
 def load_square(file: Path | IO[bytes], px: int) -> Pixels:
-    """Decode one picture and squash it to `[px, px, 3]` (bicubic, antialiased)."""
+    """Decode one picture, turn it upright as its EXIF says, and squash it to `[px, px, 3]`."""
     with Image.open(file) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"picture of {image.width}x{image.height} pixels received, at most {MAX_PIXELS} expected")
-        return np.asarray(_to_rgb(image).resize((px, px), Image.Resampling.BICUBIC))
+        return squash(ImageOps.exif_transpose(image), px)
+
+
+def squash(image: Image.Image, px: int) -> Pixels:
+    """The picture squashed to `[px, px, 3]` (bicubic, antialiased)."""
+    return np.asarray(_to_rgb(image).resize((px, px), Image.Resampling.BICUBIC))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

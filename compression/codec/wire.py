@@ -98,7 +98,9 @@ class WireCodec:
         _check_finite(y)
         tables = self.changes.get((knobs.partition, knobs.bits))
         if tables is None or knobs.region != 1.0:
-            raise ValueError(f"{knobs.id} cannot be a stream: it needs region ratio 1.0 and tables of the CNN")
+            raise ValueError(
+                f"{knobs.id} cannot be a stream: it needs region ratio 1.0 and tables (tidesplit fit-streams)"
+            )
         relative = None
         if memory is not None:
             start = self.requantized(memory, knobs.bits)
@@ -117,7 +119,7 @@ class WireCodec:
             ReferenceUnknownError: the payload is relative to other codes than those in the memory. A key helps.
             PayloadError: foreign bytes.
         """
-        knobs, method = read_header(payload, self.tag, memory)
+        knobs, method = read_header(payload, self.tag, memory, self.changes)
         tables = self.changes.get((knobs.partition, knobs.bits))
         if tables is None or knobs.region != 1.0:
             raise PayloadError(f"{knobs.id} received in a stream, region ratio 1.0 and known tables expected")

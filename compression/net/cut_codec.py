@@ -5,6 +5,7 @@ In eval mode `decompress(compress(y, score, knobs))` equals `forward(y, score, k
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor
 
 from tidesplit.compression.codec.knobs import BITS, Knobs
-from tidesplit.compression.codec.learned_entropy import parse
+from tidesplit.compression.codec.learned_entropy import CodeTables, parse
+from tidesplit.compression.codec.memory import ChangeTables
 from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.compression.net.fitted_files import load_fitted, save_fitted
 from tidesplit.compression.net.system import SplitNet
+from tidesplit.data.files import streams_file
 from tidesplit.models.weights import sha256_of
 
 
@@ -24,14 +28,36 @@ def tag_of(weights: Path) -> int:
     return int(sha256_of(weights)[:4], 16)
 
 
+def save_changes(weights: Path, system: SplitNet, changes: Mapping[str, bytes]) -> Path:
+    """Write the tables of cuts with memory next to a weights file. Returns their path."""
+    texts = {name: base64.b64encode(data).decode() for name, data in changes.items()}
+    return save_fitted(streams_file(weights), system, "streams", texts)
+
+
+def load_changes(weights: Path, system: SplitNet) -> dict[str, bytes]:
+    """The tables of cuts with memory next to a weights file; none where there is no such file.
+
+    Raises:
+        ValueError: they were fitted to other weights.
+    """
+    texts = load_fitted(streams_file(weights), system, "streams") or {}
+    return {name: base64.b64decode(text, validate=True) for name, text in texts.items()}
+
+
 class Codec:
     """Codec of every cut of a network.
 
     Values `y` `[k, h, w]` and attention score `[h, w]` are a head's outputs for one picture. `tables` are those of the
-    weights file, from `models.weights.load_tables`.
+    weights file, from `models.weights.load_tables`, and `changes` those of cuts with memory, from `load_changes`.
     """
 
-    def __init__(self, system: SplitNet, tag: int = 0, tables: Mapping[str, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        system: SplitNet,
+        tag: int = 0,
+        tables: Mapping[str, bytes] | None = None,
+        changes: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.system = system
         parts = {p: system.bottleneck(p) for p in range(1, system.net.partitions)}
         cuts = {p: part.cut for p, part in parts.items()}
@@ -40,7 +66,8 @@ class Codec:
             low={p: part.quantizer.low.detach().float().cpu().numpy() for p, part in parts.items()},
             step={p: part.quantizer.step().detach().float().cpu().numpy() for p, part in parts.items()},
             tag=tag,
-            tables=parse(tables or {}, cuts),
+            tables=parse(CodeTables, tables or {}, cuts),
+            changes=parse(ChangeTables, changes or {}, cuts),
         )
 
     def forward(self, y: Tensor, score: Tensor, knobs: Knobs) -> Tensor:

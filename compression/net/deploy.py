@@ -6,7 +6,14 @@ import numpy as np
 import onnx
 import torch
 
-from tidesplit.compression.net.deployed_graphs import device_graph, finish_graph, head_graph, middle_graph, tail_graph
+from tidesplit.compression.net.deployed_graphs import (
+    device_graph,
+    finish_graph,
+    head_graph,
+    heads_graph,
+    middle_graph,
+    tail_graph,
+)
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.session import session
 from tidesplit.models.graph import Graph
@@ -19,6 +26,13 @@ def head_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelProt
     """Image `x` to `feature`, values `y` and attention `score`."""
     name = f"head-p{partition}-c{ratio:.2f}"
     return _checked(head_graph(system, partition, ratio), name, ("feature", "y", "score"))
+
+
+def heads_model(system: SplitNet, ratio: float) -> onnx.ModelProto:
+    """Image `x` to `y1`, `score1`, `y2` and so on: what the heads of all cuts send, in one run."""
+    cuts = range(1, system.net.partitions)
+    names = tuple(f"{kind}{p}" for p in cuts for kind in ("y", "score"))
+    return _checked(heads_graph(system, ratio), f"heads-c{ratio:.2f}", names)
 
 
 def tail_model(system: SplitNet, partition: int) -> onnx.ModelProto:

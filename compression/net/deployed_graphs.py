@@ -15,6 +15,18 @@ def head_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
     return builder.finish(feature, *system.bottleneck(partition).build_encoder(builder, feature, width_set))
 
 
+def heads_graph(system: SplitNet, ratio: float) -> Graph:
+    """Image `[3, px, px]` to the values and the attention score of every cut in turn."""
+    net, width_set = system.net, set_of_ratio(ratio)
+    builder = Builder((3, net.input_px, net.input_px))
+    feature, before, outputs = net.build_head(builder, width_set, 0), 0, list[str]()
+    for partition, cut in enumerate(net.cuts, start=1):
+        feature = net.build_middle(builder, feature, width_set, before, cut)
+        outputs += system.bottleneck(partition).build_encoder(builder, feature, width_set)
+        before = cut
+    return builder.finish(*outputs)
+
+
 def tail_graph(system: SplitNet, partition: int) -> Graph:
     """Wire values `[Kmax, h, w]` to logits; at partition 0 the image `[3, px, px]` to logits."""
     net, width_set = system.net, set_of_partition(partition)

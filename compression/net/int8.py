@@ -7,9 +7,6 @@ to the weights. So an export needs no pictures and always gives the same models.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +19,10 @@ from onnxruntime.quantization.calibrate import TensorsData
 
 from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
 from tidesplit.compression.net.deployed_graphs import device_graph, finish_graph, head_graph
+from tidesplit.compression.net.fitted_files import load_fitted, save_fitted
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
-from tidesplit.data.files import ranges_file, whole
+from tidesplit.data.files import ranges_file
 from tidesplit.models.graph import Graph, Node
 from tidesplit.models.onnx_graph import to_onnx
 
@@ -36,7 +34,6 @@ PICTURE: Range = (-1.0, 1.0)
 COLOURS = 3  # channels of a picture; no cut has so few
 BATCH = 32  # pictures in one run, so that the values of all nodes fit into 2 GB
 OPERATIONS = ["Add", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool"]
-OF_TAILS = re.compile(r"\.p[0-9]+(\.|$)")  # in the names of tensors that no device uses
 
 
 @torch.inference_mode()
@@ -55,11 +52,7 @@ def measure_ranges(system: SplitNet, images: Bytes) -> dict[str, list[Range]]:
 
 def save_ranges(weights: Path, system: SplitNet, ranges: Ranges) -> Path:
     """Write the ranges next to a weights file. Returns their path."""
-    path = ranges_file(weights)
-    with whole(path) as part:
-        document = {"weights": _fingerprint(system), "ranges": ranges}
-        part.write_text(json.dumps(document) + "\n", encoding="utf-8")
-    return path
+    return save_fitted(ranges_file(weights), system, "ranges", ranges)
 
 
 def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
@@ -68,13 +61,8 @@ def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
     Raises:
         ValueError: they were measured with other weights.
     """
-    path = ranges_file(weights)
-    if not path.exists():
-        return None
-    document = json.loads(path.read_text(encoding="utf-8"))
-    if document.get("weights") != _fingerprint(system):
-        raise ValueError(f"{path} was measured with other weights: tidesplit fit-ranges writes it")
-    return {name: [(low, high) for low, high in rows] for name, rows in document["ranges"].items()}
+    found = load_fitted(ranges_file(weights), system, "ranges")
+    return None if found is None else {name: [(low, high) for low, high in rows] for name, rows in found.items()}
 
 
 def int8_device(system: SplitNet, ratio: float, ranges: Ranges) -> onnx.ModelProto:
@@ -96,15 +84,6 @@ def int8_finish(system: SplitNet, partition: int, ratio: float, ranges: Ranges) 
     every = ranges[device_id(ratio)]
     name = f"finish-p{partition}-c{ratio:.2f}-i8"
     return _quantized(graph, name, ("logits",), every[shared - 1], every[shared:])
-
-
-def _fingerprint(system: SplitNet) -> str:
-    """SHA-256 of all weights but those of the server's tails."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(system.state_dict().items()):
-        if not OF_TAILS.search(name) and not name.endswith("num_batches_tracked"):
-            digest.update(name.encode() + tensor.float().contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _head(partition: int, ratio: float) -> str:

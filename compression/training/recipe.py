@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from tidesplit.compression.codec.learned_entropy import named
+from tidesplit.compression.fitting.fit_entropy import fit_tables
 from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
@@ -30,7 +31,6 @@ from tidesplit.compression.training.calibrate import calibrate
 from tidesplit.compression.training.channel_ranking import learn_gates
 from tidesplit.compression.training.distillation import Teacher, answer, train_lite2, untrained_lite2
 from tidesplit.compression.training.finetune import finetune
-from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fullwidth import train_full_width
 from tidesplit.compression.training.refine import refine
 from tidesplit.compression.training.sandwich import sandwich

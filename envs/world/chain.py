@@ -72,7 +72,8 @@ class Turn(NamedTuple):
             half_s = 0.5 * self.trips[hop - 1].rtt_s
             here_s, way_s = before.answered_s - way_s - half_s + np.where(before.own, wait_s, 0.0), way_s + half_s
             own = before.own & self.at(columns.sends)
-            compute_s = np.where(own, self.at(columns.compute_s), 0.0)
+            listed_s, pictures = self.at(columns.compute_s), self.at(self.hops[0].partition) == 0
+            compute_s = np.where(own, self.world.serving_s(listed_s, pictures), 0.0)
             crossing = self._cross(hop, own, before.sent & ~own, here_s + compute_s)
             before = crossing._replace(
                 compute_s=compute_s,

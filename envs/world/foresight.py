@@ -33,7 +33,7 @@ def foresee(
     columns = np.empty((fields, table.size, lanes + CACHE_LINE), dtype=np.float32)[:, :, :lanes]
     out = foreseen(columns)
     uplink, link = table.hops[0], now.hops[0]
-    local = _copy_table(out, table, last_point)
+    local = _copy_table(out, table, last_point, world)
     crosses = 1.0 - local
     payload = (_single(uplink.bytes_mean) + np.float32(world.overhead_bytes)) * crosses
     out.payload[:] = out.steady_payload[:] = payload
@@ -53,7 +53,7 @@ def foresee(
     if asleep.any():
         leaves += crosses * (asleep * np.float32(world.radio.promotion_s))
     leaves += payload * (1.0 / link.goodput)
-    away = (link.rtt_s + now.server_wait_s + _single(table.server_s)) * crosses
+    away = (link.rtt_s + now.server_wait_s + out.server_s) * crosses
     away += leaves
     later = payload * (1.0 / link.goodput_low - 1.0 / link.goodput)
     later += link.stalled_s * crosses
@@ -76,11 +76,11 @@ def foresee(
     return columns
 
 
-def _copy_table(out: Foreseen, table: PointTable, last_point: Ints) -> Column:
+def _copy_table(out: Foreseen, table: PointTable, last_point: Ints, world: World) -> Column:
     """Fill the columns that do not depend on the state. Returns ``out.local`` as ``[A, 1]`` or ``[A, B]``."""
     out.local[:] = local = _single(~table.hops[0].sends)
     out.accuracy[:] = accuracy = _single(table.accuracy)
-    out.server_s[:] = _single(table.server_s)
+    out.server_s[:] = world.serving_s(_single(table.server_s), points_first(table.images))
     out.finish_accuracy[:] = np.where(local, accuracy, _single(table.finish_accuracy))
     out.is_last[:] = 0.0
     lane = np.flatnonzero(last_point >= 0)
@@ -131,7 +131,7 @@ def _foresee_further(
     for hop, link, ahead in zip(table.hops[1:], now.hops[1:], out.further, strict=True):
         relays, payload = points_first(hop.relays), ahead.payload
         ahead.sends[:] = sends = points_first(hop.sends).astype(np.float32)
-        ahead.compute_s[:] = compute_s = _single(hop.compute_s)
+        ahead.compute_s[:] = compute_s = world.serving_s(_single(hop.compute_s), points_first(table.light))
         payload[:] = (_single(hop.bytes_mean) + np.float32(world.overhead_bytes)) * sends
         takes = payload * (1.0 / link.goodput)
         arrives = leaves + (0.5 * before.rtt_s + wait_s * ~relays)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tidesplit.envs.world.heat import BARE, Cooling
 from tidesplit.envs.world.radio import LTE, WIRED, Radio
+from tidesplit.envs.world.vocabulary import Bools
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
@@ -14,13 +21,19 @@ class World:
 
     rtt_s: float = 0.060
     """Round trip of an empty message where the trace has none. LTE in the United States, assumed."""
-    request_s: float = 0.0066
-    """Time of a request beyond the link's round trip, its bytes, and the profile's decode and tail. It goes to gRPC, to
-    hand-overs between threads, and to a tail that runs colder than in the profile's loop. Source:
-    benchmarks/request_overhead.py, median 6.6 ms (n = 1,080); 10.1 ms with pictures, 4.5 ms with late cuts, whose tails
-    are shorter."""
+    request_s: float = 0.0038
+    """Time of a request beyond the link's round trip, its bytes and its server's run. It goes to gRPC and to hand-overs
+    between threads. Source of this and the next two: three runs of benchmarks/request_overhead.py (n = 270 requests of
+    each of four points and run). Least squares through the twelve medians, which were 8.7 to 10.1 ms with pictures, 6.4
+    to 6.9 at cut 1, 5.2 to 5.6 at cut 2 and 4.1 to 4.6 at cut 5. The fit is off by 0.7 ms at most."""
+    cold: float = 1.29
+    """Factor on a server's times in the profile. A run 30 times a second finds colder caches than in the profile's
+    loop."""
+    picture_s: float = 0.0029
+    """Additional time of a server that decodes a picture."""
     request_spread: float = 0.4
-    """Log-normal spread of ``request_s``. Measured: quartiles 4.9 and 8.8 ms, 95th percentile 11.8 ms."""
+    """Log-normal spread of ``request_s``. Measured: quartiles 0.8 ms below and 1.2 ms above the median of a point, 95th
+    percentile 3.0 ms above."""
     rtt_jitter: float = 0.05
     """Relative log-normal spread of the round trip from frame to frame. An LTE device asks for an uplink grant every
     10 ms (3GPP TS 36.213), which spreads the round trip by 10 / sqrt(12) = 3 of 60 ms."""
@@ -66,6 +79,14 @@ class World:
     this value."""
     wired_rtt_jitter: float = 0.01
     """Relative log-normal jitter between servers. Small, because a wired link has no uplink grants. Assumed."""
+
+    def serving_s(self, listed_s: NDArray[Real], pictures: Bools) -> NDArray[Real]:
+        """Time of servers' runs that take ``listed_s`` in the profile. 0 where there is none.
+
+        ``pictures``, of the same shape, is True where the payload is a picture.
+        """
+        more_s = listed_s.dtype.type(self.picture_s)
+        return np.asarray(self.cold * listed_s + more_s * (pictures & (listed_s > 0.0)))
 
     def round_trip(self, hop: int) -> tuple[float, float]:
         """Round trip of an empty message over a hop in seconds, and its relative spread. Hop 0 is the mobile uplink."""

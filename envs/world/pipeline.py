@@ -116,7 +116,7 @@ def advance(
     growth = None if stream is None else stream.growth
     turn = Turn(part.turn_s, at, frame.byte_noise, table.hops, queues.hops, frame.hops, uplinks, world, lane, growth)
     crossings = turn.carry(part.offloads, part.sent_at_s, wait_s)
-    tail_s, finish_s = at(table.server_s), at(table.finish_s)
+    tail_s, finish_s = world.serving_s(at(table.server_s), at(table.images)), at(table.finish_s)
     server_s = np.where(part.offloads, tail_s + wait_s, 0.0)
     answered = crossings[0].answered_s + server_s
     for crossing in crossings[1:]:

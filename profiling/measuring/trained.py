@@ -23,7 +23,7 @@ from tidesplit.compression.codec.knobs import (
     device_id,
     image_id,
 )
-from tidesplit.compression.net.cut_codec import Codec, tag_of
+from tidesplit.compression.net.cut_codec import Codec, load_changes, tag_of
 from tidesplit.compression.net.int8 import Ranges, load_ranges
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
@@ -106,7 +106,7 @@ def load_trained(name: str, weights: Path | None = None) -> Trained:
     system = SplitNet(build(name, len(classes)))
     load_weights(path, system)
     system.requires_grad_(False)
-    codec = Codec(system, tag_of(path), load_tables(path))
+    codec = Codec(system, tag_of(path), load_tables(path), load_changes(path, system))
     return Trained(system, codec, classes, sha256_of(path), load_ranges(path, system))
 
 

@@ -93,6 +93,14 @@ class PointTable:
         light: NDArray[np.bool_] = self.hops[0].partition == 0
         return light
 
+    @property
+    def images(self) -> NDArray[np.bool_]:
+        """True where the server that answers gets the picture as it is."""
+        images = self.light
+        for hop in self.hops[1:]:
+            images = images & (hop.compute_s == 0.0)
+        return images
+
     def take(self, rows: NDArray[np.int64] | list[int]) -> PointTable:
         """The table of these rows, in this order."""
         ids = tuple(self.ids[int(i)] for i in rows)

@@ -14,13 +14,9 @@ import torch
 
 from tidesplit.compression.codec.knobs import INT8, Knobs, Precision
 from tidesplit.compression.codec.pixels import Pixels, to_input
-from tidesplit.compression.net.deploy import tail_model
+from tidesplit.compression.net.deploy import heads_model, tail_model
 from tidesplit.compression.net.int8 import int8_head
-from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.session import session
-from tidesplit.models.graph import Builder, Graph
-from tidesplit.models.onnx_graph import to_onnx
-from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.measuring.trained import load_trained
 from tidesplit.profiling.streams.senders import Values
 
@@ -59,23 +55,10 @@ def answers(name: str, weights: Path | None, partition: int, inputs: Sequence[An
     return np.array([int(tail.run(None, {"x": one})[0].argmax()) for one in ready], dtype=np.int64)
 
 
-def heads_graph(system: SplitNet, ratio: float) -> Graph:
-    """Image to the values and the attention score of every cut in turn."""
-    net, width_set = system.net, set_of_ratio(ratio)
-    builder = Builder((3, net.input_px, net.input_px))
-    feature, before, outputs = net.build_head(builder, width_set, 0), 0, list[str]()
-    for partition, cut in enumerate(net.cuts, start=1):
-        feature = net.build_middle(builder, feature, width_set, before, cut)
-        outputs += system.bottleneck(partition).build_encoder(builder, feature, width_set)
-        before = cut
-    return builder.finish(*outputs)
-
-
 @lru_cache(maxsize=4)
 def _heads(name: str, weights: Path | None, ratio: float) -> onnxruntime.InferenceSession:
-    graph = heads_graph(load_trained(name, weights).system, ratio)
-    names = [f"{kind}{i}" for i in range(len(graph.outputs) // 2) for kind in ("y", "score")]
-    return session(to_onnx(graph, "heads", names).SerializeToString(), torch.get_num_threads())
+    model = heads_model(load_trained(name, weights).system, ratio)
+    return session(model.SerializeToString(), torch.get_num_threads())
 
 
 @lru_cache(maxsize=8)

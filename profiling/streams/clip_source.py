@@ -24,11 +24,13 @@ class ClipSource:
         folder: real clips, or with a `kind` pictures to make clips of.
         kind: a camera of `CAMERAS`; empty for real clips.
         limit: number of clips; 0 for all.
+        sets: sub-folders that count, of a folder of real clips; empty for all.
     """
 
     folder: Path
     kind: str = ""
     limit: int = 0
+    sets: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -39,7 +41,8 @@ class ClipSource:
         """The clips, in an order that does not depend on the limit."""
         if self.kind:
             return moving_clips(self.folder, self.kind, px, LENGTH, self.limit)
-        return [window for clip in real_clips(self.folder, px) for window in _windows(clip)][: self.limit or None]
+        clips = [c for name in self.sets for c in real_clips(self.folder / name, px)] or real_clips(self.folder, px)
+        return [window for clip in clips for window in _windows(clip)][: self.limit or None]
 
 
 def _windows(clip: Clip) -> list[Clip]:

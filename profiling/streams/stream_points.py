@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.profiling.measuring.clock import time_interleaved
 from tidesplit.profiling.measuring.trained import load_trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance, StreamBytes
@@ -36,6 +37,9 @@ def codec_times(name: str, weights: Path | None, rows: Iterable[Mapping[str, Any
 def with_streams(profile: Profile, rows: Sequence[Mapping[str, Any]], times: Times, provenance: Provenance) -> Profile:
     """The profile with the points of the streams in `rows`, in place of those of the same name.
 
+    Points of one stream share their dead zone, and lose about the same. So each gets the mean of their losses, never a
+    gain. Single differences of a few hundred frames are mostly chance, and a policy would choose the luckiest.
+
     Every device gets their times: head, tail and finish are those of the point that the stream is compared with.
     Encoding and decoding were timed on this machine for both points, and the ratio of the two is taken for all devices.
 
@@ -43,7 +47,8 @@ def with_streams(profile: Profile, rows: Sequence[Mapping[str, Any]], times: Tim
         ValueError: rows that say nothing of accuracy or of an age, or without the point that they are compared with.
     """
     streams = [row for row in rows if "against" in row]
-    made = [_point(profile.point(row["against"]), row) for row in streams]
+    lost = _losses(streams)
+    made = [_point(profile.point(row["against"]), row, lost[stream_of(row["id"])]) for row in streams]
     ids = {point.id for point in made}
     against = {row["id"]: row["against"] for row in streams}
     return replace(
@@ -54,14 +59,22 @@ def with_streams(profile: Profile, rows: Sequence[Mapping[str, Any]], times: Tim
     )
 
 
-def _point(base: OperatingPoint, row: Mapping[str, Any]) -> OperatingPoint:
+def _losses(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Accuracy lost by each stream."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(stream_of(row["id"]), []).append(row["lost"])
+    return {stream: max(0.0, math.fsum(lost) / len(lost)) for stream, lost in found.items()}
+
+
+def _point(base: OperatingPoint, row: Mapping[str, Any], lost: float) -> OperatingPoint:
     if row["measure"] != "accuracy":
         raise ValueError(f"{row['clips']} has no labels of the CNN's classes: {row['measure']} is no accuracy")
     if None in row["bytes_by_age"]:
         raise ValueError(f"{row['clips']}: the clips are too short for the bytes of {row['id']} at all ages")
     half = (row["lost_ci95"][1] - row["lost_ci95"][0]) / 2
     low, high = (math.hypot(edge - base.accuracy, half) for edge in base.accuracy_ci95)
-    accuracy = _share(base.accuracy - row["lost"])
+    accuracy = _share(base.accuracy - lost)
     return replace(
         base, id=row["id"], accuracy=accuracy, accuracy_ci95=(_share(accuracy - low), _share(accuracy + high)),
         bytes_mean=row["bytes_by_age"][0], bytes_std=row["bytes_std"], n=row["n"],

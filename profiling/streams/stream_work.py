@@ -12,7 +12,7 @@ from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
 from tidesplit.compression.pictures.clips import CAMERAS, MARGIN, camera_frames
 from tidesplit.profiling.streams.senders import Sender
 
-FRAMES = 24  # of the film that is timed again and again; once in so many the decoder gets a key
+FRAMES = 12  # of the film that is timed again and again; once in so many the decoder gets a key
 
 
 class Ends(NamedTuple):

@@ -1,21 +1,26 @@
-"""Sources of frames: a folder of pictures, a stream of JPEGs (MJPEG of a camera program), or drawn test pictures.
+"""Sources of frames: a folder of pictures, a camera, a recording, or drawn test pictures.
 
 A thread of its own decodes pictures ahead, so that reading a file does not count as the device's work.
 """
 
 from __future__ import annotations
 
-import io
 import queue
+import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import IO
 
 from tidesplit.compression.codec.image_codec import UNREADABLE
 from tidesplit.compression.codec.pixels import load_square, natural_picture
+from tidesplit.runtime.camera import video_frames
+from tidesplit.runtime.camera.mjpeg import START
+from tidesplit.runtime.camera.opened import Camera
 from tidesplit.runtime.camera.picture import Picture, Say, Skipped, SourceError, silent
+from tidesplit.runtime.camera.reading import PictureReader
 from tidesplit.runtime.camera.stream import CameraStream
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -56,8 +61,35 @@ def drawn(px: int) -> Iterator[Picture]:
 
 
 def stream(file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = silent) -> CameraStream:
-    """The JPEGs of a stream, laid end to end as `rpicam-vid --codec mjpeg -o -` and ffmpeg write them."""
-    return CameraStream(file, lambda data: load_square(io.BytesIO(data), px), skipped or Skipped(say), say)
+    """The MJPEG or H.264 stream of a camera program. `rpicam-vid -o -` and ffmpeg write both."""
+    skipped = skipped or Skipped(say)
+    reader = PictureReader(file, partial(video_frames.H264Decoder, skipped), skipped)
+    return CameraStream(reader, partial(video_frames.square, px=px), skipped, say)
+
+
+def source(where: str, px: int, fps: float, skipped: Skipped, say: Say = silent) -> Iterator[Picture]:
+    """Pictures from a folder, a video file, a device, an address, or a stream (a named pipe, or "-")."""
+    if not where:
+        return drawn(px)
+    if where == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise SourceError("--source -: no stream on the standard input, the output of a camera program expected")
+        return stream(open(sys.stdin.fileno(), "rb", closefd=False), px, skipped, say)
+    path = Path(where)
+    if "://" in where or path.is_char_device():
+        return CameraStream(Camera(where, fps, skipped, say), partial(video_frames.square, px=px), skipped, say)
+    if path.is_dir():
+        return folder(path, px, skipped)
+    if not path.exists():
+        raise SourceError(f"{where} is not a folder of pictures, a video file, a camera device or an address")
+    if path.is_fifo() or _begins_as_jpeg(path):
+        return stream(path.open("rb"), px, skipped, say)
+    return video_frames.recording(where, px, fps, skipped, say)
+
+
+def _begins_as_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(START)) == START
 
 
 def ahead(pictures: Iterator[Picture], depth: int = 4) -> Iterator[Picture]:

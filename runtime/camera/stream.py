@@ -1,49 +1,58 @@
-"""A stream of JPEGs from a camera program. It gives the newest picture, and says how many older ones it passed over.
+"""A live source's newest picture. It says how many older ones it passed over.
 
-One thread reads and cuts the stream, a second one decodes. A stream that was recorded (a file, or a program that writes
-faster than any camera) is slowed down to the loop's rate instead, and gives every picture.
+One thread reads the source, a second one decodes. A source that was recorded (a file in a pipe, or a program that
+writes faster than any camera) is slowed down to the loop's rate instead, and gives every picture.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from tidesplit.compression.codec.image_codec import UNREADABLE
 from tidesplit.compression.codec.pixels import Pixels
-from tidesplit.runtime.camera.mjpeg import LARGEST_JPEG, Cutter
 from tidesplit.runtime.camera.picture import Picture, Say, Skipped, SourceError, silent
+from tidesplit.runtime.camera.reading import Shot
 
-CHUNK = 1 << 16  # a pipe's size
-# A camera keeps its reader waiting between pictures; whoever writes a recording is faster than 250 a second. A second
-# of such waits in all is a camera, so that a few files from a slow disk are not.
-WAIT_S, LIVE_S = 0.004, 1.0
-HELD_BYTES = 2 * LARGEST_JPEG  # of a recording, in memory
+HELD_BYTES = 16 << 20  # of a recording, in memory
 QUIET_S = 5.0  # then the silence of a camera is said
 EARLY = 2.0  # decoding begins this many decoding times before the loop is expected to ask
 
 
 class CameraStream(Iterator[Picture]):
-    """Pictures of the JPEG stream `file`, in the order in which they came. `decode` takes one JPEG's bytes."""
+    """Pictures in the order in which they came. `decode` makes pixels of a shot's data.
 
-    def __init__(self, file: IO[bytes], decode: Callable[[bytes], Pixels], skipped: Skipped, say: Say = silent) -> None:
-        self._read, self._decode, self._skipped, self._say = _reader(file), decode, skipped, say
+    `shots` runs on a thread of its own. Its text says what was received, for a source that never gives a picture.
+    """
+
+    def __init__(
+        self, shots: Iterable[list[Shot]], decode: Callable[[Any], Pixels], skipped: Skipped, say: Say = silent
+    ) -> None:
+        self._shots, self._decode, self._skipped, self._say = shots, decode, skipped, say
         self._changed = threading.Condition()
-        self._whole: deque[tuple[bytes, float]] = deque()  # JPEGs that are not decoded, and when they came
+        self._waiting: deque[Shot] = deque()
         self._ready: Picture | None = None
         self._live = self._ended = self._over = self._asking = False
         self._error: BaseException | None = None
-        self._received = self._passed_over = self._given = 0
+        self._after_s = -math.inf
+        self._passed_over = self._given = 0
         self._given_s = self._decoding_s = 0.0
         self._busy_s: deque[float] = deque(maxlen=8)  # between giving a picture and being asked for the next
         for work in (self._collect, self._decode_all):
             threading.Thread(target=self._guarded, args=(work,), daemon=True, name=work.__name__).start()
+
+    def after(self, moment_s: float) -> None:
+        """Pass over live pictures that came before this moment (`time.perf_counter`)."""
+        with self._changed:
+            self._after_s = moment_s
+            if self._ready is not None and self._too_soon(self._ready.taken_s):
+                self._passed_over += 1 + self._ready.skipped
+                self._ready = None
+            self._changed.notify_all()
 
     def __next__(self) -> Picture:
         """The newest picture of a camera, as soon as there is one; the next picture of a recording."""
@@ -66,14 +75,14 @@ class CameraStream(Iterator[Picture]):
         while self._ready is None and not self._over:
             if not self._changed.wait(QUIET_S) and not said:
                 said = True
-                self._say(f"no picture on the stream for {QUIET_S:.0f} s, {self._received} bytes received so far")
+                self._say(f"no picture from the camera for {QUIET_S:.0f} s: {self._shots}")
 
     def _end(self) -> Exception:
         if self._given:
             return StopIteration()
         if self._skipped.count:
             return SourceError(f"none of the {self._skipped.count} pictures of the stream can be decoded")
-        return SourceError(f"the stream ended without a picture: {self._received} bytes received, MJPEG expected")
+        return SourceError(f"the stream ended without a picture: {self._shots}")
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Run a thread's work. Its failure is raised after the last picture."""
@@ -87,69 +96,50 @@ class CameraStream(Iterator[Picture]):
             self._changed.notify_all()
 
     def _collect(self) -> None:
-        """Read and cut the stream until it ends."""
-        cutter, waited_s, first = Cutter(), 0.0, True
-        while True:
-            begin_s = time.perf_counter()
-            data = self._read(CHUNK)
-            now_s = time.perf_counter()
-            self._received += len(data)
-            if now_s - begin_s >= WAIT_S and not first:
-                waited_s += now_s - begin_s
-            broken = cutter.broken
-            whole = cutter.feed(data) if data else cutter.close()
-            if cutter.broken > broken:
-                self._skipped("a picture of the stream", "it is cut short", cutter.broken - broken)
-            if whole:
-                first = False
-                self._store([(one, now_s) for one in whole], waited_s >= LIVE_S)
-            if not data:
-                return
-            if cutter.waiting > LARGEST_JPEG:
-                raise SourceError(f"{cutter.waiting} bytes without a whole JPEG received, an MJPEG stream expected")
-
-    def _store(self, whole: list[tuple[bytes, float]], live: bool) -> None:
-        with self._changed:
-            self._live = self._live or live
-            self._whole.extend(whole)
-            while self._live and len(self._whole) > 1:
-                self._whole.popleft()
-                self._passed_over += 1
-            self._changed.notify_all()
-            while not self._live and sum(len(data) for data, _ in self._whole) > HELD_BYTES:
-                self._changed.wait()
+        """Take all that the source gives."""
+        for shots in self._shots:
+            with self._changed:
+                self._live = self._live or any(shot.live for shot in shots)
+                for shot in shots:  # what a recording's reader waited for is old when others are taken before it
+                    awaited = shot.waited and self._asking and not self._waiting and self._ready is None
+                    self._waiting.append(shot._replace(waited=awaited))
+                while self._live and len(self._waiting) > 1:
+                    self._waiting.popleft()
+                    self._passed_over += 1
+                self._changed.notify_all()
+                while not self._live and sum(len(shot.data) for shot in self._waiting) > HELD_BYTES:
+                    self._changed.wait()
 
     def _decode_all(self) -> None:
-        """Decode one picture for each that the loop takes, until the stream has ended."""
-        while (found := self._next()) is not None:
-            data, taken_s = found
+        """Decode one picture for each that the loop takes, until the source has ended."""
+        while (shot := self._next()) is not None:
             begin_s = time.perf_counter()
             try:
-                pixels = self._decode(data)
+                pixels = self._decode(shot.data)
             except UNREADABLE as error:
                 self._skipped("a picture of the stream", error)
                 continue
             with self._changed:
                 self._decoding_s = time.perf_counter() - begin_s
-                when = taken_s if self._live else None
+                when = shot.came_s if self._live or shot.waited else None
                 self._ready = Picture(pixels, f"stream-{self._given}", None, when, self._passed_over)
                 self._passed_over = 0
                 self._changed.notify_all()
 
-    def _next(self) -> tuple[bytes, float] | None:
-        """The JPEG to decode next, once it is time to. Returns None where the stream has ended."""
+    def _next(self) -> Shot | None:
+        """The shot to decode next, once it is time to. Returns None where the source has ended."""
         with self._changed:
             while (left_s := self._left_s()) > 0.0:
-                if self._ended and not self._whole:
+                if self._ended and (not self._waiting or self._too_soon(self._waiting[0].came_s)):
                     return None
                 self._changed.wait(None if math.isinf(left_s) else left_s)
-            found = self._whole.popleft()
+            found = self._waiting.popleft()
             self._changed.notify_all()
             return found
 
     def _left_s(self) -> float:
         """Time until a picture should be decoded: as late as possible, so that the newest is ready when asked for."""
-        if not self._whole or self._ready is not None:
+        if not self._waiting or self._ready is not None or self._too_soon(self._waiting[0].came_s):
             return math.inf
         if self._asking:
             return 0.0
@@ -159,13 +149,5 @@ class CameraStream(Iterator[Picture]):
             return 0.0
         return self._given_s + min(self._busy_s) - EARLY * self._decoding_s - time.perf_counter()
 
-
-def _reader(file: IO[bytes]) -> Callable[[int], bytes]:
-    """A function that returns bytes as soon as some are there. A file's own `read` waits until a block is full.
-
-    It also takes a lock, which the interpreter needs when it ends: a thread that waits there would crash it.
-    """
-    try:
-        return partial(os.read, file.fileno())
-    except OSError:
-        return file.read
+    def _too_soon(self, came_s: float | None) -> bool:
+        return self._live and came_s is not None and came_s < self._after_s

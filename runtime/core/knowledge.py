@@ -230,7 +230,8 @@ def messages(
     The last hop has the answer. A first hop before it has the receipt of the middle server, which then still needs to
     decode, run its part of the CNN and encode.
     """
-    row, overhead, tail_s = record.row, world.overhead_bytes, float(table.server_s[record.row])
+    row, overhead = record.row, world.overhead_bytes
+    tail_s = float(world.serving_s(table.server_s, table.images)[row])
     run_s = flight.run_s if math.isfinite(flight.run_s) else 0.0
     for before, hop, ahead in zip(now.seen.hops, table.hops[1:], now.foreseen.further, strict=False):
         if hop.sends[row]:
@@ -238,5 +239,6 @@ def messages(
             back_s = 0.5 * float(before.rtt_s[0])  # from the middle server, which has the answer first
             ready_s = record.decided_at_s + float(ahead.ready_s[0, row])
             second = Ahead(ready_s, Settled(size + overhead, flight.due_s, run_s, tail_s + back_s))
-            return Settled(record.sent_bytes + overhead, tail_s=float(hop.compute_s[row])), [second]
+            compute_s = float(world.serving_s(hop.compute_s, table.light)[row])
+            return Settled(record.sent_bytes + overhead, tail_s=compute_s), [second]
     return Settled(record.sent_bytes + overhead, flight.due_s, run_s, tail_s), []

@@ -22,6 +22,7 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.camera.stream import CameraStream
 from tidesplit.runtime.core.arrivals import Arrivals
 from tidesplit.runtime.core.breaker import Breaker
 from tidesplit.runtime.core.deciding import Decision, FrameDecider
@@ -94,29 +95,25 @@ class Device:
         self.started()
         self._arrivals = Arrivals(self.now_s(), self.demand.period_s)
         with self._worker:
-            for number, (picture, came_s) in enumerate(self._coming(pictures)):
-                self._take(number, picture, self._arrivals.next_s(came_s))
+            for number, (picture, arrival_s) in enumerate(self._coming(pictures)):
+                self._take(number, picture, arrival_s)
                 if number + 1 == frames:
                     break
 
-    def _coming(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float | None]]:
-        """Pictures, each with the moment at which it came, None for one that was there already.
-
-        A camera is asked as late as possible, because the picture that it then gives is newer.
-        """
-        live = False
+    def _coming(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float]]:
+        """Pictures, each with its arrival. A camera is asked for none that came before the rate allows one."""
         while True:
-            if live:
-                wait(self._arrivals.soonest_s - self.now_s())
             asked_s = self.now_s()
             if (picture := next(pictures, None)) is None:
                 return
-            got_s = self.now_s()
-            live = picture.taken_s is not None
             if picture.taken_s is not None:
-                yield picture, picture.taken_s - self._epoch
+                arrival_s = self._arrivals.live(picture.taken_s - self._epoch)
             else:
-                yield picture, got_s if got_s - asked_s >= SLOW_SOURCE_S else None
+                got_s = self.now_s()
+                arrival_s = self._arrivals.stored(got_s if got_s - asked_s >= SLOW_SOURCE_S else None)
+            if isinstance(pictures, CameraStream):
+                pictures.after(self._arrivals.soonest_s + self._epoch)
+            yield picture, arrival_s
 
     def _greet(self) -> None:
         """Connect before the first frame, and learn the delay of the empty link from tiny messages.
@@ -178,6 +175,7 @@ class Device:
         record.out_of_range = undrawn(decision.believed, decision.given)
         record.by_rule, record.dropped = decision.by_rule, decision.late
         record.arrival_s, record.waited_s, record.breaker = arrival_s, now_s - arrival_s, self.breaker.state
+        record.picture_age_s = None if picture.taken_s is None else now_s + self._epoch - picture.taken_s
         record.temperature_c = heat_c
         record.decided_s, record.decided_at_s, record.error = time.perf_counter() - begin, now_s, reason or None
         return record, decision

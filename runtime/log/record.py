@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,7 +80,6 @@ class Record:
             state=dict(zip(fields.state, observation.state[0].tolist(), strict=True)),
             mask=observation.mask[0],
             foreseen=dict(zip(fields.points, observation.points[0, :, row].tolist(), strict=True)),
-            picture_age_s=None if picture.taken_s is None else time.perf_counter() - picture.taken_s,
             pictures_skipped=picture.skipped,
         )
 

@@ -22,7 +22,8 @@ REFRESH_S = 0.5
 RATE_EVERY = 8  # frames between two looks at the camera's rate
 RECENT = 150  # frames in the terminal's figures: five seconds at 30 fps
 WAITING = 1024  # records that wait for one output, some 3 MB. More are lost, and counted
-RATE_S, RATE_OFF = 2.0, 0.05  # a camera's rate is measured over so long, and said if it is off the demand's by more
+RATE_S, RATE_OFF = 2.0, 0.03  # a camera's rate is measured over so long, and said if it is off the demand's by more
+PAUSE = 3.0  # a picture that comes so many times later than usual ends a pause
 RETRY_S = 5.0  # between attempts of an output that failed
 END_S = 5.0  # for the outputs to write what waits when the program ends
 Sink = Callable[[Record], None]
@@ -185,11 +186,16 @@ class Live:
 
 
 def _camera_rate(records: list[Record]) -> tuple[float, float]:
-    """Pictures a second of a live camera, with those passed over, and the time over which they came."""
+    """Pictures a second of a live camera, with those passed over, and the time over which they came, without pauses."""
     live = sorted((r for r in records if r.picture_age_s is not None), key=lambda r: r.frame)
-    came_s = [r.arrival_s + r.waited_s - (r.picture_age_s or 0.0) for r in live]
-    span_s = came_s[-1] - came_s[0] if live else 0.0
-    return (sum(1 + r.pictures_skipped for r in live[1:]) / span_s if span_s > 0.0 else 0.0), span_s
+    came_s = np.array([r.arrival_s + r.waited_s - (r.picture_age_s or 0.0) for r in live])
+    pictures = np.array([1 + r.pictures_skipped for r in live])[1:]
+    between_s = np.diff(came_s)
+    if not between_s.size:
+        return 0.0, 0.0
+    steady = between_s <= PAUSE * pictures * np.median(between_s / pictures)
+    span_s = float(between_s[steady].sum())
+    return (float(pictures[steady].sum()) / span_s if span_s > 0.0 else 0.0), span_s
 
 
 def _pictures(records: list[Record]) -> str:

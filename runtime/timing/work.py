@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
-from tidesplit.compression.codec.knobs import VIDEO_CODECS, Knobs, Precision
+from tidesplit.compression.codec.knobs import VIDEO_CODECS, Knobs, Precision, cut_id
 from tidesplit.compression.codec.pixels import Pixels, natural_picture, to_input
 from tidesplit.compression.session import Session
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
-from tidesplit.profiling.streams.senders import VideoSender
+from tidesplit.profiling.streams.senders import MemorySender, Values, VideoSender
 from tidesplit.profiling.streams.stream_work import ends, film
 from tidesplit.runtime.cnn import Cnn, CnnError
 from tidesplit.runtime.models import finish_model, first_model, knobs_of, tail_name
@@ -48,7 +48,7 @@ def pieces_of(point: OperatingPoint) -> Pieces:
     head, finish = first_model(point), finish_model(point)
     if point.codec == "none":
         return Pieces(head=head)
-    coded = knobs_of(point).id if head else point.id
+    coded = cut_id(knobs_of(point), stream=point.stream is not None) if head else point.id
     return Pieces(head, f"encode {coded}", f"decode {coded}", tail_name(point.partition), finish)
 
 
@@ -89,15 +89,15 @@ def turns_of(cnn: Cnn, profile: Profile, threads: int) -> list[Turn]:
 
 def _cuts(cnn: Cnn, profile: Profile, threads: int, pixels: Pixels) -> Iterator[Turn]:
     """A turn for each head. The codec is timed with the first head that makes its values."""
-    timed: set[Knobs] = set()
+    timed: set[tuple[Knobs, bool]] = set()
     cuts = sorted((p for p in profile.points if p.codec == "feature"), key=_cut)
     for _, same in groupby(cuts, key=_cut):
         points = list(same)
-        knobs = [k for k in map(knobs_of, points) if k not in timed]
-        timed.update(knobs)
+        coded = [c for c in ((knobs_of(p), p.stream is not None) for p in points) if c not in timed]
+        timed.update(coded)
         heads, *_, finishes = zip(*(pieces_of(point) for point in points), strict=True)
         models = [heads[0], *dict.fromkeys(name for name in finishes if name)]
-        yield partial(_cut_work, cnn, models, knobs, threads, pixels)
+        yield partial(_cut_work, cnn, models, coded, threads, pixels)
 
 
 def _cut(point: OperatingPoint) -> tuple[int, float, Precision]:
@@ -118,17 +118,26 @@ def _tail(cnn: Cnn, name: str, threads: int) -> Work:
     return {name: partial(run.run, None, {"x": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)})}
 
 
-def _cut_work(cnn: Cnn, models: list[str], knobs: Iterable[Knobs], threads: int, pixels: Pixels) -> Work:
-    """The head is the first of ``models``, and its finish the second, if there is one."""
+def _cut_work(cnn: Cnn, models: list[str], coded: Iterable[tuple[Knobs, bool]], threads: int, pixels: Pixels) -> Work:
+    """The head is the first of ``models``, and its finish the second, if there is one. ``coded``: settings of the
+    codec, with True for a stream."""
     head, *finishes = models
-    run = _from_pixels(cnn.device_session(head, threads), pixels)
+    session = cnn.device_session(head, threads)
+    run = _from_pixels(session, pixels)
     feature, values, score = run()
     work: Work = {head: run}
     for name in finishes:
         work[name] = partial(cnn.device_session(name, threads).run, None, {"x": feature})
-    for k in knobs:
+    coded = list(coded)
+    for k in (k for k, stream in coded if not stream):
         work[f"encode {k.id}"] = partial(cnn.codec.encode, values[0], score[0, 0], k)
         work[f"decode {k.id}"] = partial(cnn.codec.decode, cnn.codec.encode(values[0], score[0, 0], k))
+    if streams := [k for k, stream in coded if stream]:
+        outputs = [session.run(None, {"x": to_input(frame)}) for frame in film(cnn.input_px)]
+        seen = [Values(y[0], s[0, 0]) for _, y, s in outputs]
+        for k in streams:
+            both = ends(partial(MemorySender, seen.__getitem__, cnn.codec, k), picture=False)
+            work |= {f"encode {k.id}-s": both.encode, f"decode {k.id}-s": both.decode}
     return work
 
 

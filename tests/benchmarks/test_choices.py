@@ -8,20 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from tests.agents.small import BUMPY
-from tests.profiles import DEVICE, synthetic_profile
+from tests.profiles import DEVICE, SERVER, stream_profile, synthetic_profile
 from tidesplit.agents.judging.ladder import Tuning
 from tidesplit.benchmarks import choices
 from tidesplit.compression.codec.knobs import INT8
 from tidesplit.profiling.points.profile import Profile, save
+from tidesplit.profiling.points.table import table_for
 
 
-def with_more() -> Profile:
-    """The synthetic profile with an int8 net on the device, twice as quick, and with a small picture."""
-    profile = synthetic_profile()
+def with_more(profile: Profile | None = None) -> Profile:
+    """The synthetic profile, or another, with an int8 net on the device, twice as quick, and with a small picture."""
+    profile = profile or synthetic_profile()
     net, picture = profile.point("device-w50"), profile.point("jpeg50")
     quick, small = replace(net, id="device-w50-i8", precision=INT8), replace(picture, id="jpeg50-128px", resolution=128)
     small = replace(small, bytes_mean=0.4 * picture.bytes_mean)
@@ -93,6 +95,18 @@ def test_rules_are_tuned_for_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert choices.point_of(found["MPC, tuned"], scenario) == ""
 
 
-def test_int8_is_found_in_a_profile() -> None:
-    assert choices.has_int8(with_more())
-    assert not choices.has_int8(choices.offered(with_more(), int8=False, small=True))
+def test_sets_that_a_profile_has_points_for() -> None:
+    def sets_of(profile: Profile) -> list[str]:
+        return [name for name, choice in choices.SETS.items() if choices.has_points(profile, choice)]
+
+    assert sets_of(synthetic_profile()) == ["neither", "races"]
+    assert sets_of(with_more()) == ["neither", "int8", "races", "int8 and races"]
+    assert sets_of(with_more(stream_profile())) == list(choices.SETS)
+
+
+def test_shares_of_the_points_chosen() -> None:
+    table = table_for(with_more(stream_profile()), DEVICE, SERVER)
+    rows = [table.row("device-w50")] * 98 + [int(np.flatnonzero(table.streams.of >= 0)[0])] * 102
+    found = choices.chosen_by(table, np.array(rows))
+    assert found["kinds"] == {"device": 0.49, "memory": 0.51}
+    assert found["points"]["device-w50"] == 0.49

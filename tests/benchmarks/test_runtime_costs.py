@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.profiles import DEVICE, SERVER, synthetic_profile
 from tests.runtime.deployed import DEMAND, points, small_cnn
 from tidesplit.benchmarks import edge_cost, processes, recovery, request_overhead, results, server_throughput
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.physics import World
+from tidesplit.profiling.points.table import table_for
 from tidesplit.runtime.log.record import Record
 
 
@@ -50,6 +53,18 @@ def test_time_of_a_request_beyond_link_and_profile() -> None:
     )  # fmt: skip
     assert request_overhead.parts_ms(record, table) == {
         "total": pytest.approx(23.0), "server": pytest.approx(5.0), "around": pytest.approx(18.0),
+    }  # fmt: skip
+
+
+def test_the_fit_of_request_times() -> None:
+    """Invented: 4 ms for each request, 3 ms for a picture, and 0.25 of the profile's decode and tail."""
+    table = table_for(synthetic_profile(), DEVICE, SERVER)
+    rows = np.flatnonzero(table.hops[0].sends)
+    server_s = np.linspace(0.002, 0.010, table.size) * table.hops[0].sends
+    table = replace(table, server_s=server_s)
+    medians = 1e3 * (0.004 + 0.25 * server_s[rows] + 0.003 * table.light[rows])
+    assert request_overhead.fitted([table.ids[row] for row in rows], medians.tolist(), table) == {
+        "request_s": pytest.approx(0.004), "cold": pytest.approx(1.25), "picture_s": pytest.approx(0.003),
     }  # fmt: skip
 
 

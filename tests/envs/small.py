@@ -41,7 +41,7 @@ TABLE = PointTable(
     jitter=np.zeros(3),
 )
 # No probes and no heat unless a test wants them.
-WORLD = replace(World(), rtt_s=0.040, request_s=0.0, probe_after_s=1e9, cooling=NO_HEAT)
+WORLD = replace(World(), rtt_s=0.040, request_s=0.0, cold=1.0, picture_s=0.0, probe_after_s=1e9, cooling=NO_HEAT)
 BYTES_PER_S = 100_000.0  # the image is 40 ms on the link, the cut 10 ms
 
 

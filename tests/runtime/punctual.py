@@ -52,7 +52,7 @@ class Lateness:
 
 
 def on_time(test: Callable[P, None]) -> Callable[P, None]:
-    """Repeat or skip a test whose assertions fail on a busy machine."""
+    """Repeat or skip a test whose assertions fail on a busy machine. It gets the mark `timing`."""
 
     @functools.wraps(test)
     def judged(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -68,4 +68,4 @@ def on_time(test: Callable[P, None]) -> Callable[P, None]:
                 raise failure
         pytest.skip(f"this machine is too busy to judge: a wake-up in thirty was {1e3 * lateness.usual_s:.0f} ms late")
 
-    return judged
+    return pytest.mark.timing(judged)

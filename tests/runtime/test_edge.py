@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from PIL import Image
 
 from tests.agents.small import BUMPY
 from tests.runtime.deployed import CLASSES, DEMAND, points, points_of_three, server_process
+from tests.runtime.waiting import LIMIT_S, until
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.compression.codec.pixels import natural_picture
@@ -34,6 +35,7 @@ KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
     "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5",
     "pictures_skipped", "by_rule", "out_of_range", "race", "temperature_c", "joules",
+    "stream", "sequence", "key", "reference_age",
 }  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def test_each_frame_has_a_line_in_the_log(bundle: Path, pictures: Path, cnn: Cnn
     log, board = tmp_path / "log.jsonl", tmp_path / "board"
     with server_process(cnn.folder) as (_, port):
         code = edge.main(
-            ["--bundle", str(bundle), "--server", f"localhost:{port}", "--images", str(pictures), "--frames", "30",
+            ["--bundle", str(bundle), "--server", f"localhost:{port}", "--source", str(pictures), "--frames", "30",
              "--json", str(log), "--tensorboard", str(board), "--pace", "device"]
         )  # fmt: skip
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -104,7 +106,7 @@ def test_a_policy_of_three_tiers_decides_for_both_hops(pictures: Path, cnn: Cnn,
         server_process(cnn.folder) as (_, last),
         server_process(cnn.folder, "--next", f"localhost:{last}") as (_, port),
     ):
-        options = ["--bundle", str(bundle), "--server", f"localhost:{port}", "--images", str(pictures)]
+        options = ["--bundle", str(bundle), "--server", f"localhost:{port}", "--source", str(pictures)]
         assert edge.main([*options, "--frames", "30", "--json", str(log), "--pace", "device"]) == 0
         assert edge.main([*options, "--next-point", "cloud"]) == 2
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -128,23 +130,22 @@ def test_frames_come_from_a_stream_too(bundle: Path, pictures: Path, cnn: Cnn) -
     with server_process(cnn.folder) as (_, port):
         done = subprocess.run(
             [sys.executable, "-m", "tidesplit.runtime.edge", "--bundle", str(bundle), "--server", f"localhost:{port}",
-             "--images", "-"],
+             "--source", "-"],
             input=data, capture_output=True, cwd=ROOT, timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     assert b"15 frames" in done.stderr
 
 
-def edge_process(bundle: Path, *options: str, **more: Any) -> subprocess.Popen[bytes]:
+@contextmanager
+def edge_process(bundle: Path, *options: str, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The command. It is killed where a test fails before it has ended."""
     command = [sys.executable, "-m", "tidesplit", "edge", "--bundle", str(bundle), "--server", "localhost:1"]
-    return subprocess.Popen([*command, *options], cwd=ROOT, **more)
-
-
-def until(holds: Callable[[], bool], limit_s: float = 30.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
+    with subprocess.Popen([*command, *options], cwd=ROOT, **more) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -153,13 +154,13 @@ def test_stopping_while_a_camera_is_silent_prints_the_summary(
 ) -> None:
     log, frame = tmp_path / "log.jsonl", next(pictures.rglob("*.jpg")).read_bytes()
     pipe = subprocess.PIPE
-    with edge_process(bundle, "--images", "-", "--json", str(log), stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    with edge_process(bundle, "--source", "-", "--json", str(log), stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None
         process.stdin.write(frame * 2)
         process.stdin.flush()
         until(lambda: log.exists() and len(log.read_bytes().splitlines()) == 2)
         process.send_signal(number)
-        assert process.wait(10) == 130
+        assert process.wait(LIMIT_S) == 130
         assert process.stderr is not None
         last = process.stderr.read().decode().splitlines()[-1]
     assert last.startswith("tidesplit edge: 2 frames: server 0.0 %")
@@ -173,13 +174,13 @@ def test_a_full_disk_stops_neither_frames_nor_heartbeat_and_the_log_is_rotated(
     log, board = tmp_path / "log.jsonl", tmp_path / "no" / "board"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(30)
+        manager.settimeout(LIMIT_S)
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        options = ["--images", str(pictures), "--fps", "50", "--deadline-ms", "250", "--json"]
+        options = ["--source", str(pictures), "--fps", "50", "--deadline-ms", "250", "--json"]
         with edge_process(bundle, *options, "/dev/full", stderr=subprocess.PIPE, env=environment) as process:
             got = [manager.recv(256) for _ in range(3)]
             process.terminate()
-            assert process.wait(10) == 130
+            assert process.wait(LIMIT_S) == 130
             assert process.stderr is not None
             said = process.stderr.read().decode()
         assert got[0] == b"READY=1"
@@ -192,7 +193,7 @@ def test_a_full_disk_stops_neither_frames_nor_heartbeat_and_the_log_is_rotated(
         process.send_signal(signal.SIGHUP)
         until(lambda: log.exists() and log.stat().st_size > 5000)
         process.terminate()
-        assert process.wait(10) == 130
+        assert process.wait(LIMIT_S) == 130
     text = "".join((tmp_path / name).read_text() for name in ("log.jsonl.1", "log.jsonl"))
     numbers = [json.loads(line)["frame"] for line in text.splitlines()]
     assert sorted(numbers) == list(range(len(numbers)))
@@ -201,7 +202,7 @@ def test_a_full_disk_stops_neither_frames_nor_heartbeat_and_the_log_is_rotated(
 @pytest.mark.parametrize("data", [b"", b"no picture at all"])
 def test_a_stream_without_a_frame_is_an_error(bundle: Path, data: bytes) -> None:
     pipe = subprocess.PIPE
-    with edge_process(bundle, "--images", "-", stdin=pipe, stderr=pipe) as process:
+    with edge_process(bundle, "--source", "-", stdin=pipe, stderr=pipe) as process:
         _, said = process.communicate(data, 60)
     assert process.returncode == 2
     assert b"the stream ended without a picture" in said.splitlines()[-1]
@@ -212,7 +213,7 @@ def test_the_log_on_the_standard_output_is_nothing_but_lines_and_no_one_need_rea
 ) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    options = ["--images", str(pictures), "--frames", "5", "--json", "-"]
+    options = ["--source", str(pictures), "--frames", "5", "--json", "-"]
     with edge_process(bundle, *options, stdout=subprocess.PIPE, stderr=writing) as process:
         out, _ = process.communicate(timeout=60)
     os.close(writing)
@@ -242,7 +243,7 @@ def test_the_device_needs_no_torch(bundle: Path) -> None:
         (["--server", "localhost:99999"], "HOST:PORT expected"),
         (["--server", "http://localhost:1"], "without http://"),
         (["--server", "example.org:50051"], "--tls-ca, or --insecure"),
-        (["--images", "nowhere"], "is not a folder of pictures"),
+        (["--source", "nowhere"], "is not a folder of pictures"),
         (["--frames", "0"], "1 or more expected"),
         (["--threads", "0"], "1 or more expected"),
         (["--fps", "0"], "frames a second"),

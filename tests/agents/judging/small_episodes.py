@@ -12,6 +12,7 @@ from tidesplit.agents.judging.evaluation import simulation_of
 from tidesplit.agents.judging.relaxed import Relaxed
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.physics import World
+from tidesplit.profiling.points.stream_columns import KEY, Streams
 from tidesplit.profiling.points.table import HopColumns, Machine, PointTable
 
 PICTURE, CUT, LOCAL, PICTURE_RACES, CUT_RACES = range(5)
@@ -80,6 +81,18 @@ def random_table(rng: np.random.Generator) -> PointTable:
         jitter=np.full(size, rng.choice([0.0, 0.03, 0.1])),
         machine=PI,
     )
+
+
+def with_streams(asked: Scenario, seed: int) -> Scenario:
+    """The episode with one or two streams, in which most of the points that send do so. Some of them soon break."""
+    rng = np.random.default_rng([seed, 1])
+    table, size = asked.table, asked.table.size
+    of = np.where(~table.local & (rng.random(size) < 0.8), rng.integers(0, 2, size), -1)
+    growth = np.cumprod(rng.uniform(0.9, 2.0, (size, KEY + 1)), axis=1)
+    growth = np.where(of[:, None] >= 0, growth / growth[:, :1], 1.0)
+    streams = Streams(names=("one", "two"), of=of, growth=growth).take(list(range(size)))
+    world = replace(asked.world, answer_limit_s=float(rng.choice([0.03, 0.1, 2.0])))
+    return replace(asked, table=replace(table, streams=streams), world=world)
 
 
 def best_plan(asked: Scenario, seed: int, forbids: bool = False) -> float:

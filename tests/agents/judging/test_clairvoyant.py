@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tests.agents.judging.small_episodes import PI, best_in_the_kinder_world, best_plan, random_episode
+from tests.agents.judging.small_episodes import (
+    PI,
+    best_in_the_kinder_world,
+    best_plan,
+    random_episode,
+    with_streams,
+)
 from tests.agents.small import BUMPY, DEAD, scenario, steps
 from tidesplit.agents.judging.clairvoyant import canonical, clairvoyant, merged, undominated
 from tidesplit.agents.judging.evaluation import play, simulation_of
@@ -26,12 +32,14 @@ from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.queues import Queues, References
 from tidesplit.envs.world.vocabulary import Floats, Ints
+from tidesplit.profiling.points.stream_columns import Streams
 
 ROUNDING = 1e-9
 SAME = 1e-6
 EPISODES = 250
 """Random short episodes. In 85 % of them (213) the bound is the utility of the best plan in the true world within
 `SAME`, in 92 % that of the best plan that may also forbid the device to run frames that it has sent."""
+STREAMING = 200
 FORBIDDING = 30  # of them, for which the best plan of the second kind is sought too
 CALM = replace(World(), rtt_s=0.030)
 QUICK_HEAT = Cooling(settling_s=1.0)
@@ -74,6 +82,25 @@ def test_the_bound_is_the_best_plan_in_most_episodes(short: Short) -> None:
     same = short.bound - short.plan < SAME
     assert same.sum() >= 200
     assert (short.bound[:FORBIDDING] - short.forbidding < SAME).mean() >= 0.9
+
+
+def test_no_plan_beats_the_clairvoyant_where_payloads_depend_on_those_before() -> None:
+    """Random episodes with streams. The bound is loose: its streams need no keys and do not grow old."""
+    episodes = [(with_streams(random_episode(seed), seed), seed) for seed in range(STREAMING)]
+    bound = np.array([clairvoyant(simulation_of(*one), limit=10**9, cell_s=0.0) for one in episodes])
+    plan = np.array([best_plan(*one) for one in episodes])
+    assert (plan <= bound + ROUNDING).all()
+    assert 0.4 < (bound - plan < SAME).mean() < 0.8
+
+
+def test_streams_that_never_change_are_none() -> None:
+    asked = with_streams(random_episode(0), 0)
+    even = replace(asked.table.streams, growth=np.ones_like(asked.table.streams.growth))
+    one, other = (
+        clairvoyant(simulation_of(replace(asked, table=replace(asked.table, streams=streams)), 0))
+        for streams in (even, Streams.none(asked.table.size))
+    )
+    assert one == other
 
 
 class Hindsight:

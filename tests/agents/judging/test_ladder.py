@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from tests.agents.small import BUMPY, DEAD, scenario
-from tidesplit.agents.judging.evaluation import Entrant, play, simulation_of
+from tests.profiles import DEVICE, SERVER, stream_profile
+from tidesplit.agents.judging.evaluation import COLUMNS, Entrant, Row, play, simulation_of
 from tidesplit.agents.judging.ladder import (
     POLICY,
     RULES,
     TRUE_BANDWIDTH,
+    VIDEO,
     Always,
     Tuning,
     WithoutLink,
@@ -22,11 +24,13 @@ from tidesplit.agents.judging.ladder import (
     mean_utility,
     static_utilities,
     tuned_rules,
+    verdict,
 )
 from tidesplit.agents.rules.controllers import Lookup, Mpc, Static
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, mean_rate
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.profiling.points.table import table_for
 
 TUNING = Tuning(lanes=2, episode_s=1.0)
 
@@ -102,6 +106,43 @@ def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scena
     assert asked.table.local[device.controller.row]
     assert asked.table.hops[0].partition[image.row] == 0
     assert isinstance(rules["look-up, tuned"], Lookup)
+
+
+def test_video_is_a_rung_where_there_is_video() -> None:
+    """Neither image offload nor partition only sends in a stream."""
+    asked = replace(scenario(BUMPY), table=table_for(stream_profile(), DEVICE, SERVER), episode_s=TUNING.episode_s)
+    table, names = asked.table, ["image offload", VIDEO, "partition only"]
+    rules = tuned_rules(asked, TUNING, names)
+    assert list(in_order(rules)) == names
+    image, video, cut = (rules[name] for name in names)
+    assert isinstance(image, Static)
+    assert isinstance(video, Static)
+    assert isinstance(cut, Lookup)
+    assert table.ids[video.row] == "p0-h264-q34"
+    assert table.ids[image.row].startswith("jpeg")
+    assert cut.candidates is not None
+    assert not (cut.candidates & (table.streams.of >= 0)).any()
+
+
+@pytest.mark.parametrize(
+    ("utility", "sentence"),
+    [
+        (
+            {"image offload": 0.7, POLICY: 0.9, TRUE_BANDWIDTH: 0.95},
+            "PPO is 0.2000 ahead of image offload, the best rule",
+        ),
+        ({"image offload": 0.7, "device only": 0.8, POLICY: 0.75}, "device only is 0.0500 ahead of PPO here."),
+    ],
+)
+def test_verdict(utility: dict[str, float], sentence: str) -> None:
+    """The mean over two traces counts."""
+    zeros = dict.fromkeys(COLUMNS, 0.0)
+    rows = [
+        Row(**{**zeros, "controller": name, "trace": str(off), "utility": mean + off})  # type: ignore[arg-type]
+        for name, mean in utility.items()
+        for off in (-0.01, 0.01)
+    ]
+    assert verdict(rows).startswith(sentence)
 
 
 def test_order_of_the_table(rules: dict[str, Entrant]) -> None:

@@ -87,7 +87,9 @@ def test_the_bound_of_short_episodes() -> None:
 
 def test_a_wide_second_hop_is_worth_having() -> None:
     """The middle server is a second slower than the cloud: with the cloud in reach the bound is that of the cloud."""
-    asked = three_tiers(trace=WIDE, second_trace=WIDE, fps=10.0, world=replace(World(), request_s=0.0))
+    asked = three_tiers(
+        trace=WIDE, second_trace=WIDE, fps=10.0, world=replace(World(), request_s=0.0, cold=1.0, picture_s=0.0)
+    )
     slow = replace(asked.table, server_s=asked.table.server_s + np.where(asked.table.hops[1].sends, 0.0, 1.0))
     out_of_reach = replace(asked, table=slow, further=((DEAD,),))
     in_reach = replace(asked, table=slow)

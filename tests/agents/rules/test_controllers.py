@@ -133,7 +133,7 @@ ROUND = replace(scenario(steps("2 Mbit/s", [2.0])), table=TABLE, world=replace(W
 )
 def test_mpc_finds_the_known_best_point(mbps: float, demand: dict[str, float], chosen: int) -> None:
     """Points in round numbers: accuracy 0.9, 0.8 (finished by the device: 0.7) and 0.6."""
-    world = replace(World(), rtt_s=0.060, request_s=0.004)
+    world = replace(World(), rtt_s=0.060, request_s=0.004, cold=1.0, picture_s=0.0)
     table = replace(TABLE, head_s=np.array([0.010, 0.020, 0.033]))
     played = simulation_of(replace(scenario(steps("flat", [mbps] * 20), **demand), table=table, world=world), seed=0)
     informed = Mpc(

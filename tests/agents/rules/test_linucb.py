@@ -20,6 +20,8 @@ SURE = replace(
     World(),
     rtt_s=0.040,
     request_s=0.0,
+    cold=1.0,
+    picture_s=0.0,
     rtt_jitter=0.0,
     calm_wait_s=0.0,
     busy_wait_s=0.0,

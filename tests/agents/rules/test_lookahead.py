@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from tests.agents.small import BUMPY, scenario
-from tests.envs.small import TABLE, WORLD
+from tests.envs.small import CUT, TABLE, WORLD, with_uplink
 from tidesplit.agents.learning.imitation import teacher_regret
 from tidesplit.agents.rules.lookahead import Outlook, _beam, regret
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.link import ConstantUplink
 from tidesplit.envs.world.pipeline import Frame, advance
-from tidesplit.envs.world.queues import Queues
+from tidesplit.envs.world.queues import Queues, References
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, each
+from tidesplit.profiling.points.stream_columns import Streams
 
 HORIZON, STATES = 3, 4
 ALL = 10_000
@@ -138,3 +139,43 @@ def test_the_teacher_charges_no_regret_to_the_point_that_turns_out_best() -> Non
         simulation.step(np.argmin(labels, axis=1))
     some = teacher_regret(simulation, np.array([3, 1]))
     np.testing.assert_array_equal(some, teacher_regret(simulation, np.arange(5))[[3, 1]])
+
+
+# Picture and stream of cuts: 40 ms and, as a key, 45 ms of the link; the cut's next payloads take 4 ms.
+STREAMING = replace(
+    with_uplink(TABLE, bytes_mean=np.array([3850.0, 250.0, 0.0])),
+    accuracy=np.array([0.75, 0.8, 0.2]),
+    streams=Streams(
+        names=("cuts",), of=np.array([-1, 0, -1]), growth=np.array([[1.0] * 7, [1.0] * 6 + [17.4], [1.0] * 7])
+    ),
+)
+
+
+def streaming(arrival_s: Floats) -> Outlook:
+    """Lanes whose reference came at these moments, on a link of 100 kB/s."""
+    queues = Queues.idle(STATES, streams=1)
+    references = References(arrival_s[:, None], np.full((STATES, 1), np.inf))
+    return replace(
+        outlook(Demand(deadline_s=0.15)),
+        queues=queues._replace(references=references),
+        table=STREAMING,
+        mask=np.ones((STATES, 3), dtype=bool),
+        uplinks=(ConstantUplink(np.full(STATES, 1e5)),),
+    )
+
+
+def test_a_plan_goes_on_in_its_stream_though_keys_are_dear() -> None:
+    """Only the picture is among the best points of the first frame. The key pays in the frames after it."""
+    about = streaming(np.full(STATES, -np.inf))
+    every, few = (regret(about, 5, ALL, 1.0, later_points) for later_points in (0, 1))
+    assert (every.argmin(axis=1) == CUT).all()
+    np.testing.assert_allclose(few[:, CUT], every[:, CUT])
+    assert (regret(about, 1, ALL, 1.0)[:, CUT] > 0.0).all()
+
+
+def test_one_plan_a_cell_and_last_stream_stays() -> None:
+    """Plans of the same queues that sent last in no stream, in the first one, in the second one, and in it again."""
+    sent = np.array([[-np.inf, -np.inf], [0.1, -np.inf], [0.1, 0.2], [-np.inf, 0.1]])
+    queues = Queues.idle(4, streams=2)._replace(references=References(sent, np.full((4, 2), np.inf)))
+    kept = _beam(np.zeros(4, dtype=np.int64), np.array([3.0, 1.0, 2.0, 4.0]), queues, np.zeros(4), 9)
+    assert kept.tolist() == [3, 0, 1]

@@ -22,7 +22,7 @@ WIDE = steps("wide", [50.0] * 5)
 
 def test_static_latency_is_the_sum_of_the_tables() -> None:
     """100 and 200 kB/s, round trips of 40 and 10 ms: `tests.envs.world.test_hop` has the same by the pipeline."""
-    world = replace(World(), rtt_s=0.040, request_s=0.0, wired_rtt_s=0.010)
+    world = replace(World(), rtt_s=0.040, request_s=0.0, cold=1.0, picture_s=0.0, wired_rtt_s=0.010)
     expected = [0.110, 0.125, 0.1195, 0.080, 0.089, 0.0925, 0.050]
     np.testing.assert_allclose(static_latency(TABLE, world, [1e5, 2e5]), expected)
 
@@ -40,7 +40,7 @@ def test_static_latency_is_the_sum_of_the_tables() -> None:
     ],
 )
 def test_cnnpc_and_jmdc_choose_among_two_cuts_too(demand: Demand, rates: tuple[float, float], best: str) -> None:
-    world = replace(World(), rtt_s=0.040, request_s=0.0, wired_rtt_s=0.010)
+    world = replace(World(), rtt_s=0.040, request_s=0.0, cold=1.0, picture_s=0.0, wired_rtt_s=0.010)
     latency = static_latency(TABLE, world, rates)
     chosen = cnnpc(TABLE, world, demand, rates).row
     fits = (latency <= demand.deadline_s) & (demand.min_accuracy <= TABLE.accuracy)
@@ -54,7 +54,7 @@ def test_cnnpc_and_jmdc_choose_among_two_cuts_too(demand: Demand, rates: tuple[f
 def test_jmdc_is_told_of_the_second_hop() -> None:
     """Where the second hop turns slow, it stops sending over it."""
     links = {"trace": steps("wide", [50.0] * 40), "second_trace": steps("turns slow", [50.0] * 20 + [0.01] * 20)}
-    asked = three_tiers(**links, deadline_ms=150.0, world=replace(World(), request_s=0.0))
+    asked = three_tiers(**links, deadline_ms=150.0, world=replace(World(), request_s=0.0, cold=1.0, picture_s=0.0))
     slow = replace(asked.table, server_s=asked.table.server_s + np.where(asked.table.hops[1].sends, 0.0, 0.2))
     asked = replace(asked, table=slow)
     jmdc = Jmdc(name="JMDC", table=slow, world=asked.world, usual_rates=(1e6, 1e6))
@@ -65,7 +65,8 @@ def test_jmdc_is_told_of_the_second_hop() -> None:
 
 
 def test_the_bandit_adds_what_lies_beyond_the_middle_server() -> None:
-    simulation = Simulation(three_tiers(trace=WIDE, second_trace=WIDE), [np.random.default_rng(0)])
+    asked = three_tiers(trace=WIDE, second_trace=WIDE, world=replace(World(), cold=1.0, picture_s=0.0))
+    simulation = Simulation(asked, [np.random.default_rng(0)])
     told = simulation.observation()
     added = beyond_first_hop_s(told)[0]
     hop2, rtt_s = simulation.table.hops[1], World().usual_rtt_s(hop=1)

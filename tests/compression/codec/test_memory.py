@@ -54,8 +54,9 @@ def relative(payload):
     return payload[0] >> 1 & 3 == 3
 
 
-def sealed(first, second, body, check):
-    start = struct.pack("<BBH", first, second, TAG)
+def sealed(first, second, body, check, codec=CODEC):
+    tables = codec.changes.get((2, BITS[second & 3]))
+    start = struct.pack("<BBH", first, second, TAG ^ (tables.tag if tables else 0))
     return start + struct.pack("<I", zlib.crc32(body, zlib.crc32(start, check))) + body
 
 
@@ -91,7 +92,7 @@ def test_golden_payload():
     assert first == CODEC.encode(y, SCORE, knobs_of())
     y[3, 1, 2] += 0.7
     payload, after = CODEC.encode_next(y, SCORE, knobs_of(), memory)
-    assert (payload.hex(), memory.check) == ("af2defbeaca484067555d52c4900", 338291638)
+    assert (payload.hex(), memory.check) == ("af2db76a896bcbdf7555d52c4900", 338291638)
     found, read, received = CODEC.decode_next(payload, memory)
     assert read == knobs_of()
     assert same(after, received)
@@ -228,6 +229,9 @@ def test_another_reference_or_none_is_said():
         CODEC.decode(payload)
     with pytest.raises(PayloadError, match="weights"):
         codec_of(CUT, TAG + 1).decode_next(payload, memory)
+    tables = {**CODEC.changes, (2, 2): still_tables(CUT)}
+    with pytest.raises(PayloadError, match="tables"):
+        replace(CODEC, changes=tables).decode_next(payload, memory)
 
 
 def test_every_flipped_byte_and_truncation_is_noticed():
@@ -281,11 +285,11 @@ def test_the_longest_changes_are_read_in_time():
             start = time.perf_counter()
             with contextlib.suppress(PayloadError):
                 hostile.decode_next(
-                    sealed(0xAF, 0x2D, byte * 2352, CutMemory(2, 2, codes).check), CutMemory(2, 2, codes)
+                    sealed(0xAF, 0x2D, byte * 2352, CutMemory(2, 2, codes).check, hostile), CutMemory(2, 2, codes)
                 )
             assert time.perf_counter() - start < 1.0
     for first, body, reason in ((0xAF, bytes(2353), "more than all codes take"), (0xAE, b"", r"region ratio 1\.0")):
-        payload = sealed(first, 0x2D, body, CutMemory(2, 2, codes).check)
+        payload = sealed(first, 0x2D, body, CutMemory(2, 2, codes).check, codec)
         with pytest.raises(PayloadError, match=reason):
             codec.decode_next(payload, CutMemory(2, 2, codes))
 

@@ -22,6 +22,17 @@ def saved(image: Image.Image, format_: str) -> io.BytesIO:
     return file
 
 
+def test_a_picture_is_turned_upright_as_its_exif_says():
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x112] = 6  # the camera was turned: the picture's top is on its left
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[:, :4] = 255
+    Image.fromarray(picture).save(file, "png", exif=exif)
+    found = load_square(file, 8)
+    assert (found[:4] == 255).all()
+    assert (found[4:] == 0).all()
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_pictures_of_8_bits_are_as_pillow_has_them(mode):
     image = Image.fromarray(natural_picture(40)).convert(mode)

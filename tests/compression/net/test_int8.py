@@ -107,7 +107,7 @@ def test_ranges_survive_the_file_and_belong_to_their_weights(system, ranges, tmp
     other.net.get_parameter("stem_norm.norms.p0.bias").data += 1.0  # of image offload, which no device runs
     assert load_ranges(weights, other) == ranges
     other.net.get_parameter("stem_norm.norms.r50.bias").data += 1.0
-    with pytest.raises(ValueError, match="measured with other weights"):
+    with pytest.raises(ValueError, match="made for other weights: tidesplit fit-ranges"):
         load_ranges(weights, other)
     weights.with_suffix(".ranges.json").write_text(json.dumps({"ranges": {}}))
     with pytest.raises(ValueError, match="other weights"):

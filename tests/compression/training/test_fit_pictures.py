@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tidesplit.compression.codec.image_codec import SMALLER_PX
 from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.compression.codec.pixels import natural_picture
+from tidesplit.compression.fitting.fit_entropy import fit_tables
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.config import TrainConfig
 from tidesplit.compression.phase.parts import load_checkpoint
@@ -19,7 +20,6 @@ from tidesplit.compression.phase.phase_loop import TrainingJob
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.compression.training import small_pictures
 from tidesplit.compression.training.distillation import answer
-from tidesplit.compression.training.fit_entropy import fit_tables
 from tidesplit.compression.training.fit_pictures import main
 from tidesplit.compression.training.fullwidth import train_full_width
 from tidesplit.compression.training.small_pictures import Crops, fit_small_pictures, offload_parameters, sent

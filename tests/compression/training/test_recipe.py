@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from tidesplit.compression.codec.pixels import natural_picture
+from tidesplit.compression.fitting import fit_entropy
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.config import TrainConfig, parse
 from tidesplit.compression.pictures import packed
 from tidesplit.compression.pictures.labelled import Pictures, load_pictures
 from tidesplit.compression.pictures.packed import load_packed, write_folder
-from tidesplit.compression.training import fit_entropy, fit_pictures, recipe
+from tidesplit.compression.training import fit_pictures, recipe
 from tidesplit.compression.training.recipe import train
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.registry import MODELS, weights_path
@@ -64,7 +65,7 @@ def test_the_cards_commands_are_understood(name):
             r"tidesplit unpack: error: .*nowhere\.npz",
         ),
         (
-            ["tidesplit.compression.training.fit_entropy", "--data", "nowhere", "--weights", "w"],
+            ["tidesplit.compression.fitting.fit_entropy", "--data", "nowhere", "--weights", "w"],
             r"tidesplit fit-entropy: error: .*w",
         ),
         (

@@ -21,6 +21,8 @@ from tidesplit.profiling.points.profile import ProfileError
 
 QUIET = World(
     request_s=0.0,
+    cold=1.0,
+    picture_s=0.0,
     rtt_jitter=0.0,
     wired_rtt_jitter=0.0,
     jitter=0.0,

@@ -132,7 +132,7 @@ def test_demands_are_drawn_by_episode() -> None:
 
 
 def test_round_trips_follow_the_trace_where_it_has_them() -> None:
-    still = replace(World(), rtt_jitter=0.0, request_s=0.01, request_spread=0.0)
+    still = replace(World(), rtt_jitter=0.0, request_s=0.01, cold=1.0, picture_s=0.0, request_spread=0.0)
     rng = np.random.default_rng(0)
     assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).hops[0].rtt_s[:30]) == {0.03 + 0.01}
     assert set(draw_course(still, RISING, 2.0, 60, 0.1, rng).hops[0].rtt_s[30:]) == {0.09 + 0.01}

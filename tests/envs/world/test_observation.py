@@ -18,7 +18,9 @@ from tidesplit.profiling.points.table import Machine, PointTable
 
 NOW = 10.0
 USUAL_RTT = 0.060
-WORLD = World(rtt_s=0.050, request_s=0.010, wired_rtt_s=0.005)  # guard 5 ms, overhead 150 bytes
+WORLD = World(
+    rtt_s=0.050, request_s=0.010, cold=1.0, picture_s=0.0, wired_rtt_s=0.005
+)  # guard 5 ms, overhead 150 bytes
 WINDOW = 3
 
 # One message: sent, answered, bytes, seconds on the wire, round trip, wait at the server, [due, finish, tail]
@@ -301,7 +303,7 @@ RACING = replace(
 @pytest.mark.parametrize("point", [IMAGE, CUT, LOCAL])
 def test_what_is_foreseen_of_an_idle_device_comes_true(point: int, awake: bool, table: PointTable) -> None:
     """Latency and joules are those of the world, on a calm link with the usual goodput and round trip."""
-    world = replace(WORLD, request_s=0.0, initial_window_bytes=1e9, probe_after_s=1e9)
+    world = replace(WORLD, request_s=0.0, cold=1.0, picture_s=0.0, initial_window_bytes=1e9, probe_after_s=1e9)
     about = situation()._replace(now_s=np.zeros(1) if awake else np.array([20.0]))
     demand = Demand(deadline_s=1.0)
     foreseen = observe(about, table, Demands.of(demand), world).foreseen

@@ -10,6 +10,7 @@ import pytest
 
 from tests.envs.small import IMAGE, LOCAL, TABLE, WORLD, idle, play, with_uplink
 from tests.profiles import stream_profile
+from tidesplit.agents.rules.controllers import Lookup
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.traces.trace import Trace
@@ -22,6 +23,8 @@ from tidesplit.envs.world.pipeline import Frame, advance
 from tidesplit.envs.world.queues import Queues, References
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, Ints, Outcome, Transfers
 from tidesplit.profiling.points.stream_columns import Streams
+from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.core.safeguard import rule
 
 # Rows of the table: a picture, a stream of cuts, a whole CNN, another stream of the same cuts, a video.
 WIDE, NARROW, VIDEO = 1, 3, 4
@@ -138,7 +141,7 @@ def test_bytes_of_a_stream(script: list[Step]) -> None:
         queues = queues._replace(hops=(link._replace(free_s=np.minimum(link.free_s, now_s + 0.1)),))  # it recovers
 
 
-def told(age: Floats | None) -> Observation:
+def told(age: Floats | None, table: PointTable = FIVE) -> Observation:
     """The observation of a device whose references have these ages, ``[B, S]``."""
     now = Situation(
         now_s=np.zeros(1),
@@ -150,7 +153,7 @@ def told(age: Floats | None) -> Observation:
         heat_c=np.zeros(1),
         reference_age=age,
     )
-    return observe(now, FIVE, Demands.of(DEMAND), WORLD)
+    return observe(now, table, Demands.of(DEMAND), WORLD)
 
 
 # ages of both references -> those observed of the points, and their payloads with 150 bytes of overhead
@@ -173,6 +176,17 @@ def test_observed_ages_and_payloads(case: tuple[list[float] | None, list[float],
     away = told(np.array([[1.0, 1.0]])).foreseen
     later_s = (foreseen.payload - away.payload) / told(None).seen.hops[0].goodput[0]
     assert foreseen.latency_s[0] == pytest.approx(away.latency_s[0] + later_s[0], abs=1e-6)
+
+
+def test_rules_count_the_bytes_of_a_key() -> None:
+    """The best point is a video of 6 kB, whose key of 120 kB takes 0.96 s. Within 1 s a picture is better then."""
+    accuracy = np.where(np.arange(5) == VIDEO, 0.95, FIVE.accuracy)
+    table = with_uplink(replace(FIVE, accuracy=accuracy), bytes_mean=np.where(accuracy > 0.92, 6_000.0, SIZES))
+    chosen = {}
+    for age in (1.0, 32.0, np.inf):
+        found = told(np.array([[1.0, age]]), table)
+        chosen[age] = {rule(found, DEMAND, WORLD.guard_s), int(Lookup(name="look-up").predict(found)[0])}
+    assert chosen == {1.0: {VIDEO}, 32.0: {VIDEO}, np.inf: {IMAGE}}
 
 
 def test_lanes_do_not_mix() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.compression.tables import change_tables_of
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.compression.net.system import SplitNet
@@ -143,6 +145,22 @@ def test_a_streams_accuracy_is_that_of_stills_less_its_loss() -> None:
     assert len(again.points) == len(made.points)
 
 
+def test_points_of_one_stream_share_their_loss_and_never_gain() -> None:
+    profile = profiles.load(NAME)
+    origin = Provenance(kind="measured", source="here", n=800)
+    shape = {
+        "clips": "vehicle", "measure": "accuracy", "n": 800, "lost_ci95": [0.0, 0.0], "bytes_by_age": [50.0] * 6,
+        "bytes_key": 400.0, "bytes_std": 9.0,
+    }  # fmt: skip
+    cuts = [f"p{partition}-c{ratio}-r1.00-b2" for partition in (1, 2) for ratio in ("0.50", "1.00")]
+    losses = (0.03, -0.01, -0.03, 0.01)  # .01 and -.01 in the mean
+    rows = [{**shape, "id": f"{i}-s", "against": i, "lost": lost} for i, lost in zip(cuts, losses, strict=True)]
+    times = {i: (1e-4, 1e-4) for cut in cuts for i in (cut, f"{cut}-s")}
+    made = with_streams(profile, rows, times, origin)
+    lost = [profile.point(i).accuracy - made.point(f"{i}-s").accuracy for i in cuts]
+    assert lost == pytest.approx([0.01, 0.01, 0.0, 0.0])
+
+
 def test_what_a_stream_is_compared_with() -> None:
     assert comparable(VIDEO) == COMPARED
     assert comparable(f"{CUT}-i8-s") == f"{CUT}-i8"
@@ -178,3 +196,18 @@ def test_the_command_writes_rows_and_points(images: Path, tmp_path: Path, monkey
 def test_a_users_mistake_gets_a_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["accuracy", "--profile", NAME, "--json", "x.json", *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_cut_with_memory_is_measured_against_the_same_without(
+    weights: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = load_trained(NAME, weights).codec.wire
+    tables = {(2, 2): change_tables_of(wire.cuts[2], 2)}
+    monkeypatch.setattr(load_trained(NAME, weights).codec, "wire", replace(wire, changes=tables))
+    assert f"{CUT}-s" in stream_ids(load_trained(NAME, weights))
+    source = source_of("static", images, 2)
+    _, without, memory = measure_streams(NAME, source, [f"{CUT}-s"], tmp_path / "x.jsonl", 1, weights=weights)
+    assert (without["id"], memory["against"]) == (CUT, CUT)
+    assert all(0 < size <= memory["bytes_key"] + 8 for size in memory["bytes_by_age"])
+    with pytest.raises(ValueError, match="no operating point 'p1-c0"):
+        measure_streams(NAME, source, ["p1-c0.50-r1.00-b2-s"], tmp_path / "x.jsonl", 1, weights=weights)

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.runtime.punctual import on_time
+from tidesplit.runtime.camera import reading
 from tidesplit.runtime.camera import stream as camera
 from tidesplit.runtime.camera.picture import Skipped, SourceError
+from tidesplit.runtime.camera.reading import Shot
 from tidesplit.runtime.camera.source import ahead, stream
+from tidesplit.runtime.camera.stream import CameraStream
 
 
 def jpeg(shade=90, size=(40, 30)):
@@ -50,8 +54,9 @@ def shade(picture):
     return round(float(np.mean(picture.pixels)))
 
 
+@on_time
 def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
-    monkeypatch.setattr(camera, "LIVE_S", 0.2)
+    monkeypatch.setattr(reading, "LIVE_S", 0.2)
     file, writing = pipe
     thread = shoot(writing, 50, [jpeg(n) for n in range(60)])
     pictures = ahead(stream(file, 16))
@@ -69,14 +74,52 @@ def test_the_newest_picture_of_a_camera_is_taken(pipe, monkeypatch):
     assert len(shades) + sum(skipped) == 60
 
 
+@on_time
 def test_small_pictures_do_not_wait_for_others(pipe, monkeypatch):
-    monkeypatch.setattr(camera, "LIVE_S", 0.2)
+    monkeypatch.setattr(reading, "LIVE_S", 0.2)
     file, writing = pipe
     thread = shoot(writing, 10, [jpeg(n) for n in range(8)], start_s=0.1)
     ages = [time.perf_counter() - p.taken_s for p in stream(file, 16) if p.taken_s is not None]
     thread.join()
     assert len(ages) >= 4
     assert max(ages) < 0.09
+
+
+def shots(changed, came):
+    """A source that gives live pictures of these moments at once, then ends when `changed` is set."""
+    yield [Shot(moment_s, moment_s, True, True) for moment_s in came]
+    changed.wait()
+
+
+def test_pictures_that_came_too_soon_are_passed_over_and_counted():
+    ended, data = threading.Event(), np.zeros((16, 16, 3), np.uint8)
+    for came, after_s, taken, passed_over in (([1.0, 2.0, 3.0], 3.0, 3.0, 2), ([1.0, 2.0, 3.0], 3.1, None, 0)):
+        pictures = CameraStream(shots(ended, came), lambda _: data, Skipped())
+        pictures.after(after_s)
+        if taken is None:
+            ended.set()
+            with pytest.raises(SourceError, match="ended without a picture"):
+                next(pictures)
+        else:
+            picture = next(pictures)
+            assert (picture.taken_s, picture.skipped) == (taken, passed_over)
+
+
+def test_a_decoded_picture_may_turn_out_to_have_come_too_soon():
+    first, second = threading.Event(), threading.Event()
+
+    def source():
+        for moment_s, event in ((1.0, first), (2.0, second)):
+            event.wait()
+            yield [Shot(moment_s, moment_s, True, True)]
+
+    pictures = CameraStream(source(), lambda _: np.zeros((16, 16, 3), np.uint8), Skipped())
+    first.set()
+    assert next(pictures).taken_s == 1.0
+    pictures.after(2.5)
+    second.set()
+    with pytest.raises(StopIteration):
+        next(pictures)
 
 
 @pytest.mark.parametrize("regular", [True, False])
@@ -94,7 +137,8 @@ def test_a_recording_gives_every_picture(tmp_path, pipe, regular):
         pictures.append(picture)
         time.sleep(0.002)
     assert [shade(p) for p in pictures] == pytest.approx(range(200), abs=2)
-    assert {(p.taken_s, p.skipped) for p in pictures} == {(None, 0)}
+    assert {p.skipped for p in pictures} == {0}
+    assert not regular or {p.taken_s for p in pictures} == {None}
     file.close() if regular else thread.join()
 
 
@@ -114,10 +158,10 @@ def test_undecodable_pictures_are_counted_and_said():
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "0 bytes received, MJPEG expected"),
+        (b"", "0 bytes received, MJPEG or H.264 expected"),
         (b"no picture", "10 bytes received"),
         (jpeg()[:-50], "none of the 1 pictures"),
-        (b"\0" * (9 << 20), "without a whole JPEG"),
+        (b"\0" * (9 << 20), "without a picture"),
     ],
 )
 def test_a_stream_without_a_picture_is_a_mistake(data, sentence):
@@ -133,7 +177,7 @@ def test_a_silent_camera_is_said_once(pipe, monkeypatch):
     assert len(list(stream(file, 16, say=said.append))) == 1
     thread.join()
     assert len(said) == 1
-    assert "no picture on the stream" in said[0]
+    assert "no picture from the camera" in said[0]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -17,6 +17,7 @@ from tests.runtime.punctual import on_time
 from tidesplit.agents.judging.replay import agreement
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.belief import UNKNOWN_AGE_S
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime.camera.source import drawn
 from tidesplit.runtime.device.client import GrpcClient
@@ -24,6 +25,7 @@ from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.log.writer import Log
+from tidesplit.runtime.wire import estimator
 from tidesplit.runtime.wire.security import Credentials
 
 OFFLOAD, CUT, LOCAL = 0, 1, 2
@@ -39,6 +41,16 @@ def engine(cnn):
 def steady(mbps, rtt_s=None):
     rtt = None if rtt_s is None else np.array([rtt_s])
     return Trace("steady", np.array([0.0]), 60.0, np.array([mbps * 1e6]), rtt)
+
+
+@pytest.fixture(scope="module")
+def middle(cnn, port):
+    """The port of a server that passes frames on over a link of 5 Mbit/s and 30 ms."""
+    with (
+        Link(steady(5.0), ("127.0.0.1", port), rtt_s=0.03) as second,
+        server_process(cnn.folder, "--next", "{}:{}".format(*second.address)) as (_, number),
+    ):
+        yield number
 
 
 class Run:
@@ -68,7 +80,7 @@ class Run:
         return self
 
     def __exit__(self, *_):
-        self.thread.join(self.frames * self.demand.period_s + 30)
+        self.thread.join(self.frames * self.demand.period_s + 120)  # only a device that hangs takes so long
         assert not self.thread.is_alive()
         if self.records and sorted(r.frame for r in self.records) != list(range(self.frames)):
             pytest.fail("each frame has exactly one answer")  # whatever the machine: nothing that `on_time` may excuse
@@ -82,8 +94,8 @@ class Run:
 
 
 @on_time
-def test_on_a_good_link_the_server_answers_and_says_what_the_device_would(cnn, engine):
-    with server_process(cnn.folder) as (_, port), Run(engine, f"localhost:{port}", OFFLOAD) as run:
+def test_on_a_good_link_the_server_answers_and_says_what_the_device_would(cnn, engine, port):
+    with Run(engine, f"localhost:{port}", OFFLOAD) as run:
         pass
     assert run.answered()["server"] >= 38
     lines = [r.as_json() for r in run.records]
@@ -136,13 +148,10 @@ def test_a_wrong_token_is_refused_said_and_answered_locally(cnn, engine, tmp_pat
 
 @on_time
 @pytest.mark.parametrize("decision", [f"{first}>{then}" for first in FIRST for then in ("cloud", SECOND)])
-def test_in_three_tiers_frames_go_on_and_both_hops_are_seen(cnn, engine, decision):
+def test_in_three_tiers_frames_go_on_and_both_hops_are_seen(cnn, engine, middle, decision):
     _, table = points_of_three(cnn.partitions)
     with (
-        server_process(cnn.folder) as (_, cloud),
-        Link(steady(5.0), ("127.0.0.1", cloud), rtt_s=0.03) as second,
-        server_process(cnn.folder, "--next", "{}:{}".format(*second.address)) as (_, port),
-        Link(steady(5.0), ("127.0.0.1", port), rtt_s=0.06) as first,
+        Link(steady(5.0), ("127.0.0.1", middle), rtt_s=0.06) as first,
         Run(engine, "{}:{}".format(*first.address), table.row(decision), table=table) as run,
     ):
         pass
@@ -170,14 +179,9 @@ def test_a_second_hop_that_is_gone_is_told_from_the_first(cnn, engine):
 
 
 @on_time
-def test_where_nothing_goes_on_probes_tell_of_the_second_hop(cnn, engine):
+def test_where_nothing_goes_on_probes_tell_of_the_second_hop(cnn, engine, middle):
     _, table = points_of_three(cnn.partitions)
-    with (
-        server_process(cnn.folder) as (_, cloud),
-        Link(steady(5.0), ("127.0.0.1", cloud), rtt_s=0.03) as second,
-        server_process(cnn.folder, "--next", "{}:{}".format(*second.address)) as (_, port),
-        Run(engine, f"localhost:{port}", table.row("device-c0.25"), table=table, frames=60) as run,
-    ):
+    with Run(engine, f"localhost:{middle}", table.row("device-c0.25"), table=table, frames=60) as run:
         pass
     last = max(run.records, key=lambda r: r.frame)
     assert 0.025 < last.state["hop2_rtt_s"] < 0.060
@@ -185,9 +189,8 @@ def test_where_nothing_goes_on_probes_tell_of_the_second_hop(cnn, engine):
 
 
 @on_time
-def test_a_device_that_stays_local_sees_the_link_by_its_probes(cnn, engine):
+def test_a_device_that_stays_local_sees_the_link_by_its_probes(engine, port):
     with (
-        server_process(cnn.folder) as (_, port),
         Link(steady(1.0), ("127.0.0.1", port), rtt_s=0.04) as link,
         Run(engine, "{}:{}".format(*link.address), LOCAL, 80) as run,
     ):
@@ -214,11 +217,13 @@ def test_a_hiccup_of_this_machine_is_made_good_by_the_pace(engine):
     assert [waited[k] for k in range(10, 30)] == pytest.approx([0.0] * 20, abs=1e-6)
 
 
-@pytest.mark.parametrize("gone_s", [1.0, 8.0, 40.0])
+@pytest.mark.parametrize("gone_s", [1.0, 24.0])
 @on_time
-def test_back_to_offloading_within_a_second_of_the_links_return(cnn, engine, gone_s):
-    frames = int((gone_s + 4.0) * DEMAND.fps)
-    with server_process(cnn.folder) as (_, port), Link(steady(10.0), ("127.0.0.1", port), rtt_s=0.02) as link:
+def test_back_to_offloading_within_a_second_of_the_links_return(engine, port, gone_s, monkeypatch):
+    """The longer outage lets all beliefs fade. With gRPC's defaults, a connection would be given up after 20 s."""
+    monkeypatch.setattr(estimator, "BASE_S", UNKNOWN_AGE_S)  # instead of 30 s
+    frames = int((gone_s + 3.0) * DEMAND.fps)
+    with Link(steady(10.0), ("127.0.0.1", port), rtt_s=0.02) as link:
         with Run(engine, "{}:{}".format(*link.address), CUT, frames) as run:
             run.wait_for(int(1.0 * DEMAND.fps))
             link.blackhole(True)
@@ -233,9 +238,9 @@ def test_back_to_offloading_within_a_second_of_the_links_return(cnn, engine, gon
 
 @pytest.mark.parametrize("stroke", ["reset", "half_close"])
 @on_time
-def test_a_connection_that_breaks_mid_message_costs_no_frame_its_answer(cnn, engine, stroke):
-    with server_process(cnn.folder) as (_, port), Link(steady(0.5), ("127.0.0.1", port), rtt_s=0.02) as link:
-        with Run(engine, "{}:{}".format(*link.address), OFFLOAD, 100) as run:
+def test_a_connection_that_breaks_mid_message_costs_no_frame_its_answer(engine, port, stroke):
+    with Link(steady(0.5), ("127.0.0.1", port), rtt_s=0.02) as link:
+        with Run(engine, "{}:{}".format(*link.address), OFFLOAD, 70) as run:
             run.wait_for(20)
             getattr(link, stroke)()
             back_s = run.device.now_s()
@@ -245,11 +250,12 @@ def test_a_connection_that_breaks_mid_message_costs_no_frame_its_answer(cnn, eng
 
 
 @on_time
-def test_a_server_that_is_frozen_for_ten_seconds(cnn, engine):
-    with server_process(cnn.folder) as (process, port), Run(engine, f"localhost:{port}", CUT, 14 * 20) as run:
+def test_a_server_that_is_frozen_for_seconds(cnn, engine):
+    """Far longer than the breaker's and gRPC's longest back-off, and than gRPC takes to give a connection up."""
+    with server_process(cnn.folder) as (process, port), Run(engine, f"localhost:{port}", CUT, 7 * 20) as run:
         run.wait_for(20)
         process.send_signal(signal.SIGSTOP)
-        time.sleep(10.0)
+        time.sleep(4.0)
         process.send_signal(signal.SIGCONT)
         back_s = run.device.now_s()
     first = min(r.arrival_s for r in run.records if r.answered_by == "server" and r.arrival_s > back_s)
@@ -258,14 +264,14 @@ def test_a_server_that_is_frozen_for_ten_seconds(cnn, engine):
 
 
 @on_time
-def test_simulated_and_emulated_latencies_agree(cnn, engine):
+def test_simulated_and_emulated_latencies_agree(engine, port):
     """A short version of benchmarks/emulated.py: the simulator replays what the runtime decided."""
     rng = np.random.default_rng(3)
     times = np.arange(0.0, 20.0, 0.5)
     trace = Trace("varied", times, 20.0, 1e6 * np.exp(rng.normal(0.0, 0.6, len(times))))
-    demand = Demand(fps=15, deadline_s=0.25)
+    demand = Demand(fps=30, deadline_s=0.25)
     offset = []
-    with server_process(cnn.folder) as (_, port), Link(trace, ("127.0.0.1", port), rtt_s=0.06) as link:
+    with Link(trace, ("127.0.0.1", port), rtt_s=0.06) as link:
         run = Run(
             engine, "{}:{}".format(*link.address), OFFLOAD, 150, demand, started=lambda: offset.append(link.now_s())
         )  # fmt: skip

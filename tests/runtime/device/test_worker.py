@@ -159,13 +159,10 @@ def test_a_message_that_fails_ends_the_hold(engine: Engine) -> None:
 
 
 @on_time
-def test_a_server_that_is_quicker_than_the_device(cnn: Cnn, engine: Engine) -> None:
+def test_a_server_that_is_quicker_than_the_device(cnn: Cnn, engine: Engine, port: int) -> None:
     """A run that has not begun is skipped; one under way goes on and changes nothing."""
     table = table_of_races(cnn, finish_s=0.060)  # longer than a period: runs queue up
-    with (
-        server_process(cnn.folder) as (_, port),
-        Run(engine, f"localhost:{port}", table.row(RACE), 60, Demand(fps=20, deadline_s=0.25), table=table) as run,
-    ):
+    with Run(engine, f"localhost:{port}", table.row(RACE), 60, Demand(fps=20, deadline_s=0.25), table=table) as run:
         pass
     assert run.answered()["server"] >= 57
     assert share(run.records, lambda r: r.local_s is None) > 0.9
@@ -258,13 +255,15 @@ def test_an_unpaced_device_learns_from_the_workers_runs(engine: Engine) -> None:
 
 @on_time
 @pytest.mark.parametrize(("point", "finish_s"), [(RACE, 0.020), (RACE, 0.050), (CUT_RACE, 0.020), (LOCAL, 0.020)])
-def test_simulated_and_emulated_latencies_agree(cnn: Cnn, engine: Engine, point: str, finish_s: float) -> None:
+def test_simulated_and_emulated_latencies_agree(
+    cnn: Cnn, engine: Engine, port: int, point: str, finish_s: float
+) -> None:
     """The deadline is about the time of an answer, and a run of 50 ms is longer than a period."""
     rng = np.random.default_rng(3)
     times = np.arange(0.0, 20.0, 0.5)
     trace = Trace("varied", times, 20.0, 1e6 * np.exp(rng.normal(0.0, 0.6, len(times))))
     table, offset = table_of_races(cnn, finish_s=finish_s), []
-    with server_process(cnn.folder) as (_, port), Link(trace, ("127.0.0.1", port), rtt_s=0.07) as link:
+    with Link(trace, ("127.0.0.1", port), rtt_s=0.07) as link:
         run = Run(
             engine, "{}:{}".format(*link.address), table.row(point), 150, DEMAND, table=table,
             started=lambda: offset.append(link.now_s()),

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.punctual import on_time
+from tests.runtime.waiting import LIMIT_S, until
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.runtime.emulator import __main__ as emulate
 from tidesplit.runtime.emulator.faults import Conditions, script
@@ -145,9 +146,7 @@ def test_all_bytes_arrive_in_both_directions() -> None:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
             assert read(client, len(data) + 1) == data
-        deadline_s = time.perf_counter() + 2
-        while link.status().connections and time.perf_counter() < deadline_s:
-            time.sleep(0.01)
+        until(lambda: not link.status().connections)
         status = link.status()
     assert (status.connections, status.held_bytes, status.up_bytes, status.down_bytes) == (0, 0, 300_000, 300_000)
 
@@ -189,10 +188,7 @@ def test_half_close_ends_only_the_answers(sink: Sink) -> None:
         link.half_close()
         assert client.recv(1) == b""
         client.sendall(bytes(1000))
-        deadline_s = time.perf_counter() + 2
-        while sink.heard < 2000 and time.perf_counter() < deadline_s:
-            time.sleep(0.01)
-        assert sink.heard == 2000
+        until(lambda: sink.heard == 2000)
 
 
 @on_time
@@ -347,7 +343,7 @@ def test_command_serves_until_interrupted(sink: Sink) -> None:
     command = [sys.executable, "-m", "tidesplit", "emulate", "--trace", "lte", "--rtt-ms", "40"]
     command += ["--listen", "127.0.0.1:0", "--to", to, "--loop-from", "3"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        watchdog = threading.Timer(15, process.kill)
+        watchdog = threading.Timer(LIMIT_S, process.kill)
         watchdog.start()
         try:
             said = interrupt_after_one_frame(process)
@@ -365,7 +361,7 @@ def test_a_server_that_refuses_is_said_at_once_without_a_terminal() -> None:
         to = f"127.0.0.1:{gone.getsockname()[1]}"
     command = [sys.executable, "-m", "tidesplit", "emulate", "--trace", "lte", "--listen", "127.0.0.1:0", "--to", to]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        watchdog = threading.Timer(15, process.kill)
+        watchdog = threading.Timer(LIMIT_S, process.kill)
         watchdog.start()
         try:
             assert process.stderr is not None
@@ -389,5 +385,5 @@ def interrupt_after_one_frame(process: subprocess.Popen[str]) -> str:
         assert ask(client) > 0.040
     process.send_signal(signal.SIGINT)
     said = process.stderr.read()
-    process.wait(5)
+    process.wait(LIMIT_S)
     return said

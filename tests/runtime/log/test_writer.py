@@ -5,12 +5,12 @@ import json
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.runtime.waiting import until
 from tidesplit.runtime.log import writer as logs
 from tidesplit.runtime.log.outputs import Appended, Board, JsonLines
 from tidesplit.runtime.log.writer import Live, Log
@@ -69,7 +69,7 @@ def test_a_sink_that_hangs_takes_no_other_with_it_and_no_memory(monkeypatch):
     with Log([lambda _: release.wait() and None, good.append], said.append) as log:
         for frame in range(100):
             log(record(frame))
-            time.sleep(0.0005)
+            until(lambda: len(good) > frame)  # noqa: B023  # called here only
     assert [one.frame for one in good] == list(range(100))
     assert said == ["an output of the log: 100 frames are missing in it"]
     release.set()

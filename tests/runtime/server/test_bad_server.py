@@ -103,11 +103,11 @@ def served(cnn):
 @on_time
 def test_a_wrong_answer_is_not_believed(cnn, served, spoil, words):
     profile, _ = points(cnn.partitions)
-    with Run(Engine(cnn, profile.points), served(spoil), CUT, 30) as run:
+    with Run(Engine(cnn, profile.points), served(spoil), CUT, 20) as run:
         pass
     by = Counter(r.answered_by for r in run.records)
     assert by["server"] == 0
-    assert by["device"] >= 28
+    assert by["device"] >= 18
     told = [r.error for r in run.records if r.error]
     assert told
     assert all("cannot be believed" in text and words in text for text in told)
@@ -140,26 +140,28 @@ def test_a_fallback_that_breaks_loses_its_frame_and_no_other(cnn, served, monkey
     assert all(r.answered_by == "miss" for r in broken)
 
 
-def test_memory_does_not_grow_over_ten_thousand_frames(cnn, served):
-    """Frames of all kinds, as fast as the device takes them: answered, refused, dropped."""
+def test_memory_does_not_grow_over_thousands_of_frames(cnn, served):
+    """Frames of all kinds: answered, refused, and those dropped where the machine is too busy for the rate."""
 
     def spoil(message):
         if int(message.id) % 7 == 0:
             nan(message)
 
-    sizes, seen = [], Counter()
+    sizes, seen, kinds = [], Counter(), Counter()
 
     def watch(record):
         seen[record.frame] += 1
-        if record.frame % 1000 == 0:
+        kinds["dropped" if record.dropped else record.answered_by] += 1
+        if record.frame % 300 == 0:
             sizes.append(resident_mib())
 
     profile, _ = points(cnn.partitions)
-    demand = Demand(fps=500, deadline_s=0.2)
-    with Run(Engine(cnn, profile.points), served(spoil), CUT, 10_000, demand, paced=False, sink=watch):
+    demand = Demand(fps=250, deadline_s=0.2)
+    with Run(Engine(cnn, profile.points), served(spoil), CUT, 3_000, demand, paced=False, sink=watch):
         pass
-    assert len(seen) == 10_000
+    assert len(seen) == 3_000
     assert set(seen.values()) == {1}
+    assert kinds["server"] >= 300, kinds
     assert sizes[-1] - sizes[2] < 8.0, sizes
 
 

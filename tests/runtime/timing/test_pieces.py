@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from tests.compression.tables import change_tables_of
 from tests.profiles import DEVICE, INVENTED, synthetic_profile, three_tier_profile
 from tests.runtime.deployed import points
 from tidesplit.compression.codec.knobs import INT8
 from tidesplit.profiling.measuring.clock import Measurement
-from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, ProfileError, Timing
+from tidesplit.profiling.points.profile import (
+    DeviceTable,
+    OperatingPoint,
+    Profile,
+    ProfileError,
+    StreamBytes,
+    Timing,
+)
+from tidesplit.profiling.streams.stream_work import FRAMES
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.timing import machine
 from tidesplit.runtime.timing.machine import only, table_of_machine, time_turns, with_loop
@@ -89,6 +99,27 @@ def test_every_piece_is_in_one_turn(cnn: Cnn) -> None:
         {"device-c0.25"}, {"device-c1.00"}, {"tail-p0"}, {"tail-p1"}, {"head-p1-c0.50", "finish-p1-c0.50", *CODEC},
         {"encode p0-jpeg-q50", "decode p0-jpeg-q50"},
     ]  # fmt: skip
+
+
+def test_streams_are_timed_on_a_moving_camera(cnn: Cnn) -> None:
+    pytest.importorskip("av", reason="the extra `video` is not installed")
+    stream = StreamBytes(by_age=(9.0,) * 6, key=90.0)
+    cut, picture, whole = (PROFILE.point(i) for i in ("p1-c0.50-r1.00-b2", "p0-jpeg-q50", "device-c0.25"))
+    memory = replace(cut, id=f"{cut.id}-s", stream=stream)
+    video = replace(picture, id="p0-h264-q30", codec="h264", bits=30, stream=stream)
+    assert pieces_of(memory) == Pieces("head-p1-c0.50", *(f"{c}-s" for c in CODEC), "tail-p1", "finish-p1-c0.50")
+    tables = {(1, 2): change_tables_of(cnn.codec.cuts[1], 2)}
+    cnn = replace(cnn, codec=replace(cnn.codec, changes=tables))
+    profile = replace(PROFILE, points=(cut, memory, video, whole), devices={})
+    *_, cuts, videos = (turn() for turn in turns_of(cnn, profile, 1))
+    assert set(cuts) == {"head-p1-c0.50", "finish-p1-c0.50", *CODEC, *(f"{c}-s" for c in CODEC)}
+    assert set(videos) == {"encode p0-h264-q30", "decode p0-h264-q30"}
+    work: dict[str, Any] = {**cuts, **videos}
+    for _ in range(FRAMES + 2):  # once around the film
+        assert 0 < len(work[f"{CODEC[0]}-s"]()) < 1000
+        assert 0 < len(work["encode p0-h264-q30"]()) < 1000
+        assert work[f"{CODEC[1]}-s"]().shape == (*cnn.codec.low[1].shape[1:], 8, 8)
+        assert work["decode p0-h264-q30"]().shape == (1, 3, 32, 32)
 
 
 def test_turns_alternate_and_are_opened_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from tidesplit.compression.codec.pixels import natural_picture
+from tidesplit.compression.fitting.fit_ranges import main
 from tidesplit.compression.net.int8 import measure_ranges
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.training.fit_ranges import main
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.weights import load_weights, save_weights
 from tidesplit.profiling.measuring.trained import load_trained

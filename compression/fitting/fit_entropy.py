@@ -20,10 +20,10 @@ from tidesplit.compression.codec.huffman import code_lengths
 from tidesplit.compression.codec.knobs import RATIOS, Knobs
 from tidesplit.compression.codec.learned_entropy import CODED_BITS, HUFFMANS, UNIT, CodeTables, context_count, named
 from tidesplit.compression.codec.wire import best_positions
+from tidesplit.compression.fitting.fit_command import run_fit
 from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.phase.fit_command import run_fit
 from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.models.weights import save_tables

@@ -21,10 +21,13 @@ Fit = Callable[[Path, SplitNet, Bytes], str]
 """Fits something to pictures uint8 ``[N, px, px, 3]``, stores it by the weights file, and says what it has written."""
 
 
-def run_fit(program: str, text: str, pictures: int, fit: Fit, arguments: list[str] | None = None) -> int:
+def run_fit(
+    program: str, text: str, pictures: int, fit: Fit, arguments: list[str] | None = None, margin: float = 1.0
+) -> int:
     """Run a fit by its command line. Returns 0, or 2 for a user's mistake.
 
-    ``text`` describes the command, and ``pictures`` is its usual number of pictures.
+    ``text`` describes the command, and ``pictures`` is its usual number of pictures. ``margin`` is their side over that
+    of the CNN's input.
     """
     parser = argparse.ArgumentParser(prog=program, description=text)
     parser.add_argument("--model", default="efficientnet_lite0", help="name of the CNN (default: efficientnet_lite0)")
@@ -42,7 +45,7 @@ def run_fit(program: str, text: str, pictures: int, fit: Fit, arguments: list[st
         load_weights(path, system)
         data = TrainingPictures(options.data)
         rows = np.random.default_rng(0).permutation(len(data.labels))[: options.pictures]
-        images = data.rows(rows, system.net.input_px).images
+        images = data.rows(rows, round(margin * system.net.input_px)).images
     except (KeyError, OSError, ValueError) as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2

@@ -8,9 +8,9 @@ from PIL import Image
 from tidesplit.compression.codec.knobs import RATIOS, Knobs, all_knobs
 from tidesplit.compression.codec.learned_entropy import named
 from tidesplit.compression.codec.pixels import natural_picture
+from tidesplit.compression.fitting.fit_entropy import fit_tables, main
 from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.training.fit_entropy import fit_tables, main
 from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.weights import load_tables, read_metadata, save_weights
 from tidesplit.profiling.measuring.trained import load_trained

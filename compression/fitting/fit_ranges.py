@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tidesplit.compression.fitting.fit_command import run_fit
 from tidesplit.compression.net.int8 import measure_ranges, save_ranges
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.phase.fit_command import run_fit
 from tidesplit.compression.pictures.labelled import Bytes
 
 

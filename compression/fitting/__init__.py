@@ -1,0 +1,1 @@
+"""Fits that need a CNN's weights and some training pictures, and no label."""
