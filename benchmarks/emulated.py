@@ -130,15 +130,13 @@ def emulate(controller: Controller, trace: Trace, servers: str, stage: Stage) ->
             )
             device.run(stage.pictures(), stage.frames)
             epoch_s = time.perf_counter() - device.now_s()
-            breaks, unknown = client.breaks(epoch_s), client.unknown
+            failures = client.failures(epoch_s)  # before the client's end, which fails what is under way
     lines = [r.as_json() for r in sorted(records, key=lambda r: r.frame)]
-    sent_s = {frame: at_s - epoch_s for frame, at_s in client.sent_s.items()}
     figures = {
         "once": answered_once(lines, stage.frames),
         **emulated_row(lines, 1e3 * loaded.demand.deadline_s),
         **sent_row(lines, loaded.table),
-        **break_row(lines, breaks, sent_s),
-        "unknown": unknown,
+        **break_row(lines, failures, {r.frame: r.placed_s for r in records}),
         "down_s": restarts.down_s,
     }
     return Emulated(lines, offset[0], figures)
@@ -267,8 +265,9 @@ def tell_row(row: Mapping[str, Any]) -> None:
     print(
         f"    {'each frame once' if real['once'] else 'FRAMES LOST OR TWICE'}; {real['sent']} sent with "
         f"{real['sent_bytes']:.0f} bytes (listed {real['listed_bytes']:.0f}), {real['in_streams']} in streams, "
-        f"{real['keys']} keys; {real['breaks']} breaks, at most {real['keys_a_break']} keys each, {real['unknown']} "
-        f"references unknown; {real['near_misses']} misses of {real['near']} frames near them"
+        f"{real['keys']} keys ({real['lost_keys']} lost); {real['breaks']} breaks, at most {real['keys_a_break']} keys "
+        f"each; {real['unknown']} references unknown ({real['unknown_misses']} misses); near breaks "
+        f"{real['near_misses']} misses of {real['near']} frames"
     )
     if same := row.get("replay"):
         print(f"    replayed decisions: error median {same['median']:.1%}, p95 {same['p95']:.1%}")

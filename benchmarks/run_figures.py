@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,42 +31,51 @@ class Break(NamedTuple):
     last_s: float
 
 
+class Failures(NamedTuple):
+    """Messages of a run that failed.
+
+    ``at_s``: their moments on the device's clock, those of probes too. ``frames``: frames whose payload failed.
+    ``unknown``: those among them whose reference the server lacked.
+    """
+
+    at_s: list[float]
+    frames: set[int]
+    unknown: set[int]
+
+
 class Witness(GrpcClient):
-    """A client that remembers when each frame's payload left and when messages failed, by `time.perf_counter`."""
+    """A client that remembers failures."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.sent_s: dict[int, float] = {}
-        self.failures: list[tuple[float, Failure]] = []
+        self._seen = Failures([], set(), set())
 
     def infer(
         self, number: int, point_id: str, payload: bytes, limit_s: float, done: Done,
         receipt: Receipt | None = None, probe_next: bool = False, place: StreamPlace | None = None,
     ) -> None:  # fmt: skip
         """Send a frame's payload."""
-        self.sent_s[number] = time.perf_counter()
-        super().infer(number, point_id, payload, limit_s, self._noting(done), receipt, probe_next, place)
+        super().infer(number, point_id, payload, limit_s, self._noting(done, number), receipt, probe_next, place)
 
     def probe(self, size: int, limit_s: float, done: Done, probe_next: bool = False) -> None:
         """Send a probe."""
         super().probe(size, limit_s, self._noting(done), probe_next)
 
-    def _noting(self, done: Done) -> Callable[[Reply | Failure], None]:
+    def _noting(self, done: Done, frame: int | None = None) -> Done:
         def noted(got: Reply | Failure) -> None:
             if isinstance(got, Failure):
-                self.failures.append((time.perf_counter(), got))
+                self._seen.at_s.append(time.perf_counter())
+                if frame is not None:
+                    self._seen.frames.add(frame)
+                    self._seen.unknown.update([frame] * got.reference_unknown)
             done(got)
 
         return noted
 
-    def breaks(self, epoch_s: float) -> list[Break]:
-        """The breaks so far. `epoch_s`: moment at which the device's clock began."""
-        return grouped(sorted(at_s - epoch_s for at_s, _ in self.failures))
-
-    @property
-    def unknown(self) -> int:
-        """Number of answers "reference unknown"."""
-        return sum(failure.reference_unknown for _, failure in self.failures)
+    def failures(self, epoch_s: float) -> Failures:
+        """The failures so far. ``epoch_s``: moment at which the device's clock began."""
+        seen = self._seen
+        return Failures(sorted(at_s - epoch_s for at_s in seen.at_s), {*seen.frames}, {*seen.unknown})
 
 
 def grouped(failed_s: Sequence[float]) -> list[Break]:
@@ -127,19 +136,30 @@ def sent_row(lines: Sequence[Line], table: PointTable) -> dict[str, float]:
     }
 
 
-def break_row(lines: Sequence[Line], breaks: Sequence[Break], sent_s: dict[int, float]) -> dict[str, float]:
+def break_row(lines: Sequence[Line], failures: Failures, placed_s: Mapping[int, float]) -> dict[str, float]:
     """Cost of the breaks. ``keys_a_break``: most keys of one stream from one break, or from the beginning, to the next.
 
-    ``near``: frames that arrived from one deadline before a break until a second after it, and the misses among them.
-    ``sent_s``: moment at which each frame's payload left.
+    ``lost_keys`` failed on their way, and do not count there. ``near``: frames that arrived from one deadline before a
+    break until a second after it, and the misses among them. ``unknown``: frames whose reference a server lacked, and
+    the misses among them. ``placed_s``: moment at which each frame's payload got its place.
     """
+    breaks = grouped(failures.at_s)
     near = [line for line in lines if any(_near(line, one) for one in breaks)]
+    lost = [line for line in lines if line["key"] and line["frame"] in failures.frames]
+    arrived = [line for line in lines if line["frame"] not in failures.frames]
     return {
         "breaks": len(breaks),
-        "keys_a_break": keys_a_break(lines, breaks, sent_s),
+        "keys_a_break": keys_a_break(arrived, breaks, placed_s),
+        "lost_keys": len(lost),
         "near": len(near),
-        "near_misses": sum(line["answered_by"] == "miss" for line in near),
+        "near_misses": _misses(near),
+        "unknown": len(failures.unknown),
+        "unknown_misses": _misses([line for line in lines if line["frame"] in failures.unknown]),
     }
+
+
+def _misses(lines: Sequence[Line]) -> int:
+    return sum(line["answered_by"] == "miss" for line in lines)
 
 
 def _near(line: Line, one: Break) -> bool:
@@ -147,7 +167,7 @@ def _near(line: Line, one: Break) -> bool:
     return first_s <= float(line["arrival_s"]) <= one.last_s + AFTER_S
 
 
-def keys_a_break(lines: Sequence[Line], breaks: Sequence[Break], sent_s: dict[int, float]) -> int:
+def keys_a_break(lines: Sequence[Line], breaks: Sequence[Break], placed_s: Mapping[int, float]) -> int:
     """Most keys of one stream between two breaks. A silence after which the server forgets the stream is one too."""
     counts: Counter[tuple[str, int, int]] = Counter()
     silences: Counter[str] = Counter()
@@ -155,7 +175,7 @@ def keys_a_break(lines: Sequence[Line], breaks: Sequence[Break], sent_s: dict[in
     for line in lines:
         if (stream := line["stream"]) is None:
             continue
-        at_s = sent_s[line["frame"]] - 1e-3 * line["actual_ms"]["head"]  # the payload got its place before its head
+        at_s = placed_s[line["frame"]]
         silences[stream] += at_s - last_s.get(stream, at_s) > FORGOTTEN_S
         last_s[stream] = at_s
         counts[stream, sum(one.first_s <= at_s for one in breaks), silences[stream]] += line["key"]

@@ -183,31 +183,30 @@ class Device:
     def _head_s(self, record: Record) -> float:
         return float(self.table.head_s[record.row])
 
-    def _head(self, record: Record, picture: Picture, now_s: float) -> tuple[HeadResult, float, float]:
-        """Encode the picture, or run the head once the worker is idle. Returns the result, the end, see `_place`."""
+    def _head(self, record: Record, picture: Picture, now_s: float) -> tuple[HeadResult, float]:
+        """Encode the picture, or run the head once the worker is idle. Returns the result and the end."""
         interrupted = not self.table.light[record.row]
         begun_s = self._pacer.begin_s(max(now_s, self._worker.wait_until_idle())) if interrupted else now_s
         taken_s = self._pacer.taken_s()
-        placed_s = self._place(record)
+        self._place(record)
         result = self.engine.head(record.decision, picture.pixels, record.place is None or record.place.key)
         until = partial(self._pacer.head_end_s, taken_s=taken_s) if interrupted else self._pacer.end_s
         self._free_s = end_s = until(begun_s, self._head_s(record))
         record.head_s = end_s - begun_s
         self._ran(end_s, self._head_s(record), record.head_s, light=not interrupted)
-        return result, end_s, placed_s
+        return result, end_s
 
-    def _place(self, record: Record) -> float:
+    def _place(self, record: Record) -> None:
         """Give the payload that is about to be encoded its place in its stream, if the point sends in one.
 
-        Returns the moment. From a failure that becomes known later, the payload cannot be protected any more.
+        From a failure that becomes known later, the payload cannot be protected any more.
         """
         with self._lock:
-            now_s = self.now_s()
+            record.placed_s = now_s = self.now_s()
             if stream := stream_of(record.decision):
                 age = self._streams.age(stream, record.arrival_s, now_s)
                 record.reference_age = age if math.isfinite(age) else None
                 record.place = self._streams.send(stream, record.arrival_s, now_s)
-        return now_s
 
     def _whole(self, record: Record, picture: Picture) -> Logits:
         """Run the whole CNN. Runs on the worker's thread."""
@@ -222,7 +221,7 @@ class Device:
             if not self.paced:
                 self._slow_down.ran(end_s, expected_s, actual_s)
 
-    def _send(self, record: Record, decision: Decision, result: HeadResult, end_s: float, placed_s: float) -> None:
+    def _send(self, record: Record, decision: Decision, result: HeadResult, end_s: float) -> None:
         assert result.payload is not None
         record.sent_bytes = len(result.payload)
         flight = flight_of(record, self.table, decision.slow_down, end_s, self.world.guard_s)
@@ -233,7 +232,7 @@ class Device:
             self._worker.begin(OpenFrame(record, flight, finish, float(self.table.finish_s[record.row])))
         self.client.infer(
             record.frame, record.decision, result.payload, ANSWER_LIMIT_S,
-            lambda got: self._answered(record.frame, got, placed_s),
+            lambda got: self._answered(record.frame, got, record.placed_s),
             (lambda timing: self._passed_on(record.frame, timing)) if further else None, probe_next, record.place,
         )  # fmt: skip
 

@@ -46,6 +46,7 @@ class Record:
     hop2_s: float | None = None  # there and back
     local_s: float | None = None  # time of the worker's run: a whole local net, half of a race, or a fallback
     sent_bytes: int = 0  # size of the payload
+    placed_s: float = 0.0  # moment before the head from which on the payload's place is fixed
     place: StreamPlace | None = None  # of the payload in its stream; None outside of all streams
     reference_age: float | None = None  # frames since the reference, as the policy saw it; None for a key or no stream
     picture_age_s: float | None = None  # of a camera's picture at the frame's turn

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tidesplit.agents.judging.evaluation import History
-from tidesplit.benchmarks.emulated import order, tell
+from tidesplit.benchmarks.clip_pictures import clip_pictures
+from tidesplit.benchmarks.emulated import begun, order, orders_of, tell
 from tidesplit.benchmarks.run_figures import emulated_row, simulated_row
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
 
@@ -72,3 +77,50 @@ def test_a_difference_of_one_frame_is_a_tie(frames: int, tau: float) -> None:
     found = order({"a": (0.7300, 0.7304), "b": (0.7280, 0.7309)}, frames)
     assert found.tau == tau
     assert bool(found.swapped) == (tau < 0)
+
+
+def test_rows_of_a_file_are_gone_on_with_unless_they_are_of_other_runs(tmp_path: Path) -> None:
+    facts = {"frames": 9, "bundle": "ab", "demand": {"fps": 30.0}}
+    file = tmp_path / "rows.json"
+    assert begun(file, facts) == []
+    file.write_text(json.dumps({**facts, "machine": "another", "rows": [{"trace": "t"}]}))
+    assert begun(file, facts) == [{"trace": "t"}]
+    with pytest.raises(SystemExit, match="frames 9, not 8"):
+        begun(file, {**facts, "frames": 8})
+
+
+def test_orders_are_of_steady_servers_on_one_trace_with_one_kind_of_pictures() -> None:
+    def row(pictures: str, controller: str, real: float, servers: str = "steady") -> dict[str, Any]:
+        model = {"simulated": {"utility": 1.0 - real}} if servers == "steady" else {}
+        place = {"trace": "t", "pictures": pictures, "servers": servers, "controller": controller}
+        return {**place, "emulated": {"utility": real}, **model}
+
+    rows = [row("fod", "a", 0.2), row("fod", "b", 0.6), row("test", "a", 0.5), row("fod", "c", 0.9, "restarted")]
+    found = orders_of(rows, 100)
+    assert {place: one.emulated for place, one in found.items()} == {"t, fod": ("b", "a"), "t, test": ("a",)}
+    assert found["t, fod"].tau == -1.0
+
+
+def uncut(classes: tuple[str, ...]) -> Any:
+    """A CNN whose answer is its second class, whatever it sees."""
+    tail = SimpleNamespace(run=lambda *_: [np.array([[0.0, 1.0]])])
+    return SimpleNamespace(input_px=32, classes=classes, session=lambda _: tail)
+
+
+def test_frames_of_clips_follow_each_other_over_and_over(tmp_path: Path) -> None:
+    for clip in "ab":
+        for number in range(2):
+            (tmp_path / "real" / clip).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 30), (200 * number, 0, 0)).save(tmp_path / "real" / clip / f"{number}.png")
+    found = clip_pictures([str(tmp_path / "real")], tmp_path, uncut(("cat", "dog")), 5)
+    assert [p.name for p in found] == ["a/0", "a/1", "b/0", "b/1", "a/0"]
+    assert {p.label for p in found} == {"dog"}, "no clip has a label: the uncut net's answer is taken"
+    assert found[1].pixels.shape == (32, 32, 3)
+    assert found[1].pixels[0, 0, 0] == 200
+
+
+def test_clips_of_a_camera_keep_the_class_of_their_picture(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (40, 30), (90, 0, 0)).save(tmp_path / "cat" / "0.png")
+    found = clip_pictures(["static"], tmp_path, uncut(("cat", "dog")), 3)
+    assert [(p.name, p.label) for p in found] == [(f"static/cat/0/{i}", "cat") for i in range(3)]
