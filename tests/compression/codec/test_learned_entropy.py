@@ -73,7 +73,7 @@ def test_any_bytes_are_read_or_refused(bits, data):
 @pytest.mark.parametrize("bits", CODED_BITS)
 def test_stored_tables_are_the_same(bits):
     stored = named({(2, bits): ALL[bits]})
-    (found,) = parse(stored, {2: CUT}).values()
+    (found,) = parse(CodeTables, stored, {2: CUT}).values()
     assert stored.keys() == {f"p2-b{bits}"}
     assert found.to_bytes() == ALL[bits].to_bytes()
     codes, mask = (np.arange(60) % 2**bits).astype(np.uint8).reshape(5, 3, 4), np.ones((3, 4), dtype=np.bool_)
@@ -96,6 +96,6 @@ def test_unsound_tables_are_refused(change, reason):
 
 def test_stored_tables_of_another_net_are_refused():
     with pytest.raises(ValueError, match=r"\['p3-b1'\] received"):
-        parse({"p3-b1": b""}, {2: CUT})
+        parse(CodeTables, {"p3-b1": b""}, {2: CUT})
     with pytest.raises(ValueError, match="bytes expected, 3 received"):
         CodeTables.from_bytes(b"abc", CUT, 1)
