@@ -140,7 +140,7 @@ def cheapest(rows: Sequence[Row], loss: float = ONE_POINT) -> dict[str, Row]:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """A panel for each kind of clips: bytes of a frame against the share, with 95 % intervals."""
+    """A panel for each kind of clips: bytes of a frame against the share. The table has the intervals."""
     kinds = list(dict.fromkeys(row["clips"] for row in rows))
     figure, panels = plt.subplots(2, -(-len(kinds) // 2), figsize=(13, 8), layout="constrained", squeeze=False)
     for axes, kind in zip(panels.flat, kinds, strict=False):
@@ -158,17 +158,18 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
     for way in sorted({_way(row["id"]) for row in rows if row["id"] != UNCUT}):
         points = sorted((r for r in rows if _way(r["id"]) == way), key=lambda r: r["bytes_mean"])
         shares = [100 * row["share"] for row in points]
-        errors = [[100 * abs(row["share"] - row["share_ci95"][side]) for row in points] for side in (0, 1)]
         cut = _cut(points[0]["id"])
         colour = f"C{cut}" if cut else COLOURS.get(way[1], "magenta")
-        axes.errorbar(
-            [row["bytes_mean"] for row in points], shares, errors, label=" ".join(part for part in way if part),
-            capsize=2, markersize=4, elinewidth=0.6, color=colour,
+        axes.plot(
+            [row["bytes_mean"] for row in points], shares, label=" ".join(part for part in way if part),
+            markersize=4, color=colour,
             linestyle="-" if way[-1] == "memory" else "--" if cut else ":", marker="o" if cut else "s",
         )  # fmt: skip
     axes.axhline(100 * uncut["share"], color="grey", linewidth=0.8)
+    axes.axhspan(*(100 * edge for edge in uncut["share_ci95"]), color="grey", alpha=0.12)
     axes.set(xscale="log", xlabel="mean bytes a frame", ylabel=f"{uncut['measure']}, %")
-    axes.set_ylim(100 * uncut["share"] - 30, 100 * uncut["share"] + 3)
+    lowest = min(100 * row["share"] for row in rows)
+    axes.set_ylim(max(0.0, lowest - 3), 103)
     axes.set_title(f"{uncut['clips']}: {uncut['n_clips']} clips")
     axes.grid(alpha=0.3)
 
