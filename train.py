@@ -68,6 +68,8 @@ class WorldOptions:
     """Uplink: a file, a folder, or the name of a bundled trace."""
     profile: str = "efficientnet_lite0"
     """Operating points: a profile's file, or the name of a bundled one."""
+    video: bool = True
+    """Offer video, for which device and server need PyAV (tidesplit[video], with x264 under the GPL)."""
     device: str = "raspberry-pi-4"
     """Machine in the profile that runs the heads."""
     server: str | None = None
@@ -188,7 +190,7 @@ def run(config: Config, console: Console) -> None:
     begun = time.perf_counter()
     check(config.training)
     world, kept = config.world, (config.training.holdout, config.training.holdout_s)
-    profile = profiles.load(world.profile)
+    profile = profiles.load(world.profile) if world.video else profiles.load(world.profile).without_video()
     first, second = load_traces(world.trace), load_traces(world.second_trace) if world.tiers == 3 else []
     (seen, unseen), (further, kept_back) = held_out(first, *kept), held_out(second, *kept)
     train_on = scenario(config, profile, seen, further)

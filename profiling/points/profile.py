@@ -192,6 +192,10 @@ class Profile:
                 return point
         raise ProfileError(f"profile {self.name}: no operating point {point_id!r}")
 
+    def without_video(self) -> Profile:
+        """A copy without the points that send video."""
+        return replace(self, points=tuple(p for p in self.points if p.codec not in VIDEO_CODECS))
+
     def with_device(self, label: str, table: DeviceTable) -> Profile:
         """A copy with the table of one machine added or replaced."""
         return replace(self, devices={**self.devices, label: table})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.profiles import DEVICE, INVENTED, SERVER, synthetic_profile
+from tests.profiles import DEVICE, INVENTED, SERVER, stream_profile, synthetic_profile
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import (
     DeviceTable,
@@ -45,6 +45,13 @@ def test_a_stream_is_read_as_written() -> None:
     profile = from_json(changed)
     assert profile.points[2].stream == StreamBytes(by_age=tuple(STREAM["by_age"]), key=450.0)
     assert from_json(to_json(profile)) == profile
+
+
+def test_points_without_video() -> None:
+    streams = stream_profile()
+    gone = {p.id for p in streams.points} - {p.id for p in streams.without_video().points}
+    assert gone == {"p0-h264-q34"}
+    assert from_json(to_json(streams.without_video())).points == streams.without_video().points
 
 
 def test_hash_is_of_the_content_not_of_its_layout() -> None:
