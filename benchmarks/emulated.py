@@ -58,6 +58,7 @@ from tidesplit.envs.world.observation import Controller
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.export import cached_server, for_bundle
@@ -283,6 +284,10 @@ def orders_of(rows: Sequence[Mapping[str, Any]], frames: int) -> dict[str, Order
     return {place: order(found, frames) for place, found in utilities.items()}
 
 
+def _tables(cnn: Cnn) -> dict[tuple[int, int], int]:
+    return {cut: tables.tag for cut, tables in cnn.codec.changes.items()}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run every controller on every trace, compare, print."""
     options = arguments().parse_args(argv)
@@ -297,6 +302,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     controllers = controllers_of(loaded, options.controllers, options.tune_on or loaded.manifest["config"]["trace"])
     engine = Engine(for_bundle(options.bundle), points_of(loaded.profile, loaded.table.ids))
     server = cached_server(loaded.profile.name)
+    if _tables(engine.cnn) != _tables(server):
+        raise SystemExit(f"{engine.cnn.folder} has other tables of streams than the server's CNN: remove it")
     clips = tuple(clip_pictures(options.clips, options.images, server, options.frames)) if options.clips else ()
     stage = Stage(loaded, engine, options.images, clips, options.frames)
     pictures = " ".join(Path(name).name for name in options.clips) or options.images.name
