@@ -29,7 +29,7 @@ MANIFEST = "cnn.json"
 LARGEST_BYTES = 256 * 2**20
 ENGINES = ("onnxruntime", "ncnn")
 NCNN = (".param", ".bin")
-VERSION_DIGITS = 16  # of the weights' SHA-256: 64 bits tell versions apart
+VERSION_DIGITS = 16  # of a SHA-256: 64 bits tell versions apart
 
 
 class CnnError(ValueError):
@@ -51,8 +51,14 @@ class Cnn:
 
     @property
     def version(self) -> str:
-        """The start of the weights' hash, on which device and server must agree."""
-        return self.weights_sha256[:VERSION_DIGITS]
+        """The start of the hash of the weights, and of the tables of streams if any. Device and server must agree."""
+        changes = self.codec.changes
+        if not changes:
+            return self.weights_sha256[:VERSION_DIGITS]
+        found = hashlib.sha256(self.weights_sha256.encode())
+        for cut in sorted(changes):
+            found.update(repr(cut).encode() + changes[cut].to_bytes())
+        return found.hexdigest()[:VERSION_DIGITS]
 
     @property
     def partitions(self) -> int:

@@ -1,8 +1,8 @@
 """Requests, built and read by the same functions on both sides.
 
 A request carries one payload: the codec's bytes, or a JPEG or WebP picture at partition 0. It names a model,
-`CNN-pPARTITION`, and a version, the first 16 digits of the weights' hash. A probe carries bytes without meaning. Counts
-and sizes are checked before anything is allocated. `runtime.wire.answers` has the answers.
+`CNN-pPARTITION`, and a version, see `Cnn.version`. A probe carries bytes without meaning. Counts and sizes are checked
+before anything is allocated. `runtime.wire.answers` has the answers.
 """
 
 from __future__ import annotations

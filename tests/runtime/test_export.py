@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.runtime.deployed import points, small_source
+from tests.runtime.deployed import points, small_source, with_memory
 from tidesplit.compression.codec.knobs import INT8
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.compression.net.int8 import measure_ranges
@@ -108,3 +108,12 @@ def test_names_belong_to_the_point(cnn: Cnn) -> None:
     assert models(PROFILE.point("p0-jpeg-q50-24px")) == (None, "device-c0.25-i8")
     assert models(PROFILE.point("device-c0.25-i8")) == ("device-c0.25-i8", None)
     assert models(replace(PROFILE.point("p1-c0.50-r1.00-b2"), fallback=None)) == ("head-p1-c0.50", None)
+
+
+def test_a_version_names_the_weights_and_the_tables_of_streams(cnn: Cnn) -> None:
+    """A device whose streams a server would decode with other tables is refused, as with other weights."""
+    streams = with_memory(cnn)
+    fewer = replace(streams, codec=replace(streams.codec, changes=dict(list(streams.codec.changes.items())[:-1])))
+    assert cnn.version == cnn.weights_sha256[:16]
+    assert len({cnn.version, streams.version, fewer.version}) == 3
+    assert streams.version == with_memory(cnn).version
