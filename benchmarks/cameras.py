@@ -249,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the cases, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
-    parser.add_argument("--point", default="p0-jpeg-q20-128px", help="operating point that is always chosen")
+    parser.add_argument("--point", default="p0-jpeg-q20", help="operating point that is always chosen")
     parser.add_argument("--only", default="", metavar="REGEX", help="cases whose name it matches")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(argv)
