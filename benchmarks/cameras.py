@@ -252,6 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--point", default="p0-jpeg-q20", help="operating point that is always chosen")
     parser.add_argument("--only", default="", metavar="REGEX", help="cases whose name it matches")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and theirs, ignore it
     options = parser.parse_args(argv)
     sys.setswitchinterval(SWITCH_S)  # as the command does
     loaded = bundles.load(options.bundle)
