@@ -20,7 +20,7 @@ from tests.runtime.servers import LIMIT_S, ServerThread
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime.camera.source import drawn
-from tidesplit.runtime.cnn import Cnn
+from tidesplit.runtime.cnn import Cnn, load_cnn
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.loop import Device
@@ -143,7 +143,10 @@ def balanced(cnn: Cnn, affinity: bool) -> Iterator[str]:
 
 
 @on_time
-def test_a_server_that_is_killed_and_comes_back_costs_one_key_a_stream(cnn: Cnn, engine: Engine) -> None:
+def test_a_server_that_is_killed_and_comes_back_costs_one_key_a_stream(cnn: Cnn) -> None:
+    exported = load_cnn(cnn.folder)  # without tables of streams, as the server's process has it
+    points = [point for point in points_of_streams(cnn.partitions)[0].points if point.id != CUT_STREAM]
+    engine = Engine(exported, tuple(points))
     with (
         server_process(cnn.folder) as (first, port),
         Link(WIDE, ("127.0.0.1", port), rtt_s=0.05) as link,
