@@ -26,6 +26,7 @@ from tidesplit.runtime.wire.stream_place import StreamPlace
 __all__ = ["Decode", "Decoded", "Kind", "StreamDecoding"]
 
 Floats = NDArray[np.float32]
+MOST_UNDER_WAY = 128  # payloads, 1 MiB each at most: a client that sends and withdraws must not pile them up
 Kind = Literal["key", "relative", "unknown"]
 # From the request and the state of its stream, None for a key: the tail's input, the next state and its bytes.
 Decode = Callable[[Request, Any], tuple[Floats, Any, int]]
@@ -62,8 +63,13 @@ class StreamDecoding:
         """The decoded payload. It is decoded also where the caller is cancelled meanwhile.
 
         Raises:
-            RefusedError: ABORTED where its reference is unknown, INVALID_ARGUMENT where it is damaged.
+            RefusedError: ABORTED where its reference is unknown, INVALID_ARGUMENT where it is damaged, and
+                RESOURCE_EXHAUSTED where too many wait already. The stream then needs a key.
         """
+        if len(self._under_way) >= MOST_UNDER_WAY:
+            raise RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_UNDER_WAY} payloads of streams wait already, the limit here"
+            )
         # The stream is found before any waiting, so that the order is that of arrival.
         find = self.held.open if place.key else self.held.find
         stream = find(place.device, place.name, self._clock())

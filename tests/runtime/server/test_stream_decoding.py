@@ -14,7 +14,7 @@ import pytest
 
 from tidesplit.compression.codec.errors import PayloadError, ReferenceUnknownError
 from tidesplit.runtime.server.held_streams import OVERHEAD_BYTES, Limits
-from tidesplit.runtime.server.stream_decoding import StreamDecoding
+from tidesplit.runtime.server.stream_decoding import MOST_UNDER_WAY, StreamDecoding
 from tidesplit.runtime.wire.messages import Request
 from tidesplit.runtime.wire.refusals import RefusedError
 from tidesplit.runtime.wire.stream_place import StreamPlace
@@ -130,5 +130,23 @@ def test_what_waited_behind_a_damaged_payload_lacks_its_reference() -> None:
         assert [error.code for error in (damaged, behind)] == [
             grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ABORTED,
         ]  # fmt: skip
+
+    run(test)
+
+
+def test_payloads_of_clients_that_send_and_leave_do_not_pile_up() -> None:
+    """They go on being decoded after their calls have ended, so gRPC's own limit of calls does not hold for them."""
+
+    async def test(toy: Toy) -> None:
+        toy.go.clear()
+        tasks = [asyncio.create_task(toy.ask(n, n - 1 if n else None)) for n in range(MOST_UNDER_WAY)]
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0.01)
+        assert "RESOURCE_EXHAUSTED" in await toy.refusal(MOST_UNDER_WAY, MOST_UNDER_WAY - 1)
+        toy.go.set()
+        await toy.streams.close()
+        assert toy.streams.held.size <= 8 + OVERHEAD_BYTES
 
     run(test)
