@@ -86,7 +86,7 @@ def check(records: list[Record], at_s: float) -> None:
 
 def runs(device: Device, expected_s: float, actual_s: float, count: int) -> None:
     for _ in range(count):
-        device._slow_down.ran(device.now_s(), expected_s, actual_s)
+        device.core.beliefs.slow_down.ran(device.now_s(), expected_s, actual_s)
 
 
 def one_run(device: Device) -> None:
@@ -113,7 +113,7 @@ class Unbounded(SlowDown):
 
 
 def locked(device: Device) -> None:
-    device._slow_down = Unbounded()
+    device.core.beliefs.slow_down = Unbounded()
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +140,11 @@ def message(
     """A message on the first hop that had this fate. Server and device share one clock here."""
     now_s, stamp_s, key = device.now_s(), time.perf_counter() + jump_s, 10**6
     sent_s = now_s - uplink_s - rtt_s - wait_s - (0.0 if answered else BAD_S)
-    with device._lock:
-        device._links.sent(key, sent_s, Settled(450.0))
+    with device.shared.lock:
+        device.core.beliefs.links.sent(key, sent_s, Settled(450.0))
         if answered:
             timing = ServerTiming(stamp_s - rtt_s - wait_s, wait_s, 0.0)
-            device._links.answered(key, now_s, Reply(LOGITS, timing))
+            device.core.beliefs.links.answered(key, now_s, Reply(LOGITS, timing))
 
 
 FIRST_HOP: dict[str, Spoil] = {
@@ -182,8 +182,8 @@ def test_beliefs_of_the_first_hop(engine: Engine, address: str, belief: str, pac
 
 
 def second_hop(device: Device, answered: bool, uplink_s: float = 0.0, rtt_s: float = 0.0) -> None:
-    now_s, hop, key = device.now_s(), device._links._further[0]._estimator, 10**6
-    with device._lock:
+    now_s, hop, key = device.now_s(), device.core.beliefs.links._further[0]._estimator, 10**6
+    with device.shared.lock:
         hop.sent(key, now_s - BAD_S, Settled(450.0))
         if answered:
             hop.timed(key, now_s, uplink_s, rtt_s)
