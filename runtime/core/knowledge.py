@@ -186,14 +186,14 @@ class LinkKnowledge:
         waited = timing.compute_s > 0.0  # a payload passed on unchanged does not wait
         return self._first.answered(key, now_s, timing.received_s, timing.wait_s, waited)
 
-    def failed(self, key: int, now_s: float, reason: str) -> None:
-        """Record that a message failed. The breaker ignores failures beyond the middle server."""
+    def failed(self, key: int, now_s: float, reason: str, pause_s: float = 0.0, lasts: bool = False) -> None:
+        """Record that a message failed, see `Breaker.failed`, which ignores failures beyond the middle server."""
         beyond = [hop.failed(key) for hop in self._further]
         if not any(beyond):
-            self.breaker.failed(now_s, reason)
+            self.breaker.failed(now_s, reason, pause_s, lasts)
 
     def reference_unknown(self, key: int) -> None:
-        """Record a server's answer that it lacks a reference. The link works, but such an answer has no times."""
+        """Record a server's answer that it lacks a reference, or any video. The link works; the answer has no times."""
         for hop in self._further:
             hop.failed(key)
         self._first.drop(key)
