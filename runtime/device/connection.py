@@ -57,15 +57,16 @@ class ServerConnection:
     def rest(self) -> None:
         """Close the channel until the next message, unless it is in use again."""
         with self._lock:
-            if self._useless and not self._under_way:
-                self._hang_up()
+            left = self._leave() if self._useless and not self._under_way else None
+        _close(left)
 
     def renew(self) -> None:
         """Take credentials whose files have changed, unless a message is under way that would be lost."""
+        left = None
         with self._lock:
             if not self._under_way and (found := self._safety.renewed()) is not None:
-                self._safety = found
-                self._hang_up()
+                self._safety, left = found, self._leave()
+        _close(left)
 
     def fault(self) -> str:
         """The reason why this device's own certificate is not valid now, empty where it is."""
@@ -74,8 +75,8 @@ class ServerConnection:
     def close(self) -> None:
         """Close for good. Messages under way are given up."""
         with self._lock:
-            self._closed = True
-            self._hang_up()
+            self._closed, left = True, self._leave()
+        _close(left)
 
     def _open(self) -> None:
         self._metadata = (*self._safety.metadata, (DEVICE_METADATA, self._device))
@@ -85,7 +86,12 @@ class ServerConnection:
         self._call = self._channel.unary_unary(method.path, *coders)
         self._call_as_stream = self._channel.unary_stream(method.path, *coders)
 
-    def _hang_up(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-        self._channel = None
+    def _leave(self) -> Any:
+        """Give up the channel and return it, to be closed without the lock: gRPC first waits for its callbacks."""
+        left, self._channel = self._channel, None
+        return left
+
+
+def _close(channel: Any) -> None:
+    if channel is not None:
+        channel.close()
