@@ -104,7 +104,7 @@ class GrpcClient:
 
         def read(message: Any) -> Reply:
             answer = read_probe_answer(message, number)
-            return Reply(None, ServerTiming(answer.received_s, answer.wait_s, 0.0), None, answer.newest)
+            return Reply(None, ServerTiming(answer.received_s, answer.wait_s, 0.0, answer.clock), None, answer.newest)
 
         self._send(build_probe(number, bytes(size), probe_next, self._cnn.version), limit_s, read, done)
 

@@ -108,7 +108,7 @@ class NextHop:
         )
         if timed:
             # The expected wait in a probe's answer is that of frames: the probe itself waited for nothing.
-            self._answered(key, size, ServerTiming(theirs.received_s, 0.0, 0.0), reported)
+            self._answered(key, size, ServerTiming(theirs.received_s, 0.0, 0.0, theirs.clock), reported)
 
     async def _send(self, message: Any, timeout_s: float, read: Callable[[Any], Read], device: str = "") -> Read:
         self._under_way += 1
@@ -141,7 +141,9 @@ class NextHop:
     def _answered(self, key: int, size: int, theirs: ServerTiming, reported: bool = True) -> tuple[float, float]:
         """Seconds that the bytes took, and the rest of the way there and back."""
         now_s = time.perf_counter()
-        timed = self._estimator.answered(key, now_s, theirs.received_s, theirs.wait_s + theirs.compute_s)
+        timed = self._estimator.answered(
+            key, now_s, theirs.received_s, theirs.wait_s + theirs.compute_s, clock=theirs.clock
+        )
         if timed is None:  # `WINDOW` others were sent since
             return 0.0, 0.0
         if reported:

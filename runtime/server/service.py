@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -76,6 +77,7 @@ class InferenceService:
         self._streams, self._limits = streams, limits
         self._description = Description(tails.cnn, tails.partitions)
         self._max_concurrent, self.under_way, self._sent_on = max_concurrent, 0, 0
+        self._clock = float(secrets.randbelow(2**53))  # names this process's clock; replicas have others
         self._probes: set[asyncio.Task[None]] = set()
         self.draining = False
         self.metrics = Metrics()
@@ -181,7 +183,7 @@ class InferenceService:
             check_version(message.model_version, self._cnn.version)
             number, probe_next = read_probe(message)
             self._probe_next(probe_next)
-            answer = ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest())
+            answer = ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest(), self._clock)
             self.metrics.probed(time.perf_counter() - received_s)
             return build_probe_answer(number, answer)
         request = read_request(message, self._cnn.name, self._cnn.version)
@@ -243,7 +245,7 @@ class InferenceService:
         request, decoded, asked_s = call.request, call.decoded, time.perf_counter()
         item = Item(request.partition, request.payload, values=None if decoded is None else decoded.values)
         done = await self._batcher.submit(tail_name(request.partition), item, asked_s, call.deadline_s, call.client)
-        logits, timing = np.asarray(done.value, dtype=np.float32), _timing(call.received_s, asked_s, done)
+        logits, timing = np.asarray(done.value, dtype=np.float32), self._timing(call.received_s, asked_s, done)
         if decoded is not None:
             waited_s = timing.wait_s + max(0.0, decoded.began_s - call.received_s)
             timing = replace(timing, wait_s=waited_s, compute_s=timing.compute_s + decoded.took_s)
@@ -257,7 +259,7 @@ class InferenceService:
         if self._sent_on >= max(1, self._max_concurrent // 2):  # a stalled hop must not take every place
             raise NextHopError(f"{self._sent_on} frames wait for the next server, the limit here")
         onward = replace(request, next_point="", probe_next=False)
-        own = ServerTiming(call.received_s, 0.0, 0.0)
+        own = ServerTiming(call.received_s, 0.0, 0.0, self._clock)
         confirmed = replace(own, wait_s=self._batcher.expected_wait_s())  # an unchanged payload does not wait itself
         if cut is not None:
             key, item = middle_name(request.partition, cut.partition), Item(request.partition, request.payload, cut)
@@ -265,7 +267,7 @@ class InferenceService:
                 raise NextHopError(f"no model from partition {request.partition} to {cut.partition} here")
             done = await self._batcher.submit(key, item, call.received_s, call.deadline_s, call.client)
             onward = replace(onward, partition=cut.partition, payload=done.value, point=request.next_point)
-            own = confirmed = _timing(call.received_s, call.received_s, done)
+            own = confirmed = self._timing(call.received_s, call.received_s, done)
         left_s = call.deadline_s - time.perf_counter()
         if left_s <= 0.0:
             raise RefusedError(Code.DEADLINE_EXCEEDED, "the deadline passed in the middle server")
@@ -276,6 +278,9 @@ class InferenceService:
         finally:
             self._sent_on -= 1
         return FrameAnswer(request.frame, theirs.logits, own, timing, theirs.fell_back)
+
+    def _timing(self, received_s: float, asked_s: float, done: Computed) -> ServerTiming:
+        return ServerTiming(received_s, max(0.0, done.began_s - asked_s), done.compute_s, self._clock)
 
     def _second_cut(self, request: Request) -> Knobs | None:
         """Settings of the second cut; None where the payload is passed on unchanged. RefusedError: no such cut."""
@@ -289,10 +294,6 @@ class InferenceService:
                 f"of {tuple(self._cnn.codec.cuts)}",
             )
         return cut
-
-
-def _timing(received_s: float, asked_s: float, done: Computed) -> ServerTiming:
-    return ServerTiming(received_s, max(0.0, done.began_s - asked_s), done.compute_s)
 
 
 def _remaining_s(context: Any) -> float:
