@@ -178,6 +178,7 @@ class LinkProcess:
         context = multiprocessing.get_context("spawn")
         self._process = context.Process(target=_link, args=(trace, to, rtt_s, theirs), daemon=True)
         self._process.start()
+        theirs.close()  # so that an end of the process ends the waiting for it
         self.address: str = "{}:{}".format(*self._pipe.recv())
         self.pid = self._process.pid or 0
 

@@ -1,8 +1,8 @@
 """An hour of faults at random: python benchmarks/soak.py --bundle OUT [--minutes 60] [--json FILE]
 
-Device processes (`tidesplit edge`, paced as the bundle's device) share one emulated link to one server process. At
-random moments the link goes dark, or all its connections are reset or half closed, or the server freezes or is killed
-and started again. Each minute the memory of every process is printed. At the end:
+Device processes (`tidesplit edge`, paced as the bundle's device) share one emulated link of 5 Mbit/s and 60 ms to one
+server process. At random moments the link goes dark, or all its connections are reset or half closed, or the server
+freezes or is killed and started again. Each minute the memory of every process is printed. At the end:
 
     once      True where every device settled each of its frames exactly once, and ended without an error
     reasons   how often each reason for a failure stands in the log, without its numbers
@@ -31,12 +31,13 @@ from tidesplit.agents import bundle as bundles
 from tidesplit.benchmarks.memory_watch import Watch, slope
 from tidesplit.benchmarks.processes import DeviceProcess, LinkProcess, ServerProcess, linked, serving
 from tidesplit.benchmarks.results import write_json
-from tidesplit.envs.traces.trace import load_traces
+from tidesplit.envs.traces.trace import Trace
 from tidesplit.profiling.measuring.clock import machine_facts
 
 SAMPLE_S = 10.0  # between two looks at the memory
 PATIENCE_S = 60.0  # that devices may take longer than their frames, for their start
 RTT_S = 0.060
+STEADY = Trace("steady", np.zeros(1), 60.0, np.full(1, 5e6))
 FAULTS = {"dark": 0.3, "reset": 0.25, "half-close": 0.25, "freeze": 0.2}  # shares among the faults but restarts
 LASTS_S = (0.5, 4.0)  # of a dark link and of a freeze
 Fault = tuple[float, str]  # its moment and kind
@@ -129,7 +130,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=60.0, help="length (default 60)")
     parser.add_argument("--devices", type=int, default=2, help="device processes (default 2)")
     parser.add_argument("--fps", type=float, default=10.0, help="frames a second of each (default 10)")
-    parser.add_argument("--trace", default="lte", help="uplink trace of the link (default lte)")
+    parser.add_argument("--deadline-ms", type=float, default=300.0, help="of each frame (default 300)")
     parser.add_argument("--fault-s", type=float, default=20.0, help="mean time between faults (default 20)")
     parser.add_argument("--restart-s", type=float, default=600.0, help="mean time between restarts (default 600)")
     parser.add_argument("--warm-up-s", type=float, default=180.0, help="not counted in slopes (default 180)")
@@ -143,12 +144,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     loaded, rng = bundles.load(options.bundle), np.random.default_rng(options.seed)
     length_s = 60 * options.minutes
     ends = [Ends(max(1, round(length_s * options.fps))) for _ in range(options.devices)]
-    (trace,) = load_traces(options.trace)
     given = ["--bundle", str(options.bundle), "--fps", str(options.fps), "--pace", str(loaded.manifest["device"])]
+    given += ["--deadline-ms", str(options.deadline_ms)]
     given += ["--source", str(options.images)] if options.images else []
     with ExitStack() as stack:
         server = stack.enter_context(serving("--profile", loaded.profile.name))
-        link = stack.enter_context(linked(trace, server.address, RTT_S))
+        link = stack.enter_context(linked(STEADY, server.address, RTT_S))
         devices = [
             DeviceProcess(*given, "--server", link.address, "--frames", str(one.frames), take=one.take) for one in ends
         ]
