@@ -26,9 +26,15 @@ from tidesplit.runtime.emulator.proxy import Link
 
 Address = tuple[str, int]
 START_S = 10.0  # for HAProxy, which takes milliseconds
+# A request that a server leaves without any answer goes to another one, if it fits a buffer: frames are idempotent.
 HAPROXY = """
+global
+    tune.bufsize 131072
 defaults
     mode http
+    retries 2
+    option redispatch 1
+    retry-on conn-failure empty-response
     timeout connect 1s
     timeout client 60s
     timeout server 60s
@@ -139,7 +145,10 @@ def balanced(servers: Sequence[Address], by_device: bool) -> Iterator[Address]:
         raise RuntimeError("a balancer needs HAProxy, which is not installed: apt-get install haproxy")
     address = "127.0.0.1", _free_port()
     text = HAPROXY.format(host=address[0], port=address[1], balance=BY_DEVICE if by_device else "roundrobin")
-    text += "".join(f"    server s{i} {host}:{port} proto h2\n" for i, (host, port) in enumerate(servers))
+    text += "".join(
+        f"    server s{i} {host}:{port} proto h2 check inter 500ms fall 1 rise 1\n"
+        for i, (host, port) in enumerate(servers)
+    )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "haproxy.cfg")
         file.write_text(text, encoding="utf-8")

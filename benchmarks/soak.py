@@ -45,9 +45,9 @@ Fault = tuple[float, str]  # its moment and kind
 
 @dataclass
 class Ends:
-    """What a device's log says of its frames."""
+    """What a device's log says of its frames, whose number is known beforehand or not."""
 
-    frames: int
+    frames: int | None = None
     times: Counter[int] = field(default_factory=Counter)
     answered_by: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class Ends:
     @property
     def once(self) -> bool:
         """True where each frame was settled exactly once."""
-        return len(self.times) == self.frames == self.times.total()
+        return sorted(self.times.elements()) == list(range(self.frames or len(self.times)))
 
 
 def drawn_faults(length_s: float, fault_s: float, restart_s: float, rng: np.random.Generator) -> list[Fault]:
