@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Cnn:
     files: Mapping[str, str]
     engine: str = ENGINES[0]
 
-    @property
+    @cached_property  # every request names it
     def version(self) -> str:
         """The start of the hash of the weights, and of the tables of streams if any. Device and server must agree."""
         changes = self.codec.changes
