@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -61,7 +62,7 @@ class Cnn:
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
     )
 
-    @property
+    @cached_property  # every request names it
     def version(self) -> str:
         """The start of the hash of the weights, and of the tables of streams if any. Device and server must agree."""
         changes = self.codec.changes
