@@ -265,7 +265,7 @@ def test_a_controller_a_world_and_a_utility_of_ones_own(
     asked = [str(out), "--trace", str(uplinks / "swift.csv"), "--tune-on", str(uplinks), "--json", "rows.json"]
     asked += ["--controller", "own_of_test:First", "--controllers", "best static point", "look-up, naive"]
     found = []
-    for more in ([], ["--world", "as-traced"], ["--world", "far.json"], ["--utility", "own_of_test:half"]):
+    for more in ([], ["--world", "as-traced"], ["--world", "far.json", "--utility", "own_of_test:half"]):
         assert evaluate.main([*asked, *more]) == 0
         told = capsys.readouterr().out
         assert ("tuned on the same before" in told) == (more == ["--world", "as-traced"])
@@ -273,10 +273,10 @@ def test_a_controller_a_world_and_a_utility_of_ones_own(
     names = ["best static point", "look-up, naive", ladder.POLICY, "First"]
     assert [row["controller"] for row in found[0]["rows"]] == names
     assert list(found[0]["standings"]) == names
-    usual, again, far, half = ({row["controller"]: row["utility"] for row in of["rows"]} for of in found)
-    assert usual == again != far
-    assert half["First"] == pytest.approx(0.5 * usual["First"])
-    assert half["First"] <= found[3]["bounds"]["swift"] == pytest.approx(0.5 * found[0]["bounds"]["swift"], abs=0.02)
+    usual, again, other = ({row["controller"]: row["utility"] for row in of["rows"]} for of in found)
+    assert usual == again
+    assert other["First"] <= 0.5 * found[2]["rows"][-1]["accuracy"] + 1e-9
+    assert 0.5 * usual["First"] < other["First"] <= found[2]["bounds"]["swift"] <= 0.5  # nearer, worth half
 
 
 def test_policies_that_are_not_alike_are_refused(
