@@ -35,7 +35,7 @@ EVERY_PAGE = [*PAGES, *LOGS, ROOT / "CHANGELOG.md"]
 
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 REASONS = ("hardware", "long", "needs", "network", "two terminals", "two more terminals", "five terminals", "it writes")
-NOT_CODE = {"text", "ini"}
+NOT_CODE = {"text", "ini", "yaml"}
 FOREIGN = {"iperf3", "scp", "rsync", "sudo", "rpicam-vid", "tensorboard"}
 FOLDERS = (
     "agents", "benchmarks", "compression", "data", "deploy", "docs", "envs", "models", "profiling", "runtime", "tests",

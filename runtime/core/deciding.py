@@ -8,6 +8,7 @@ from tidesplit.envs.world.observation import Controller, Observation, Situation,
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.core.refused_video import RefusedVideo
 from tidesplit.runtime.core.safeguard import Safeguard, as_drawn, quickest, rule
 from tidesplit.runtime.core.schedule import too_late
 
@@ -45,6 +46,7 @@ class FrameDecider:
     world: World
     safeguard: Safeguard
     guarded: bool = True
+    refused_video: RefusedVideo | None = None
 
     def decide(self, situation: Situation) -> Decision:
         """The decision in this situation of one lane."""
@@ -59,7 +61,8 @@ class FrameDecider:
         return Decision(row, believed, given, by_rule, late, slow_down)
 
     def _observe(self, situation: Situation) -> Observation:
-        return observe(situation, self.table, Demands.of(self.demand), self.world)
+        found = observe(situation, self.table, Demands.of(self.demand), self.world)
+        return self.refused_video.left_out(found, float(situation.now_s[0])) if self.refused_video else found
 
     def _choose(self, situation: Situation, believed: Observation) -> tuple[int, Observation, bool]:
         """The row of the frame's point, the observation that it was chosen by, and True where the rule chose it."""

@@ -28,6 +28,7 @@ from tidesplit.runtime.core.breaker import Breaker
 from tidesplit.runtime.core.deciding import Decision, FrameDecider
 from tidesplit.runtime.core.energy import Meter
 from tidesplit.runtime.core.knowledge import LinkKnowledge, Probe, messages
+from tidesplit.runtime.core.refused_video import RefusedVideo
 from tidesplit.runtime.core.safeguard import Safeguard, undrawn
 from tidesplit.runtime.core.schedule import flight_of
 from tidesplit.runtime.core.sending import Client, Done, Failure, Reply
@@ -66,10 +67,12 @@ class Device:
         self._epoch = time.perf_counter()
         self._links = LinkKnowledge(self.world, len(self.table.hops), np.random.default_rng(self.seed))
         self._streams = SentStreams(self.table.streams.names, self.demand.period_s)
+        self._refused_video = RefusedVideo.of(self.table.ids)
         self._slow_down, self._safeguard = SlowDown(), Safeguard(self.demand.period_s)
         self._decider = FrameDecider(
-            self.controller, self.table, self.demand, self.world, self._safeguard, guarded=self.guarded
-        )
+            self.controller, self.table, self.demand, self.world, self._safeguard, guarded=self.guarded,
+            refused_video=self._refused_video,
+        )  # fmt: skip
         self._pacer = Pacer(self.now_s, self.paced)
         self._lock = threading.Condition()
         self._worker = Worker(self._pacer, self._lock, self._settle, self._ran, self.engine.cnn.classes)
@@ -261,10 +264,12 @@ class Device:
             record = self._worker.record(key)
             if isinstance(got, Failure):
                 self._streams.failed(sent_s, now_s, got.reference_unknown)
-                if got.reference_unknown:
+                if got.no_video:
+                    self._refused_video.refused(now_s)
+                if got.reference_unknown or got.no_video:
                     self._links.reference_unknown(key)
                 else:
-                    self._links.failed(key, now_s, got.reason)
+                    self._links.failed(key, now_s, got.reason, got.pause_s, got.lasts)
                 if record is not None:
                     self._worker.lost(key, now_s, got.reason)
                 return

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ import grpc
 
 from tidesplit.runtime.wire.messages import RefusedError
 
+# A client whose frame was refused because of the load shall wait as long as a frame does now, within these limits.
+LEAST_PUSHBACK_S, MOST_PUSHBACK_S = 0.1, 1.0
 FORGET_S = 1.0  # time constant of the mean wait; thirty frames of one camera pass in it
 SHARE = 0.2  # weight of the newest wait in the mean
 
@@ -26,7 +30,8 @@ SHARE = 0.2  # weight of the newest wait in the mean
 class Job:
     """One frame's work. Jobs of one `key` may be computed together. Times are on one monotonic clock.
 
-    `gone` returns True once the client no longer waits. `settle` takes the result or the exception.
+    `client` sent the frame. `turn` is the queue's: jobs with a lower one go first. `gone` returns True once the client
+    no longer waits. `settle` takes the result or the exception.
     """
 
     key: str
@@ -35,14 +40,22 @@ class Job:
     deadline_s: float
     gone: Callable[[], bool] = field(default=lambda: False)
     settle: Callable[[Any], None] = field(default=lambda _: None)
+    client: str = ""
+    turn: float = field(default=0.0, init=False)
 
 
 class Queue:
-    """A bounded queue, first come, first served. A batch is the oldest job and later ones of the same key."""
+    """A bounded queue, fair to clients. One client's jobs keep their order, and clients take turns.
+
+    A batch is the next job and later ones of the same key. Turns are start-time fair queueing: a client's jobs have
+    turns one apart, from that of the newest batch on. So a client that sent nothing for a while saves up no turns.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._jobs: list[Job] = []
+        self._jobs: list[Job] = []  # by turn
+        self._turn = 0.0  # of the newest batch
+        self._next_turn: dict[str, float] = {}  # by client, where it is later than that
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -53,8 +66,25 @@ class Queue:
             self._jobs = [waiting for waiting in self._jobs if not waiting.gone()]
         if len(self._jobs) >= self.limit:
             return False
-        self._jobs.append(job)
+        job.turn = max(self._turn, self._next_turn.get(job.client, 0.0))
+        self._next_turn[job.client] = job.turn + 1.0
+        insort(self._jobs, job, key=lambda other: other.turn)
         return True
+
+    def displaced(self, client: str) -> Job | None:
+        """Remove the newest job of the client with most jobs, to make room for a job of `client`.
+
+        Returns None where that would not be fairer: no client has two jobs more.
+        """
+        alive = [job for job in self._jobs if not job.gone()]
+        counts = Counter(job.client for job in alive)
+        most, number = counts.most_common(1)[0] if counts else (client, 0)
+        if number < counts[client] + 2:
+            return None
+        found = next(job for job in reversed(alive) if job.client == most)
+        self._jobs.remove(found)
+        self._next_turn[most] = found.turn
+        return found
 
     def take(self, now_s: float, limit_of: Callable[[str], int]) -> tuple[list[Job], list[Job]]:
         """The next batch and the jobs past their deadline. Abandoned jobs are dropped."""
@@ -63,6 +93,9 @@ class Queue:
         batch = [job for job in alive if job.key == alive[0].key][: limit_of(alive[0].key)] if alive else []
         taken = set(map(id, batch))
         self._jobs = [job for job in alive if id(job) not in taken]
+        if batch:
+            self._turn = batch[0].turn
+        self._next_turn = {name: turn for name, turn in self._next_turn.items() if turn > self._turn}
         return batch, late
 
 
@@ -127,15 +160,30 @@ class Batcher:
         """The wait that a frame can expect now; zero while a worker is idle."""
         return 0.0 if self._idle else self._wait.expected_s(self._clock())
 
-    async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float) -> Computed:
+    def pushback_s(self) -> float:
+        """The time for which a client shall pause whose frame is refused because of the load."""
+        return min(max(LEAST_PUSHBACK_S, self.expected_wait_s()), MOST_PUSHBACK_S)
+
+    def make_room(self, client: str) -> bool:
+        """Refuse a waiting frame of the client with most of them, for one of `client`. Returns False if unfair."""
+        if (job := self._queue.displaced(client)) is None:
+            return False
+        sentence = "the server is full, and this device has most of the frames that wait"
+        job.settle(
+            RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, sentence, limit="displaced", pushback_s=self.pushback_s())
+        )
+        return True
+
+    async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float, client: str = "") -> Computed:
         """The result of one frame. RefusedError where the queue is full or the deadline passes before its turn."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Computed] = loop.create_future()
-        job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result))
+        job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result), client)
         if not self._queue.put(job):
             raise RefusedError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{len(self._queue)} frames wait already, the limit here"
-            )
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{len(self._queue)} frames wait already, the limit here",
+                limit="full", pushback_s=self.pushback_s(),
+            )  # fmt: skip
         self._start_idle_workers(loop)
         return await future
 

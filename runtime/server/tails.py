@@ -18,7 +18,7 @@ from tidesplit.compression.codec.video import VideoDecoder
 from tidesplit.runtime.cnn import Cnn, CnnError
 from tidesplit.runtime.models import middle_name, tail_name
 from tidesplit.runtime.wire.messages import RefusedError, Request
-from tidesplit.runtime.wire.refusals import expect
+from tidesplit.runtime.wire.refusals import expect, no_video
 
 Floats = NDArray[np.float32]
 
@@ -113,7 +113,7 @@ class Tails:
         try:
             return VideoDecoder(codec, px)
         except ImportError as error:
-            raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, f"no video here: {error}") from error
+            raise no_video(str(error)) from error
 
     def _result(self, item: Item, outputs: list[Floats]) -> Any:
         if item.next_cut is None:
