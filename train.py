@@ -446,7 +446,12 @@ def finish(
     plain = config.plain()
     title = f"{len(result.bounds)} held-out traces, simulated"
     console.print(figures.ladder_table(result.rows, result.bounds, title))
-    console.print(f"{ladder.verdict(result.rows)} Best static point: {static_point(result, judge_on.table)}.")
+    static = static_point(result, judge_on.table)
+    console.print(
+        f"{ladder.verdict(result.rows)} Best static point: {static}. To use it for every frame: "
+        f"tidesplit edge --bundle {out} --point {static}",
+        highlight=False,
+    )
     contest.write_json(out / "results.json", result.rows, bounds=result.bounds, config=plain)
     first = next(iter(result.bounds))
     figure = figures.decisions_figure(

@@ -273,10 +273,12 @@ def test_a_controller_a_world_and_a_utility_of_ones_own(
     names = ["best static point", "look-up, naive", ladder.POLICY, "First"]
     assert [row["controller"] for row in found[0]["rows"]] == names
     assert list(found[0]["standings"]) == names
-    usual, again, other = ({row["controller"]: row["utility"] for row in of["rows"]} for of in found)
-    assert usual == again
-    assert other["First"] <= 0.5 * found[2]["rows"][-1]["accuracy"] + 1e-9
-    assert 0.5 * usual["First"] < other["First"] <= found[2]["bounds"]["swift"] <= 0.5  # nearer, worth half
+    usual, again, other = ({row["controller"]: row for row in of["rows"]} for of in found)
+    for name in names:
+        assert {**usual[name], "decision_us": 0.0} == {**again[name], "decision_us": 0.0}
+    assert other["First"]["latency_ms_mean"] < usual["First"]["latency_ms_mean"] - 10.0  # a round trip of 20 ms less
+    assert other["First"]["utility"] == pytest.approx(0.5 * other["First"]["accuracy"])
+    assert other["First"]["utility"] <= found[2]["bounds"]["swift"] <= 0.5
 
 
 def test_policies_that_are_not_alike_are_refused(
