@@ -13,8 +13,8 @@ SHARES = (0.15, 0.30, 0.50, 0.75)
 NEAR = 0.10
 """A cut may be so far from the share. Within, the narrowest feature wins."""
 MOST = 5
-FINEST = 8
-"""A feature may have so many positions less than the picture in each direction, and not fewer: px / 8 is fine enough."""
+COARSEST = 8
+"""Largest stride of a bottleneck."""
 
 
 def share_of(cut: Cut) -> float:
@@ -39,8 +39,8 @@ def usable(cuts: Sequence[Cut], px: int) -> list[Cut]:
     if not best:
         shapes = ", ".join(dict.fromkeys("x".join(map(str, cut.shape)) for cut in cuts))
         raise PrepareError(
-            f"no cut has a square grid of float32 features, [1, C, H, W] with H = W at most {px // 2}: the features "
-            f"that could cross have the shapes {shapes}"
+            f"no legal cut has a square grid of float32 features, [1, C, H, W] with H = W at most {px // 2}: "
+            f"those that could cross have the shapes {shapes}"
         )
     return list(best.values())
 
@@ -78,7 +78,7 @@ def spec_of(cut: Cut, px: int) -> BottleneckSpec:
     coarse = max(4, px // 32)
     target = coarse if side <= px // 16 else max(coarse, px // 16)
     stride = 1
-    while side > target * stride and stride < FINEST:
+    while side > target * stride and stride < COARSEST:
         stride *= 2
     wire = min(48 if side // stride <= coarse else 32, max(8, channels))
     hidden = min(256, max(96, 2 * channels))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tidesplit.compression.net.bottleneck import Bottleneck
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.prepare.chosen_cuts import spec_of
-from tidesplit.prepare.preprocessing import PictureNet, PrepareError
+from tidesplit.prepare.picture_net import PictureNet
+from tidesplit.prepare.preprocessing import PrepareError
 from tidesplit.profiling.cuts.legal_cuts import Cut, segment
 from tidesplit.profiling.cuts.operations import Traced, trace
 

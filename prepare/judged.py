@@ -23,7 +23,16 @@ from tidesplit.runtime.models import head_name, tail_name
 
 Floats = npt.NDArray[np.float32]
 REGION = 1.0
-QUALITIES = (("jpeg", 10), ("jpeg", 20), ("jpeg", 50), ("jpeg", 75), ("jpeg", 95), ("webp", 5), ("webp", 20), ("webp", 50))
+QUALITIES = (
+    ("jpeg", 10),
+    ("jpeg", 20),
+    ("jpeg", 50),
+    ("jpeg", 75),
+    ("jpeg", 95),
+    ("webp", 5),
+    ("webp", 20),
+    ("webp", 50),
+)
 SMALLER = (("jpeg", 20, 128), ("webp", 20, 128))
 
 
@@ -99,7 +108,9 @@ def judge(
     return dict(totals)
 
 
-def rows_of(counts: Mapping[str, Counts], partitions: int, precisions: Sequence[Precision], px: int) -> list[dict[str, Any]]:
+def rows_of(
+    counts: Mapping[str, Counts], partitions: int, precisions: Sequence[Precision], px: int
+) -> list[dict[str, Any]]:
     """Rows of the profile's table, but for the multiply-accumulates."""
     rows: list[dict[str, Any]] = []
     last = device_id(RATIO, precisions[-1])
@@ -118,5 +129,3 @@ def rows_of(counts: Mapping[str, Counts], partitions: int, precisions: Sequence[
             add(cut_id(knobs, precision), knobs.partition, "feature", knobs.bits, precision, fallback=fallback)
         add(device_id(RATIO, precision), partitions, "none", 0, precision)
     return rows
-
-

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -27,18 +28,19 @@ def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: Sequence[str
     Raises:
         PrepareError: ONNX cannot express the module, or its model answers differently.
     """
-    buffer = io.BytesIO()
+    module.training = False  # else the exporter would leave its parts in training mode
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter is marked as old; the new one needs further packages
+            path = Path(folder) / "part.onnx"
             torch.onnx.export(
-                module, (example.clone(),), buffer, dynamo=False, opset_version=OPSET, input_names=["x"],
+                module, (example.clone(),), path, dynamo=False, opset_version=OPSET, input_names=["x"],
                 output_names=list(outputs),
             )  # fmt: skip
+            model = onnx.load(path)
     except Exception as error:  # the exporter raises many types
         reason = " ".join(str(error).split())[:200]
         raise PrepareError(f"{name}: torch.onnx.export cannot write this part of the net ({reason})") from error
-    model = onnx.load_from_string(buffer.getvalue())
     model.graph.name, model.ir_version = name, IR_VERSION
     data: bytes = model.SerializeToString()
     _compare(module, example, name, data, outputs)

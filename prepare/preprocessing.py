@@ -12,17 +12,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 COLOURS = ("RGB", "BGR")
 LAYOUTS = ("NCHW", "NHWC")
 SMALLEST_PX, LARGEST_PX = 16, 1024
 
 
 class PrepareError(ValueError):
-    """A net, a folder or a setting that cannot be prepared. One sentence, with the value received and the one expected."""
+    """A net, a folder or a setting that cannot be prepared. The message is one sentence, with the value received."""
+
+
+def _require(fine: bool, name: str, value: object, expected: str) -> None:
+    if not fine:
+        raise PrepareError(f"preprocess: {name} {value} received, {expected} expected")
 
 
 @dataclass(frozen=True)
@@ -80,43 +81,7 @@ def _from_file(path: Path) -> Preprocess:
         known = {field.name for field in fields(Preprocess)}
         if not isinstance(given, dict) or not set(given) <= known:
             raise PrepareError(f"{path}: an object with some of the fields {', '.join(sorted(known))} expected")
-        return Preprocess(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+        return Preprocess(**values)
     except (UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
         raise PrepareError(f"{path}: not a readable JSON file ({error})") from error
-
-
-def _require(fine: bool, name: str, value: object, expected: str) -> None:
-    if not fine:
-        raise PrepareError(f"preprocess: {name} {value} received, {expected} expected")
-
-
-class PictureNet(nn.Module):
-    """A net that takes pictures `[B, 3, px, px]` in [-1, 1], whatever it takes itself. Gives its logits only.
-
-    Of several outputs the first one counts, or the one called `logits`.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, net: nn.Module, preprocess: Preprocess) -> None:
-        super().__init__()
-        self.net, self.layout = net, preprocess.layout
-        std, mean = torch.tensor(preprocess.std), torch.tensor(preprocess.mean)
-        weight, bias = torch.diag(0.5 / std), (0.5 - mean) / std
-        if preprocess.colours == "BGR":
-            weight, bias = weight.flip(0), bias.flip(0)
-        self.plain = bool(torch.equal(weight, torch.eye(3)) and not bias.any())
-        self.register_buffer("weight", weight[:, :, None, None].contiguous())
-        self.register_buffer("bias", bias.contiguous())
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """Logits `[B, classes]`."""
-        x = picture if self.plain else F.conv2d(picture, self.weight, self.bias)
-        found = self.net(x.permute(0, 2, 3, 1) if self.layout == "NHWC" else x)
-        if isinstance(found, dict):
-            found = found["logits"] if "logits" in found else next(iter(found.values()))
-        if isinstance(found, tuple | list):
-            found = found[0]
-        assert isinstance(found, Tensor)
-        return found
