@@ -117,8 +117,8 @@ def export(source: Trained, folder: Path, *plans: Plan, report: Report = lambda 
         "cuts": {p: [cut.channels, cut.height, cut.width] for p, cut in wire.cuts.items()},
         "low": {p: low.tolist() for p, low in wire.low.items()},
         "step": {p: step.tolist() for p, step in wire.step.items()},
-        "tables": _texts(wire.tables),
-        "changes": _texts(wire.changes),
+        "tables": texts(wire.tables),
+        "changes": texts(wire.changes),
         "models": {name: [f"{file}.onnx" for file in chain] for name, chain in chains.items()},
         "files": files,
     }
@@ -127,7 +127,8 @@ def export(source: Trained, folder: Path, *plans: Plan, report: Report = lambda 
     return load_cnn(folder)
 
 
-def _texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
+def texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
+    """Tables as text, by name."""
     return {name: base64.b64encode(data).decode() for name, data in named(tables).items()}
 
 
