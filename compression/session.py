@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import onnxruntime
 
 ERRORS_ONLY = 3  # of ONNX Runtime's levels of logging
+ENCODED = 2  # outputs of an encoder: values and attention score
 
 
 class Session(Protocol):
@@ -15,6 +16,28 @@ class Session(Protocol):
 
     def run(self, output_names: None, input_feed: Mapping[str, Any]) -> list[Any]:
         """All outputs for the inputs by name."""
+
+
+class SessionChain:
+    """Sessions run one after the other as one model. Each takes the first output of the one before as `x`.
+
+    A last session of two outputs is the encoder of a cut. The model's outputs are then the encoder's input, which is
+    the cut's feature, and the encoder's own.
+    """
+
+    def __init__(self, parts: Sequence[Session]) -> None:
+        self._parts = tuple(parts)
+
+    def run(self, output_names: None, input_feed: Mapping[str, Any]) -> list[Any]:  # noqa: ARG002
+        """All outputs for the input `x`."""
+        outputs: list[Any] = [input_feed["x"]]
+        for part in self._parts:
+            x, outputs = outputs[0], list(part.run(None, {"x": outputs[0]}))
+        return [x, *outputs] if len(outputs) == ENCODED else outputs
+
+    def get_inputs(self) -> Any:
+        """The inputs of the first session, as ONNX Runtime describes them."""
+        return self._parts[0].get_inputs()  # type: ignore[attr-defined]
 
 
 def session(model: bytes, threads: int = 1, arena: bool = True) -> onnxruntime.InferenceSession:
