@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ class Loops:
 
 def _loop(folder: Path, cut: Cut, cores: Sequence[int], pipe: Connection) -> None:
     os.sched_setaffinity(0, cores)
-    cnn = load_cnn(folder)
+    cnn = replace(load_cnn(folder), arena=True)
     loops = bare_loop(cnn, cut), decoding_loop(cnn, cut)
     while True:
         run = loops[pipe.recv()]
