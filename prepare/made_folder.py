@@ -21,7 +21,7 @@ from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenan
 from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, load_cnn
 from tidesplit.runtime.export import texts
 
-CNN_FOLDER, PROFILE_FILE, CARD_FILE = "cnn", "profile.json", "card.md"
+CARD_FILE = "card.md"
 
 
 def weights_hash(files: Files, codec: WireCodec) -> str:

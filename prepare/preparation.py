@@ -29,7 +29,7 @@ from tidesplit.prepare.distilled import Distillation, DistillOptions, half_is_qu
 from tidesplit.prepare.folder_pictures import read_folder
 from tidesplit.prepare.int8_parts import int8_parts
 from tidesplit.prepare.judged import Judge, judge, rows_of
-from tidesplit.prepare.made_folder import CARD_FILE, CNN_FOLDER, PROFILE_FILE, card, profile_of, weights_hash, write_cnn
+from tidesplit.prepare.made_folder import CARD_FILE, card, profile_of, weights_hash, write_cnn
 from tidesplit.prepare.models_of_cut_net import RATIO, float_files, part_file
 from tidesplit.prepare.net_source import hash_of, load_net
 from tidesplit.prepare.picture_net import PictureNet
@@ -40,6 +40,8 @@ from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table
 from tidesplit.profiling.cuts.operations import trace
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.profiling.measuring.counts import Counts
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.runtime.export import SUBFOLDER
 
 WORK_FOLDER = "work"
 TABLE_PICTURES, RANGE_PICTURES = 320, 64
@@ -123,9 +125,7 @@ class Preparation:
         path = steps.file("accuracy", ".json", [sha256, trained], partial(self._judge, files, codec, precisions))
         counts = {name: Counts(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
         name = self.out.resolve().name
-        cnn = write_cnn(
-            self.out / CNN_FOLDER, name, sha256, self.preprocess, pictures.classes, codec, files, precisions
-        )
+        cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, pictures.classes, codec, files, precisions)
         rows = rows_of(counts, net.partitions, precisions, px)
         facts = {
             "input_px": px, "classes": len(pictures.classes), "dataset": self.options.pictures.resolve().name,
@@ -137,10 +137,10 @@ class Preparation:
             "timings", ".json", [sha256, machine, self.options.device, self.options.rounds],
             partial(timed, cnn, profile, net, self.options),
         )  # fmt: skip
-        (self.out / PROFILE_FILE).write_bytes(path.read_bytes())
+        (self.out / profiles.FILE).write_bytes(path.read_bytes())
         with whole(self.out / CARD_FILE) as part:
             part.write_text(card(profile, net, pictures, self.preprocess, self.command), encoding="utf-8")
-        print(f"{self.out}: {PROFILE_FILE}, {CARD_FILE}, {CNN_FOLDER}/ with weights {sha256[:16]}")
+        print(f"{self.out}: {profiles.FILE}, {CARD_FILE}, {SUBFOLDER}/ with weights {sha256[:16]}")
 
     def _batched(self, size: int, pictures: Pictures) -> tuple[list[Part], bool]:
         parts = self.cut_net.in_batches(size)
