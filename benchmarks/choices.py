@@ -13,7 +13,8 @@ Without --tune-on the last part of each trace is judged, and points are chosen o
 --rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant, --bundle a policy with all points. Of
 every controller, `chosen` in the JSON has the share of frames by point, and by kind of point.
 --sets names the sets to play. --world granted is the world in which a message that finds the link idle waits for a
-grant of the uplink; a JSON file makes another one. It prints a table and writes JSON (--json). Everything is simulated, and watts are estimated.
+grant of the uplink; a JSON file of numbers makes another one. It prints a table and writes JSON (--json). Everything is
+simulated, and watts are estimated.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.simulation.worlds import world_of
 from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.world.physics import WorldError
 from tidesplit.envs.world.vocabulary import Demand, Ints
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile
@@ -273,7 +275,12 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Play all sets, print the table, write JSON."""
-    options = arguments().parse_args(argv)
+    parser = arguments()
+    options = parser.parse_args(argv)
+    try:
+        world_of(options.world)
+    except WorldError as error:
+        parser.error(str(error))
     contest.stop_on_sigterm()
     begun = time.perf_counter()
     with contest.workers() as pool:
