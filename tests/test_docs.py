@@ -38,8 +38,8 @@ REASONS = ("hardware", "long", "needs", "network", "two terminals", "two more te
 NOT_CODE = {"text", "ini", "mermaid", "yaml"}
 FOREIGN = {"iperf3", "scp", "rsync", "sudo", "rpicam-vid", "tensorboard"}
 FOLDERS = (
-    "agents", "benchmarks", "compression", "data", "deploy", "docs", "envs", "models", "prepare", "profiling",
-    "runtime", "tests",
+    "agents", "benchmarks", "compression", "data", "deploy", "docs", "envs", "examples", "models", "prepare",
+    "profiling", "runtime", "tests",
 )  # fmt: skip
 LONGEST_README = 150  # lines
 LONGEST_SENTENCE = {README: 30}  # words; 35 elsewhere
