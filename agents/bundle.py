@@ -20,6 +20,7 @@ import onnxruntime
 from tidesplit.compression.session import session
 from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.observation import Observation
+from tidesplit.envs.world.physics import USUAL, World, WorldError, changed
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Ints
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
@@ -72,13 +73,14 @@ class OnnxPolicy:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Content of a bundle. ``profile``, ``table`` and ``demand`` are those that the policy was trained for."""
+    """Content of a bundle. Profile, table, demand and world are those that the policy was trained for."""
 
     policy: OnnxPolicy
     manifest: Mapping[str, Any]
     profile: Profile
     table: PointTable
     demand: Demand
+    world: World = USUAL
 
 
 def load(folder: Path) -> Bundle:
@@ -97,14 +99,15 @@ def load(folder: Path) -> Bundle:
         profile = profiles.load(folder / PROFILE)
         table = table_of(profile, machines_of(manifest), manifest["points"])
         demand = Demand(**manifest["demand"])
-    except (profiles.ProfileError, DemandError, TypeError) as error:
+        world = changed(USUAL, manifest.get("world", {}))
+    except (profiles.ProfileError, DemandError, WorldError, TypeError, AttributeError) as error:
         raise BundleError(f"{folder}: {error}") from error
     try:
         policy = OnnxPolicy("PPO", (folder / POLICY).read_bytes())
         policy.for_one(table.size)
     except Exception as error:  # ONNX Runtime's errors have no public base class
         raise BundleError(f"{folder / POLICY}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
-    return Bundle(policy, manifest, profile, table, demand)
+    return Bundle(policy, manifest, profile, table, demand, world)
 
 
 def machines_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.core.observing import Observer
+from tidesplit.runtime.core.refused_video import RefusedVideo
 from tidesplit.runtime.core.safeguard import Safeguard, as_drawn, quickest, rule
 from tidesplit.runtime.core.schedule import too_late
 
@@ -47,10 +48,11 @@ class FrameDecider:
     world: World
     safeguard: Safeguard
     guarded: bool = True
+    refused_video: RefusedVideo | None = None
 
     def decide(self, situation: Situation) -> Decision:
         """The decision in this situation of one lane."""
-        believed = self._observer.observe(situation)
+        believed = self._observe(situation)
         row, given, by_rule = self._choose(situation, believed)
         slow_down = float(situation.slow_down[0])
         late = self._late(row, situation, slow_down)
@@ -59,6 +61,10 @@ class FrameDecider:
             row, by_rule, slow_down = quickest(believed), True, min(slow_down, 1.0)
             late = self._late(row, situation, slow_down)
         return Decision(row, believed, given, by_rule, late, slow_down)
+
+    def _observe(self, situation: Situation) -> Observation:
+        found = self._observer.observe(situation)
+        return self.refused_video.left_out(found, float(situation.now_s[0])) if self.refused_video else found
 
     @cached_property
     def _observer(self) -> Observer:
@@ -71,7 +77,7 @@ class FrameDecider:
         if self.safeguard.rules(float(situation.now_s[0])):
             return rule(believed, self.demand, self.world.guard_s), believed, True
         drawn = as_drawn(situation, self.world)
-        given = believed if drawn is situation else self._observer.observe(drawn)
+        given = believed if drawn is situation else self._observe(drawn)
         return int(self.controller.predict(given)[0]), given, False
 
     def _late(self, row: int, situation: Situation, slow_down: float) -> bool:
