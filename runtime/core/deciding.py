@@ -9,10 +9,10 @@ from tidesplit.envs.world.observation import Controller, Observation, Situation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.core.observing import Observer
 from tidesplit.runtime.core.refused_video import RefusedVideo
 from tidesplit.runtime.core.safeguard import Safeguard, as_drawn, quickest, rule
 from tidesplit.runtime.core.schedule import too_late
+from tidesplit.runtime.observing.observer import Observer
 
 __all__ = ["Decision", "FrameDecider"]
 

@@ -181,7 +181,7 @@ class Schedule:
 
 def too_late(demand: Demand, waited_s: float, head_s: float) -> bool:
     """True where a frame is dropped at its turn. See `envs.world.pipeline.hopeless`."""
-    return bool(hopeless(np.array([waited_s]), np.array([head_s]), Demands.of(demand))[0])
+    return waited_s + head_s > demand.deadline_s
 
 
 def flight_of(record: Record, table: PointTable, slow_down: float, end_s: float, guard_s: float) -> Flight:
