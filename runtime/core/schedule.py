@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from tidesplit.envs.world.pipeline import fallback_due_s, hopeless
+from tidesplit.envs.world.pipeline import fallback_due_s
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.core.frame_life import ENDS, FrameState, Happening, Lives
