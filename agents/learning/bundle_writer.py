@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from tidesplit.agents.bundle import FORMAT, MACHINES, MANIFEST, POLICY, PROFILE, VERSION, sha256
+from tidesplit.agents.learning.deployed_actor import DeployedActor
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.data.files import whole
 from tidesplit.envs.world.physics import USUAL, World, changes
@@ -26,18 +26,6 @@ from tidesplit.profiling.points.table import PointTable
 
 OPSET = 17
 PACKAGES = ("numpy", "onnxruntime", "torch", "stable-baselines3", "sb3-contrib", "gymnasium")
-
-
-class _Actor(nn.Module):
-    """The part of a policy that is deployed: normaliser and actor, without the critic."""
-
-    def __init__(self, policy: PointPolicy) -> None:
-        super().__init__()
-        self.features, self.actor = policy.features, policy.actor
-
-    def forward(self, state: Tensor, points: Tensor) -> Tensor:
-        logits: Tensor = self.actor(*self.features(state, points))
-        return logits
 
 
 def write_onnx(policy: PointPolicy, path: Path) -> None:
@@ -51,7 +39,7 @@ def write_onnx(policy: PointPolicy, path: Path) -> None:
         # The exporter that replaces this one needs another package, and is no better for so small a net.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            _Actor(policy).eval(),
+            DeployedActor(policy).eval(),
             example,
             str(path),
             input_names=["state", "points"],

@@ -102,6 +102,23 @@ def test_it_decides_as_sb3_does(bundle: Bundle, model: MaskablePPO) -> None:
     assert len(np.unique(ours)) >= 3  # or it would prove little
 
 
+@pytest.mark.parametrize("deadline_s", [0.03, 0.1, 2.0])
+def test_its_logits_are_those_of_the_trained_policy(bundle: Bundle, model: MaskablePPO, deadline_s: float) -> None:
+    """Also far from what it met: late, unknown, idle, and with a deadline that differs."""
+    rng, (state, points, _) = np.random.default_rng(0), met(frames=20)
+    factors = rng.choice([0.0, 0.3, 1.0, 10.0, -1.0], points.shape).astype(np.float32)
+    for raw, changed in ((state.copy(), points * factors), (state.copy(), points)):
+        raw[:, STATE_FIELDS.index("deadline_s")] = deadline_s
+        policy = policy_of(model)
+        with torch.no_grad():
+            expected = policy.actor(*policy.features(torch.from_numpy(raw), torch.from_numpy(changed))).numpy()
+        (found,) = bundle.policy._session.run(None, {"state": raw, "points": changed})
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        alone = [bundle.policy.for_one(points.shape[2]).run(None, {"state": s[None], "points": p[None]})[0][0]
+                 for s, p in zip(raw, changed, strict=True)]  # fmt: skip
+        np.testing.assert_allclose(alone, found, rtol=1e-6, atol=1e-6)
+
+
 def test_it_plays_as_the_policy_in_training_does(bundle: Bundle, model: MaskablePPO) -> None:
     asked = scenario(BUMPY)
     ours, theirs = (play(entrant, simulation_of(asked, 0))[0] for entrant in (bundle.policy, Learner(policy_of(model))))
