@@ -54,6 +54,9 @@ from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile, ProfileError
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import estimated
+from tidesplit.runtime.cnn import MANIFEST as CNN_MANIFEST
+from tidesplit.runtime.cnn import load_cnn
+from tidesplit.runtime.export import SUBFOLDER, copy_for_bundle
 
 CHECKPOINT = "checkpoint.safetensors"
 FINISHED = {bundle.MANIFEST: "a trained policy", CHECKPOINT: "a checkpoint"}  # never written over
@@ -71,7 +74,7 @@ class WorldOptions:
     trace: str = "lte.csv"
     """Uplink: a file, a folder, or the name of a bundled trace."""
     profile: str = "efficientnet_lite0"
-    """Operating points: a profile's file, or the name of a bundled one."""
+    """Operating points: a profile's file, a folder of tidesplit prepare, or the name of a bundled one."""
     video: bool = True
     """Offer video, for which device and server need PyAV (tidesplit[video], with x264 under the GPL)."""
     device: str = "raspberry-pi-4"
@@ -411,6 +414,9 @@ def save_policy(
         world=train_on.world,
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
     )
+    prepared = Path(config.world.profile) / SUBFOLDER
+    if (prepared / CNN_MANIFEST).is_file():  # a folder of tidesplit prepare: its models go along
+        copy_for_bundle(out, load_cnn(prepared))
 
 
 def compare(

@@ -46,6 +46,7 @@ class OnnxPolicy:
     name: str
     model: bytes
     session: onnxruntime.InferenceSession = field(init=False, repr=False, compare=False)
+    _alone: dict[int, onnxruntime.InferenceSession] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "session", session(self.model))  # one thread: a decision is small
@@ -56,9 +57,16 @@ class OnnxPolicy:
     def predict(self, observation: Observation) -> Ints:
         """Row of the chosen point, ``[B]``."""
         feed = {"state": observation.state, "points": observation.points}
-        (logits,) = self.session.run(None, feed)
+        lanes, _, points = observation.points.shape
+        (logits,) = (self._for_one(points) if lanes == 1 else self.session).run(None, feed)
         chosen: Ints = np.where(observation.mask, logits, -np.inf).argmax(axis=1)
         return chosen
+
+    def _for_one(self, points: int) -> onnxruntime.InferenceSession:
+        """The session of one lane with so many points. It takes three quarters of the time, for equal logits."""
+        if points not in self._alone:
+            self._alone[points] = session(self.model, sizes={"B": 1, "A": points})
+        return self._alone[points]
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def test_a_flood_of_one_device_costs_another_no_frame(cnn: Cnn) -> None:
     """One device always has more requests under way than there are places. Another one's frames are all answered."""
     frame = cut_frame(cnn, CUT).request
     ended: Counter[str] = Counter()
-    over, slots = threading.Event(), threading.Semaphore(40)
+    over, slots = threading.Event(), threading.Semaphore(100)
     options = ServerOptions(max_concurrent=16, metrics_port=0)
     with ServerThread(cnn, options) as server, Client(server.address) as greedy, Client(server.address) as modest:
 
