@@ -8,7 +8,6 @@ memory of the server process, and what became of the honest stream's frames.
 from __future__ import annotations
 
 import argparse
-import os
 import threading
 import time
 from collections import Counter, deque
@@ -20,7 +19,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from tidesplit.benchmarks.processes import served
+from tidesplit.benchmarks.processes import memory_mib, serving
 from tidesplit.benchmarks.results import write_json
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.memory import CutMemory
@@ -214,18 +213,6 @@ class Honest:
                 number += 1
 
 
-def memory_mib(process: int) -> float:
-    """Memory of a process that is in RAM now."""
-    line = next(s for s in Path(f"/proc/{process}/status").read_text().splitlines() if s.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
-def child() -> int:
-    """The only child process of this one."""
-    (number,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return int(number)
-
-
 def main() -> None:
     """Run the benchmark."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -237,8 +224,8 @@ def main() -> None:
     cnn = load_cnn(options.cnn) if options.cnn else cached_server("efficientnet_lite0", report=say)
     rng = np.random.default_rng(options.seed)
     attacker = Attacker(cnn, honest_streams(cnn, rng), rng)
-    with served("--cnn", str(cnn.folder)) as (host, port):
-        server, address = child(), f"{host}:{port}"
+    with serving("--cnn", str(cnn.folder)) as process:
+        server, address = process.pid, "{}:{}".format(*process.address)
         attack(address, attacker.messages(options.messages // 100), rng)  # so that all code and models are in memory
         before_mib, begun_s = memory_mib(server), time.perf_counter()
         most_mib, statuses = before_mib, Counter[str]()

@@ -20,7 +20,7 @@ import tidesplit
 from tidesplit.__main__ import COMMANDS, main
 
 ROOT = Path(tidesplit.__file__).parent
-NOT_SHIPPED = {"tests", "benchmarks", "docs", "deploy", ".ci"}
+NOT_SHIPPED = {"tests", "benchmarks", "examples", "docs", "deploy", ".ci"}
 LARGEST_ROOM = 14
 TRAIN_EXTRA = (
     "torch",

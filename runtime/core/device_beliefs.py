@@ -13,6 +13,7 @@ from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.core.energy import Meter
 from tidesplit.runtime.core.knowledge import LinkKnowledge, Probe
+from tidesplit.runtime.core.refused_video import RefusedVideo
 from tidesplit.runtime.core.safeguard import Safeguard
 from tidesplit.runtime.core.sending import Failure
 from tidesplit.runtime.core.sent_streams import SentStreams
@@ -39,6 +40,7 @@ class DeviceBeliefs:
         self._period_s = demand.period_s
         self.links = LinkKnowledge(world, len(table.hops), rng)
         self.slow_down, self.safeguard = SlowDown(), Safeguard(demand.period_s)
+        self.refused_video = RefusedVideo.of(table.ids)
         self._streams = SentStreams(table.streams.names, demand.period_s)
         self._meter = Meter(table.machine, world, 0.0)
         self._last_row = -1
@@ -88,10 +90,12 @@ class DeviceBeliefs:
     def failed(self, key: int, now_s: float, sent_s: float, failure: Failure) -> None:
         """The message of `sent_s` has no answer."""
         self._streams.failed(sent_s, now_s, failure.reference_unknown)
-        if failure.reference_unknown:
+        if failure.no_video:
+            self.refused_video.refused(now_s)
+        if failure.reference_unknown or failure.no_video:
             self.links.reference_unknown(key)
         else:
-            self.links.failed(key, now_s, failure.reason)
+            self.links.failed(key, now_s, failure.reason, failure.pause_s, failure.lasts)
 
     def ran(self, end_s: float, expected_s: float, took_s: float, *, light: bool = False) -> None:
         """A head or a run has ended that takes `expected_s` in the table."""

@@ -184,16 +184,16 @@ class LinkKnowledge:
         if not any(news):
             return None
         waited = timing.compute_s > 0.0  # a payload passed on unchanged does not wait
-        return self.first.answered(key, now_s, timing.received_s, timing.wait_s, waited)
+        return self.first.answered(key, now_s, timing.received_s, timing.wait_s, waited, timing.clock)
 
-    def failed(self, key: int, now_s: float, reason: str) -> None:
-        """Record that a message failed. The breaker ignores failures beyond the middle server."""
+    def failed(self, key: int, now_s: float, reason: str, pause_s: float = 0.0, lasts: bool = False) -> None:
+        """Record that a message failed, see `Breaker.failed`, which ignores failures beyond the middle server."""
         beyond = [hop.failed(key) for hop in self._further]
         if not any(beyond):
-            self.breaker.failed(now_s, reason)
+            self.breaker.failed(now_s, reason, pause_s, lasts)
 
     def reference_unknown(self, key: int) -> None:
-        """Record a server's answer that it lacks a reference. The link works, but such an answer has no times."""
+        """Record a server's answer that it lacks a reference, or any video. The link works; the answer has no times."""
         for hop in self._further:
             hop.failed(key)
         self.first.drop(key)
@@ -206,7 +206,9 @@ class LinkKnowledge:
         receipts = [hop.answered(key, now_s, reply.next_timing, reply.newest) for hop in self._further]
         if not any(receipts):
             waited = reply.logits is not None  # the wait in a probe's answer is that of frames
-            timed = self.first.answered(key, now_s, reply.timing.received_s, reply.timing.wait_s, waited)
+            timed = self.first.answered(
+                key, now_s, reply.timing.received_s, reply.timing.wait_s, waited, reply.timing.clock
+            )
         self.first.forget_unanswered(math.inf if self.breaker.succeeded() else sent_s - LOST_AFTER_S)
         return timed
 

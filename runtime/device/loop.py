@@ -66,8 +66,9 @@ class Device:
         )  # fmt: skip
         self.shared = SharedCore(self.core, self.now_s, self.log)
         self._decider = FrameDecider(
-            self.controller, self.table, self.demand, self.world, self.core.beliefs.safeguard, guarded=self.guarded
-        )
+            self.controller, self.table, self.demand, self.world, self.core.beliefs.safeguard, guarded=self.guarded,
+            refused_video=self.core.beliefs.refused_video,
+        )  # fmt: skip
         self._worker = Worker(self.shared, self._pacer, self._compute)
         self._arrivals = Arrivals(0.0, self.demand.period_s)
 

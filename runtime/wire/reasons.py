@@ -28,6 +28,11 @@ def reason(code: str, details: str | None) -> str:
     return f"{sentence} ({LASTS})" if lasts else sentence
 
 
+def lasting(sentence: str) -> bool:
+    """True where a sentence of `reason` says that waiting does not help."""
+    return sentence.endswith(f"({LASTS})")
+
+
 def _of_connecting(cause: str) -> tuple[str, bool]:
     """The cause of a failed connection in plain words, and True where waiting does not help."""
     if found := CERTIFICATE.search(cause):

@@ -7,28 +7,35 @@ import hashlib
 import hmac
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 import grpc.aio
 
 from tidesplit.runtime.wire.address import is_loopback
-from tidesplit.runtime.wire.certificates import check_authorities, check_holder, is_for
+from tidesplit.runtime.wire.certificates import check_authorities, check_dates, check_holder, is_for
 from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS
 
 MIN_TOKEN, MAX_TOKEN = 16, 4096  # characters: 16 hexadecimal ones are 64 bits; headers have 16 KiB in all
+Value = TypeVar("Value")
 HEALTH = "/grpc.health."  # load balancers ask for it and hold no token
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A client's proof of who it is. `tls` holds gRPC's channel credentials, None for plaintext."""
+    """A client's proof of who it is. `tls` holds gRPC's channel credentials, None for plaintext.
+
+    `renewed` returns newer credentials after their files have changed, else None. `fault` returns the reason why the
+    client's own certificate is not valid now, empty where it is.
+    """
 
     tls: Any = None
     token: str = ""
+    renewed: Callable[[], Credentials | None] = field(default=lambda: None, compare=False)
+    fault: Callable[[], str] = field(default=lambda: "", compare=False)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -58,7 +65,15 @@ def client_credentials(
     if cert is None or key is None:
         return Credentials(grpc.ssl_channel_credentials(roots), token)
     chain, secret = _pair(cert, key, "client")
-    return Credentials(grpc.ssl_channel_credentials(roots, secret, chain), token)
+
+    def fault() -> str:
+        try:
+            check_dates(chain, f"--tls-cert {cert}")
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    return Credentials(grpc.ssl_channel_credentials(roots, secret, chain), token, fault=fault)
 
 
 def presentable(cert: Path | None) -> bool:
@@ -74,39 +89,38 @@ def server_credentials(cert: Path, key: Path, client_ca: Path | None) -> Any:
     Raises:
         ValueError: a file cannot be used, or a certificate is not valid now or not for this use.
     """
-    files = _ServerFiles(cert, key, client_ca)
-    return grpc.dynamic_ssl_server_credentials(files.read(), files.changed, client_ca is not None)
 
-
-class _ServerFiles:
-    """A server's certificate, key and authority of clients, read again after a change."""
-
-    def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
-        self._cert, self._key, self._client_ca = cert, key, client_ca
-        self._seen = self._times()
-
-    def read(self) -> Any:
-        """gRPC's configuration. ValueError where a file cannot be used."""
-        chain, secret = _pair(self._cert, self._key, "server")
-        roots = None if self._client_ca is None else _authority(self._client_ca, "--client-ca")
+    def read() -> Any:
+        chain, secret = _pair(cert, key, "server")
+        roots = None if client_ca is None else _authority(client_ca, "--client-ca")
         return grpc.ssl_server_certificate_configuration([(secret, chain)], roots)
 
-    def changed(self) -> Any:
-        """The new configuration, None where nothing changed or the new files cannot be used."""
+    files = Renewed((cert, key, client_ca), read)
+    return grpc.dynamic_ssl_server_credentials(read(), files.changed, client_ca is not None)
+
+
+class Renewed(Generic[Value]):
+    """Files that are read again after a change, by `read`, which raises ValueError where they cannot be used."""
+
+    def __init__(self, files: Sequence[Path | None], read: Callable[[], Value]) -> None:
+        self._files, self._read = files, read
+        self._seen = self._times()
+
+    def changed(self) -> Value | None:
+        """What was read anew; None where nothing changed or the new files cannot be used."""
         now = self._times()
         if now == self._seen:
             return None
         self._seen = now
         try:
-            return self.read()
+            return self._read()
         except ValueError as error:
-            logging.getLogger(__name__).warning("the TLS files in use stay: %s", error)
+            logging.getLogger(__name__).warning("the security files in use stay: %s", error)
             return None
 
     def _times(self) -> list[int]:
         """When each file was last changed, 0 for one that is missing."""
-        files = (self._cert, self._key, self._client_ca)
-        return [file.stat().st_mtime_ns if file is not None and file.exists() else 0 for file in files]
+        return [file.stat().st_mtime_ns if file is not None and file.exists() else 0 for file in self._files]
 
 
 def check_plaintext(option: str, host: str, tls: bool, insecure: bool, remedy: str) -> None:
