@@ -67,7 +67,7 @@ class DeviceBeliefs:
         if record.dropped:
             self.safeguard.dropped()
         else:
-            self.safeguard.ran()
+            self.safeguard.ran(record.by_rule)
             self._last_row = record.row
 
     def due_probe(self, now_s: float) -> Probe | None:
