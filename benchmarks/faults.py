@@ -39,7 +39,7 @@ from tidesplit.runtime.emulator.proxy import Link
 FPS, DEADLINE_MS = 10, 500
 SOME = 20  # frames before and after a change
 LIMIT_S = 120.0  # for the start of a process, and for its end
-VALID_S = 14.0  # of a certificate that expires while it is used: a start takes some seconds of it
+VALID_S = 10.0  # of a certificate that expires while it is used
 IDLE = 10_000
 HALF_A_REQUEST = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)  # the preface and empty settings of HTTP/2
 DAY_S = 86_400
@@ -217,7 +217,9 @@ class Trouble:
             where = f"127.0.0.1:{trap.getsockname()[1]}"
             names = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
             named = {**dict.fromkeys(names, f"http://{where}"), "GRPC_ADDRESS_HTTP_PROXY": where, "no_proxy": ""}
-            found = judge(self._device(f"127.0.0.1:{server.address[1]}", environment=named), since_s=0.0)
+            device = self._device(f"127.0.0.1:{server.address[1]}", environment=named)
+            device.wait_for(30 * FPS)  # a library may report home after a while
+            found = judge(device, since_s=time.time())
             trap.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 trap.accept()
@@ -245,13 +247,15 @@ class Trouble:
         ca, cert, key = (str(keys.folder / name) for name in ("ca.pem", "{}.pem", "{}.key"))
         own = ("--tls-cert", cert.format("server"), "--tls-key", key.format("server"), "--client-ca", ca)
         theirs = ("--tls-ca", ca, "--tls-cert", cert.format("device"), "--tls-key", key.format("device"))
-        ends_s = time.time() + VALID_S
-        keys.write(whose, VALID_S)
         with self._linked(*own) as (_, link, address):
             device = self._device(address, *theirs)
-            device.until(lambda lines: any(line["answered_by"] == "server" for line in lines), "answer of the server")
-            time.sleep(max(0.0, ends_s + 2.0 - time.time()))
-            link.reset()  # whoever is connected stays so
+            device.until(lambda lines: bool(answered_since(lines, 0.0)), "answer of the server")
+            ends_s = time.time() + VALID_S
+            keys.write(whose, VALID_S)
+            link.reset()  # certificates are shown when a connection begins
+            device.until(lambda lines: bool(answered_since(lines, ends_s - VALID_S + 1.0)), "further answer")
+            time.sleep(max(0.0, ends_s + 1.0 - time.time()))
+            link.reset()
             device.until(lambda lines: any(reason in (line["error"] or "") for line in lines), reason)
             keys.write(whose, DAY_S)
             return judge(device, reason, time.time())
@@ -314,7 +318,7 @@ class Trouble:
                 for _ in range(number):
                     opened = stack.enter_context(socket.create_connection(server.address, 5.0))
                     opened.sendall(says)
-                found = judge(self._device(f"127.0.0.1:{server.address[1]}"), since_s=0.0)
+                found = judge(self._device(f"127.0.0.1:{server.address[1]}"), since_s=time.time())
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         found["clients"] = number

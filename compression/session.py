@@ -57,4 +57,6 @@ def session(
     options.enable_cpu_mem_arena = arena
     for axis, length in (sizes or {}).items():
         options.add_free_dimension_override_by_name(axis, length)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    opened = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    opened._model_bytes = b""  # kept in case that it is opened again with other providers: as large as the weights
+    return opened

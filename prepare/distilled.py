@@ -96,7 +96,7 @@ class Distillation:
             nn.utils.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
             average.update()
-            say(share, loss.item())
+            say(max(share, (step + 1) / options.steps), loss.item())
         average.put()
         self._settle(rng)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision
 from tidesplit.compression.codec.learned_entropy import CODED_BITS, CodeTables, named, parse
@@ -32,6 +33,7 @@ from tidesplit.prepare.judged import Judge, judge, rows_of
 from tidesplit.prepare.made_folder import CARD_FILE, card, profile_of, weights_hash, write_cnn
 from tidesplit.prepare.models_of_cut_net import RATIO, float_files, part_file
 from tidesplit.prepare.net_source import hash_of, load_net
+from tidesplit.prepare.onnx_net import load_onnx
 from tidesplit.prepare.picture_net import PictureNet
 from tidesplit.prepare.preprocessing import PrepareError, read_preprocess
 from tidesplit.prepare.step_files import Show, Steps
@@ -67,7 +69,7 @@ class Preparation:
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
         self.preprocess = read_preprocess(options.preprocess, options.px)
-        self.net = PictureNet(load_net(options.net, options.weights), self.preprocess).eval()
+        self.net = PictureNet(self._own_net(), self.preprocess).eval()
         px = self.preprocess.size
         outputs = self._outputs(px)
         names = [] if options.classes is None else options.classes.read_text(encoding="utf-8").split("\n")
@@ -80,6 +82,15 @@ class Preparation:
         self.pictures = read_folder(options.pictures, outputs, [name for name in names if name], options.judge)
         self.cut_net = CutNet(self.net, traced, chosen, px)
         self._prepare()
+
+    def _own_net(self) -> nn.Module:
+        """The net as the user has it: an ONNX file, or what a factory makes."""
+        options = self.options
+        if not options.net.endswith(".onnx"):
+            return load_net(options.net, options.weights)
+        if options.weights is not None:
+            raise PrepareError("--weights received with an ONNX file, which has its own")
+        return load_onnx(Path(options.net), self.preprocess.size, self.preprocess.layout)
 
     def _outputs(self, px: int) -> int:
         with torch.no_grad():
@@ -111,7 +122,9 @@ class Preparation:
             net.bottlenecks[p].load_state_dict(load_file(str(path)))
             net.bottlenecks[p].eval().requires_grad_(False)
         codec = self._codec()
-        path = steps.file("entropy tables", ".safetensors", trained, partial(self._tables, codec, to_fit))
+        path = steps.file(
+            "entropy tables", ".safetensors", trained, partial(self._tables, codec, batch, to_fit, batched)
+        )
         raw = {name: bytes(tensor.numpy()) for name, tensor in load_file(str(path)).items()}
         codec = WireCodec(codec.cuts, codec.low, codec.step, 0, parse(CodeTables, raw, codec.cuts))
         path = steps.file("models", ".safetensors", trained, self._models)
@@ -180,20 +193,25 @@ class Preparation:
         return np.asarray(pictures.images[:count, margin : margin + px, margin : margin + px])
 
     @torch.inference_mode()
-    def _tables(self, codec: WireCodec, pictures: Pictures, path: Path, show: Show) -> str:
-        net = self.cut_net
-        values: dict[int, list[Values]] = {p: [] for p in net.bottlenecks}
+    def _tables(
+        self, codec: WireCodec, batch: int, pictures: Pictures, batched: Callable[[], tuple[list[Part], bool]],
+        path: Path, show: Show,
+    ) -> str:  # fmt: skip
+        parts, half = batched()
+        values: dict[int, list[Values]] = {p: [] for p in self.cut_net.bottlenecks}
         images = self._middle(pictures, TABLE_PICTURES)
-        for i, image in enumerate(images):
-            feature = scale(image[None])
-            for p, bottleneck in net.bottlenecks.items():
-                feature = run(net.parts[p - 1 : p], feature)
-                y, score = bottleneck.encode(feature, FULL)
-                values[p].append((RATIO, y.numpy(), score[:, 0].numpy()))
-            show((i + 1) / len(images))
+        starts = range(0, len(images) - batch + 1, batch)
+        for start in starts:
+            feature = scale(images[start : start + batch])
+            for p, bottleneck in self.cut_net.bottlenecks.items():
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    feature = run(parts[p - 1 : p], feature)
+                    y, score = bottleneck.encode(feature, FULL)
+                values[p].append((RATIO, y.float().numpy(), score[:, 0].float().numpy()))
+            show((start + batch) / len(images))
         tables = {(p, bits): fit_cut(codec, p, bits, some) for p, some in values.items() for bits in CODED_BITS}
         save_file({name: _as_tensor(data) for name, data in named(tables).items()}, str(path))
-        return f"{len(tables)} tables of {len(images)} pictures"
+        return f"{len(tables)} tables of {len(starts) * batch} pictures"
 
     def _models(self, path: Path, show: Show) -> str:
         picture = torch.from_numpy(to_input(np.asarray(self.pictures.to_judge(self.preprocess.size).images[0])))

@@ -28,6 +28,7 @@ from PIL import Image
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
 from tidesplit.compression.codec.pixels import Pixels
+from tidesplit.compression.heap import packed_heap
 from tidesplit.envs.world.vocabulary import gb_per_month
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
@@ -212,7 +213,8 @@ def run(
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
-    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
+    with packed_heap():
+        engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
     safety = credentials(options)
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:
