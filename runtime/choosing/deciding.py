@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from tidesplit.envs.world.observation import Controller, Observation, Situation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.pipeline import hopeless
-from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.choosing.observing import Observer
 from tidesplit.runtime.choosing.refused_video import RefusedVideo
@@ -95,4 +92,4 @@ class FrameDecider:
 
 def too_late(demand: Demand, waited_s: float, head_s: float) -> bool:
     """True where a frame is dropped at its turn. See `envs.world.pipeline.hopeless`."""
-    return bool(hopeless(np.array([waited_s]), np.array([head_s]), Demands.of(demand))[0])
+    return waited_s + head_s > demand.deadline_s
