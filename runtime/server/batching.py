@@ -1,13 +1,14 @@
 """The queue of frames that wait for a worker: batches, frames that are too late, and the wait to expect.
 
 `Queue` and `WaitEstimate` are values; the time is passed in. `Batcher` connects them to an event loop and a pool of
-threads. No frame waits for a batch to fill: an idle worker takes the frames that are there.
+threads. No frame waits for a batch to fill: a worker takes the frames that are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from bisect import insort
 from collections import Counter
@@ -23,6 +24,7 @@ from tidesplit.runtime.wire.messages import RefusedError
 # A client whose frame was refused because of the load shall wait as long as a frame does now, within these limits.
 LEAST_PUSHBACK_S, MOST_PUSHBACK_S = 0.1, 1.0
 FORGET_S = 1.0  # time constant of the mean wait; thirty frames of one camera pass in it
+HAND_OVER_S = 0.004  # a twentieth of a frame's usual deadline
 SHARE = 0.2  # weight of the newest wait in the mean
 
 
@@ -135,7 +137,12 @@ class Work(Protocol):
 
 
 class Batcher:
-    """Hands waiting frames to `workers` threads. All methods but `_compute` run on the event loop."""
+    """Lets `workers` threads compute the frames that wait. Methods without an underscore run on the event loop.
+
+    A worker takes batches by itself until no frame waits, so that it never waits for the event loop. Each hand-over of
+    results wakes the event loop, which costs about as much as a small tail where both share a core. So results leave
+    together, but none waits for others longer than `HAND_OVER_S`.
+    """
 
     def __init__(
         self,
@@ -147,8 +154,9 @@ class Batcher:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._work, self._max_batch, self._observe, self._clock = work, max_batch, observe, clock
+        self._lock = threading.Lock()  # of the queue and of `_idle`
         self._queue, self._wait = Queue(max_waiting), WaitEstimate()
-        self._idle, self._workers = workers, workers
+        self._idle = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compute")
 
     @property
@@ -166,7 +174,9 @@ class Batcher:
 
     def make_room(self, client: str) -> bool:
         """Refuse a waiting frame of the client with most of them, for one of `client`. Returns False if unfair."""
-        if (job := self._queue.displaced(client)) is None:
+        with self._lock:
+            job = self._queue.displaced(client)
+        if job is None:
             return False
         sentence = "the server is full, and this device has most of the frames that wait"
         job.settle(
@@ -179,46 +189,74 @@ class Batcher:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Computed] = loop.create_future()
         job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result), client)
-        if not self._queue.put(job):
+        with self._lock:
+            placed = self._queue.put(job)
+            begins = placed and self._idle > 0
+            self._idle -= begins
+        if not placed:
             raise RefusedError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{len(self._queue)} frames wait already, the limit here",
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.waiting} frames wait already, the limit here",
                 limit="full", pushback_s=self.pushback_s(),
             )  # fmt: skip
-        self._start_idle_workers(loop)
+        if begins:
+            self._pool.submit(self._compute, loop)
         return await future
 
-    def _start_idle_workers(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._idle and len(self._queue):
-            batch, late = self._queue.take(self._clock(), lambda key: min(self._max_batch, self._work.limit(key)))
-            for job in late:
-                job.settle(_too_late(job, self._clock()))
-            if batch:
-                self._idle -= 1
-                self._pool.submit(self._compute, loop, batch)
+    def _compute(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Compute batches until no frame waits, in a worker thread."""
+        batch, done = self._next()
+        first_s = math.inf  # end of the oldest batch that is not handed over yet
+        while batch:
+            began_s = self._clock()
+            done.append(_Batch(batch, self._results(batch, began_s), began_s))
+            now_s = self._clock()
+            first_s = min(first_s, now_s)
+            if now_s - first_s + (now_s - began_s) > HAND_OVER_S:  # the next batch may take as long
+                loop.call_soon_threadsafe(self._finish, done)
+                done, first_s = [], math.inf
+            batch, late = self._next()
+            done += late
+        loop.call_soon_threadsafe(self._finish, done)
 
-    def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[Job]) -> None:
-        """Compute a batch, in a worker thread."""
-        began_s = self._clock()
+    def _next(self) -> tuple[list[Job], list[_Batch]]:
+        """The next batch, and those whose deadline has passed. The worker is idle where there is no batch."""
+        with self._lock:
+            batch, late = self._queue.take(self._clock(), lambda key: min(self._max_batch, self._work.limit(key)))
+            self._idle += not batch  # under the lock: a frame that comes from now on starts a worker
+        now_s = self._clock()
+        return batch, [_Batch([job], [_too_late(job, now_s)], None) for job in late]
+
+    def _results(self, batch: list[Job], began_s: float) -> list[Any]:
         try:
             results = self._work.run(batch[0].key, [job.item for job in batch])
         except Exception as error:  # each frame of the batch is answered with it
             results = [error] * len(batch)
         took_s = self._clock() - began_s
-        done = [r if isinstance(r, Exception) else Computed(r, began_s, took_s) for r in results]
-        loop.call_soon_threadsafe(self._finish, loop, batch, done, began_s)
+        return [r if isinstance(r, Exception) else Computed(r, began_s, took_s) for r in results]
 
-    def _finish(self, loop: asyncio.AbstractEventLoop, batch: list[Job], done: list[Any], began_s: float) -> None:
-        self._idle += 1
-        self._observe(batch[0].key, len(batch))
-        for job, result in zip(batch, done, strict=True):
-            self._wait.observe(self._clock(), began_s - job.arrived_s)
-            job.settle(result)
-        self._start_idle_workers(loop)
+    def _finish(self, done: list[_Batch]) -> None:
+        """Settle frames, on the event loop."""
+        for batch in done:
+            if batch.began_s is not None:
+                self._observe(batch.jobs[0].key, len(batch.jobs))
+            for job, result in zip(batch.jobs, batch.results, strict=True):
+                if batch.began_s is not None:
+                    self._wait.observe(self._clock(), batch.began_s - job.arrived_s)
+                job.settle(result)
 
     async def close(self) -> None:
-        """Wait for the batches under way. No more frames may be submitted."""
+        """Wait for the frames that wait or are under way. No more frames may be submitted."""
         await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
         await asyncio.sleep(0)  # the last results are on their way to the event loop
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Jobs with their results, in the same order. ``began_s`` is None where they were too late to be computed."""
+
+    jobs: list[Job]
+    results: list[Any]
+    began_s: float | None
 
 
 def _settle(future: asyncio.Future[Computed], result: Any) -> None:

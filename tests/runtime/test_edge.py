@@ -272,7 +272,7 @@ def test_a_cnn_of_other_weights_is_refused(
             (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "cnn").mkdir()
     for model in cnn.folder.glob("*.onnx"):
-        (tmp_path / "cnn" / model.name).write_bytes(b"altered" if "device" in model.name else model.read_bytes())
+        (tmp_path / "cnn" / model.name).write_bytes(b"altered" if "part" in model.name else model.read_bytes())
     (tmp_path / "cnn" / "cnn.json").write_bytes((cnn.folder / "cnn.json").read_bytes())
     assert edge.main(["--bundle", str(tmp_path), "--server", "localhost:1", "--frames", "3"]) == 2
     assert "it was altered" in capsys.readouterr().err
