@@ -14,8 +14,8 @@ from tests.prepare.small_net import CLASSES, small_net
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
 from tidesplit.prepare.__main__ import main
-from tidesplit.prepare.picture_net import PictureNet
-from tidesplit.prepare.preprocessing import PRESETS
+from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.preprocessing import PRESETS
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.cnn import load_cnn
 from tidesplit.runtime.timing.work import check_models

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision, device_id
 from tidesplit.prepare.cut_net import CutNet, Decoder, Encoder, run
-from tidesplit.prepare.onnx_parts import to_onnx
+from tidesplit.prepare.result.onnx_parts import to_onnx
 from tidesplit.runtime.models import finish_name, head_name, middle_name, tail_name
 
 Files = Mapping[str, bytes]
