@@ -41,7 +41,7 @@ from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PrepareError, read_preprocess
 from tidesplit.prepare.step_files import Show, Steps
 from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table
-from tidesplit.profiling.cuts.operations import trace
+from tidesplit.profiling.cuts.operations import TraceFailedError, trace
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.points import profile as profiles
@@ -74,7 +74,10 @@ class Preparation:
         px = self.preprocess.size
         outputs = self._outputs(px)
         names = [] if options.classes is None else options.classes.read_text(encoding="utf-8").split("\n")
-        traced = trace(self.net, torch.zeros(1, 3, px, px))
+        try:
+            traced = trace(self.net, torch.zeros(1, 3, px, px))
+        except TraceFailedError as error:
+            raise PrepareError(f"{options.net}: {str(error).partition(': ')[2]}") from error
         cuts = find_cuts(traced)
         chosen = choose(cuts, px, options.cuts)
         self._show_cuts(cuts if options.list else chosen, chosen)
