@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -45,6 +46,8 @@ class Cnn:
     Args:
         files: the SHA-256 of each file, by name.
         models: the files that each model is a chain of, by the model's name.
+        arena: True where sessions keep the memory of their largest run. On a server, whose heap keeps no large blocks,
+            page faults would make every run longer by a fifth to a half. A small device has no room for it.
     """
 
     folder: Path
@@ -56,12 +59,13 @@ class Cnn:
     files: Mapping[str, str]
     models: Mapping[str, tuple[str, ...]]
     engine: str = ENGINES[0]
+    arena: bool = False
     # Sessions in use, so that models with a file in common hold it once: by file, engine and threads.
     _opened: WeakValueDictionary[tuple[str, str, int], Session] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
     )
 
-    @property
+    @cached_property  # every request names it
     def version(self) -> str:
         """The start of the hash of the weights, and of the tables of streams if any. Device and server must agree."""
         changes = self.codec.changes
@@ -116,8 +120,8 @@ class Cnn:
 
     def _onnx(self, file: str, threads: int) -> Session:
         data = self.read(file)
-        try:  # without an arena: those of many sessions together would fill a small device
-            opened: Session = session(data, threads, arena=False)
+        try:
+            opened: Session = session(data, threads, self.arena)
             return opened
         except Exception as error:  # ONNX Runtime's errors have no public class
             path, why = self.folder / file, " ".join(str(error).split())

@@ -10,7 +10,6 @@ import argparse
 import base64
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.compression.codec.learned_entropy import Storable, named
 from tidesplit.data.files import WEIGHTS, ranges_file, streams_file, whole
+from tidesplit.runtime.cache import bound, cache_folder, used
 from tidesplit.runtime.chains import Plan, device_plan
 from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn
 from tidesplit.runtime.models import finish_model, first_model, middle_name, points_of, tail_name
@@ -153,12 +153,14 @@ def _cached(
         raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
     sources = [file.read_bytes() for file in (path, ranges_file(path), streams_file(path)) if file.is_file()]
     version = hashlib.sha256(b"".join(sources)).hexdigest()[:VERSION_DIGITS]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "tidesplit" / f"{name}-{version}{kind}"
+    folder = cache_folder() / f"{name}-{version}{kind}"
     if (folder / MANIFEST).is_file():
+        used(folder)
         return load_cnn(folder)
     source = trained(name, weights)
-    return export(source, folder, *plans(source), report=report)
+    cnn = export(source, folder, *plans(source), report=report)
+    print(bound(folder), file=sys.stderr, flush=True)
+    return cnn
 
 
 def for_bundle(
