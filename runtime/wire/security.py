@@ -71,8 +71,6 @@ def client_credentials(
     chain, secret = _pair(cert, key, "client")
 
     def fault() -> str:
-        from tidesplit.runtime.wire.certificates import check_dates
-
         try:
             check_dates(chain, f"--tls-cert {cert}")
         except ValueError as error:
