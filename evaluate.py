@@ -63,6 +63,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     tell_traces(console, traces, *judge_on.further)
     if warning := training_time(trained, traces, options.seconds or np.inf):
         console.print(warning, style="yellow", markup=False)
+    if (own := trained[0].manifest["config"].get("utility")) and options.utility is None:
+        console.print(f"The policy was trained for a worth of its own: --utility {own} judges by it.", style="yellow")
     seeds = range(options.seed, options.seed + options.seeds)
     added = own_controllers(options.controller, tune_on, (*ladder.EVERY, ladder.POLICY))
     tuning_of = ladder.Tuning(thorough=options.thorough)
@@ -170,6 +172,7 @@ def alike(trained: Sequence[bundles.Bundle], options: argparse.Namespace) -> bun
         for part, ours, theirs in (
             ("demand", first.demand, other.demand),
             ("operating points", first.table.ids, other.table.ids),
+            ("worlds", first.world, other.world),
             ("training traces", first.manifest["config"]["trace"], other.manifest["config"]["trace"]),
         ):
             if ours != theirs:

@@ -457,6 +457,7 @@ def finish(
         f"{ladder.verdict(result.rows)} Best static point: {static}. To use it for every frame: "
         f"tidesplit edge --bundle {out} --point {static}",
         highlight=False,
+        soft_wrap=True,
     )
     contest.write_json(out / "results.json", result.rows, bounds=result.bounds, config=plain)
     first = next(iter(result.bounds))

@@ -20,135 +20,33 @@ FOLDER: `tidesplit export --profile NAME --out FOLDER`, by default the one that 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from matplotlib.figure import Figure
 
 from tidesplit.agents import bundle as bundles
+from tidesplit.benchmarks.capacity import Cut, capacity, cut_of
 from tidesplit.benchmarks.light_devices import LightDevices, Order, figures
-from tidesplit.benchmarks.processes import Address, DeviceProcess, Restarts, ServerProcess, balanced, cpu_s, serving
+from tidesplit.benchmarks.processes import Address, DeviceProcess, Restarts, balanced, serving
 from tidesplit.benchmarks.results import write_json
-from tidesplit.benchmarks.server_throughput import ask
 from tidesplit.benchmarks.soak import Ends
-from tidesplit.compression.codec.image_codec import encode_image
-from tidesplit.compression.codec.knobs import Knobs
-from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.cnn import Cnn, load_cnn
 from tidesplit.runtime.export import cached_server, say
-from tidesplit.runtime.models import tail_name
-from tidesplit.runtime.server.tails import Item, Tails
-from tidesplit.runtime.wire.messages import Request, build_request
 
-ROUNDS, ROUND_S = 5, 2.0  # of the bare loop and the server
-AT_ONCE = 8  # frames under way while the server's throughput is measured
 FULL_AT, FULL_LOAD = 32, 0.8  # devices, and the share of the server's throughput that they offer
 DEVICES = (1, 2, 4, 8, 16, 32, 40, 48)
 DEADLINE_S = 0.3
 A_PROCESS = 16  # light devices in one process
 A_TRUE_ONE = 8  # devices for which one may be a true device process
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A partition with a payload for it. ``point`` is its operating point, for the server's logs."""
-
-    partition: int
-    point: str
-    payload: bytes
-
-
-def cut_of(cnn: Cnn, partition: int) -> Cut:
-    """A cut with a payload of drawn values; a picture at partition 0."""
-    if partition == 0:
-        return Cut(0, "p0-jpeg-q75", encode_image(natural_picture(cnn.input_px), "jpeg", 75))
-    cut, knobs, rng = cnn.codec.cuts[partition], Knobs(partition, 1.0, 1.0, 2), np.random.default_rng(0)
-    values = rng.normal(size=(cut.channels, cut.height, cut.width)).astype(np.float32)
-    return Cut(partition, knobs.id, cnn.codec.encode(values, values[0], knobs))
-
-
-def bare_loop(cnn: Cnn, cut: Cut) -> Callable[[], object]:
-    """One run of the tail by ONNX Runtime, and nothing else."""
-    session = cnn.session(tail_name(cut.partition), threads=1)
-    shape = session.get_inputs()[0].shape
-    feed = {"x": np.random.default_rng(0).normal(size=[1, *shape[1:]]).astype(np.float32)}
-    return lambda: session.run(None, feed)
-
-
-def decoding_loop(cnn: Cnn, cut: Cut) -> Callable[[], object]:
-    """One frame as the server computes it: decode, then run."""
-    tails, item = Tails(cnn), Item(cut.partition, cut.payload)
-    return lambda: tails.run(tail_name(cut.partition), [item])
-
-
-class Loops:
-    """A process on some cores that runs the bare and the decoding loop of a cut."""
-
-    def __init__(self, cnn: Cnn, cut: Cut, cores: Sequence[int]) -> None:
-        self._pipe, theirs = multiprocessing.Pipe()
-        work = multiprocessing.get_context("spawn").Process
-        self._process = work(target=_loop, args=(cnn.folder, cut, tuple(cores), theirs), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def rate(self, which: int) -> tuple[float, float]:
-        """Runs a second, and the processor time of one in milliseconds. 0 is the bare loop, 1 the decoding one."""
-        self._pipe.send(which)
-        runs, took_s, work_s = self._pipe.recv()
-        return runs / took_s, 1e3 * work_s / runs
-
-    def stop(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.join()
-
-
-def _loop(folder: Path, cut: Cut, cores: Sequence[int], pipe: Connection) -> None:
-    os.sched_setaffinity(0, cores)
-    cnn = replace(load_cnn(folder), arena=True)
-    loops = bare_loop(cnn, cut), decoding_loop(cnn, cut)
-    while True:
-        run = loops[pipe.recv()]
-        run()
-        runs, begun_s, work_s = 0, time.perf_counter(), time.process_time()
-        while time.perf_counter() - begun_s < ROUND_S:
-            run()
-            runs += 1
-        pipe.send((runs, time.perf_counter() - begun_s, time.process_time() - work_s))
-
-
-def served_rate(server: ServerProcess, message: Any) -> tuple[float, float]:
-    """Frames a second of a server that always has AT_ONCE under way, and its processor time for one in milliseconds."""
-    work_s = cpu_s(server.pid)
-    answers = len(ask("{}:{}".format(*server.address), message, ROUND_S, AT_ONCE))
-    return answers / ROUND_S, 1e3 * (cpu_s(server.pid) - work_s) / (answers + AT_ONCE + 1)
-
-
-def capacity(cnn: Cnn, cut: Cut, server: ServerProcess, cores: Sequence[int]) -> Row:
-    """Frames a second and processor time of a frame: bare loop, decoding loop and server in turns, the median each."""
-    message = build_request(Request(cnn.name, cut.partition, "", "1", cut.payload))
-    loops, rounds = Loops(cnn, cut, cores), []
-    try:
-        loops.rate(0)
-        served_rate(server, message)
-        for _ in range(ROUNDS):
-            rounds.append((*loops.rate(0), *loops.rate(1), *served_rate(server, message)))
-    finally:
-        loops.stop()
-    columns = np.array(rounds).T
-    names = ("bare_per_s", "bare_cpu_ms", "decoding_per_s", "decoding_cpu_ms", "server_per_s", "server_cpu_ms")
-    found = {name: float(np.median(column)) for name, column in zip(names, columns, strict=True)}
-    return {**found, "share": float(np.median(columns[4] / columns[0]))}
 
 
 @dataclass(frozen=True)
@@ -201,6 +99,23 @@ def tell(row: Row) -> None:
         f"{row['p99_ms']:.1f} ms, late {row['late']}, lost {row['lost']} of {row['sent']}, refused {row['refused']}, "
         f"Jain {row['jain']:.4f}{true}", flush=True
     )  # fmt: skip
+
+
+def draw(found: Row, path: Path) -> None:
+    """Latency over load by cut: the median as a line, the 99th percentile dashed; with two servers or more, thin."""
+    figure = Figure(figsize=(6.0, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for number, cut in enumerate(found["capacity"]):
+        for servers in sorted({row["servers"] for row in found["rows"]}):
+            rows = [row for row in found["rows"] if (row["cut"], row["servers"]) == (cut, servers)]
+            share = found["capacity"][cut]["share"]
+            title = f"cut {cut}: {share:.0%} of the bare loop" if servers == 1 else None
+            for name, line, label in (("p50_ms", "-", title), ("p99_ms", "--", None)):
+                axes.plot([row["load"] for row in rows], [row[name] for row in rows], line, color=f"C{number}",
+                          linewidth=2 / servers, label=label)  # fmt: skip
+    axes.set(xlabel="offered frames, of those that the server served at most", ylabel="latency, ms", yscale="log")
+    axes.legend(frameon=False)
+    figure.savefig(path)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -270,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     options = arguments().parse_args(argv)
     found = measure(options)
+    if options.plot:
+        draw(found, options.plot)
     write_json(options.json, {**found, "seconds": options.seconds, "machine": machine_facts(1)})
 
 

@@ -265,9 +265,9 @@ def _read(lines: Iterable[str], take: Callable[[str], object]) -> None:
         take(line)
 
 
-def memory_mib(process: int) -> float:
-    """Memory of a process that is in RAM now."""
-    line = next(s for s in Path(f"/proc/{process}/status").read_text().splitlines() if s.startswith("VmRSS"))
+def memory_mib(process: int | str, name: str = "VmRSS") -> float:
+    """Memory of a process that is in RAM now; with "VmHWM" the most that ever was. `process`: number, or "self"."""
+    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidesplit.compression.net.bottleneck import BottleneckSpec
-from tidesplit.prepare.preprocessing import PrepareError
+from tidesplit.prepare.source.preprocessing import PrepareError
 from tidesplit.profiling.cuts.legal_cuts import Cut
 
 SHARES = (0.15, 0.30, 0.50, 0.75)
 """Shares of the compute near which a cut is looked for."""
 NEAR = 0.10
 """A cut may be so far from the share. Within, the narrowest feature wins."""
+APART = 0.08
+"""Cuts are at least so far from each other."""
 MOST = 5
 COARSEST = 8
 """Largest stride of a bottleneck."""
@@ -62,7 +64,12 @@ def choose(cuts: Sequence[Cut], px: int, indices: Sequence[int] = ()) -> tuple[C
         return tuple(by_index[index] for index in sorted(set(indices)))
     chosen: dict[int, Cut] = {}
     for share in SHARES:
-        near = [cut for cut in fit if abs(share_of(cut) - share) <= NEAR and cut.index not in chosen]
+        near = [
+            cut
+            for cut in fit
+            if abs(share_of(cut) - share) <= NEAR
+            and all(share_of(cut) - share_of(other) >= APART for other in chosen.values())
+        ]
         if near:
             best = min(near, key=lambda cut: (cut.feature_bytes, abs(share_of(cut) - share)))
             chosen[best.index] = best

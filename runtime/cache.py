@@ -28,7 +28,7 @@ def bound(kept: Path, largest: int = LARGEST_BYTES) -> str:
     Returns a sentence for the user.
     """
     root, removed = cache_folder(), 0
-    sizes = {folder: _size(folder) for folder in root.iterdir() if folder.is_dir()}
+    sizes = {folder: _size(folder) for folder in root.iterdir() if any(folder.glob("*.onnx"))}
     for folder in sorted(sizes, key=lambda made: made.stat().st_mtime):
         if sum(sizes.values()) > largest and folder != kept:
             shutil.rmtree(folder, ignore_errors=True)

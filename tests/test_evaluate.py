@@ -259,6 +259,7 @@ def test_a_controller_a_world_and_a_utility_of_ones_own(
         "    def predict(self, observation): return observation.mask.argmax(axis=1)\n"
         "def half(accuracy, latency_s, deadline_s): return 0.5 * accuracy\n"
     )
+    monkeypatch.setattr(evaluate.figures, "save", lambda figure, path: None)
     (tmp_path / "far.json").write_text('{"rtt_s": 0.04}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

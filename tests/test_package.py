@@ -185,6 +185,13 @@ def test_the_device_process_imports_the_kernel_and_no_other_room(tmp_path: Path)
     assert [name for name in ours if not any(f"{name}.".startswith(f"{room}.") for room in known)] == []
 
 
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the variable when it is imported. benchmarks/faults.py listens for its reports."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    code = "import os, tidesplit; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert run("-c", code, cwd=tmp_path).stdout == "1\n"
+
+
 def test_rooms_are_small() -> None:
     sizes = Counter(path.parent for path in modules())
     assert {str(room): size for room, size in sizes.items() if size > LARGEST_ROOM} == {}

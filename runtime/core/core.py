@@ -6,23 +6,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.core import events as ev
-from tidesplit.runtime.core.deciding import Decision
 from tidesplit.runtime.core.device_beliefs import DeviceBeliefs
-from tidesplit.runtime.core.events import Action, Event, Logits
+from tidesplit.runtime.core.events import Action, Event
 from tidesplit.runtime.core.frame_life import FrameState, Happening, LifeError, Lives
 from tidesplit.runtime.core.knowledge import Probe, messages
-from tidesplit.runtime.core.safeguard import undrawn
+from tidesplit.runtime.core.open_frame import FrameTurn, OpenFrame
 from tidesplit.runtime.core.schedule import End, Schedule, flight_of
-from tidesplit.runtime.log.record import AnsweredBy, Record
 
 __all__ = ["CATCH_UP_S", "Core"]
 
@@ -30,26 +25,6 @@ __all__ = ["CATCH_UP_S", "Core"]
 # its next drop. If it is later, this machine is too slow for the pace.
 CATCH_UP_S = 0.05
 OVERDUE_S = 0.001  # until the next look at a run that should have ended by now
-
-
-class _Turn(NamedTuple):
-    """A frame whose point is being chosen, and the breaker's state at its turn."""
-
-    due: ev.FrameDue
-    at_s: float
-    breaker: str
-    error: str | None
-
-
-@dataclass
-class _Frame:
-    """A frame whose point is chosen. `x` is the input of the device's own run: pixels, or a feature."""
-
-    record: Record
-    decision: Decision
-    x: Any
-    begin_s: float = 0.0  # of the head
-    answers: dict[AnsweredBy, Logits] = field(default_factory=dict)
 
 
 class Core:
@@ -69,9 +44,9 @@ class Core:
     ) -> None:  # fmt: skip
         self._table, self._demand, self._world, self._classes = table, demand, world, classes
         self.beliefs = DeviceBeliefs(table, demand, world, rng, usual_c, learns=not paced)
-        self._lives, self._frames = Lives(), dict[int, _Frame]()
+        self._lives, self._frames = Lives(), dict[int, OpenFrame]()
         self._schedule = Schedule(self._lives, CATCH_UP_S if paced else 0.0)
-        self._turns: dict[int, _Turn] = {}
+        self._turns: dict[int, FrameTurn] = {}
         self._run: ev.RunNet | None = None
         self._free_s = 0.0  # end of the newest work of the foreground
 
@@ -113,19 +88,16 @@ class Core:
     def _due(self, event: ev.FrameDue) -> list[Action]:
         """A frame's turn. Its point is chosen by what is known now."""
         self._lives.begin(event.number)
-        at_s, breaker = (
-            self._schedule.begin_s(max(event.arrival_s, self._free_s), event.now_s),
-            self.beliefs.links.breaker,
-        )
-        self._turns[event.number] = _Turn(event, at_s, breaker.state, breaker.reason or None)
-        busy_s = self._schedule.busy_s(at_s)
+        at_s = self._schedule.begin_s(max(event.arrival_s, self._free_s), event.now_s)
+        breaker, busy_s = self.beliefs.links.breaker, self._schedule.busy_s(at_s)
+        self._turns[event.number] = FrameTurn(event, at_s, breaker.state, breaker.reason or None)
         return [ev.ChoosePoint(event.number, self.beliefs.situation(event.arrival_s, at_s, busy_s, event.heat_c))]
 
     def _chosen(self, event: ev.PointChosen) -> list[Action]:
         self._must_be(event.number, FrameState.TURN, event)
         turn = self._turns.pop(event.number)
-        record, number = self._record(turn, event), event.number
-        self._frames[number] = _Frame(record, event.decision, turn.due.picture.pixels)
+        record, number = turn.record(event, self._demand, self._table), event.number
+        self._frames[number] = OpenFrame(record, event.decision, turn.due.picture.pixels)
         self.beliefs.chosen(record)
         if not record.dropped and not self._table.local[record.row]:
             self._lives.after(number, Happening.ENCODED_NEXT)
@@ -138,16 +110,6 @@ class Core:
         self._lives.after(number, Happening.LOCAL)
         self._schedule.begin(flight_of(record, self._table, event.decision.slow_down, turn.at_s, self._world.guard_s))
         return [*actions, ev.Wake()]
-
-    def _record(self, turn: _Turn, event: ev.PointChosen) -> Record:
-        due, decision = turn.due, event.decision
-        record = Record.of(due.number, due.picture, self._demand, self._table, decision.believed, decision.row)
-        record.out_of_range = undrawn(decision.believed, decision.given)
-        record.by_rule, record.dropped, record.decided_s = decision.by_rule, decision.late, event.decided_s
-        record.arrival_s, record.decided_at_s, record.waited_s = due.arrival_s, turn.at_s, turn.at_s - due.arrival_s
-        record.picture_age_s = None if due.taken_s is None else turn.at_s - due.taken_s
-        record.temperature_c, record.breaker, record.error = due.heat_c, turn.breaker, turn.error
-        return record
 
     def _head_ready(self, event: ev.HeadReady) -> list[Action]:
         """Run the head: that of a picture at once, that of a cut when the worker is idle."""
@@ -184,11 +146,8 @@ class Core:
         timed = self.beliefs.links.answered(event.key, event.now_s, reply)
         if frame is None or reply.logits is None:
             return []
-        if timed is not None:
-            frame.record.uplink_s, frame.record.rtt_s = timed
-        frame.record.server_s = reply.timing.wait_s + reply.timing.compute_s
-        frame.record.hop2_s = None if reply.next_timing is None else reply.next_timing.total_s
-        frame.answers["server"] = reply.logits
+        frame.timed(timed)
+        frame.answered(reply, reply.logits)
         return self._ended(self._schedule.answered(event.key, event.now_s))
 
     def _failed(self, event: ev.MessageFailed) -> list[Action]:
@@ -204,8 +163,8 @@ class Core:
             self._awaiting(event.key, event),
             self.beliefs.links.passed_on(event.key, event.now_s, event.timing),
         )
-        if frame is not None and timed is not None:
-            frame.record.uplink_s, frame.record.rtt_s = timed
+        if frame is not None:
+            frame.timed(timed)
         return []
 
     def _worker_ready(self, event: ev.WorkerReady) -> list[Action]:
@@ -226,9 +185,7 @@ class Core:
         if good:
             self.beliefs.ran(event.end_s, run.expected_s, took_s)
         if (frame := self._frames.get(event.number)) is not None:
-            frame.record.local_s, frame.record.error = took_s, event.error or frame.record.error
-            if event.logits is not None:
-                frame.answers["device"] = event.logits
+            frame.ran(took_s, event.logits, event.error)
         return [*self._ended(self._schedule.ran(event.number, event.end_s, good)), ev.Wake()]
 
     def _tick(self, event: ev.Tick) -> list[Action]:
@@ -242,7 +199,7 @@ class Core:
         if (found := self._lives.of(number)) != state:
             raise _not_allowed(number, found, event)
 
-    def _awaiting(self, key: int, event: Event) -> _Frame | None:
+    def _awaiting(self, key: int, event: Event) -> OpenFrame | None:
         """The open frame of a message; None for a probe, and after the frame's end."""
         if key < 0 or (state := self._lives.of(key)) is None:
             return None
@@ -254,11 +211,8 @@ class Core:
         return [] if end is None else [self._settle(end)]
 
     def _settle(self, end: End) -> Action:
-        """End a frame. An answer after the deadline is a miss."""
         frame = self._frames.pop(end.number)
-        if end.by != "miss":
-            frame.record.conclude(frame.answers[end.by], self._classes)
-        frame.record.settle(end.by, end.at_s, self._table)
+        frame.settle(end.by, end.at_s, self._table, self._classes)
         self.beliefs.settled(frame.record, end.at_s)
         return ev.Settle(frame.record)
 

@@ -2,7 +2,8 @@
 
 A row has the mean bandwidth that the device's own messages found within half a second, and the round trip without the
 time of a request. A link that does not answer has 0. Where nothing was sent, the last bandwidth is repeated: it is not
-known. So the trace is as fine as the messages: small ones say little about a fast link. iperf3 measures that better.
+known. So the trace is as fine as the messages. Delays of device and server make small ones look slower than a fast
+link is. iperf3 measures that better.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ class Tails:
         sound = [i for i, x in enumerate(inputs) if not isinstance(x, Exception)]
         results: list[Any] = list(inputs)
         if sound:
-            outputs = self._sessions[key].run(None, {"x": np.stack([inputs[i] for i in sound])})
+            x = inputs[sound[0]][None] if len(sound) == 1 else np.stack([inputs[i] for i in sound])
+            outputs = self._sessions[key].run(None, {"x": x})
             for row, i in enumerate(sound):
                 results[i] = self._result(items[i], [output[row] for output in outputs])
         return results

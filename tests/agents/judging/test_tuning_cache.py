@@ -21,6 +21,7 @@ from tidesplit.envs.world.vocabulary import Demand
 TRACE = Trace("steps", np.arange(4.0), 4.0, 1e6 * np.array([0.8, 0.2, 0.0, 1.6]))
 SCENARIO = Scenario(traces=(TRACE,), demands=(Demand(fps=10.0),), table=TABLE)
 TUNING = ladder.Tuning(lanes=2, episode_s=1.0)
+WRONG_SIZE = '{"worth of every point": [1]}'
 NAMES = ("best static point", "look-up, tuned")
 
 
@@ -68,15 +69,18 @@ def test_with_a_utility_of_ones_own_nothing_is_kept(cache: Path) -> None:
     assert not cache.exists()
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", '{"look-up, tuned": 1}', '{"look-up, tuned": {"a": 1}}', '{"worth of every point": [1]}', "\0"],
-)
-def test_a_damaged_file_is_written_again(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 9_999, '{"JMDC": 1}', '{"JMDC": {"a": null}}', "\0", WRONG_SIZE])
+def test_a_damaged_file_is_empty(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    assert tuning_cache.read(tmp_path / "x.json", TABLE.size) == {}
+    assert tuning_cache.read(tmp_path / "none.json", TABLE.size) == {}
+
+
+def test_results_of_other_knobs_are_not_taken() -> None:
     first = cached_rules(SCENARIO, TUNING, NAMES)
     file = file_of(SCENARIO, TUNING)
     sound = json.loads(file.read_text())
-    file.write_text(text)
+    file.write_text('{"look-up, tuned": {"a": 1}}')
     assert cached_rules(SCENARIO, TUNING, NAMES) == first
     assert json.loads(file.read_text()) == sound
 

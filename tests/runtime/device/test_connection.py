@@ -19,6 +19,7 @@ from tests.runtime.servers import LIMIT_S, ServerThread
 from tidesplit.compression.codec.video import VideoDecoder
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.core.sending import Failure, Reply
+from tidesplit.runtime.device import connection
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.server import tails
@@ -92,7 +93,7 @@ def test_a_device_whose_certificate_expires_while_it_runs_says_so(
 ) -> None:
     """The expired one is taken as if it were valid. Then the device's files are renewed, and it is let in."""
     with monkeypatch.context() as patched:
-        patched.setattr("tidesplit.runtime.wire.security.check_holder", lambda *_: None)
+        patched.setattr("tidesplit.runtime.wire.certificates.check_holder", lambda *_: None)
         put(keys, own, "expired", 2)
         safety = credentials(options(keys, own))
     with mutual(cnn, keys) as server, GrpcClient(server.address, cnn, safety) as client:
@@ -120,6 +121,24 @@ def test_a_new_token_is_read_too_and_meanwhile_the_connection_is_closed(cnn: Cnn
         assert client._connection._channel is None
         file.write_text(TOKENS[1])
         assert isinstance(probe(client), Reply)
+
+
+def test_a_call_that_was_interrupted_while_it_was_made_does_not_hold_up_the_end(
+    cnn: Cnn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen with Ctrl-C on a busy machine: gRPC knew the call, but nobody waited for its end."""
+    monkeypatch.setattr(connection, "CLOSE_S", 0.2)
+    over = threading.Event()
+    with ServerThread(cnn, ServerOptions()) as server, GrpcClient(server.address, cnn) as client:
+        assert isinstance(probe(client), Reply)
+        channel = client._connection._channel
+        close = channel.close
+        monkeypatch.setattr(channel, "close", over.wait)
+        begun_s = time.monotonic()
+        client._connection.close()
+        assert time.monotonic() - begun_s < LIMIT_S
+        over.set()
+        close()
 
 
 def test_a_device_learns_that_its_server_has_no_video(cnn: Cnn, monkeypatch: pytest.MonkeyPatch) -> None:

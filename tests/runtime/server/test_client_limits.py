@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from tests.runtime.servers import LIMIT_S, Client, ServerThread, cut_frame
-from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.core.sending import Failure
 from tidesplit.runtime.device.client import GrpcClient
@@ -56,12 +56,12 @@ def admitted(limits: ClientLimits, fps: float, seconds: float, start_s: float = 
 @pytest.mark.parametrize(
     ("rate", "fps", "seconds", "least", "most"),
     [(30.0, 30.0, 20.0, 600, 600), (0.0, 1000.0, 3.0, 3000, 3000), (30.0, 60.0, 20.0, 560, 660),
-     (0.5, 10.0, 20.0, 9, 11)],
+     (0.5, 10.0, 20.0, 9, 11), (0.05, 1.0, 60.0, 3, 4)],
 )  # fmt: skip
 def test_rate(rate: float, fps: float, seconds: float, least: int, most: int) -> None:
     good, pauses = admitted(ClientLimits(99, rate), fps, seconds)
     assert least <= good <= most
-    assert all(0.0 < pause <= 2.0 for pause in pauses)
+    assert all(0.0 < pause <= max(2.0, 1.0 / rate) for pause in pauses)
     assert bool(pauses) == (good < fps * seconds)
 
 
@@ -222,3 +222,23 @@ def test_probes_count_too(cnn: Cnn) -> None:
             except grpc.RpcError as error:
                 codes.append(error.code().name)  # type: ignore[attr-defined]
     assert codes == ["OK"] * 4 + ["RESOURCE_EXHAUSTED"] * 2
+
+
+def test_the_middle_server_says_whose_frame_it_sends_on(cnn: Cnn) -> None:
+    """The next server's limit of one request in ten seconds holds for each device, and not for all of the middle's."""
+    frame = replace(cut_frame(cnn, CUT).request, next_point=PASSED_ON)
+    with (
+        ServerThread(cnn, ServerOptions(client_rate=0.1)) as last,
+        ServerThread(cnn, ServerOptions(next_address=last.address)) as middle,
+        Client(middle.address) as client,
+    ):
+
+        def fell_back(device: str) -> str:
+            answer = client.stub("ModelInfer")(
+                build_request(frame), timeout=LIMIT_S, metadata=((DEVICE_METADATA, device),)
+            )
+            return str(answer.parameters["fell_back"].string_param) if "fell_back" in answer.parameters else ""
+
+        first, again, other = fell_back("a"), fell_back("a"), fell_back("b")
+    assert (first, other) == ("", "")
+    assert again.startswith("RESOURCE_EXHAUSTED: more than 0.1 requests a second")
