@@ -52,13 +52,14 @@ class ServerProcess:
 
     def __init__(self, *options: str, cores: Collection[int] = ()) -> None:
         self._options, self._cores = options, cores
+        self.program: tuple[str, ...] = ("-m", "tidesplit.runtime.server")  # of the next start
         self.address: Address = ("127.0.0.1", 0)
         self.start()
 
     def start(self) -> None:
         """Start the process, after a `kill` at the same address. Returns when it listens."""
         port = str(self.address[1])
-        command = [sys.executable, "-m", "tidesplit.runtime.server", "--port", port, *self._options]
+        command = [sys.executable, *self.program, "--port", port, *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         if self._cores:
             os.sched_setaffinity(self._process.pid, self._cores)

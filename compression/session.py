@@ -40,16 +40,23 @@ class SessionChain:
         return self._parts[0].get_inputs()  # type: ignore[attr-defined]
 
 
-def session(model: bytes, threads: int = 1, arena: bool = True) -> onnxruntime.InferenceSession:
+def session(
+    model: bytes, threads: int = 1, arena: bool = True, sizes: Mapping[str, int] | None = None
+) -> onnxruntime.InferenceSession:
     """Open a serialized model on so many threads.
 
     Args:
         model: an ONNX model as bytes.
         threads: threads of one run. Operators run one after another.
         arena: True where the session keeps the memory of its largest run. A small device with many sessions cannot.
+        sizes: lengths of axes that the model leaves open, by name. Whatever follows from them is then computed once.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = ERRORS_ONLY
     options.enable_cpu_mem_arena = arena
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    for axis, length in (sizes or {}).items():
+        options.add_free_dimension_override_by_name(axis, length)
+    opened = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    opened._model_bytes = b""  # kept in case that it is opened again with other providers: as large as the weights
+    return opened

@@ -28,12 +28,14 @@ from PIL import Image
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
 from tidesplit.compression.codec.pixels import Pixels
+from tidesplit.compression.heap import packed_heap
 from tidesplit.envs.world.vocabulary import gb_per_month
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Skipped
 from tidesplit.runtime.cnn import ENGINES, CnnError
+from tidesplit.runtime.core.fixed_point import fixed_point
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
@@ -43,13 +45,14 @@ from tidesplit.runtime.log.mqtt import Mqtt
 from tidesplit.runtime.log.notify import Notifier
 from tidesplit.runtime.log.outputs import Board, JsonLines
 from tidesplit.runtime.log.record import Record
+from tidesplit.runtime.log.uplink_trace import UplinkTrace
 from tidesplit.runtime.log.writer import Live, Log, Sink, say
 from tidesplit.runtime.trained_for import compare_engines, threads_for
 
 # A thread that computes in Python makes the others wait for so long: pictures and answers, whose moments count. The
 # interpreter's own 5 ms are as much as a camera's moments may be wrong.
 SWITCH_S = 0.001
-FILES = ("json", "tensorboard", "tls_ca", "tls_cert", "tls_key", "token_file", "mqtt_ca", "mqtt_login")
+FILES = ("json", "tensorboard", "record_trace", "tls_ca", "tls_cert", "tls_key", "token_file", "mqtt_ca", "mqtt_login")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
         help="append one JSON line for each frame; - for the standard output; SIGHUP reopens the file",
     )  # fmt: skip
     made.add_argument("--tensorboard", type=Path, metavar="DIR", help="write the same figures for TensorBoard")
+    made.add_argument(
+        "--record-trace", type=Path, metavar="FILE.csv",
+        help="write the uplink as the messages find it, a trace for tidesplit train --trace FILE.csv",
+    )  # fmt: skip
     mqtt = made.add_argument_group("MQTT", "Answers for home automation. Needs tidesplit[mqtt].")
     mqtt.add_argument(
         "--mqtt", metavar="HOST[:PORT]/TOPIC",
@@ -88,6 +95,10 @@ def parser() -> argparse.ArgumentParser:
         "--deadline-ms", type=float, metavar="MS", help="later answers are misses (default: the bundle's)"
     )
     made.add_argument("--min-accuracy", type=float, metavar="A", help="accuracy floor (default: the bundle's)")
+    made.add_argument(
+        "--point", default="", metavar="ID",
+        help="always use this operating point in place of the policy; tidesplit train names the best one",
+    )  # fmt: skip
     made.add_argument(
         "--next-point", default="", metavar="ID",
         help="point at which the middle server cuts again, or cloud if it passes payloads on unchanged",
@@ -186,6 +197,7 @@ def run(
         raise ValueError(f"--next-point: the policy of {options.bundle} has three tiers and chooses that itself")
     demand = bundle.demand.changed(options.fps, options.deadline_ms, options.min_accuracy)
     table = paced(bundle, options.pace)
+    controller = fixed_point(table, options.point) if options.point else bundle.policy
     tally, skipped = Tally(), Skipped(say)
     sinks: list[Sink] = [tally, *outputs, *sinks_of(options)]
     cnn = for_bundle(options.bundle, report, options.engine)
@@ -201,11 +213,13 @@ def run(
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
-    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
+    with packed_heap():
+        engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
     safety = credentials(options)
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:
-            device = Device(bundle.policy, table, demand, engine, client, log, paced=options.pace is not None)
+            is_paced = options.pace is not None
+            device = Device(controller, table, demand, engine, client, log, bundle.world, is_paced)
             device.run(pictures, options.frames)
     finally:
         if tally.frames or not isinstance(sys.exception(), Exception):  # Ctrl-C is none
@@ -222,6 +236,8 @@ def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:
         yield lines
     if options.tensorboard:
         yield Board(options.tensorboard)
+    if options.record_trace:
+        yield UplinkTrace(options.record_trace)
     if options.mqtt:
         yield Mqtt(
             options.mqtt, options.mqtt_ca, options.mqtt_login, options.mqtt_every, options.mqtt_discovery,

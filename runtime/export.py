@@ -10,7 +10,6 @@ import argparse
 import base64
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.compression.codec.learned_entropy import Storable, named
 from tidesplit.data.files import WEIGHTS, ranges_file, streams_file, whole
+from tidesplit.runtime.cache import bound, cache_folder, used
 from tidesplit.runtime.chains import Plan, device_plan
 from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn
 from tidesplit.runtime.models import finish_model, first_model, middle_name, points_of, tail_name
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import onnx
 
     from tidesplit.profiling.measuring.trained import Trained
-    from tidesplit.profiling.points.profile import OperatingPoint
+    from tidesplit.profiling.points.profile import OperatingPoint, Profile
 
 
 SUBFOLDER = "cnn"
@@ -52,7 +52,9 @@ def trained(name: str, weights: Path | None = None) -> Trained:
     try:
         return load_trained(name, weights)
     except (KeyError, ValueError, OSError) as error:
-        raise CnnError(f"no trained CNN called {name!r} ({error})") from error
+        raise CnnError(
+            f"no trained CNN called {name!r} ({error}); one of tidesplit prepare has a folder, which --cnn names"
+        ) from error
 
 
 def for_server(source: Trained, middles: bool) -> Plan:
@@ -117,8 +119,8 @@ def export(source: Trained, folder: Path, *plans: Plan, report: Report = lambda 
         "cuts": {p: [cut.channels, cut.height, cut.width] for p, cut in wire.cuts.items()},
         "low": {p: low.tolist() for p, low in wire.low.items()},
         "step": {p: step.tolist() for p, step in wire.step.items()},
-        "tables": _texts(wire.tables),
-        "changes": _texts(wire.changes),
+        "tables": texts(wire.tables),
+        "changes": texts(wire.changes),
         "models": {name: [f"{file}.onnx" for file in chain] for name, chain in chains.items()},
         "files": files,
     }
@@ -127,7 +129,8 @@ def export(source: Trained, folder: Path, *plans: Plan, report: Report = lambda 
     return load_cnn(folder)
 
 
-def _texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
+def texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
+    """Tables as text, by name."""
     return {name: base64.b64encode(data).decode() for name, data in named(tables).items()}
 
 
@@ -150,25 +153,70 @@ def _cached(
         raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
     sources = [file.read_bytes() for file in (path, ranges_file(path), streams_file(path)) if file.is_file()]
     version = hashlib.sha256(b"".join(sources)).hexdigest()[:VERSION_DIGITS]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "tidesplit" / f"{name}-{version}{kind}"
+    folder = cache_folder() / f"{name}-{version}{kind}"
     if (folder / MANIFEST).is_file():
+        used(folder)
         return load_cnn(folder)
     source = trained(name, weights)
-    return export(source, folder, *plans(source), report=report)
+    cnn = export(source, folder, *plans(source), report=report)
+    print(bound(folder), file=sys.stderr, flush=True)
+    return cnn
 
 
-def for_bundle(bundle: Path, report: Report = lambda *_: None, engine: str = ENGINES[0]) -> Cnn:
-    """The models that a bundle's points need, in its folder `cnn`. The first call for an engine exports them."""
+def for_bundle(
+    bundle: Path, report: Report = lambda *_: None, engine: str = ENGINES[0], weights: Path | None = None
+) -> Cnn:
+    """The models that a bundle's points need, in its folder `cnn`. The first call for an engine exports them.
+
+    Raises:
+        CnnError: there is no such CNN, or its weights are others than those that the policy was trained for.
+    """
     from tidesplit.agents.bundle import load
 
     folder = bundle / SUBFOLDER
     if (folder / MANIFEST).is_file():
         return for_engine(load_cnn(folder), engine, report)
     loaded = load(bundle)
-    source = trained(loaded.profile.name)
+    source = trained(loaded.profile.name, weights)
+    _check_weights(loaded.profile, source.sha256, f"tidesplit export --bundle {bundle} --weights FILE")
     points = points_of(loaded.profile, loaded.table.ids)
     return for_engine(export(source, folder, for_device(source, points), report=report), engine, report)
+
+
+def copy_for_bundle(bundle: Path, source: Cnn, report: Report = lambda *_: None, engine: str = ENGINES[0]) -> Cnn:
+    """Copy the models that a bundle's points need from a folder of the same CNN, into the bundle's folder `cnn`.
+
+    Raises:
+        CnnError: the folder has other weights, or lacks a model.
+    """
+    from tidesplit.agents.bundle import load
+
+    loaded, folder = load(bundle), bundle / SUBFOLDER
+    _check_weights(loaded.profile, source.weights_sha256, f"the folder of {loaded.profile.name}, not {source.folder}")
+    points = points_of(loaded.profile, loaded.table.ids)
+    needed = sorted({name for point in points for name in (first_model(point), finish_model(point)) if name})
+    if missing := [name for name in needed if not source.has(name)]:
+        raise CnnError(f"{source.folder} has no model {missing[0]!r}, which the policy may choose")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = sorted({file for name in needed for file in source.models[name]})
+    for file in files:
+        data = source.read(file)
+        (folder / file).write_bytes(data)
+        report(file, len(data))
+    manifest = json.loads((source.folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest["models"] = {name: list(source.models[name]) for name in needed}
+    manifest["files"] = {file: source.files[file] for file in files}
+    with whole(folder / MANIFEST) as part:
+        part.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+    return for_engine(load_cnn(folder), engine, report)
+
+
+def _check_weights(profile: Profile, found: str, remedy: str) -> None:
+    expected = str(profile.cnn.get("weights_sha256", found))
+    if expected != found:
+        raise CnnError(
+            f"weights {found[:VERSION_DIGITS]} found, the policy was trained for {expected[:VERSION_DIGITS]}: {remedy}"
+        )
 
 
 def say(name: str, size: int) -> None:
@@ -191,14 +239,24 @@ def main(arguments: list[str] | None = None) -> int:
         help="ncnn: write the float32 models of the device for ncnn too (default: onnxruntime)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write; needed with --profile")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--weights", type=Path, metavar="FILE", help="weights of your own (default: the bundled ones)")
+    others.add_argument(
+        "--cnn",
+        type=Path,
+        metavar="FOLDER",
+        help="with --bundle: take the models from the folder cnn of tidesplit prepare",
+    )
     options = parser.parse_args(arguments)
     if options.profile and options.out is None:
         parser.error("--profile needs --out, the folder to write")
     try:
-        if options.bundle:
-            cnn = for_bundle(options.bundle, say, options.engine)
+        if options.bundle and options.cnn:
+            cnn = copy_for_bundle(options.bundle, load_cnn(options.cnn), say, options.engine)
+        elif options.bundle:
+            cnn = for_bundle(options.bundle, say, options.engine, options.weights)
         else:
-            source = trained(options.profile)
+            source = trained(options.profile, options.weights)
             cnn = export(source, options.out, for_server(source, True), for_device(source), report=say)
             cnn = for_engine(cnn, options.engine, say)
     except ValueError as error:

@@ -13,6 +13,8 @@ from tidesplit.runtime.wire.stream_place import DEVICE_METADATA
 
 __all__ = ["ServerConnection"]
 
+CLOSE_S = 2.0  # a channel closes within milliseconds
+
 
 class ServerConnection:
     """Counts the messages under way, so that the channel changes only between messages. Any thread may call.
@@ -93,5 +95,8 @@ class ServerConnection:
 
 
 def _close(channel: Any) -> None:
+    """Close a channel. Where Ctrl-C came while a call was being made, gRPC would wait for that call for ever."""
     if channel is not None:
-        channel.close()
+        closing = threading.Thread(target=channel.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)

@@ -32,7 +32,8 @@ DRAIN_S = 5.0  # a hundred times a frame's own time; systemd kills after 90 s, K
 # While gRPC shuts down it ends new requests with CANCELLED, as if the client had cancelled them (grpc/grpc#41785).
 # Therefore the server first answers new requests with UNAVAILABLE, for the time of fifteen frames.
 REFUSE_S = 0.5
-SPARE_CALLS = 32  # calls besides inference: health, metadata, and refusals
+# Calls besides those that are answered: health, metadata, refusals. Beyond them gRPC itself refuses everybody's calls.
+SPARE_CALLS = 128
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ LARGER_BYTES = 200.0  # a message that is larger by this takes measurably longer
 SMALL_BYTES = 1_600.0  # a probe or less: on all but the slowest links the time of its bytes is negligible
 UNEVEN_S = 0.004  # threads delay a message by up to some milliseconds; a longer delay comes from the link
 ODD, ODD_S = 4.0, 0.05  # an odd answer took so many times, and so much, longer than the quickest one
+UNUSED = (-math.inf, -math.inf, *(0.0 for _ in Transfers._fields[2:]))  # slot without a message
 BASE_S = 30.0  # age at which differences are dropped: cheap crystals drift by 50 ppm, 1.5 ms in this time
 
 
@@ -135,13 +136,14 @@ class Estimator:
 
     def transfers(self) -> Transfers:
         """The messages in the form of the observation, shapes `[1, window]`."""
-        table = Transfers.none(1, self.window)
-        for slot, m in enumerate(self._messages):
+        rows: list[tuple[float, ...]] = []
+        for m in self._messages:
             s = m.settled
-            row = (m.sent_s, m.answered_s, s.payload, m.uplink_s, m.rtt_s, m.wait_s, s.due_s, s.finish_s, s.tail_s)
-            for column, value in zip(table, row, strict=True):
-                column[0, slot] = value
-        return table
+            rows.append(
+                (m.sent_s, m.answered_s, s.payload, m.uplink_s, m.rtt_s, m.wait_s, s.due_s, s.finish_s, s.tail_s)
+            )
+        rows += [UNUSED] * (self.window - len(rows))
+        return Transfers(*np.array(rows).T[:, None])
 
 
 def _base_s(offsets: deque[tuple[float, float, float]], message: _Message, received_s: float) -> float:

@@ -47,4 +47,4 @@ def _of_connecting(cause: str) -> tuple[str, bool]:
         return "the server at this address does not speak gRPC", True
     if CLOSED.fullmatch(cause):
         return "the connection was closed at once: the server may expect TLS or a client certificate", False
-    return cause.removeprefix("Failed to connect to remote host: "), False
+    return cause.removeprefix("Failed to connect to remote host: ").removeprefix("getsockopt(SO_ERROR): "), False

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from tests.runtime.servers import LIMIT_S, Client, ServerThread, cut_frame
-from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.core.sending import Failure
 from tidesplit.runtime.device.client import GrpcClient
@@ -166,7 +166,7 @@ def test_a_flood_of_one_device_costs_another_no_frame(cnn: Cnn) -> None:
     """One device always has more requests under way than there are places. Another one's frames are all answered."""
     frame = cut_frame(cnn, CUT).request
     ended: Counter[str] = Counter()
-    over, slots = threading.Event(), threading.Semaphore(40)
+    over, slots = threading.Event(), threading.Semaphore(100)
     options = ServerOptions(max_concurrent=16, metrics_port=0)
     with ServerThread(cnn, options) as server, Client(server.address) as greedy, Client(server.address) as modest:
 
@@ -222,3 +222,23 @@ def test_probes_count_too(cnn: Cnn) -> None:
             except grpc.RpcError as error:
                 codes.append(error.code().name)  # type: ignore[attr-defined]
     assert codes == ["OK"] * 4 + ["RESOURCE_EXHAUSTED"] * 2
+
+
+def test_the_middle_server_says_whose_frame_it_sends_on(cnn: Cnn) -> None:
+    """The next server's limit of one request in ten seconds holds for each device, and not for all of the middle's."""
+    frame = replace(cut_frame(cnn, CUT).request, next_point=PASSED_ON)
+    with (
+        ServerThread(cnn, ServerOptions(client_rate=0.1)) as last,
+        ServerThread(cnn, ServerOptions(next_address=last.address)) as middle,
+        Client(middle.address) as client,
+    ):
+
+        def fell_back(device: str) -> str:
+            answer = client.stub("ModelInfer")(
+                build_request(frame), timeout=LIMIT_S, metadata=((DEVICE_METADATA, device),)
+            )
+            return str(answer.parameters["fell_back"].string_param) if "fell_back" in answer.parameters else ""
+
+        first, again, other = fell_back("a"), fell_back("a"), fell_back("b")
+    assert (first, other) == ("", "")
+    assert again.startswith("RESOURCE_EXHAUSTED: more than 0.1 requests a second")
