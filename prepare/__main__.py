@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tidesplit.prepare.preprocessing import PRESETS
+from tidesplit.prepare.source.preprocessing import PRESETS
 
 CORES = os.cpu_count() or 1
 

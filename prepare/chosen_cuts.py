@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidesplit.compression.net.bottleneck import BottleneckSpec
-from tidesplit.prepare.preprocessing import PrepareError
+from tidesplit.prepare.source.preprocessing import PrepareError
 from tidesplit.profiling.cuts.legal_cuts import Cut
 
 SHARES = (0.15, 0.30, 0.50, 0.75)

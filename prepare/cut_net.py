@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tidesplit.compression.net.bottleneck import Bottleneck
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.prepare.chosen_cuts import spec_of
-from tidesplit.prepare.picture_net import PictureNet
-from tidesplit.prepare.preprocessing import PrepareError
+from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.preprocessing import PrepareError
 from tidesplit.profiling.cuts.legal_cuts import Cut, segment
 from tidesplit.profiling.cuts.operations import Traced, trace
 
@@ -59,7 +59,7 @@ class CutNet:
 
     def _bottleneck(self, partition: int) -> Bottleneck:
         cut = self.cuts[partition - 1]
-        torch.manual_seed(partition)
+        torch.manual_seed(cut.index)
         return Bottleneck(partition, cut.shape[1:], spec_of(cut, self.px))  # type: ignore[arg-type]
 
     def in_batches(self, size: int) -> list[Part]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,30 +26,30 @@ from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.pictures.labelled import Pictures, scale
 from tidesplit.data.files import whole
 from tidesplit.prepare.chosen_cuts import choose, share_of
-from tidesplit.prepare.cut_net import FULL, CutNet, Part, run
-from tidesplit.prepare.distilled import Distillation, DistillOptions, half_is_quicker
-from tidesplit.prepare.folder_pictures import read_folder
-from tidesplit.prepare.int8_parts import int8_parts
-from tidesplit.prepare.judged import Judge, judge, rows_of
-from tidesplit.prepare.made_folder import CARD_FILE, card, profile_of, weights_hash, write_cnn
-from tidesplit.prepare.models_of_cut_net import RATIO, float_files, part_file
-from tidesplit.prepare.net_source import hash_of, load_net
-from tidesplit.prepare.onnx_net import load_onnx
-from tidesplit.prepare.picture_net import PictureNet
-from tidesplit.prepare.preprocessing import PrepareError, read_preprocess
+from tidesplit.prepare.cut_net import FULL, CutNet, Part
+from tidesplit.prepare.distilled import Distillation, DistillOptions
+from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
+from tidesplit.prepare.result.int8_parts import int8_parts
+from tidesplit.prepare.result.judged import Judge, judge, rows_of
+from tidesplit.prepare.result.made_folder import CARD_FILE, card, profile_of, weights_hash, write_cnn
+from tidesplit.prepare.result.models_of_cut_net import RATIO, float_files, part_file
+from tidesplit.prepare.result.timed import timed
+from tidesplit.prepare.source.folder_pictures import listing, read_folder
+from tidesplit.prepare.source.net_source import hash_of, load_net
+from tidesplit.prepare.source.onnx_net import load_onnx
+from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.preprocessing import PrepareError, read_preprocess
 from tidesplit.prepare.step_files import Show, Steps
-from tidesplit.prepare.timed import timed
 from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table
-from tidesplit.profiling.cuts.operations import trace
+from tidesplit.profiling.cuts.operations import TraceFailedError, trace
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.export import SUBFOLDER
 
 WORK_FOLDER = "work"
-TABLE_PICTURES, RANGE_PICTURES = 320, 64
-"""Pictures that the entropy stage's tables, and the ranges of int8 models, are fitted to."""
-BATCH = 32
+TABLE_CROPS, RANGE_PICTURES = 512, 64
+"""Crops and pictures that the entropy stage's tables, and the ranges of int8 models, are fitted to."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
 
 
@@ -73,7 +74,10 @@ class Preparation:
         px = self.preprocess.size
         outputs = self._outputs(px)
         names = [] if options.classes is None else options.classes.read_text(encoding="utf-8").split("\n")
-        traced = trace(self.net, torch.zeros(1, 3, px, px))
+        try:
+            traced = trace(self.net, torch.zeros(1, 3, px, px))
+        except TraceFailedError as error:
+            raise PrepareError(f"{options.net}: {str(error).partition(': ')[2]}") from error
         cuts = find_cuts(traced)
         chosen = choose(cuts, px, options.cuts)
         self._show_cuts(cuts if options.list else chosen, chosen)
@@ -111,31 +115,39 @@ class Preparation:
     def _prepare(self) -> None:
         net, px, pictures = self.cut_net, self.preprocess.size, self.pictures
         int8 = not self.options.no_int8
-        steps = Steps(self.out / WORK_FOLDER, net.partitions - 1 + 4 + int8)
-        basis = [hash_of(self.net), self.preprocess.values(), [asdict(cut) for cut in net.cuts], pictures.listing()]
-        to_fit = pictures.to_fit(px)
+        steps = Steps(self.out / WORK_FOLDER, net.partitions - 1 + 5 + int8)
         batch = min(self.distill.batch, len(pictures.fit))
-        batched = _once(lambda: self._batched(batch, to_fit))
-        trained = [*basis, asdict(self.distill)]
-        for p in net.bottlenecks:
-            path = steps.file(f"cut {p}", ".safetensors", trained, partial(self._train, p, batch, to_fit, batched))
-            net.bottlenecks[p].load_state_dict(load_file(str(path)))
+        distill = replace(self.distill, batch=batch)
+        basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill)]
+        every = [*basis, [asdict(cut) for cut in net.cuts]]
+        to_fit = pictures.to_fit(px)
+        names = {p: (f"cut {net.cuts[p - 1].index}", [*basis, asdict(net.cuts[p - 1])]) for p in net.bottlenecks}
+        needed = [(name, depends) for name, depends in [*names.values(), ("entropy tables", every)]]
+        batched, features = _once(lambda: self._batched(batch, to_fit)), Path()
+        if all(steps.path(name, ".safetensors", depends).exists() for name, depends in needed):
+            steps.skip()
+        else:
+            features = steps.file("features", "", every, partial(self._features, batch, to_fit, batched))
+        for p, (name, depends) in names.items():
+            make = partial(self._train, p, distill, batched, features)
+            net.bottlenecks[p].load_state_dict(load_file(str(steps.file(name, ".safetensors", depends, make))))
             net.bottlenecks[p].eval().requires_grad_(False)
         codec = self._codec()
-        path = steps.file(
-            "entropy tables", ".safetensors", trained, partial(self._tables, codec, batch, to_fit, batched)
-        )
+        path = steps.file("entropy tables", ".safetensors", every, partial(self._tables, codec, batch, features))
+        if features.name:
+            shutil.rmtree(features, ignore_errors=True)  # large, and needed no more
         raw = {name: bytes(tensor.numpy()) for name, tensor in load_file(str(path)).items()}
-        codec = WireCodec(codec.cuts, codec.low, codec.step, 0, parse(CodeTables, raw, codec.cuts))
-        path = steps.file("models", ".safetensors", trained, self._models)
+        codec = replace(codec, tables=parse(CodeTables, raw, codec.cuts))
+        path = steps.file("models", ".safetensors", every, self._models)
         files = _bytes_of(path)
         if int8:
-            path = steps.file("int8 models", ".safetensors", trained, partial(self._int8, files, to_fit))
+            path = steps.file("int8 models", ".safetensors", every, partial(self._int8, files, to_fit))
             files |= _bytes_of(path)
         precisions: tuple[Precision, ...] = PRECISIONS if int8 else (FLOAT32,)
         sha256 = weights_hash(files, codec)
-        codec = WireCodec(codec.cuts, codec.low, codec.step, int(sha256[:4], 16), codec.tables)
-        path = steps.file("accuracy", ".json", [sha256, trained], partial(self._judge, files, codec, precisions))
+        codec = replace(codec, tag=int(sha256[:4], 16))
+        judged_by = [sha256, listing(pictures.held), pictures.labels]
+        path = steps.file("accuracy", ".json", judged_by, partial(self._judge, files, codec, precisions))
         counts = {name: Counts(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
         name = self.out.resolve().name
         cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, pictures.classes, codec, files, precisions)
@@ -161,19 +173,27 @@ class Preparation:
         image = scale(np.asarray(pictures.images[:size, :px, :px]))
         return parts, half_is_quicker(parts, image)
 
+    def _features(
+        self, batch: int, pictures: Pictures, batched: Callable[[], tuple[list[Part], bool]], path: Path, show: Show
+    ) -> str:
+        parts, half = batched()
+        crops = crops_of([cut.shape[1:] for cut in self.cut_net.cuts], batch, len(self.pictures.fit))
+        seed = self.distill.seed
+        cache_features(parts, pictures, self.preprocess.size, crops, batch, seed, half, path, show)
+        return f"of {max(crops)} crops{', in bfloat16' if half else ''}"
+
     def _train(
-        self, p: int, batch: int, pictures: Pictures, batched: Callable[[], tuple[list[Part], bool]], path: Path,
-        show: Show,
+        self, p: int, distill: DistillOptions, batched: Callable[[], tuple[list[Part], bool]], features: Path,
+        path: Path, show: Show,
     ) -> str:  # fmt: skip
         parts, half = batched()
-        options = DistillOptions(**{**asdict(self.distill), "batch": batch})
         bottleneck, losses = self.cut_net.bottlenecks[p], list[float]()
 
         def say(share: float, loss: float) -> None:
             losses.append(loss)
             show(share, f"loss {np.mean(losses[-20:]):.3f}")
 
-        Distillation(parts, p, bottleneck, pictures, self.preprocess.size, options, half).run(say)
+        Distillation(parts[p:], bottleneck, Cached(features, p), distill, half).run(say)
         save_file({name: t.contiguous() for name, t in bottleneck.state_dict().items()}, str(path))
         return f"loss {np.mean(losses[-20:]):.3f} after {len(losses)} steps"
 
@@ -193,25 +213,18 @@ class Preparation:
         return np.asarray(pictures.images[:count, margin : margin + px, margin : margin + px])
 
     @torch.inference_mode()
-    def _tables(
-        self, codec: WireCodec, batch: int, pictures: Pictures, batched: Callable[[], tuple[list[Part], bool]],
-        path: Path, show: Show,
-    ) -> str:  # fmt: skip
-        parts, half = batched()
-        values: dict[int, list[Values]] = {p: [] for p in self.cut_net.bottlenecks}
-        images = self._middle(pictures, TABLE_PICTURES)
-        starts = range(0, len(images) - batch + 1, batch)
-        for start in starts:
-            feature = scale(images[start : start + batch])
-            for p, bottleneck in self.cut_net.bottlenecks.items():
-                with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                    feature = run(parts[p - 1 : p], feature)
-                    y, score = bottleneck.encode(feature, FULL)
-                values[p].append((RATIO, y.float().numpy(), score[:, 0].float().numpy()))
-            show((start + batch) / len(images))
+    def _tables(self, codec: WireCodec, batch: int, features: Path, path: Path, show: Show) -> str:
+        values: dict[int, list[Values]] = {}
+        for p, bottleneck in self.cut_net.bottlenecks.items():
+            cached = Cached(features, p)
+            count = min(TABLE_CROPS, len(cached))
+            for start in range(0, count - batch + 1, batch):
+                y, score = bottleneck.encode(cached.rows(np.arange(start, start + batch))[0], FULL)
+                values.setdefault(p, []).append((RATIO, y.numpy(), score[:, 0].numpy()))
+            show(p / self.cut_net.partitions)
         tables = {(p, bits): fit_cut(codec, p, bits, some) for p, some in values.items() for bits in CODED_BITS}
         save_file({name: _as_tensor(data) for name, data in named(tables).items()}, str(path))
-        return f"{len(tables)} tables of {len(starts) * batch} pictures"
+        return f"{len(tables)} tables"
 
     def _models(self, path: Path, show: Show) -> str:
         picture = torch.from_numpy(to_input(np.asarray(self.pictures.to_judge(self.preprocess.size).images[0])))

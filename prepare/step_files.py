@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,15 @@ class Steps:
         self._folder, self._total, self._out, self._done = folder, total, out or sys.stderr, 0
         folder.mkdir(parents=True, exist_ok=True)
 
+    def path(self, name: str, suffix: str, depends: Any) -> Path:
+        """The file of a step, which may not be there yet."""
+        key = hashlib.sha256(json.dumps([name, depends]).encode()).hexdigest()[:KEY_DIGITS]
+        return self._folder / f"{name.replace(' ', '-')}.{key}{suffix}"
+
+    def skip(self) -> None:
+        """Count a step that is not needed, because those that use it are done."""
+        self._done += 1
+
     def file(self, name: str, suffix: str, depends: Any, make: Callable[[Path, Show], str]) -> Path:
         """The file of a step. It is made only where it is not there yet.
 
@@ -37,14 +47,12 @@ class Steps:
             name: of the step, in words.
             suffix: of the file.
             depends: JSON values that the result depends on.
-            make: writes the file to a path, and says in a few words what it found.
+            make: writes the file, or a folder, to a path, and says in a few words what it found.
         """
         self._done += 1
-        key = hashlib.sha256(json.dumps([name, depends]).encode()).hexdigest()[:KEY_DIGITS]
-        stem = name.replace(" ", "-")
-        path = self._folder / f"{stem}.{key}{suffix}"
+        path, stem = self.path(name, suffix, depends), name.replace(" ", "-")
         title = f"[{self._done}/{self._total}] {name}"
-        if path.is_file():
+        if path.exists():
             print(f"{title}: done before", file=self._out, flush=True)
             return path
         begun_s, show = time.perf_counter(), Show(title, self._out)
@@ -52,7 +60,7 @@ class Steps:
             found = make(part, show)
         for old in self._folder.glob(f"{stem}.*{suffix}"):
             if old != path:
-                old.unlink()
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
         show.end(f"{found}, {time.perf_counter() - begun_s:.0f} s")
         return path
 

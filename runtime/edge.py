@@ -34,8 +34,8 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Skipped
+from tidesplit.runtime.choosing.fixed_point import fixed_point
 from tidesplit.runtime.cnn import ENGINES, CnnError
-from tidesplit.runtime.core.fixed_point import fixed_point
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device

@@ -11,13 +11,13 @@ from tidesplit.envs.world.observation import Situation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.choosing.refused_video import RefusedVideo
+from tidesplit.runtime.choosing.safeguard import Safeguard
+from tidesplit.runtime.choosing.slow_down import SlowDown
 from tidesplit.runtime.core.energy import Meter
 from tidesplit.runtime.core.knowledge import LinkKnowledge, Probe
-from tidesplit.runtime.core.refused_video import RefusedVideo
-from tidesplit.runtime.core.safeguard import Safeguard
 from tidesplit.runtime.core.sending import Failure
 from tidesplit.runtime.core.sent_streams import SentStreams
-from tidesplit.runtime.core.slow_down import SlowDown
 from tidesplit.runtime.log.record import Record
 
 __all__ = ["DeviceBeliefs"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tidesplit.compression.codec.pixels import Pixels
 from tidesplit.envs.world.observation import Situation
 from tidesplit.runtime.camera.picture import Picture
-from tidesplit.runtime.core.deciding import Decision
+from tidesplit.runtime.choosing.deciding import Decision
 from tidesplit.runtime.core.sending import Failure, Reply
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import ServerTiming

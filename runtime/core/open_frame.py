@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.core.deciding import Decision
+from tidesplit.runtime.choosing.deciding import Decision
+from tidesplit.runtime.choosing.safeguard import undrawn
 from tidesplit.runtime.core.events import FrameDue, Logits, PointChosen
-from tidesplit.runtime.core.safeguard import undrawn
 from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.log.record import AnsweredBy, Record
 

@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from tidesplit.envs.world.pipeline import fallback_due_s, hopeless
-from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.envs.world.pipeline import fallback_due_s
+from tidesplit.envs.world.vocabulary import Demands
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.core.frame_life import ENDS, FrameState, Happening, Lives
 from tidesplit.runtime.log.record import AnsweredBy, Record
 
-__all__ = ["Begun", "End", "Flight", "Schedule", "flight_of", "too_late"]
+__all__ = ["Begun", "End", "Flight", "Schedule", "flight_of"]
 
 RUNS = (FrameState.RACING, FrameState.RUNNING, FrameState.SERVER_HELD)  # states in which the frame's run is under way
 
@@ -177,11 +177,6 @@ class Schedule:
         """Take an event of a frame's life. Returns its end, if it is one."""
         by = ENDS.get(self._lives.after(number, happening))
         return None if by is None else End(number, by, min(now_s, self._open.pop(number).deadline_s))
-
-
-def too_late(demand: Demand, waited_s: float, head_s: float) -> bool:
-    """True where a frame is dropped at its turn. See `envs.world.pipeline.hopeless`."""
-    return bool(hopeless(np.array([waited_s]), np.array([head_s]), Demands.of(demand))[0])
 
 
 def flight_of(record: Record, table: PointTable, slow_down: float, end_s: float, guard_s: float) -> Flight:

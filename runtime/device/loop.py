@@ -21,10 +21,10 @@ from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.camera.stream import CameraStream
+from tidesplit.runtime.choosing.deciding import FrameDecider
 from tidesplit.runtime.core import events as ev
 from tidesplit.runtime.core.breaker import Breaker
 from tidesplit.runtime.core.core import Core
-from tidesplit.runtime.core.deciding import FrameDecider
 from tidesplit.runtime.core.sending import Client, Failure, Reply
 from tidesplit.runtime.device.arrivals import Arrivals
 from tidesplit.runtime.device.engine import Engine

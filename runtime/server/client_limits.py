@@ -53,6 +53,7 @@ class ClientLimits:
 
     def __init__(self, most: int, rate: float = 0.0) -> None:
         self._most, self._rate, self._burst = most, rate, max(1.0, BURST_S * rate)
+        self._full_s = self._burst / rate if rate else 0.0  # after so long without a request, a whole burst is left
         self._clients: dict[str, _Counts] = {}
         self._swept_s = -math.inf
 
@@ -99,7 +100,7 @@ class ClientLimits:
             del self._clients[name]
 
     def _client(self, name: str, now_s: float) -> _Counts:
-        if now_s - self._swept_s > BURST_S:  # whoever sent nothing for so long has its whole burst again
+        if now_s - self._swept_s > self._full_s:  # nothing needs to be known of the others any more
             self._swept_s = now_s
-            self._clients = {n: c for n, c in self._clients.items() if c.held or now_s - c.at_s <= BURST_S}
+            self._clients = {n: c for n, c in self._clients.items() if c.held or now_s - c.at_s <= self._full_s}
         return self._clients.setdefault(name, _Counts(0, self._burst, now_s))

@@ -14,8 +14,8 @@ from tidesplit.envs.world.vocabulary import Demand, Ints
 from tidesplit.profiling.measuring.clock import time_interleaved
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
-from tidesplit.runtime.core.deciding import FrameDecider
-from tidesplit.runtime.core.safeguard import Safeguard
+from tidesplit.runtime.choosing.deciding import FrameDecider
+from tidesplit.runtime.choosing.safeguard import Safeguard
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 from tidesplit.runtime.wire.messages import Request, build_request

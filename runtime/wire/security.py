@@ -66,11 +66,11 @@ def client_credentials(
     roots = _authority(ca, ca_option)
     if cert is None or key is None:
         return Credentials(grpc.ssl_channel_credentials(roots), token)
+    from tidesplit.runtime.wire.certificates import check_dates
+
     chain, secret = _pair(cert, key, "client")
 
     def fault() -> str:
-        from tidesplit.runtime.wire.certificates import check_dates
-
         try:
             check_dates(chain, f"--tls-cert {cert}")
         except ValueError as error:

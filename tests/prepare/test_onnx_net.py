@@ -17,9 +17,9 @@ from tests.nets import MobileNetV3Small
 from tests.prepare.small_net import small_net
 from tidesplit.prepare.chosen_cuts import choose
 from tidesplit.prepare.cut_net import CutNet, run
-from tidesplit.prepare.onnx_net import load_onnx
-from tidesplit.prepare.picture_net import PictureNet
-from tidesplit.prepare.preprocessing import PRESETS, PrepareError
+from tidesplit.prepare.source.onnx_net import load_onnx
+from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.preprocessing import PRESETS, PrepareError
 from tidesplit.profiling.cuts.legal_cuts import find_cuts
 from tidesplit.profiling.cuts.operations import trace
 

@@ -14,8 +14,8 @@ from tests.prepare.small_net import CLASSES, small_net
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
 from tidesplit.prepare.__main__ import main
-from tidesplit.prepare.picture_net import PictureNet
-from tidesplit.prepare.preprocessing import PRESETS
+from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.preprocessing import PRESETS
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.cnn import load_cnn
 from tidesplit.runtime.timing.work import check_models
@@ -126,7 +126,9 @@ def test_bad_nets(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert told(capsys, ["nowhere", *rest], out).startswith("'nowhere' received, module:factory expected")
     assert "No module named 'not_there'" in told(capsys, ["not_there:net", *rest], out)
     assert told(capsys, [f"{NET}:no_net", *rest], out).endswith("int received, a torch.nn.Module expected")
-    assert "torch.export cannot follow this net" in told(capsys, [f"{NET}:dynamic_net", *rest], out)
+    assert f"{NET}:dynamic_net: torch.export cannot follow this net (" in told(
+        capsys, [f"{NET}:dynamic_net", *rest], out
+    )
     assert "no legal cut" in told(capsys, [f"{NET}:one_layer", *rest], out)
     assert "logits [1, classes] expected" in told(capsys, [f"{NET}:no_logits", *rest], out)
     assert "takes pictures of 16" not in told(capsys, [f"{NET}:wide_net", *rest], out)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tidesplit.compression.codec.pixels import natural_picture, to_input
-from tidesplit.prepare.picture_net import PictureNet
-from tidesplit.prepare.preprocessing import PRESETS, PrepareError, Preprocess
+from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.preprocessing import PRESETS, PrepareError, Preprocess
 
 
 class _Seen(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime.core.frame_life import Happening, Lives
-from tidesplit.runtime.core.schedule import End, Flight, Schedule, flight_of, too_late
+from tidesplit.runtime.core.schedule import End, Flight, Schedule, flight_of
 
 INF = math.inf
 DEMAND = Demand(fps=30, deadline_s=0.1)
@@ -179,11 +179,6 @@ def test_an_unpaced_device_waits_for_no_run():
     schedule = started(Flight(0, 0.1, 0.08, 0.02))
     schedule.take(0.08)
     assert schedule.expired(0.101) == End(0, "miss", 0.1)
-
-
-def test_rules_of_the_world():
-    assert too_late(DEMAND, 0.07, 0.04)
-    assert not too_late(DEMAND, 0.05, 0.04)
 
 
 def table(local=False, races=False, finish_s=0.03, accuracy=0.9, finish_accuracy=0.6):

@@ -21,9 +21,9 @@ from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.choosing.deciding import FrameDecider
 from tidesplit.runtime.core import events as ev
 from tidesplit.runtime.core.core import Core
-from tidesplit.runtime.core.deciding import FrameDecider
 from tidesplit.runtime.core.sending import Failure, Reply
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import ServerTiming

@@ -29,8 +29,8 @@ from tidesplit.benchmarks.beliefs import (
 )
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.choosing.slow_down import PRIOR, SlowDown
 from tidesplit.runtime.cnn import Cnn
-from tidesplit.runtime.core.slow_down import PRIOR, SlowDown
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.loop import Device
 

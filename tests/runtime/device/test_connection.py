@@ -93,7 +93,7 @@ def test_a_device_whose_certificate_expires_while_it_runs_says_so(
 ) -> None:
     """The expired one is taken as if it were valid. Then the device's files are renewed, and it is let in."""
     with monkeypatch.context() as patched:
-        patched.setattr("tidesplit.runtime.wire.security.check_holder", lambda *_: None)
+        patched.setattr("tidesplit.runtime.wire.certificates.check_holder", lambda *_: None)
         put(keys, own, "expired", 2)
         safety = credentials(options(keys, own))
     with mutual(cnn, keys) as server, GrpcClient(server.address, cnn, safety) as client:

@@ -21,7 +21,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from tidesplit.compression.session import ERRORS_ONLY, session
-from tidesplit.prepare.preprocessing import PrepareError
+from tidesplit.prepare.source.preprocessing import PrepareError
 
 TOLERANCE = 1e-3  # share of the largest logit
 LARGEST_CONSTANT = 64  # whole numbers: an axis, a shape, paddings

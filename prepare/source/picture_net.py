@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.prepare.preprocessing import Preprocess
+from tidesplit.prepare.source.preprocessing import Preprocess
 
 
 class PictureNet(nn.Module):

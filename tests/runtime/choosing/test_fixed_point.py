@@ -9,7 +9,7 @@ from tests.profiles import synthetic_profile
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.runtime.core.fixed_point import fixed_point
+from tidesplit.runtime.choosing.fixed_point import fixed_point
 
 
 def test_it_decides_as_the_rule_of_the_ladder_does() -> None:

@@ -14,9 +14,9 @@ from tidesplit.data.files import whole
 from tidesplit.models.graph import Builder
 from tidesplit.prepare.chosen_cuts import share_of
 from tidesplit.prepare.cut_net import FULL, CutNet
-from tidesplit.prepare.folder_pictures import FolderPictures
-from tidesplit.prepare.models_of_cut_net import Files, chains
-from tidesplit.prepare.preprocessing import Preprocess
+from tidesplit.prepare.result.models_of_cut_net import Files, chains
+from tidesplit.prepare.source.folder_pictures import FolderPictures
+from tidesplit.prepare.source.preprocessing import Preprocess
 from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
 from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, load_cnn
 from tidesplit.runtime.export import texts

@@ -9,12 +9,11 @@ from tidesplit.envs.world.observation import Controller, Observation, Situation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.core.observing import Observer
-from tidesplit.runtime.core.refused_video import RefusedVideo
-from tidesplit.runtime.core.safeguard import Safeguard, as_drawn, quickest, rule
-from tidesplit.runtime.core.schedule import too_late
+from tidesplit.runtime.choosing.observing import Observer
+from tidesplit.runtime.choosing.refused_video import RefusedVideo
+from tidesplit.runtime.choosing.safeguard import Safeguard, as_drawn, quickest, rule
 
-__all__ = ["Decision", "FrameDecider"]
+__all__ = ["Decision", "FrameDecider", "too_late"]
 
 
 @dataclass(frozen=True)
@@ -89,3 +88,8 @@ class FrameDecider:
     def _runs(self) -> list[tuple[bool, float]]:
         """For each row of the table, True where the device only encodes, and the time of its run."""
         return list(zip(self.table.light.tolist(), self.table.head_s.tolist(), strict=True))
+
+
+def too_late(demand: Demand, waited_s: float, head_s: float) -> bool:
+    """True where a frame is dropped at its turn. See `envs.world.pipeline.hopeless`."""
+    return waited_s + head_s > demand.deadline_s

@@ -11,7 +11,7 @@ import numpy as np
 from tidesplit.envs.world.observation import Observation, Situation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats
-from tidesplit.runtime.core.slow_down import DRAWN
+from tidesplit.runtime.choosing.slow_down import DRAWN
 
 __all__ = ["Safeguard", "as_drawn", "quickest", "rule", "undrawn"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.prepare.cut_net import CutNet
-from tidesplit.prepare.models_of_cut_net import RATIO
+from tidesplit.prepare.result.models_of_cut_net import RATIO
 from tidesplit.prepare.step_files import Show
 from tidesplit.profiling.cuts.operations import Traced
 from tidesplit.profiling.devices.boards import BOARDS

@@ -16,7 +16,7 @@ from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.compression.session import session
-from tidesplit.prepare.models_of_cut_net import RATIO, Files, chains
+from tidesplit.prepare.result.models_of_cut_net import RATIO, Files, chains
 from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.trained import ImagePoint
 from tidesplit.runtime.models import head_name, tail_name

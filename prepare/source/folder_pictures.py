@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tidesplit.compression.pictures.labelled import SUFFIXES, Ints, Pictures, readable, squares
-from tidesplit.prepare.preprocessing import PrepareError
+from tidesplit.prepare.source.preprocessing import PrepareError
 
 LEAST = 16
 """Pictures to fit to and to judge by. Fewer say nothing."""
@@ -48,9 +48,10 @@ class FolderPictures:
         labels: Ints = np.array(self.labels or [0] * len(self.held), dtype=np.int64)
         return squares(list(self.held), labels, self.classes, px)
 
-    def listing(self) -> list[str]:
-        """Files by name and size, for the hash of what depends on them."""
-        return [f"{path}:{path.stat().st_size}" for path in (*self.fit, *self.held)]
+
+def listing(files: Sequence[Path]) -> list[str]:
+    """Files by name and size, for the hash of what depends on them."""
+    return [f"{path}:{path.stat().st_size}" for path in files]
 
 
 def read_folder(folder: Path, outputs: int, names: Sequence[str] = (), limit: int = HELD_MOST) -> FolderPictures:

@@ -16,8 +16,8 @@ from tidesplit.envs.world.observation import Observation, Situation, observe
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.core.forecast import Forecast
-from tidesplit.runtime.core.one_link import believe_alone
+from tidesplit.runtime.choosing.forecast import Forecast
+from tidesplit.runtime.choosing.one_link import believe_alone
 
 
 class Observer:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision, device_id
 from tidesplit.prepare.cut_net import CutNet, Decoder, Encoder, run
-from tidesplit.prepare.onnx_parts import to_onnx
+from tidesplit.prepare.result.onnx_parts import to_onnx
+from tidesplit.prepare.source.preprocessing import PrepareError
+from tidesplit.runtime.cnn import LARGEST_BYTES
 from tidesplit.runtime.models import finish_name, head_name, middle_name, tail_name
 
 Files = Mapping[str, bytes]
@@ -48,6 +50,11 @@ def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lamb
     def add(name: str, module: nn.Module, example: Tensor, *outputs: str) -> None:
         tell(name)
         found[name] = to_onnx(module, example, name.removesuffix(".onnx"), outputs)
+        if len(found[name]) > LARGEST_BYTES:
+            raise PrepareError(
+                f"{name} takes {len(found[name]) / 2**20:.0f} MiB, at most {LARGEST_BYTES // 2**20} expected: "
+                "the net is too large for a device"
+            )
 
     with torch.no_grad():
         features = [picture]

@@ -11,7 +11,7 @@ from tests.runtime.deployed import points
 from tidesplit.envs.world.observation import Observation, Situation, observe
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
-from tidesplit.runtime.core.safeguard import Safeguard, as_drawn, quickest, rule, undrawn
+from tidesplit.runtime.choosing.safeguard import Safeguard, as_drawn, quickest, rule, undrawn
 
 WORLD, TABLE = World(), points(4)[1]
 OFFLOAD, CUT, LOCAL = 0, 1, 2

@@ -17,7 +17,7 @@ from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, Transfers
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
-from tidesplit.runtime.core.observing import Observer
+from tidesplit.runtime.choosing.observing import Observer
 
 WORLD = World()
 PROFILE = profiles.load("efficientnet_lite0")

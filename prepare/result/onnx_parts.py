@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tidesplit.compression.session import session
-from tidesplit.prepare.preprocessing import PrepareError
+from tidesplit.prepare.source.preprocessing import PrepareError
 
 OPSET = 17
 IR_VERSION = 8  # of opset 17, which every ONNX Runtime of the device reads

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tidesplit.prepare.preprocessing import PrepareError
+from tidesplit.prepare.source.preprocessing import PrepareError
 
 WRAPPED = ("state_dict", "model_state_dict", "model", "net", "weights")
 """Names under which training programs keep the weights in a checkpoint."""

@@ -3,7 +3,7 @@ import pytest
 
 from tests.runtime.deployed import CUT_STREAM, VIDEO_STREAM, points_of_streams
 from tidesplit.envs.world.observation import Observation
-from tidesplit.runtime.core.refused_video import AGAIN_S, RefusedVideo
+from tidesplit.runtime.choosing.refused_video import AGAIN_S, RefusedVideo
 
 IDS = ("p0-jpeg-q50", "p0-h264-q34", "p0-h264-q34-160px", "p1-c0.50-r1.00-b2-s", "device-c0.25", "p0-jpeg-q50")
 VIDEO = [False, True, True, False, False, False]
