@@ -31,7 +31,7 @@ from tidesplit.prepare.distilled import Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
 from tidesplit.prepare.result.int8_parts import int8_parts
 from tidesplit.prepare.result.judged import Judge, judge, rows_of
-from tidesplit.prepare.result.made_folder import CARD_FILE, card, profile_of, weights_hash, write_cnn
+from tidesplit.prepare.result.made_folder import CARD_FILE, card, profile_of, values_moved, weights_hash, write_cnn
 from tidesplit.prepare.result.models_of_cut_net import RATIO, float_files, part_file
 from tidesplit.prepare.result.timed import timed
 from tidesplit.prepare.source.folder_pictures import listing, read_folder
@@ -155,12 +155,14 @@ class Preparation:
         facts = {
             "input_px": px, "classes": len(pictures.classes), "dataset": self.options.pictures.resolve().name,
             "weights_sha256": sha256, "measure": pictures.measure, "preprocess": self.preprocess.values(),
+            "feature_bytes": {str(p): cut.feature_bytes for p, cut in enumerate(net.cuts, start=1)},
+            "values_moved": {str(RATIO): values_moved(net.traced)},
         }  # fmt: skip
         machine = machine_facts(self.options.threads)
         profile = profile_of(name, net, pictures, rows, facts, self.command, _words(machine))
         path = steps.file(
             "timings", ".json", [sha256, machine, self.options.device, self.options.rounds],
-            partial(timed, cnn, profile, net, self.options),
+            partial(timed, cnn, profile, self.options),
         )  # fmt: skip
         (self.out / profiles.FILE).write_bytes(path.read_bytes())
         with whole(self.out / CARD_FILE) as part:

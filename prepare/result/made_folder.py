@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from tidesplit.compression.codec.knobs import Precision
 from tidesplit.compression.codec.wire import WireCodec
@@ -17,6 +20,7 @@ from tidesplit.prepare.cut_net import FULL, CutNet
 from tidesplit.prepare.result.models_of_cut_net import Files, chains
 from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.source.preprocessing import Preprocess
+from tidesplit.profiling.cuts.operations import Traced
 from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
 from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, load_cnn
 from tidesplit.runtime.export import texts
@@ -136,3 +140,13 @@ _MEASURES = {
     "top-1": "top-1 accuracy: the share of right answers",
     "agreement": "agreement: the share of answers equal to those of the uncut net in float32",
 }
+
+
+def values_moved(traced: Traced) -> float:
+    """Values that the convolutions read and write for one picture, without weights."""
+    total = 0
+    for node in traced.nodes:
+        if "conv" in str(node.target):
+            source, made = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
+            total += sum(math.prod(tensor.shape) for tensor in (source, made) if isinstance(tensor, Tensor))
+    return float(total)

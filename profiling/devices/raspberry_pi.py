@@ -52,11 +52,13 @@ Values = Mapping[float, float]  # values that the whole CNN's convolutions read 
 
 
 def values_of(profile: Profile) -> Values:
-    """Values of the profile's CNN at every channel ratio, counted on its untrained graph.
+    """Values of the profile's CNN at every channel ratio: those of a prepared one's profile, or counted on its graph.
 
     Raises:
         ValueError: a profile whose name is no CNN of this package.
     """
+    if "values_moved" in profile.cnn:
+        return {float(ratio): float(values) for ratio, values in profile.cnn["values_moved"].items()}
     try:
         net = build(profile.name, int(profile.cnn.get("classes", 1000))).eval()
     except KeyError as error:

@@ -39,7 +39,9 @@ def image_bytes_at(profile: Profile, accuracy: float) -> float:
 
 
 def plain_feature_bytes(profile: Profile, partition: int) -> int:
-    """Bytes of the uncompressed float32 feature at a cut."""
+    """Bytes of the uncompressed float32 feature at a cut. A prepared CNN's profile has them, others' nets are built."""
+    if "feature_bytes" in profile.cnn:
+        return int(profile.cnn["feature_bytes"][str(partition)])
     net = build(profile.name, int(profile.cnn["classes"]))
     return 4 * math.prod(net.feature_shape(net.cuts[partition - 1], net.input_px))
 

@@ -16,6 +16,8 @@ from tidesplit.compression.codec.pixels import load_square, natural_picture, to_
 from tidesplit.prepare.__main__ import main
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PRESETS
+from tidesplit.profiling.__main__ import main as profile_main
+from tidesplit.profiling.devices.raspberry_pi import main as estimate_main
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.cnn import load_cnn
 from tidesplit.runtime.timing.work import check_models
@@ -81,6 +83,16 @@ def test_the_profile_belongs_to_the_models(made: Path) -> None:
     assert 0 < point.bytes_mean < profile.point("p1-c1.00-r1.00-b8").bytes_mean
     assert 0 < point.head_macs < profile.point("device-c1.00").head_macs
     assert "| `p1-c1.00-r1.00-b2` | `net.4` | 51% |" in (made / "card.md").read_text(encoding="utf-8")
+
+
+def test_the_profile_stands_by_itself(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its report and its estimates need no CNN of this package."""
+    copied = tmp_path / "profile.json"
+    copied.write_bytes((made / "profile.json").read_bytes())
+    assert profile_main(["report", "--profile", str(made)]) == 0
+    assert "my_cnn" in capsys.readouterr().out
+    assert estimate_main(["--profile", str(copied), "--from", "this-machine", "--table", "raspberry-pi-5"]) == 0
+    assert profiles.load(copied).devices["raspberry-pi-5"] == profiles.load(made).devices["raspberry-pi-5"]
 
 
 def test_finished_steps_are_kept(made: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
