@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -45,6 +46,10 @@ LOOKUP_GRIDS: Grids = {
     "doubt": (0.0, 0.02, 0.1, 0.3),
     "device_share": (0.8, 1.0, np.inf),
 }
+PATIENCE: Grids = {"patience": (1.0, 8.0, np.inf)}
+"""Of all rules that forecast payloads."""
+KEY_COSTS: Grids = {"key_cost": (0.0, 0.02)}
+"""Of the look-up."""
 MPC_GRIDS: Grids = {
     "margin_s": (0.004, 0.008, 0.012, 0.018),
     "safety": (0.25, 0.5, 1.0),
@@ -94,6 +99,7 @@ def tuned_rules(
     worth = static_utilities(arena, tuning)
     usual = tuple(map(mean_rate, scenario.links))
     jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rates=usual, min_accuracy=demand.min_accuracy)
+
     makers: dict[str, Callable[[], Entrant]] = {
         "best static point": lambda: _static("best static point", worth, np.ones(table.size, dtype=bool), table),
         "device only": lambda: _static("device only", worth, table.local, table),
@@ -102,8 +108,10 @@ def tuned_rules(
         "look-up, naive": lambda: Lookup(name="look-up, naive"),
         "JMDC": lambda: by_knob(score, jmdc, JMDC_GRIDS),
         "CNNPC": lambda: cnnpc(table, world, demand, usual),
-        "LinUCB": lambda: by_knob(score, LinUcb(name="LinUCB", usual_rate=usual[0]), LINUCB_GRIDS),
-        "look-up, tuned": lambda: by_knob(score, Lookup(name="look-up, tuned"), LOOKUP_GRIDS),
+        "LinUCB": lambda: by_knob(score, LinUcb(name="LinUCB", usual_rate=usual[0]), with_keys(LINUCB_GRIDS, table)),
+        "look-up, tuned": lambda: by_knob(
+            score, Lookup(name="look-up, tuned"), with_keys(LOOKUP_GRIDS, table, KEY_COSTS)
+        ),
         "MPC, tuned": lambda: _tuned_mpc(score, scenario, "MPC, tuned", tuning.thorough),
         TRUE_BANDWIDTH: lambda: WithTrueBandwidth(_tuned_mpc(true_mpc, scenario, TRUE_BANDWIDTH, tuning.thorough)),
     }
@@ -220,8 +228,13 @@ def _tuned_mpc(score: Callable[[Mpc], float], scenario: Scenario, name: str, tho
     floor = scenario.demands[0].min_accuracy
     best = Mpc(name=name, table=scenario.table, world=scenario.world, min_accuracy=floor)
     for grids in (THOROUGH_MPC_GRIDS,) * 2 if thorough else (MPC_GRIDS,):
-        best = by_knob(score, best, grids)
+        best = by_knob(score, best, with_keys(grids, scenario.table))
     return best
+
+
+def with_keys(grids: Grids, table: PointTable, further: Grids = MappingProxyType({})) -> Grids:
+    """The grids, after those that say what a key is worth where the table has streams. ``further``: of one rule."""
+    return {**PATIENCE, **further, **grids} if table.streams.count else grids
 
 
 def verdict(rows: Sequence[Row]) -> str:
