@@ -26,7 +26,7 @@ from tidesplit.profiling.streams.clip_counts import COMPARED, ClipCounts, compar
 from tidesplit.profiling.streams.clip_nets import ClipHeads, answers
 from tidesplit.profiling.streams.clip_rows import UNCUT, measure_streams, stream_ids
 from tidesplit.profiling.streams.clip_source import ClipSource, source_of
-from tidesplit.profiling.streams.stream_points import with_streams
+from tidesplit.profiling.streams.stream_points import with_streams, with_streams_of
 
 pytest.importorskip("av", reason="the extra `video` is not installed")
 
@@ -161,6 +161,25 @@ def test_points_of_one_stream_share_their_loss_and_never_gain() -> None:
     assert lost == pytest.approx([0.01, 0.01, 0.0, 0.0])
 
 
+def test_stills_measured_again_keep_the_streams() -> None:
+    """The uncut picture is 0.02 better than before, and so is the video that is compared with it."""
+    before = profiles.load("efficientnet_lite0")
+    stills = tuple(
+        replace(p, accuracy=p.accuracy + 0.02) if p.id == COMPARED else p for p in before.points if p.stream is None
+    )
+    found = with_streams_of(before, replace(before, points=stills, stream_provenance=None))
+    assert {p.id for p in found.points} == {p.id for p in before.points}
+    assert found.stream_provenance == before.stream_provenance
+    assert found.point(VIDEO).accuracy == pytest.approx(before.point(VIDEO).accuracy + 0.02)
+    memory = next(p for p in before.points if p.stream is not None and p.partition > 0)
+    assert found.point(memory.id) == memory
+    fewer = replace(before, points=tuple(p for p in stills if p.id not in (COMPARED, comparable(memory.id))))
+    left = {p.id for p in with_streams_of(before, fewer).points}
+    assert not left & {VIDEO, memory.id}
+    others = replace(before, points=stills, cnn={**before.cnn, "weights_sha256": "other"})
+    assert with_streams_of(before, others) is others
+
+
 def test_what_a_stream_is_compared_with() -> None:
     assert comparable(VIDEO) == COMPARED
     assert comparable(f"{CUT}-i8-s") == f"{CUT}-i8"
@@ -168,7 +187,10 @@ def test_what_a_stream_is_compared_with() -> None:
     assert all(comparable(i) != i for i in stream_ids(load_trained(NAME)))
 
 
-def test_the_command_writes_rows_and_points(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_rows_and_points(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stills are then measured again, which keeps the stream."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.json").write_bytes((PROFILES / f"{NAME}.json").read_bytes())
     names = sorted(json.loads(json.dumps(load_trained(NAME).classes)))
@@ -182,6 +204,11 @@ def test_the_command_writes_rows_and_points(images: Path, tmp_path: Path, monkey
     written = profiles.load("own.json")
     assert written.point(VIDEO).stream is not None
     assert written.stream_provenance is not None
+    again = ["--limit", "1", "--points", f"{COMPARED},device-c0.25", "--dataset", "others"]
+    assert main([*words, *again, "--images", "pictures", "--write-profile", "--file", "own.json"]) == 0
+    assert "1 of the profile's 1 points of streams are kept" in capsys.readouterr().out
+    kept = profiles.load("own.json")
+    assert (kept.cnn["dataset"], kept.point(VIDEO).stream) == ("others", written.point(VIDEO).stream)
 
 
 @pytest.mark.parametrize(
