@@ -92,18 +92,20 @@ def test_long_clips_are_measured_in_parts(tmp_path: Path) -> None:
 def test_intervals_count_clips_not_frames() -> None:
     """Forty frames of ten clips, whose answers are all alike within a clip, say as much as ten frames."""
     counts = ClipCounts(
-        [[4, 4 * (k % 2), 4] for k in range(10)], {"1": [2.0, 300.0, 50_000.0], "key": [1.0, 900.0, 0.0]}
+        [[4, 4 * (k % 2), 4, 2] for k in range(10)], {"1": [2.0, 300.0, 50_000.0], "key": [1.0, 900.0, 0.0]}
     )
     row = counts.row(VIDEO, "vehicle", "accuracy")
     assert row["share"] == 0.5
-    assert row["lost"] == 0.5
+    assert (row["lost"], row["below_uncut"]) == (0.5, 0.0)
     half = 1.96 * 0.5 / np.sqrt(9)
     assert row["lost_ci95"] == pytest.approx([0.5 - half, 0.5 + half])
     assert row["share_ci95"] == pytest.approx([0.5 - half, 0.5 + half])
+    assert row["below_uncut_ci95"] == pytest.approx([-half, half])
     assert (row["bytes_mean"], row["bytes_std"], row["bytes_key"]) == (150.0, 50.0, 900.0)
-    same = ClipCounts([[4, 4, 4]] * 10, {"1": [1.0, 1.0, 1.0], "key": [1.0, 1.0, 1.0]}).row(
+    same = ClipCounts([[4, 4, 4, 4]] * 10, {"1": [1.0, 1.0, 1.0], "key": [1.0, 1.0, 1.0]}).row(
         VIDEO, "vehicle", "accuracy"
     )
+    assert same["below_uncut_ci95"] == [0.0, 0.0]
     assert same["share_ci95"][0] < 0.75  # all right in ten clips: not certain
 
 
