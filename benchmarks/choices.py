@@ -10,8 +10,9 @@ frame of the whole test traces, with the same courses of events for all sets. "d
 of the sets without races: the float32 one, and with int8 the better of both.
 
 Without --tune-on the last part of each trace is judged, and points are chosen on the rest, as tidesplit train does.
---rules adds the look-up and the MPC, tuned for each set, --bound the clairvoyant, --bundle a policy with all points. Of
-every controller, `chosen` in the JSON has the share of frames by point, and by kind of point.
+--rules adds the look-up and the MPC, tuned for each set, or only those that it names. --bound adds the clairvoyant,
+--bundle a policy with all points. Of every controller, `chosen` in the JSON has the share of frames by point, and by
+kind of point.
 --sets names the sets to play. --world granted is the world in which a message that finds the link idle waits for a
 grant of the uplink; a JSON file of numbers makes another one. It prints a table and writes JSON (--json). Everything is
 simulated, and watts are estimated.
@@ -158,7 +159,7 @@ def played(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, 
             file=sys.stderr,
         )
     judged = {name: scenario_of(options, profile, choice, judge_on) for name, choice in sets.items()}
-    names = {name: [*STATICS[: 1 if sets[name].races else 2], *(RULES if options.rules else ())] for name in sets}
+    names = {name: [*STATICS[: 1 if sets[name].races else 2], *rules_of(options)] for name in sets}
     tuning = {
         name: pool.submit(entrants_of, scenario_of(options, profile, choice, tune_on), names[name])
         for name, choice in sets.items()
@@ -190,6 +191,11 @@ def played(options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, 
     }
     demand = asdict(Demand(fps=options.fps, deadline_s=options.deadline_ms / 1e3))
     return {"kind": "simulated", "demand": demand, **recipe, "bounds": bounds, "rows": rows}
+
+
+def rules_of(options: argparse.Namespace) -> Sequence[str]:
+    """The rules that are asked for. All of them where --rules has no name."""
+    return () if options.rules is None else options.rules or RULES
 
 
 def load_all(specs: Sequence[str], longest_s: float) -> list[Trace]:
@@ -266,7 +272,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[], help="sets of points to play (default: all)")
     parser.add_argument("--no-small", dest="small", action="store_false", help="leave out small pictures")
-    parser.add_argument("--rules", action="store_true", help="play the tuned look-up and MPC too")
+    parser.add_argument("--rules", nargs="*", choices=RULES, help="play the tuned look-up and MPC too, or one of them")
     parser.add_argument("--bundle", type=Path, help="folder that tidesplit train wrote: play its policy too")
     parser.add_argument("--bound", action="store_true", help="add the clairvoyant bound of each set")
     parser.add_argument("--json", type=Path, help="write the figures here")

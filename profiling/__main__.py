@@ -46,6 +46,7 @@ def _stills(options: argparse.Namespace) -> None:
     from tidesplit.profiling.measuring.accuracy import measure_accuracy
     from tidesplit.profiling.measuring.assemble import assemble
     from tidesplit.profiling.measuring.trained import load_trained
+    from tidesplit.profiling.streams.stream_points import with_streams_of
 
     rows = measure_accuracy(
         options.profile, options.images, options.points, options.limit or 0, options.json.with_suffix(".partial.jsonl"),
@@ -55,12 +56,21 @@ def _stills(options: argparse.Namespace) -> None:
     print(f"{len(rows)} operating points on {rows[0]['n']} pictures written to {options.json}")
     if options.write_profile:
         begun, path = profile_files(options.profile, options.file)
-        devices = profiles.load(begun).devices if begun.exists() else {}
-        trained = load_trained(options.profile, options.weights)
+        before = profiles.load(begun) if begun.exists() else None
+        trained, devices = load_trained(options.profile, options.weights), before.devices if before else {}
         made = assemble(options.profile, trained, rows, devices, _machine(options), options.dataset)
+        if before:
+            made = with_streams_of(before, made)
+            _say_which_streams(before, made)
         path.parent.mkdir(parents=True, exist_ok=True)
         profiles.save(made, path)
         print(f"profile written to {path}")
+
+
+def _say_which_streams(before: profiles.Profile, made: profiles.Profile) -> None:
+    had, kept = (sum(point.stream is not None for point in profile.points) for profile in (before, made))
+    if had:
+        print(f"{kept} of the profile's {had} points of streams are kept; --stream measures them again")
 
 
 def _streams(options: argparse.Namespace) -> None:

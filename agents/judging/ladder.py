@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,6 +48,10 @@ LOOKUP_GRIDS: Grids = {
     "doubt": (0.0, 0.02, 0.1, 0.3),
     "device_share": (0.8, 1.0, np.inf),
 }
+PATIENCE: Grids = {"patience": (1.0, 8.0, np.inf)}
+"""Of all rules that forecast payloads."""
+KEY_COSTS: Grids = {"key_cost": (0.0, 0.02)}
+"""Of the look-up."""
 MPC_GRIDS: Grids = {
     "margin_s": (0.004, 0.008, 0.012, 0.018),
     "safety": (0.25, 0.5, 1.0),
@@ -112,7 +117,8 @@ def tuned_rules(
     worth = np.array(found.get(WORTH, np.zeros(table.size)))
     usual = tuple(map(mean_rate, scenario.links))
     jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rates=usual, min_accuracy=demand.min_accuracy)
-    mpc_grids = (THOROUGH_MPC_GRIDS,) * 2 if tuning.thorough else (MPC_GRIDS,)
+    mpc = THOROUGH_MPC_GRIDS if tuning.thorough else MPC_GRIDS
+    mpc_grids = (with_keys(mpc, table),) * (2 if tuning.thorough else 1)
     makers: dict[str, Callable[[], Entrant]] = {
         "best static point": lambda: _static("best static point", worth, np.ones(table.size, dtype=bool), table),
         "device only": lambda: _static("device only", worth, table.local, table),
@@ -121,8 +127,8 @@ def tuned_rules(
         "look-up, naive": lambda: Lookup(name="look-up, naive"),
         "JMDC": lambda: tuned(jmdc, JMDC_GRIDS),
         "CNNPC": lambda: cnnpc(table, world, demand, usual),
-        "LinUCB": lambda: tuned(LinUcb(name="LinUCB", usual_rate=usual[0]), LINUCB_GRIDS),
-        "look-up, tuned": lambda: tuned(Lookup(name="look-up, tuned"), LOOKUP_GRIDS),
+        "LinUCB": lambda: tuned(LinUcb(name="LinUCB", usual_rate=usual[0]), with_keys(LINUCB_GRIDS, table)),
+        "look-up, tuned": lambda: tuned(Lookup(name="look-up, tuned"), with_keys(LOOKUP_GRIDS, table, KEY_COSTS)),
         "MPC, tuned": lambda: tuned(_mpc(scenario, "MPC, tuned"), *mpc_grids),
         TRUE_BANDWIDTH: lambda: WithTrueBandwidth(by_knobs(true_mpc, _mpc(scenario, TRUE_BANDWIDTH), mpc_grids, found)),
     }
@@ -250,6 +256,11 @@ def by_knob(score: Callable[[Knobs], float], best: Knobs, grids: Grids) -> Knobs
 def _mpc(scenario: Scenario, name: str) -> Mpc:
     floor = scenario.demands[0].min_accuracy
     return Mpc(name=name, table=scenario.table, world=scenario.world, min_accuracy=floor)
+
+
+def with_keys(grids: Grids, table: PointTable, further: Grids = MappingProxyType({})) -> Grids:
+    """The grids, after those that say what a key is worth where the table has streams. ``further``: of one rule."""
+    return {**PATIENCE, **further, **grids} if table.streams.count else grids
 
 
 def verdict(rows: Sequence[Row]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame
 from tidesplit.envs.world.queues import Queues, References
 from tidesplit.envs.world.vocabulary import Bools, Demands, Floats, Ints, each
+from tidesplit.profiling.points.stream_columns import KEY
 from tidesplit.profiling.points.table import PointTable
 
 
@@ -46,6 +48,8 @@ class Lookup:
         margin_s: time by which a prediction has to be shorter than the deadline, seconds.
         device_share: longest device time of a fitting point, as a share of the frame period.
         doubt: probability with which the answer to a fitting point is late all the same. A race then has the device's.
+        patience: frames over which the additional bytes of a key are spread, see `spread_keys`.
+        key_cost: accuracy that another point must gain before a stream is begun for it.
         candidates: points to choose from where one of them is allowed, ``[A]``. None: all.
         quickest: choose the quickest fitting point whatever the objective.
     """
@@ -55,6 +59,8 @@ class Lookup:
     margin_s: float = 0.0
     device_share: float = np.inf
     doubt: float = 0.0
+    patience: float = 1.0
+    key_cost: float = 0.0
     candidates: Bools | None = None
     quickest: bool = False
 
@@ -64,17 +70,19 @@ class Lookup:
         if self.candidates is not None:
             among = mask & self.candidates
             mask = np.where(among.any(axis=1, keepdims=True), among, mask)
-        payloads = (foreseen.payload, *(hop.payload for hop in foreseen.further))
+        latency_s, payload = spread_keys(observation, self.patience)
+        payloads = (payload, *(hop.payload for hop in foreseen.further))
         slower = sum(
             payload / hop.goodput[:, None] * (1.0 / self.safety - 1.0)
             for payload, hop in zip(payloads, seen.hops, strict=True)
         )
-        latency, longest_s = foreseen.latency_s + slower, self.device_share * seen.period_s[:, None]
+        latency, longest_s = latency_s + slower, self.device_share * seen.period_s[:, None]
         fits = (latency + self.margin_s <= seen.deadline_s[:, None]) & (foreseen.head_s <= longest_s) & mask
         saves = (foreseen.races > 0.0) & (foreseen.finish_slack_s >= seen.worker_s[:, None])
         saves &= (foreseen.finish_s <= longest_s) & mask
         by_server = np.where(fits, np.where(foreseen.local > 0.0, 1.0, 1.0 - self.doubt), 0.0)
         worth = by_server * foreseen.accuracy + (1.0 - by_server) * np.where(saves, foreseen.finish_accuracy, 0.0)
+        worth -= self.key_cost * (foreseen.reference_age >= NEEDS_KEY)
         return best_fitting(observation, latency, fits | saves, mask, self.quickest, worth)
 
 
@@ -91,6 +99,7 @@ class Mpc:
         safety: factor on the bandwidth.
         margin_s: time by which the planned deadline is shorter than the demand's, seconds.
         queue_cost: utility that a frame period of queued work costs at the end of the plan.
+        patience: frames over which the additional bytes of a key are spread. A stream lasts longer than a plan.
         min_accuracy: the demand's accuracy floor.
         true_rates: gives the current bandwidth of each hop, bytes a second, ``[B]``. None: the estimate is used.
     """
@@ -104,6 +113,7 @@ class Mpc:
     safety: float = 1.0
     margin_s: float = 0.0
     queue_cost: float = 1.0
+    patience: float = 1.0
     min_accuracy: float = 0.0
     true_rates: Callable[[], tuple[Floats, ...]] | None = None
 
@@ -134,7 +144,7 @@ class Mpc:
                 references=self._references(observation, -seen.waited_s, seen.period_s),
             ),
             frame_ahead=frame_ahead,
-            table=self.table,
+            table=self._planned_with,
             demands=Demands(
                 period_s=seen.period_s,
                 deadline_s=seen.deadline_s - self.margin_s,
@@ -147,6 +157,16 @@ class Mpc:
             mask=observation.mask,
         )
 
+    @cached_property
+    def _planned_with(self) -> PointTable:
+        """The table, with cheaper keys if there is patience."""
+        streams = self.table.streams
+        if not streams.count or self.patience == 1.0:
+            return self.table
+        growth = streams.growth.copy()
+        growth[:, KEY] = 1.0 + (growth[:, KEY] - 1.0) / self.patience
+        return replace(self.table, streams=replace(streams, growth=growth))
+
     def _references(self, observation: Observation, arrival_s: Floats, period_s: Floats) -> References:
         """The streams as they are when the frame has arrived at ``arrival_s``, ``[B]``."""
         streams = self.table.streams
@@ -156,6 +176,17 @@ class Mpc:
             age = observation.foreseen.reference_age[:, streams.rows[first]]
             known.arrival_s[:] = np.where(age < NEEDS_KEY, arrival_s[:, None] - age * period_s[:, None], -np.inf)
         return known
+
+
+def spread_keys(observation: Observation, frames: float) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Latency in seconds and payload in bytes of each point, ``[B, A]``, where streams are judged over several frames.
+
+    The bytes that a key, or a payload with an old reference, has more than a steady one are divided by ``frames``.
+    With 1 they all count now, so a stream whose key does not fit is never begun. With infinity none count.
+    """
+    foreseen, share = observation.foreseen, 1.0 - 1.0 / frames
+    later = share * (foreseen.payload - foreseen.steady_payload)
+    return foreseen.latency_s - later / observation.seen.hops[0].goodput[:, None], foreseen.payload - later
 
 
 def nearest_allowed(observation: Observation, rows: Ints) -> Ints:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidesplit.agents.rules.controllers import best_fitting
+from tidesplit.agents.rules.controllers import best_fitting, spread_keys
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
 from tidesplit.envs.world.observation import Observation
@@ -41,6 +41,7 @@ class LinUcb:
         memory: factor on the weight of all earlier answers at each new one.
         margin_s: time by which a predicted latency has to be shorter than the deadline, seconds.
         ridge: weight of the usual delay, in answers.
+        patience: frames over which the additional bytes of a key are spread, see `spread_keys`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class LinUcb:
     memory: float = 0.9
     margin_s: float = 0.0
     ridge: float = 0.1
+    patience: float = 1.0
 
     def __call__(self, simulation: Simulation) -> Bandit:
         """The bandit of this simulation: it learns from the answers that the simulated devices receive."""
@@ -88,7 +90,8 @@ class Bandit:
         for hop in foreseen.further[:1]:  # where a point crosses the second hop, the detour has the server's time
             detour_s = beyond_first_hop_s(observation) * hop.sends
             server_s = server_s * (1.0 - hop.sends)
-        delay, width = self.delays(features(foreseen.payload, self._believed[:, None], server_s))
+        _, payload = spread_keys(observation, self._knobs.patience)
+        delay, width = self.delays(features(payload, self._believed[:, None], server_s))
         away = np.maximum(delay - self._knobs.alpha * width, 0.0)
         leaves = np.maximum(foreseen.head_s, uplink.queue_s[:, None])
         latency = seen.waited_s[:, None] + np.where(foreseen.local > 0.0, foreseen.head_s, leaves + away) + detour_s

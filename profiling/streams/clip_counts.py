@@ -28,7 +28,8 @@ class ClipCounts:
     """What one point did on some clips.
 
     Args:
-        clips: for each clip its judged frames, those answered right, and those answered right by the comparable point.
+        clips: for each clip its judged frames, those answered right, and those of the same frames answered right by the
+            comparable point and by the uncut net.
         sizes: payloads, sum of their bytes and of the bytes' squares, by age or KEY.
     """
 
@@ -43,7 +44,7 @@ class ClipCounts:
 
     def row(self, point_id: str, source: str, measure: str) -> dict[str, Any]:
         """The row of a table."""
-        n, right, base = (np.array(column, dtype=np.float64) for column in zip(*self.clips, strict=True))
+        n, right, base, uncut = (np.array(column, dtype=np.float64) for column in zip(*self.clips, strict=True))
         means = {age: total / count for age, (count, total, _) in self.sizes.items()}
         count, total, square = self.sizes.get("1", self.sizes.get(KEY, [1.0, 0.0, 0.0]))
         row: dict[str, Any] = {
@@ -52,11 +53,17 @@ class ClipCounts:
             "bytes_mean": total / count,
             "bytes_std": math.sqrt(max(0.0, square / count - (total / count) ** 2)),
         }  # fmt: skip
+        row |= _lost("below_uncut", uncut - right, n)
         if stream_of(point_id):
-            lost, half = _ratio(base - right, n)
-            row |= {"against": comparable(point_id), "lost": lost, "lost_ci95": [lost - half, lost + half]}
+            row |= {"against": comparable(point_id), **_lost("lost", base - right, n)}
             row |= {"bytes_by_age": [means.get(str(age)) for age in AGES], "bytes_key": means[KEY]}
         return row
+
+
+def _lost(name: str, frames: Any, n: Any) -> dict[str, Any]:
+    """Share of frames lost, with its interval. `frames`: lost of each clip, less those gained."""
+    lost, half = _ratio(frames, n)
+    return {name: lost, f"{name}_ci95": [lost - half, lost + half]}
 
 
 def _ratio(part: Any, whole: Any) -> tuple[float, float]:

@@ -35,6 +35,7 @@ CHUNK = 4  # clips: some seconds of work
 SETTLED = 8  # payloads of earlier frames do not count: the key frame's quality still helps them
 JUDGED = {1: (8, 16, 24), 8: (64,)}  # frames whose answers count, by the age of the run
 LAST = {1: 24, 2: 32}  # last frame of a run by age, 64 of the others: as many payloads of each age as heads allow
+COUNTED = 2  # version of the counts in the file of finished chunks
 UNCUT = "uncut"  # the whole CNN on the server, on the frames as they are
 # Made smaller to 160 pixels, video loses as much at equal bytes, and takes twice as long to encode.
 VIDEO_POINTS = tuple(ImagePoint(codec, quality) for codec in VIDEO_CODECS for quality in (26, 30, 34, 38))
@@ -65,7 +66,7 @@ def measure_streams(
     clips = source.clips(trained.system.net.input_px)
     measure = "accuracy" if all(clip.label in trained.classes for clip in clips) else "agreement"
     threads = max(1, torch.get_num_threads() // max(1, jobs))
-    key = hashlib.sha256(json.dumps([trained.sha256, wanted, str(source), measure]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([COUNTED, trained.sha256, wanted, str(source), measure]).encode()).hexdigest()
     spans = [(i, min(i + CHUNK, len(clips))) for i in range(0, len(clips), CHUNK)]
     arguments = [(name, weights, source, span, wanted, measure, threads) for span in spans]
     counts: dict[str, ClipCounts] = defaultdict(lambda: ClipCounts([], {}))
@@ -121,7 +122,7 @@ def _clip(
     right = {point_id: found[point_id] == target for point_id in sent}
     return {
         point_id: ClipCounts(
-            [[len(ok), int(ok.sum()), int(right[comparable(point_id)].sum())]],
+            [[len(ok), *(int(right[i].sum()) for i in (point_id, comparable(point_id), UNCUT))]],
             {
                 age: [len(s), float(sum(s)), float(sum(v * v for v in s))]
                 for age, s in sent[point_id].sizes.items()

@@ -12,6 +12,7 @@ from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.profiling.measuring.clock import time_interleaved
 from tidesplit.profiling.measuring.trained import load_trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance, StreamBytes
+from tidesplit.profiling.streams.clip_counts import comparable
 from tidesplit.profiling.streams.clip_nets import ClipHeads
 from tidesplit.profiling.streams.clip_rows import VIDEO_POINTS, opener
 from tidesplit.profiling.streams.stream_work import FRAMES, ends, film
@@ -80,6 +81,30 @@ def _point(base: OperatingPoint, row: Mapping[str, Any], lost: float) -> Operati
         bytes_mean=row["bytes_by_age"][0], bytes_std=row["bytes_std"], n=row["n"],
         stream=StreamBytes(by_age=tuple(row["bytes_by_age"]), key=row["bytes_key"]), **_video(row["id"]),
     )  # fmt: skip
+
+
+def with_streams_of(before: Profile, made: Profile) -> Profile:
+    """The profile `made`, of stills measured again, with the streams that it had `before`.
+
+    Each loses as much accuracy as before against the point that it is compared with. Streams of other weights are left
+    out, and those without this point or without their fallback.
+    """
+    if before.cnn.get("weights_sha256") != made.cnn.get("weights_sha256"):
+        return made
+    now, then = ({p.id: p.accuracy for p in profile.points} for profile in (made, before))
+    common = now.keys() & then.keys()
+    kept = [
+        _moved(p, now[comparable(p.id)] - then[comparable(p.id)])
+        for p in before.points
+        if p.stream is not None and comparable(p.id) in common and (p.fallback is None or p.fallback in now)
+    ]
+    provenance = before.stream_provenance if kept else None
+    return replace(made, points=(*made.points, *kept), stream_provenance=provenance)
+
+
+def _moved(point: OperatingPoint, by: float) -> OperatingPoint:
+    low, high = (_share(edge + by) for edge in point.accuracy_ci95)
+    return replace(point, accuracy=_share(point.accuracy + by), accuracy_ci95=(low, high))
 
 
 def _share(value: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,13 @@ def test_rules_are_tuned_for_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(found) == ["best static point", "look-up, tuned", "MPC, tuned"]
     assert choices.point_of(found["best static point"], scenario) in scenario.table.ids
     assert choices.point_of(found["MPC, tuned"], scenario) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "rules"), [([], ()), (["--rules"], choices.RULES), (["--rules", "MPC, tuned"], ["MPC, tuned"])]
+)
+def test_the_rules_that_are_asked_for(words: list[str], rules: Sequence[str]) -> None:
+    assert choices.rules_of(choices.arguments().parse_args(["--trace", "lte", *words])) == rules
 
 
 def test_sets_that_a_profile_has_points_for() -> None:

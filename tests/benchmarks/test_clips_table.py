@@ -22,6 +22,7 @@ def rows(kind: str) -> list[dict[str, Any]]:
     for point_id, (size, share) in ROWS.items():
         row: dict[str, Any] = {"id": point_id, "clips": kind, "measure": "accuracy", "n": 400, "n_clips": 100}
         row |= {"share": share, "share_ci95": [share - 0.02, share + 0.02], "bytes_mean": size, "bytes_std": 1.0}
+        row |= {"below_uncut": 0.95 - share, "below_uncut_ci95": [0.94 - share, 0.96 - share]}
         if point_id in AGAINST:
             row |= {"against": AGAINST[point_id], "lost": 0.002, "lost_ci95": [-0.004, 0.008]}
             row |= {"bytes_by_age": [size] * 6, "bytes_key": 9 * size}
@@ -43,6 +44,7 @@ def test_table_and_plot_of_kept_rows(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert clips.main(["--json", str(kept), "--plot", str(plot)]) == 0
     shown = capsys.readouterr().out
     assert "static: 100 clips, 400 frames judged, accuracy" in shown
+    assert "-0.3 to 1.7" in shown  # the cut with memory against the uncut net
     assert "5.0x" in shown  # 350 bytes without memory, 70 with it
     assert "p5 memory: 70 bytes" in shown
     assert plot.stat().st_size > 10_000

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from tests.agents.small import DEAD, scenario, seen, steps
-from tests.envs.small import CUT, IMAGE, LOCAL, TABLE
+from tests.envs.small import CUT, IMAGE, LOCAL, TABLE, with_uplink
 from tests.profiles import DEVICE, SERVER, synthetic_profile
 from tidesplit.agents.judging.evaluation import simulation_of
 from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, uncompressed
+from tidesplit.envs.world.fields import NEEDS_KEY
 from tidesplit.envs.world.physics import World
+from tidesplit.profiling.points.stream_columns import Streams
 from tidesplit.profiling.points.table import table_for
 
 
@@ -153,3 +155,41 @@ def test_mpc_plans_as_it_is_told_by_its_knobs() -> None:
     assert careful == informed
     shorter = replace(mpc, margin_s=0.060).predict(played.observation())[0]
     assert played.table.head_s[shorter] <= 0.040
+
+
+# A picture, two streams whose keys do not fit (100 ms of the link), and a small stream that runs.
+STREAMS = {
+    "accuracy": [0.80, 0.92, 0.91, 0.90],
+    "latency_s": [0.080, 0.160, 0.160, 0.064],
+    "payload": [2500.0, 12_500.0, 12_500.0, 500.0],
+    "steady_payload": [2500.0, 500.0, 500.0, 500.0],
+    "reference_age": [0.0, NEEDS_KEY, NEEDS_KEY, 1.0],
+}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "mask", "chosen"),
+    [
+        ({}, [True, True, True, False], 0),  # no key fits
+        ({"patience": 2.0}, [True, True, True, False], 0),  # 112 ms with half of the key's bytes
+        ({"patience": 4.0}, [True, True, True, False], 1),  # 88 ms
+        ({"patience": np.inf}, [True, True, True, False], 1),
+        ({"patience": np.inf}, [True] * 4, 1),  # leaves the running stream for 0.02
+        ({"patience": np.inf, "key_cost": 0.03}, [True] * 4, 3),
+        ({"patience": np.inf, "key_cost": 0.03}, [True, True, True, False], 1),  # 0.12 more than the picture
+    ],
+)
+def test_a_patient_lookup_begins_a_stream(knobs: dict[str, Any], mask: list[bool], chosen: int) -> None:
+    assert Lookup(name="", **knobs).predict(seen(STREAMS, mask)).tolist() == [chosen]
+
+
+def test_a_patient_mpc_begins_a_stream() -> None:
+    """The key takes so long that no plan of three frames makes up for it."""
+    growth = np.array([[1.0] * 7, [1.0] * 6 + [60.0], [1.0] * 7])
+    streams = Streams(names=("cuts",), of=np.array([-1, 0, -1]), growth=growth)
+    table = replace(with_uplink(TABLE, bytes_mean=np.array([3850.0, 250.0, 0.0])), streams=streams)
+    table = replace(table, accuracy=np.array([0.75, 0.8, 0.2]))
+    played = simulation_of(replace(scenario(steps("flat", [0.8] * 20), deadline_ms=150), table=table), seed=0)
+    mpc = Mpc(name="", table=table, world=played.scenario.world, horizon=3, true_rates=lambda: (np.array([1e5]),))
+    assert mpc.predict(played.observation()).tolist() == [IMAGE]
+    assert replace(mpc, patience=16.0).predict(played.observation()).tolist() == [CUT]

@@ -26,7 +26,7 @@ from tidesplit.profiling.streams.clip_counts import COMPARED, ClipCounts, compar
 from tidesplit.profiling.streams.clip_nets import ClipHeads, answers
 from tidesplit.profiling.streams.clip_rows import UNCUT, measure_streams, stream_ids
 from tidesplit.profiling.streams.clip_source import ClipSource, source_of
-from tidesplit.profiling.streams.stream_points import with_streams
+from tidesplit.profiling.streams.stream_points import with_streams, with_streams_of
 
 pytest.importorskip("av", reason="the extra `video` is not installed")
 
@@ -92,18 +92,20 @@ def test_long_clips_are_measured_in_parts(tmp_path: Path) -> None:
 def test_intervals_count_clips_not_frames() -> None:
     """Forty frames of ten clips, whose answers are all alike within a clip, say as much as ten frames."""
     counts = ClipCounts(
-        [[4, 4 * (k % 2), 4] for k in range(10)], {"1": [2.0, 300.0, 50_000.0], "key": [1.0, 900.0, 0.0]}
+        [[4, 4 * (k % 2), 4, 2] for k in range(10)], {"1": [2.0, 300.0, 50_000.0], "key": [1.0, 900.0, 0.0]}
     )
     row = counts.row(VIDEO, "vehicle", "accuracy")
     assert row["share"] == 0.5
-    assert row["lost"] == 0.5
+    assert (row["lost"], row["below_uncut"]) == (0.5, 0.0)
     half = 1.96 * 0.5 / np.sqrt(9)
     assert row["lost_ci95"] == pytest.approx([0.5 - half, 0.5 + half])
     assert row["share_ci95"] == pytest.approx([0.5 - half, 0.5 + half])
+    assert row["below_uncut_ci95"] == pytest.approx([-half, half])
     assert (row["bytes_mean"], row["bytes_std"], row["bytes_key"]) == (150.0, 50.0, 900.0)
-    same = ClipCounts([[4, 4, 4]] * 10, {"1": [1.0, 1.0, 1.0], "key": [1.0, 1.0, 1.0]}).row(
+    same = ClipCounts([[4, 4, 4, 4]] * 10, {"1": [1.0, 1.0, 1.0], "key": [1.0, 1.0, 1.0]}).row(
         VIDEO, "vehicle", "accuracy"
     )
+    assert same["below_uncut_ci95"] == [0.0, 0.0]
     assert same["share_ci95"][0] < 0.75  # all right in ten clips: not certain
 
 
@@ -161,6 +163,25 @@ def test_points_of_one_stream_share_their_loss_and_never_gain() -> None:
     assert lost == pytest.approx([0.01, 0.01, 0.0, 0.0])
 
 
+def test_stills_measured_again_keep_the_streams() -> None:
+    """The uncut picture is 0.02 better than before, and so is the video that is compared with it."""
+    before = profiles.load("efficientnet_lite0")
+    stills = tuple(
+        replace(p, accuracy=p.accuracy + 0.02) if p.id == COMPARED else p for p in before.points if p.stream is None
+    )
+    found = with_streams_of(before, replace(before, points=stills, stream_provenance=None))
+    assert {p.id for p in found.points} == {p.id for p in before.points}
+    assert found.stream_provenance == before.stream_provenance
+    assert found.point(VIDEO).accuracy == pytest.approx(before.point(VIDEO).accuracy + 0.02)
+    memory = next(p for p in before.points if p.stream is not None and p.partition > 0)
+    assert found.point(memory.id) == memory
+    fewer = replace(before, points=tuple(p for p in stills if p.id not in (COMPARED, comparable(memory.id))))
+    left = {p.id for p in with_streams_of(before, fewer).points}
+    assert not left & {VIDEO, memory.id}
+    others = replace(before, points=stills, cnn={**before.cnn, "weights_sha256": "other"})
+    assert with_streams_of(before, others) is others
+
+
 def test_what_a_stream_is_compared_with() -> None:
     assert comparable(VIDEO) == COMPARED
     assert comparable(f"{CUT}-i8-s") == f"{CUT}-i8"
@@ -168,7 +189,10 @@ def test_what_a_stream_is_compared_with() -> None:
     assert all(comparable(i) != i for i in stream_ids(load_trained(NAME)))
 
 
-def test_the_command_writes_rows_and_points(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_rows_and_points(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stills are then measured again, which keeps the stream."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.json").write_bytes((PROFILES / f"{NAME}.json").read_bytes())
     names = sorted(json.loads(json.dumps(load_trained(NAME).classes)))
@@ -182,6 +206,11 @@ def test_the_command_writes_rows_and_points(images: Path, tmp_path: Path, monkey
     written = profiles.load("own.json")
     assert written.point(VIDEO).stream is not None
     assert written.stream_provenance is not None
+    again = ["--limit", "1", "--points", f"{COMPARED},device-c0.25", "--dataset", "others"]
+    assert main([*words, *again, "--images", "pictures", "--write-profile", "--file", "own.json"]) == 0
+    assert "1 of the profile's 1 points of streams are kept" in capsys.readouterr().out
+    kept = profiles.load("own.json")
+    assert (kept.cnn["dataset"], kept.point(VIDEO).stream) == ("others", written.point(VIDEO).stream)
 
 
 @pytest.mark.parametrize(
