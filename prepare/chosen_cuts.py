@@ -17,6 +17,8 @@ APART = 0.08
 MOST = 5
 COARSEST = 8
 """Largest stride of a bottleneck."""
+SMALLEST_GRID = 8
+"""A feature of so few positions in each direction is not made coarser: no bit width makes up for that loss."""
 
 
 def share_of(cut: Cut) -> float:
@@ -82,12 +84,12 @@ def choose(cuts: Sequence[Cut], px: int, indices: Sequence[int] = ()) -> tuple[C
 def spec_of(cut: Cut, px: int) -> BottleneckSpec:
     """The bottleneck of a cut: a grid of about px / 32 positions, of px / 16 where the feature is fine."""
     _, channels, side, _ = cut.shape
-    coarse = max(4, px // 32)
+    coarse = max(SMALLEST_GRID, px // 32)
     target = coarse if side <= px // 16 else max(coarse, px // 16)
     stride = 1
     while side > target * stride and stride < COARSEST:
         stride *= 2
-    wire = min(48 if side // stride <= coarse else 32, max(8, channels))
+    wire = min(48 if side // stride < SMALLEST_GRID else 32, max(8, channels))
     hidden = min(256, max(96, 2 * channels))
     if stride <= 2:
         return BottleneckSpec(wire=wire, stride=stride, kernel=3 if stride > 1 else 1, hidden=hidden)

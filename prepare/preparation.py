@@ -119,9 +119,15 @@ class Preparation:
         batch = min(self.distill.batch, len(pictures.fit))
         distill = replace(self.distill, batch=batch)
         basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill)]
-        every = [*basis, [asdict(cut) for cut in net.cuts]]
+        every = [
+            *basis,
+            [[asdict(cut), asdict(part.spec)] for cut, part in zip(net.cuts, net.bottlenecks.values(), strict=True)],
+        ]
         to_fit = pictures.to_fit(px)
-        names = {p: (f"cut {net.cuts[p - 1].index}", [*basis, asdict(net.cuts[p - 1])]) for p in net.bottlenecks}
+        names = {
+            p: (f"cut {net.cuts[p - 1].index}", [*basis, asdict(net.cuts[p - 1]), asdict(part.spec)])
+            for p, part in net.bottlenecks.items()
+        }
         needed = [(name, depends) for name, depends in [*names.values(), ("entropy tables", every)]]
         batched, features = _once(lambda: self._batched(batch, to_fit)), Path()
         if all(steps.path(name, ".safetensors", depends).exists() for name, depends in needed):

@@ -146,7 +146,7 @@ def values_moved(traced: Traced) -> float:
     """Values that the convolutions read and write for one picture, without weights."""
     total = 0
     for node in traced.nodes:
-        if "conv" in str(node.target):
+        if node.op == "call_function" and "conv" in str(node.target):
             source, made = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
             total += sum(math.prod(tensor.shape) for tensor in (source, made) if isinstance(tensor, Tensor))
     return float(total)
