@@ -28,6 +28,7 @@ GROUPS = {
         "cnnpc": ("tidesplit.agents.cnnpc.__main__", "solve CNNPC's static search exactly"),
     },
     "make a CNN": {
+        "prepare": ("tidesplit.prepare.__main__", "make any CNN ready, from pictures that need no labels"),
         "train-cnn": ("tidesplit.compression.training.recipe", "train a CNN with all its operating points"),
         "fit-entropy": ("tidesplit.compression.fitting.fit_entropy", "fit the tables of the entropy stage"),
         "fit-ranges": ("tidesplit.compression.fitting.fit_ranges", "measure the ranges that int8 models need"),

@@ -6,6 +6,10 @@ differences to the tuned MPC on the same traces and seeds. Their 95 % bootstrap 
 
 Several OUT are policies that differ in their training seed. They take turns with the seeds of --ladder, so the
 intervals are over training too. Everything is simulated. A plot goes next to FILE, with the suffix .png.
+
+A controller of your own joins the table: --controller my_rules:Patient for the function or class Patient in
+my_rules.py. It is called with the scenario that the rules are tuned in, and returns an object with
+predict(observation), see docs/extend.md. What the tuning of the rules finds is kept in ~/.cache/tidesplit/tuned.
 """
 
 from __future__ import annotations
@@ -29,11 +33,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tidesplit.agents import bundle as bundles
-from tidesplit.agents.judging import contest, figures, intervals, ladder
+from tidesplit.agents.judging import contest, figures, intervals, ladder, tuning_cache
 from tidesplit.agents.judging.evaluation import Entrant
+from tidesplit.agents.judging.own_controllers import own_controllers
 from tidesplit.agents.learning.purpose import stretches, trained_s
 from tidesplit.envs.simulation.scenario import SECOND_TRACE
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.simulation.worlds import with_utility, world_of
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.profiling.points.table import above_floor
 from tidesplit.train import UsageError, awaited, held_out, reported, shortened, tell_traces, ticker
@@ -57,21 +63,28 @@ def run(options: argparse.Namespace, console: Console) -> None:
     tell_traces(console, traces, *judge_on.further)
     if warning := training_time(trained, traces, options.seconds or np.inf):
         console.print(warning, style="yellow", markup=False)
+    if (own := trained[0].manifest["config"].get("utility")) and options.utility is None:
+        console.print(f"The policy was trained for a worth of its own: --utility {own} judges by it.", style="yellow")
     seeds = range(options.seed, options.seed + options.seeds)
+    added = own_controllers(options.controller, tune_on, (*ladder.EVERY, ladder.POLICY))
+    tuning_of = ladder.Tuning(thorough=options.thorough)
+    if tuning_cache.file_of(tune_on, tuning_of).exists():
+        console.print(f"Rules that were tuned on the same before are taken from {tuning_cache.folder()}.", markup=False)
     with contest.workers() as pool, Progress(console=console) as progress:
         ticks = ticker(progress)
-        tuning = pool.submit(ladder.tuned_rules, tune_on, ladder.Tuning(thorough=options.thorough))
+        tuning = pool.submit(tuning_cache.cached_rules, tune_on, tuning_of, options.controllers)
         bounding = [future for seed in seeds for future in contest.submit_bounds(pool, judge_on, seed)]
         (rules,) = awaited([tuning], "tuning the rules", ticks)
         found, count = awaited(bounding, "clairvoyant", ticks), len(judge_on.traces)
         bounds = [found[i : i + count] for i in range(0, len(found), count)]  # by seed
-        results = contest.contest(ladder.in_order(rules), judge_on, bounds, seeds, ticks, pool)
+        others: dict[str, Entrant] = {**rules, **added}
+        results = contest.contest(ladder.in_order(others), judge_on, bounds, seeds, ticks, pool)
         for first, each in enumerate(trained):
             turns = range(first, len(seeds), len(trained))
             policy: dict[str, Entrant] = {ladder.POLICY: each.policy}
             own = contest.contest(policy, judge_on, [bounds[i] for i in turns], [seeds[i] for i in turns], ticks, pool)
             for i, learned in zip(turns, own, strict=True):
-                results[i] = results[i].with_rows(learned, ladder.in_order({**rules, **policy}))
+                results[i] = results[i].with_rows(learned, ladder.in_order({**others, **policy}))
     show(results, judge_on, options, console)
 
 
@@ -81,6 +94,9 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(f"--seconds of more than 0 expected, {options.seconds:g} received")
     if options.seed < 0:
         raise UsageError(f"--seed of at least 0 expected, {options.seed} received")
+    if unknown := [name for name in options.controllers if name not in ladder.EVERY]:
+        known = ", ".join(map(repr, ladder.EVERY))
+        raise UsageError(f"--controllers: no rule {unknown[0]!r}; there are {known}. --controller takes your own")
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise UsageError(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
 
@@ -106,6 +122,7 @@ def scenarios(bundle: bundles.Bundle, traces: list[Trace], options: argparse.Nam
         demands=(demand,),
         table=bundle.table,
         further=(other,) * further,
+        world=with_utility(bundle.world if options.world is None else world_of(options.world), options.utility),
     )
     return judge_on, replace(judge_on, traces=tuned_on, further=(own,) * further)
 
@@ -155,6 +172,7 @@ def alike(trained: Sequence[bundles.Bundle], options: argparse.Namespace) -> bun
         for part, ours, theirs in (
             ("demand", first.demand, other.demand),
             ("operating points", first.table.ids, other.table.ids),
+            ("worlds", first.world, other.world),
             ("training traces", first.manifest["config"]["trace"], other.manifest["config"]["trace"]),
         ):
             if ours != theirs:
@@ -169,15 +187,17 @@ def show(results: Sequence[contest.Result], judged: Scenario, options: argparse.
     demand = judged.demands[0]
     rows = [row for result in results for row in result.rows]
     bounds = {t: float(np.mean([r.bounds[t] for r in results])) for t in results[0].bounds}
-    kind = "right answers" if demand.objective == "accuracy" else "speed"
+    kind = options.utility or ("right answers" if demand.objective == "accuracy" else "speed")
+    rival = RIVAL if RIVAL in {row.controller for row in rows} else ladder.POLICY
     title = (
         f"{len(bounds)} trace{'s' * (len(bounds) > 1)}, {len(results)} seed{'s' * (len(results) > 1)}, "
         f"{demand.fps:g} fps, {demand.deadline_s * 1e3:g} ms, for {kind}, {len(judged.links) + 1} tiers; simulated"
+        + (f", world {options.world}" if options.world else "")
     )
     console.print(figures.ladder_table(rows, bounds, title))
-    found = intervals.standings(results, RIVAL, np.random.default_rng(options.seed))
+    found = intervals.standings(results, rival, np.random.default_rng(options.seed))
     if len(bounds) * len(results) > 1:
-        console.print(figures.standings_table(found, RIVAL, "same traces and seeds for all; bootstrap over both"))
+        console.print(figures.standings_table(found, rival, "same traces and seeds for all; bootstrap over both"))
     if options.json is not None:
         contest.write_json(
             options.json,
@@ -186,7 +206,9 @@ def show(results: Sequence[contest.Result], judged: Scenario, options: argparse.
             kind="simulated",
             tiers=len(judged.links) + 1,
             seeds=len(results),
-            rival=RIVAL,
+            rival=rival,
+            world=options.world,
+            utility=options.utility,
             standings=intervals.as_json(found),
         )
         figures.save(figures.rows_figure(results[0].rows, results[0].bounds), options.json.with_suffix(".png"))
@@ -216,6 +238,21 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, and a plot next to it")
     parser.add_argument("--tune-on", metavar="T", help="traces to tune the rules on (default: those of the training)")
+    parser.add_argument(
+        "--controller", action="append", default=[], metavar="MODULE:FACTORY",
+        help="a controller of your own, which joins the table; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--controllers", nargs="*", default=list(ladder.EVERY), metavar="NAME",
+        help="rules to tune and to play, by their names in the table (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--world", metavar="W", help="physical numbers: a JSON file, or granted or as-traced (default: as trained)"
+    )
+    parser.add_argument(
+        "--utility", metavar="MODULE:FUNCTION",
+        help="worth of answers in time, a function of accuracy, latency_s and deadline_s (default: the demand's)",
+    )  # fmt: skip
     parser.add_argument("--thorough", action="store_true", help="tune the rules on finer grids, in two passes")
     parser.add_argument("--fps", type=float, metavar="FPS", help="frames a second (default: as trained)")
     parser.add_argument("--deadline-ms", type=float, metavar="MS", help="deadline (default: as trained)")

@@ -35,21 +35,28 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
 
 from tidesplit.agents import bundle
-from tidesplit.agents.judging import contest, figures, ladder
+from tidesplit.agents.judging import contest, figures, ladder, tuning_cache
 from tidesplit.agents.judging.evaluation import Entrant, mean_row
 from tidesplit.agents.judging.ladder import POLICY
+from tidesplit.agents.judging.own_controllers import ControllerError, OwnController, own_controllers
 from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
+from tidesplit.data.named import NamedError
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.simulation.worlds import with_utility, world_of
 from tidesplit.envs.traces.summary import doubts, summed_up
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
+from tidesplit.envs.world.physics import WorldError
 from tidesplit.envs.world.vocabulary import Demand, DemandError, Objective
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile, ProfileError
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import estimated
+from tidesplit.runtime.cnn import MANIFEST as CNN_MANIFEST
+from tidesplit.runtime.cnn import load_cnn
+from tidesplit.runtime.export import SUBFOLDER, copy_for_bundle
 
 CHECKPOINT = "checkpoint.safetensors"
 FINISHED = {bundle.MANIFEST: "a trained policy", CHECKPOINT: "a checkpoint"}  # never written over
@@ -67,7 +74,7 @@ class WorldOptions:
     trace: str = "lte.csv"
     """Uplink: a file, a folder, or the name of a bundled trace."""
     profile: str = "efficientnet_lite0"
-    """Operating points: a profile's file, or the name of a bundled one."""
+    """Operating points: a profile's file, a folder of tidesplit prepare, or the name of a bundled one."""
     video: bool = True
     """Offer video, for which device and server need PyAV (tidesplit[video], with x264 under the GPL)."""
     device: str = "raspberry-pi-4"
@@ -80,6 +87,8 @@ class WorldOptions:
     """With --tiers 3: machine on the second hop."""
     second_trace: str = "metro.csv"
     """With --tiers 3: link of the second hop, given like --trace."""
+    world: str = "as-traced"
+    """Physical numbers about the CNN: a JSON file with some of them, or granted: idle links wait for a grant."""
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -99,6 +108,8 @@ class DemandOptions:
     """A frame answered later is lost. None: 100; 1000 for the latency objective."""
     min_accuracy: float = 0.0
     """Operating points below this accuracy are not used."""
+    utility: str | None = None
+    """Worth of answers in time: MODULE:FUNCTION of accuracy, latency_s and deadline_s. None: the objective's."""
 
     @property
     def demand(self) -> Demand:
@@ -135,6 +146,8 @@ class OutputOptions:
     """Folder to write. None: out/TRACE, or the first of out/TRACE-2, out/TRACE-3 ... that is free."""
     resume: bool = False
     """Go on from OUT's checkpoint."""
+    controller: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """MODULE:FACTORY, a controller of your own for the table; may be given several times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,14 +162,21 @@ class Config:
     def plain(self) -> dict[str, Any]:
         """All options by name, as JSON values."""
         options = [item for group in asdict(self).values() for item in group.items()]
-        return {name: str(value) if isinstance(value, Path) else value for name, value in options}
+        return {name: _plain(value) for name, value in options}
+
+
+def _plain(value: Any) -> Any:
+    return " ".join(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
 class UsageError(ValueError):
     """Options that do not fit together, in one sentence."""
 
 
-MISTAKES = (TraceError, ProfileError, DemandError, UsageError, bundle.BundleError, purpose.PurposeError)
+MISTAKES = (
+    TraceError, ProfileError, DemandError, UsageError, bundle.BundleError, purpose.PurposeError,
+    NamedError, ControllerError, WorldError,
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -195,7 +215,8 @@ def run(config: Config, console: Console) -> None:
     (seen, unseen), (further, kept_back) = held_out(first, *kept), held_out(second, *kept)
     train_on = scenario(config, profile, seen, further)
     judge_on = scenario(config, profile, unseen or [shortened(t, kept[1]) for t in seen], kept_back or further)
-    out, serves = folder(config), purpose.purpose(profile, world.machines, train_on)
+    own = own_controllers(config.output.controller, train_on, (*ladder.EVERY, POLICY))
+    out, serves = folder(config), purpose.purpose(profile, world.machines, train_on, config.demand.utility)
     remember(config, serves, out, console)
     tell_traces(console, first, second)
     console.print(
@@ -215,12 +236,12 @@ def run(config: Config, console: Console) -> None:
         ticks = ticker(progress)
         watched = check_episodes(train_on)
         checking = contest.submit_bounds(pool, watched, CHECK_SEED)
-        tuning = pool.submit(ladder.tuned_rules, train_on, ladder.Tuning())
+        tuning = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning())
         bounding = contest.submit_bounds(pool, judge_on, config.training.seed)
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         model = learn(config, train_on, watched, checking, out, logger, ticks)
         save_policy(config, model, profile, train_on, serves, out)
-        result = compare(model, judge_on, tuning, bounding, config.training.seed, ticks)
+        result = compare(model, judge_on, own, tuning, bounding, config.training.seed, ticks)
     finish(config, result, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
 
@@ -284,6 +305,7 @@ def scenario(config: Config, profile: Profile, traces: list[Trace], further: lis
         cloud=world.cloud,
         second_trace=further,
         demands=[config.demand.demand],
+        world=with_utility(world_of(world.world), config.demand.utility),
     )
     return replace(built, table_spread=config.training.table_spread, trace_spread=config.training.trace_spread)
 
@@ -389,22 +411,27 @@ def save_policy(
         table=train_on.table,
         machines=config.world.machines,
         demand=config.demand.demand,
+        world=train_on.world,
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
     )
+    prepared = Path(config.world.profile) / SUBFOLDER
+    if (prepared / CNN_MANIFEST).is_file():  # a folder of tidesplit prepare: its models go along
+        copy_for_bundle(out, load_cnn(prepared))
 
 
 def compare(
     model: MaskablePPO,
     judge_on: Scenario,
+    own: Mapping[str, OwnController],
     tuning: Future[dict[str, Entrant]],
     bounding: list[Future[float]],
     seed: int,
     ticks: training.Progress,
 ) -> contest.Result:
-    """Play the policy and every rule on the traces kept back."""
+    """Play the policy, every rule and the user's ``own`` controllers on the traces kept back."""
     (rules,) = awaited([tuning], "tuning the rules", ticks)
     bounds = awaited(bounding, "clairvoyant", ticks)
-    entrants: dict[str, Entrant] = {**rules, POLICY: Learner(training.policy_of(model))}
+    entrants: dict[str, Entrant] = {**rules, **own, POLICY: Learner(training.policy_of(model))}
     return contest.contest(ladder.in_order(entrants), judge_on, [bounds], [seed], ticks)[0]
 
 
@@ -425,7 +452,13 @@ def finish(
     plain = config.plain()
     title = f"{len(result.bounds)} held-out traces, simulated"
     console.print(figures.ladder_table(result.rows, result.bounds, title))
-    console.print(f"{ladder.verdict(result.rows)} Best static point: {static_point(result, judge_on.table)}.")
+    static = static_point(result, judge_on.table)
+    console.print(
+        f"{ladder.verdict(result.rows)} Best static point: {static}. To use it for every frame: "
+        f"tidesplit edge --bundle {out} --point {static}",
+        highlight=False,
+        soft_wrap=True,
+    )
     contest.write_json(out / "results.json", result.rows, bounds=result.bounds, config=plain)
     first = next(iter(result.bounds))
     figure = figures.decisions_figure(

@@ -14,7 +14,8 @@ Without --tune-on the last part of each trace is judged, and points are chosen o
 --bundle a policy with all points. Of every controller, `chosen` in the JSON has the share of frames by point, and by
 kind of point.
 --sets names the sets to play. --world granted is the world in which a message that finds the link idle waits for a
-grant of the uplink. It prints a table and writes JSON (--json). Everything is simulated, and watts are estimated.
+grant of the uplink; a JSON file of numbers makes another one. It prints a table and writes JSON (--json). Everything is
+simulated, and watts are estimated.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ from tidesplit.benchmarks.results import write_json
 from tidesplit.compression.codec.knobs import INT8, device_id
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.simulation.worlds import world_of
 from tidesplit.envs.traces.trace import Trace, load_traces
-from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.physics import WorldError
 from tidesplit.envs.world.vocabulary import Demand, Ints
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile
@@ -50,7 +52,6 @@ from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import points_of
 from tidesplit.train import held_out, shortened
 
-WORLDS = {"as-traced": World(), "granted": World(grant_s=0.009)}
 STATICS, RULES = ("best static point", "device only"), ("look-up, tuned", "MPC, tuned")
 STATIC_TUNING = Tuning(episode_s=60.0)  # as long as the device needs to get hot by its own work
 RULE_TUNING = Tuning()
@@ -115,7 +116,7 @@ def scenario_of(options: argparse.Namespace, profile: Profile, choice: Choice, t
         device=options.device,
         fps=options.fps,
         deadline_ms=options.deadline_ms,
-        world=WORLDS[options.world],
+        world=world_of(options.world),
     )
     return replace(asked, table=points_of(known, machines_of(2, options.device), choice.races))
 
@@ -263,7 +264,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--deadline-ms", type=float, default=100.0, help="deadline (default: %(default)g)")
     parser.add_argument("--seeds", type=int, default=4, help="courses of events of each trace (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=np.inf, help="longest part of a test trace (default: all)")
-    parser.add_argument("--world", choices=WORLDS, default="as-traced", help="granted: idle links wait for a grant")
+    parser.add_argument(
+        "--world",
+        default="as-traced",
+        metavar="W",
+        help="granted: idle links wait for a grant; or a JSON file of numbers",
+    )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[], help="sets of points to play (default: all)")
     parser.add_argument("--no-small", dest="small", action="store_false", help="leave out small pictures")
     parser.add_argument("--rules", nargs="*", choices=RULES, help="play the tuned look-up and MPC too, or one of them")
@@ -275,7 +281,12 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Play all sets, print the table, write JSON."""
-    options = arguments().parse_args(argv)
+    parser = arguments()
+    options = parser.parse_args(argv)
+    try:
+        world_of(options.world)
+    except WorldError as error:
+        parser.error(str(error))
     contest.stop_on_sigterm()
     begun = time.perf_counter()
     with contest.workers() as pool:

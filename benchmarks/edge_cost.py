@@ -1,15 +1,19 @@
 """What the runtime costs a frame on this machine, without the CNN: python benchmarks/edge_cost.py --bundle OUT
 
 Prints median and 95th percentile, in milliseconds, of the decision (observation, policy, record), of encoding and of
-framing; then the resident memory of a device with every model of the bundle loaded, and the time to load them. With
---install it also prints the size of the base installation (pip included) and the time until the device program answers.
+framing. Then it starts the device's process some times and prints the resident memory of interpreter and libraries, and
+with every model of the bundle loaded and each point run once, and the time from the start until then. Its last column
+leaves out the points that send video, and with them FFmpeg. With --install it also prints the size of the base
+installation (pip included) and the time until the device program answers.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import subprocess
+import sys
 import tempfile
 import time
 import venv
@@ -29,6 +33,7 @@ from tidesplit.runtime.timing.loop_cost import Decider
 from tidesplit.runtime.wire.messages import Request, build_request
 
 STARTS = 5
+VIDEO = "--without-video"
 PARTS = ("decision", "encoding", "framing")
 
 
@@ -59,10 +64,15 @@ def summary(times_ms: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
     return {name: percentiles(column, median_ms=50, p95_ms=95) for name, column in columns.items()}
 
 
-def resident_mib() -> float:
-    """Memory of this process that is in RAM."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * 4096 / 2**20
+def started(bundle: Path, *options: str) -> dict[str, float]:
+    """Resident memory of a device's process, MiB, and the seconds until it is ready: medians of some starts."""
+    call = [sys.executable, "-m", "tidesplit.benchmarks.edge_process", "--bundle", str(bundle), *options]
+    found: list[dict[str, float]] = []
+    for _ in range(STARTS):
+        begun = time.perf_counter()
+        done = subprocess.run(call, check=True, capture_output=True, text=True)
+        found.append({**json.loads(done.stdout), "start_s": time.perf_counter() - begun})
+    return {name: float(np.median([one[name] for one in found])) for name in found[0]}
 
 
 def installed() -> dict[str, float]:
@@ -87,28 +97,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
     parser.add_argument("--frames", type=int, default=1000, help="frames to time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a run in the started processes (default: 1)")
     parser.add_argument("--install", action="store_true", help="also install the base package afresh, and start it")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(argv)
-    begun = time.perf_counter()
     loaded = bundles.load(options.bundle)
     engine = Engine(for_bundle(options.bundle), points_of(loaded.profile, loaded.table.ids))
-    load_s = time.perf_counter() - begun
-    for point in loaded.table.ids:  # a session takes its memory when it first runs
-        result = engine.head(point, natural_picture(engine.cnn.input_px))
-        if result.payload is not None:
-            engine.finish(point, result.feature)
-    memory = resident_mib()
     found = summary(time_frames(loaded, engine, options.frames))
     for name, of in found.items():
         print(f"{name:9} median {of['median_ms']:.3f} ms, 95th percentile {of['p95_ms']:.3f} ms")
-    models = len(engine.cnn.files)
-    print(f"{len(engine.points)} points, {models} models: loaded in {load_s:.1f} s, {memory:.0f} MiB resident")
+    threads = "--threads", str(options.threads)
+    memory = {"all": started(options.bundle, *threads), "without_video": started(options.bundle, *threads, VIDEO)}
+    print(f"{len(engine.points)} points, {len(engine.cnn.models)} models in {len(engine.cnn.files)} files")
+    for name, of in memory.items():
+        print("{:14} libraries {libraries:.0f} MiB, with all models {run:.0f} MiB; ready after {start_s:.2f} s "
+              "(medians of {n})".format(name.replace("_", " "), n=STARTS, **of))  # fmt: skip
     fresh = installed() if options.install else {}
     if fresh:
         print("base installation {installed_mb:.0f} MB; --help after {start_s:.2f} s (median of {n}, "
               "slowest {slowest_start_s:.2f} s)".format(n=STARTS, **fresh))  # fmt: skip
-    facts = {"frames": options.frames, "parts": found, "resident_mib": memory, "load_s": load_s, **fresh}
+    facts = {"frames": options.frames, "parts": found, "threads": options.threads, "process_mib": memory, **fresh}
     write_json(options.json, {**facts, "machine": machine_facts(1)})
 
 

@@ -117,14 +117,13 @@ def emulate(controller: Controller, trace: Trace, servers: str, stage: Stage) ->
     records: list[Record] = []
     offset: list[float] = []
     loaded, engine = stage.loaded, stage.engine
-    with standing(servers, stage) as (at, restarts), linked(trace, at, EMULATED.rtt_s) as (address, clock):
+    with standing(servers, stage) as (at, restarts), linked(trace, at, EMULATED.rtt_s) as link:
 
         def started() -> None:
-            clock.send(True)
-            offset.append(float(clock.recv()))
+            offset.append(float(link.call("now_s")))
             restarts.begin()
 
-        client = Witness(address, engine.cnn)
+        client = Witness(link.address, engine.cnn)
         with client, Log([records.append]) as log:
             device = Device(
                 controller, loaded.table, loaded.demand, engine, client, log, paced=True, started=started, guarded=False

@@ -1,14 +1,17 @@
-"""Hostile messages of streams, and an honest stream meanwhile: python benchmarks/hostile.py --messages 100000
+"""Hostile messages and payloads: python benchmarks/hostile.py --messages 100000 --payloads 1000000
 
+First over the wire: hostile messages of streams to a server process, and an honest stream meanwhile.
 Device ids, names, sequence numbers, references and payloads are made up, damaged, repeated, too long or out of order,
 keys of ever new devices fill the server, and some clients leave at once. Prints the statuses that the messages got, the
-memory of the server process, and what became of the honest stream's frames.
+memory of the server process, and what became of the honest stream's frames. Then hostile payloads and messages in this
+process, see `hostile_payloads`: how each ended, and the most that memory grew. Ends with 1 where an error had no type.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import random
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -20,7 +23,8 @@ from typing import Any
 import grpc
 import numpy as np
 
-from tidesplit.benchmarks.processes import served
+from tidesplit.benchmarks.hostile_payloads import Hostile
+from tidesplit.benchmarks.processes import memory_mib, serving
 from tidesplit.benchmarks.results import write_json
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.memory import CutMemory
@@ -214,47 +218,57 @@ class Honest:
                 number += 1
 
 
-def memory_mib(process: int) -> float:
-    """Memory of a process that is in RAM now."""
-    line = next(s for s in Path(f"/proc/{process}/status").read_text().splitlines() if s.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+def over_the_wire(cnn: Cnn, attacker: Attacker, messages: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Figures of an attack on a server process."""
+    with serving("--cnn", str(cnn.folder)) as process:
+        server, address = process.pid, "{}:{}".format(*process.address)
+        attack(address, attacker.messages(messages // 100), rng)  # so that all code and models are in memory
+        before_mib, begun_s = memory_mib(server), time.perf_counter()
+        most_mib, statuses = before_mib, Counter[str]()
+        with Honest(address, cnn, *next(iter(attacker.streams.items()))) as honest:
+            for _ in range(100):
+                statuses += attack(address, attacker.messages(messages // 100), rng)
+                most_mib = max(most_mib, memory_mib(server))
+        return {
+            "messages": sum(statuses.values()), "seconds": round(time.perf_counter() - begun_s, 1),
+            "statuses": dict(sorted(statuses.items())), "server_mib_before": round(before_mib, 1),
+            "server_mib_most": round(most_mib, 1), "honest": dict(honest.statuses),
+        }  # fmt: skip
 
 
-def child() -> int:
-    """The only child process of this one."""
-    (number,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return int(number)
+def in_this_process(hostile: Hostile, payloads: int) -> dict[str, Any]:
+    """Figures of hostile payloads and messages in this process."""
+    begun_s = time.perf_counter()
+    hostile.run(payloads)
+    return {
+        "payloads": hostile.ends.total(), "payloads_seconds": round(time.perf_counter() - begun_s, 1),
+        "payloads_ends": dict(sorted(hostile.ends.items())), "payloads_mib_most": round(hostile.most_mib, 1),
+        "untyped": hostile.untyped[:20],
+    }  # fmt: skip
 
 
-def main() -> None:
-    """Run the benchmark."""
+def main() -> int:
+    """Run the benchmark. Returns 1 where an error had no type."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--cnn", type=Path, metavar="FOLDER", help="models of a server; default: the bundled CNN's")
-    p.add_argument("--messages", type=int, default=100_000)
+    p.add_argument("--messages", type=int, default=100_000, help="over the wire (default 100000; 0 for none)")
+    p.add_argument("--payloads", type=int, default=0, help="in this process (default 0)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", type=Path, help="write the figures to this file")
     options = p.parse_args()
     cnn = load_cnn(options.cnn) if options.cnn else cached_server("efficientnet_lite0", report=say)
     rng = np.random.default_rng(options.seed)
-    attacker = Attacker(cnn, honest_streams(cnn, rng), rng)
-    with served("--cnn", str(cnn.folder)) as (host, port):
-        server, address = child(), f"{host}:{port}"
-        attack(address, attacker.messages(options.messages // 100), rng)  # so that all code and models are in memory
-        before_mib, begun_s = memory_mib(server), time.perf_counter()
-        most_mib, statuses = before_mib, Counter[str]()
-        with Honest(address, cnn, *next(iter(attacker.streams.items()))) as honest:
-            for _ in range(100):
-                statuses += attack(address, attacker.messages(options.messages // 100), rng)
-                most_mib = max(most_mib, memory_mib(server))
-        found = {
-            "messages": sum(statuses.values()), "seconds": round(time.perf_counter() - begun_s, 1),
-            "statuses": dict(sorted(statuses.items())), "server_mib_before": round(before_mib, 1),
-            "server_mib_most": round(most_mib, 1), "honest": dict(honest.statuses),
-        }  # fmt: skip
+    streams = honest_streams(cnn, rng)
+    found: dict[str, Any] = {}
+    if options.messages:
+        found |= over_the_wire(cnn, Attacker(cnn, streams, rng), options.messages, rng)
+    if options.payloads:
+        found |= in_this_process(Hostile(cnn, streams, random.Random(options.seed)), options.payloads)
     for name, value in found.items():
         print(f"{name}: {value}")
     write_json(options.json, {**found, "machine": machine_facts(1)})
+    return 1 if found.get("untyped") else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

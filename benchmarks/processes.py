@@ -1,7 +1,8 @@
-"""Servers, a balancer and an emulated link, each in a process of its own."""
+"""Devices, servers, a balancer and an emulated link, each in a process of its own."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -11,10 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +26,15 @@ from tidesplit.runtime.emulator.proxy import Link
 
 Address = tuple[str, int]
 START_S = 10.0  # for HAProxy, which takes milliseconds
+# A request that a server leaves without any answer goes to another one, if it fits a buffer: frames are idempotent.
 HAPROXY = """
+global
+    tune.bufsize 131072
 defaults
     mode http
+    retries 2
+    option redispatch 1
+    retry-on conn-failure empty-response
     timeout connect 1s
     timeout client 60s
     timeout server 60s
@@ -43,13 +52,14 @@ class ServerProcess:
 
     def __init__(self, *options: str, cores: Collection[int] = ()) -> None:
         self._options, self._cores = options, cores
+        self.program: tuple[str, ...] = ("-m", "tidesplit.runtime.server")  # of the next start
         self.address: Address = ("127.0.0.1", 0)
         self.start()
 
     def start(self) -> None:
         """Start the process, after a `kill` at the same address. Returns when it listens."""
         port = str(self.address[1])
-        command = [sys.executable, "-m", "tidesplit.runtime.server", "--port", port, *self._options]
+        command = [sys.executable, *self.program, "--port", port, *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         if self._cores:
             os.sched_setaffinity(self._process.pid, self._cores)
@@ -60,6 +70,11 @@ class ServerProcess:
             raise RuntimeError("the server ended before it listened")
         host, port = told.split("listening on ")[1].split(",")[0].strip().rsplit(":", 1)
         self.address = host, int(port)
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""
@@ -131,7 +146,10 @@ def balanced(servers: Sequence[Address], by_device: bool) -> Iterator[Address]:
         raise RuntimeError("a balancer needs HAProxy, which is not installed: apt-get install haproxy")
     address = "127.0.0.1", _free_port()
     text = HAPROXY.format(host=address[0], port=address[1], balance=BY_DEVICE if by_device else "roundrobin")
-    text += "".join(f"    server s{i} {host}:{port} proto h2\n" for i, (host, port) in enumerate(servers))
+    text += "".join(
+        f"    server s{i} {host}:{port} proto h2 check inter 500ms fall 1 rise 1\n"
+        for i, (host, port) in enumerate(servers)
+    )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "haproxy.cfg")
         file.write_text(text, encoding="utf-8")
@@ -162,23 +180,98 @@ def _wait_for(address: Address, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"HAProxy does not listen on {address[0]}:{address[1]}")
 
 
+class LinkProcess:
+    """An emulated link in a process of its own. `address` is where it listens, HOST:PORT."""
+
+    def __init__(self, trace: Trace, to: Address, rtt_s: float) -> None:
+        self._pipe, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(target=_link, args=(trace, to, rtt_s, theirs), daemon=True)
+        self._process.start()
+        theirs.close()  # so that an end of the process ends the waiting for it
+        self.address: str = "{}:{}".format(*self._pipe.recv())
+        self.pid = self._process.pid or 0
+
+    def call(self, method: str, *arguments: object) -> Any:
+        """The result of a method of the `Link`."""
+        self._pipe.send((method, arguments))
+        return self._pipe.recv()
+
+    def stop(self) -> None:
+        """End the process."""
+        self._pipe.send(None)
+        self._process.join(5)
+        self._process.kill()
+
+
 @contextmanager
-def linked(trace: Trace, to: Address, rtt_s: float) -> Iterator[tuple[str, Connection]]:
-    """Address of an emulated link, and a pipe to its clock: send True, receive the seconds since the link began."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_link, args=(trace, to, rtt_s, theirs))
-    process.start()
+def linked(trace: Trace, to: Address, rtt_s: float) -> Iterator[LinkProcess]:
+    """An emulated link. The arguments are those of `LinkProcess`."""
+    link = LinkProcess(trace, to, rtt_s)
     try:
-        host, port = ours.recv()
-        yield f"{host}:{port}", ours
-        ours.send(False)
+        yield link
     finally:
-        process.join(5)
-        process.kill()
+        link.stop()
 
 
 def _link(trace: Trace, to: Address, rtt_s: float, pipe: Connection) -> None:
     with Link(trace, to=to, rtt_s=rtt_s, rng=np.random.default_rng(0)) as link:
         pipe.send(link.address)
-        while pipe.recv():
-            pipe.send(link.now_s())
+        while (asked := pipe.recv()) is not None:
+            method, arguments = asked
+            pipe.send(getattr(link, method)(*arguments))
+
+
+class DeviceProcess:
+    """`tidesplit edge` with these options. `take` gets each line of its log, on a thread of this object.
+
+    `told` has its newest lines on the standard error output.
+    """
+
+    def __init__(self, *options: str, take: Callable[[dict[str, Any]], None], cores: Collection[int] = ()) -> None:
+        command = [sys.executable, "-m", "tidesplit.runtime.edge", *options, "--json", "-"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.pid = self._process.pid
+        if cores:
+            os.sched_setaffinity(self.pid, cores)
+        self.told: deque[str] = deque(maxlen=20)
+        readers = (
+            (self._process.stdout, lambda line: take(json.loads(line))),
+            (self._process.stderr, self.told.append),
+        )
+        self._threads = [threading.Thread(target=_read, args=reader) for reader in readers]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def running(self) -> bool:
+        """True until the process has ended."""
+        return self._process.poll() is None
+
+    def end(self, limit_s: float) -> int:
+        """Wait for the process to end by itself, for ``limit_s`` at most, and return its exit code."""
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+        code = self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        return code
+
+
+def _read(lines: Iterable[str], take: Callable[[str], object]) -> None:
+    for line in lines:
+        take(line)
+
+
+def memory_mib(process: int | str, name: str = "VmRSS") -> float:
+    """Memory of a process that is in RAM now; with "VmHWM" the most that ever was. `process`: number, or "self"."""
+    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
+
+
+def cpu_s(process: int) -> float:
+    """Processor time that a process has taken so far."""
+    numbers = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")

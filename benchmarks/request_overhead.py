@@ -52,8 +52,8 @@ def offload(point: str, engine: Engine, table: PointTable, frames: int) -> list[
     trace = Trace("steady", np.array([0.0]), 60.0, np.array([LINK_BPS]))
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(served())
-        address, _ = stack.enter_context(linked(trace, server, RTT_S))
-        client = stack.enter_context(GrpcClient(address, engine.cnn))
+        link = stack.enter_context(linked(trace, server, RTT_S))
+        client = stack.enter_context(GrpcClient(link.address, engine.cnn))
         log = stack.enter_context(Log([records.append]))
         device = Device(Static(point, table.row(point)), table, demand, engine, client, log, paced=True)
         device.run(itertools.cycle(list(itertools.islice(source.drawn(engine.cnn.input_px), 16))), frames)

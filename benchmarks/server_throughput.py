@@ -37,15 +37,15 @@ def messages(cnn: Cnn) -> Iterator[tuple[str, object]]:
         yield f"p{partition}", build_request(Request(cnn.name, partition, "", "1", payload))
 
 
-def ask(address: str, message: object, seconds: float) -> list[float]:
-    """Times of the requests answered within ``seconds``, AT_ONCE of them under way."""
+def ask(address: str, message: object, seconds: float, at_once: int = AT_ONCE) -> list[float]:
+    """Times of the requests answered within ``seconds``, ``at_once`` of them under way."""
     method = METHODS["ModelInfer"]
     times: list[float] = []
     with grpc.insecure_channel(address) as channel:
         call = channel.unary_unary(method.path, request_serializer=method.request.SerializeToString)
         call(message, timeout=10.0)
         end_s = time.perf_counter() + seconds
-        under_way = [(time.perf_counter(), call.future(message, timeout=10.0)) for _ in range(AT_ONCE)]
+        under_way = [(time.perf_counter(), call.future(message, timeout=10.0)) for _ in range(at_once)]
         while under_way:
             start_s, future = under_way.pop(0)
             future.result()

@@ -1,7 +1,9 @@
 """The deployed CNN: a folder of ONNX models and a manifest with their hashes, checked before a model is loaded.
 
-`runtime.models` lists the models. Each is an ONNX model. Those of the device may be there for ncnn too, as `.param`
-(layers) and `.bin` (weights). Needs NumPy and ONNX Runtime only; ncnn where that engine is asked for.
+`runtime.models` lists the models. The manifest has the chain of files that each is, and models share files: a head, a
+finish and a whole net of one channel ratio have the layers before and behind a cut in common. A shared file is held in
+memory once. Each file is an ONNX model. Those of the device may be there for ncnn too, as `.param` (layers) and `.bin`
+(weights). Needs NumPy and ONNX Runtime only; ncnn where that engine is asked for.
 """
 
 from __future__ import annotations
@@ -9,20 +11,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
-import onnxruntime
 
 from tidesplit.compression.codec.knobs import BITS, CutSpec
 from tidesplit.compression.codec.learned_entropy import CodeTables, parse
 from tidesplit.compression.codec.memory import ChangeTables
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.ncnn_session import NcnnSession
-from tidesplit.compression.session import Session, session
+from tidesplit.compression.session import Session, SessionChain, session
 
 FORMAT = "tidesplit-cnn/1"
 MANIFEST = "cnn.json"
@@ -38,7 +41,14 @@ class CnnError(ValueError):
 
 @dataclass(frozen=True)
 class Cnn:
-    """A deployed CNN. `files` has the SHA-256 of each file, by name. `engine` runs the models of the device."""
+    """A deployed CNN. `engine` runs the models of the device.
+
+    Args:
+        files: the SHA-256 of each file, by name.
+        models: the files that each model is a chain of, by the model's name.
+        arena: True where sessions keep the memory of their largest run. On a server, whose heap keeps no large blocks,
+            page faults would make every run longer by a fifth to a half. A small device has no room for it.
+    """
 
     folder: Path
     name: str
@@ -47,9 +57,15 @@ class Cnn:
     classes: tuple[str, ...]
     codec: WireCodec
     files: Mapping[str, str]
+    models: Mapping[str, tuple[str, ...]]
     engine: str = ENGINES[0]
+    arena: bool = False
+    # Sessions in use, so that models with a file in common hold it once: by file, engine and threads.
+    _opened: WeakValueDictionary[tuple[str, str, int], Session] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False, compare=False
+    )
 
-    @property
+    @cached_property  # every request names it
     def version(self) -> str:
         """The start of the hash of the weights, and of the tables of streams if any. Device and server must agree."""
         changes = self.codec.changes
@@ -67,33 +83,52 @@ class Cnn:
 
     def has(self, model: str) -> bool:
         """True where the folder has that model."""
-        return f"{model}.onnx" in self.files
+        return model in self.models
 
-    def session(self, model: str, threads: int = 1) -> onnxruntime.InferenceSession:
-        """An ONNX Runtime session on the CPU.
+    def session(self, model: str, threads: int = 1) -> Any:
+        """A model in ONNX Runtime on the CPU, with its methods `run` and `get_inputs`.
 
         Raises:
-            CnnError: the file is missing, altered or unreadable.
+            CnnError: a file is missing, altered or unreadable.
         """
-        if not self.has(model):
-            have = ", ".join(sorted({Path(f).stem for f in self.files}))
-            raise CnnError(f"{self.folder} has no model {model!r}; it has {have}")
-        path, data = self.folder / f"{model}.onnx", self.read(f"{model}.onnx")
-        try:  # without an arena: those of many sessions together would fill a small device
-            return session(data, threads, arena=False)
-        except Exception as error:  # ONNX Runtime's errors have no public class
-            raise CnnError(f"{path}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
+        return self._chain(model, ENGINES[0], threads)
 
     def device_session(self, model: str, threads: int) -> Session:
-        """A session of the CNN's engine. A model that ncnn does not have, such as an int8 one, runs in ONNX Runtime.
+        """A model in the CNN's engine. Files that ncnn does not have, such as int8 ones, run in ONNX Runtime.
 
         Raises:
             CnnError: a file is missing, altered or unreadable, or ncnn is not installed.
         """
-        layers, weights = (model + suffix for suffix in NCNN)
-        if self.engine != "ncnn" or layers not in self.files:
-            opened: Session = self.session(model, threads)
+        made: Session = self._chain(model, self.engine, threads)
+        return made
+
+    def _chain(self, model: str, engine: str, threads: int) -> Any:
+        if not self.has(model):
+            raise CnnError(f"{self.folder} has no model {model!r}; it has {', '.join(sorted(self.models))}")
+        parts = [self._part(file, engine, threads) for file in self.models[model]]
+        return parts[0] if len(parts) == 1 else SessionChain(parts)
+
+    def _part(self, file: str, engine: str, threads: int) -> Session:
+        open_: Callable[[str, int], Session] = self._onnx
+        if engine == "ncnn" and Path(file).stem + NCNN[0] in self.files:
+            open_ = self._ncnn
+        key = file, open_.__name__, threads
+        part = self._opened.get(key)
+        if part is None:
+            self._opened[key] = part = open_(file, threads)
+        return part
+
+    def _onnx(self, file: str, threads: int) -> Session:
+        data = self.read(file)
+        try:
+            opened: Session = session(data, threads, self.arena)
             return opened
+        except Exception as error:  # ONNX Runtime's errors have no public class
+            path, why = self.folder / file, " ".join(str(error).split())
+            raise CnnError(f"{path}: ONNX Runtime cannot read it ({why})") from error
+
+    def _ncnn(self, file: str, threads: int) -> Session:
+        layers, weights = (Path(file).stem + suffix for suffix in NCNN)
         self.read(layers)
         self.read(weights)
         try:
@@ -109,6 +144,8 @@ class Cnn:
         Raises:
             CnnError: the file is missing or altered.
         """
+        if Path(file).name != file:
+            raise CnnError(f"{self.folder / MANIFEST}: the file name {file!r} is a path")
         return _checked(self.folder / file, self.files.get(file, ""))
 
 
@@ -140,6 +177,7 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
     # Optional: an older export has no tables. Its payloads are coded without them, and its cuts have no memory.
     tables, changes = (_decoded(manifest.get(key, {})) for key in ("tables", "changes"))
     sha256 = str(manifest["weights_sha256"])
+    files = {str(name): str(digest) for name, digest in manifest["files"].items()}
     return Cnn(
         folder=folder,
         name=str(manifest["name"]),
@@ -149,8 +187,20 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
         codec=WireCodec(
             cuts, low, step, int(sha256[:4], 16), parse(CodeTables, tables, cuts), parse(ChangeTables, changes, cuts)
         ),
-        files={str(name): str(digest) for name, digest in manifest["files"].items()},
+        files=files,
+        models=_models(manifest.get("models"), files),
     )
+
+
+def _models(chains: Mapping[str, list[str]] | None, files: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Each model's chain of files. An older manifest names none: each ONNX file is the model of its name."""
+    if chains is None:
+        return {Path(file).stem: (file,) for file in files if file.endswith(".onnx")}
+    models = {str(name): tuple(str(file) for file in chain) for name, chain in chains.items()}
+    for name, chain in models.items():
+        if not chain or not set(chain) <= files.keys():
+            raise ValueError(f"model {name!r} is a chain of {list(chain)}, of which 'files' lacks some")
+    return models
 
 
 def _decoded(texts: Mapping[str, str]) -> dict[str, bytes]:
@@ -167,8 +217,8 @@ def _levels(rows: list[list[float]], cut: CutSpec) -> np.ndarray[tuple[int, ...]
 
 
 def _checked(path: Path, expected: str) -> bytes:
-    """The bytes of a file, after checks of its name, size and hash."""
-    if path.name != Path(path.name).name or not path.is_file():
+    """The bytes of a file, after checks of its size and hash."""
+    if not path.is_file():
         raise CnnError(f"{path} is missing")
     if path.stat().st_size > LARGEST_BYTES:
         raise CnnError(f"{path}: {path.stat().st_size} bytes received, at most {LARGEST_BYTES} expected")

@@ -20,33 +20,39 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
+from tidesplit.compression.codec.pixels import Pixels
+from tidesplit.compression.heap import packed_heap
 from tidesplit.envs.world.vocabulary import gb_per_month
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Skipped
+from tidesplit.runtime.choosing.fixed_point import fixed_point
 from tidesplit.runtime.cnn import ENGINES, CnnError
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.export import say as report
+from tidesplit.runtime.log.mqtt import Mqtt
 from tidesplit.runtime.log.notify import Notifier
 from tidesplit.runtime.log.outputs import Board, JsonLines
 from tidesplit.runtime.log.record import Record
+from tidesplit.runtime.log.uplink_trace import UplinkTrace
 from tidesplit.runtime.log.writer import Live, Log, Sink, say
 from tidesplit.runtime.trained_for import compare_engines, threads_for
 
 # A thread that computes in Python makes the others wait for so long: pictures and answers, whose moments count. The
 # interpreter's own 5 ms are as much as a camera's moments may be wrong.
 SWITCH_S = 0.001
+FILES = ("json", "tensorboard", "record_trace", "tls_ca", "tls_cert", "tls_key", "token_file", "mqtt_ca", "mqtt_login")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,11 +75,30 @@ def parser() -> argparse.ArgumentParser:
         help="append one JSON line for each frame; - for the standard output; SIGHUP reopens the file",
     )  # fmt: skip
     made.add_argument("--tensorboard", type=Path, metavar="DIR", help="write the same figures for TensorBoard")
+    made.add_argument(
+        "--record-trace", type=Path, metavar="FILE.csv",
+        help="write the uplink as the messages find it, a trace for tidesplit train --trace FILE.csv",
+    )  # fmt: skip
+    mqtt = made.add_argument_group("MQTT", "Answers for home automation. Needs tidesplit[mqtt].")
+    mqtt.add_argument(
+        "--mqtt", metavar="HOST[:PORT]/TOPIC",
+        help="publish TOPIC/state (JSON) and TOPIC/available at this broker (port 1883, with TLS 8883)",
+    )  # fmt: skip
+    mqtt.add_argument(
+        "--mqtt-every", type=float, default=1.0, metavar="S", help="seconds between messages; 0: each frame (default 1)"
+    )
+    mqtt.add_argument("--mqtt-ca", type=Path, metavar="FILE", help="authorities of the broker (PEM); turns TLS on")
+    mqtt.add_argument("--mqtt-login", type=Path, metavar="FILE", help="file of two lines: user and password")
+    mqtt.add_argument("--mqtt-discovery", action="store_true", help="let Home Assistant find the sensors by itself")
     made.add_argument("--fps", type=float, help="frames a second (default: the bundle's)")
     made.add_argument(
         "--deadline-ms", type=float, metavar="MS", help="later answers are misses (default: the bundle's)"
     )
     made.add_argument("--min-accuracy", type=float, metavar="A", help="accuracy floor (default: the bundle's)")
+    made.add_argument(
+        "--point", default="", metavar="ID",
+        help="always use this operating point in place of the policy; tidesplit train names the best one",
+    )  # fmt: skip
     made.add_argument(
         "--next-point", default="", metavar="ID",
         help="point at which the middle server cuts again, or cloud if it passes payloads on unchanged",
@@ -106,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.setswitchinterval(SWITCH_S)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `load_square` has a lower limit
     try:
-        run(options)
+        run(options, [Heartbeat(), Live("emulated  " if options.pace else "")])
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError) as error:
@@ -130,8 +155,39 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def run(options: argparse.Namespace) -> None:
-    """Build the device and run it."""
+def watch(
+    bundle: str | Path, server: str, take: Callable[[Record], None],
+    pictures: Iterable[Pixels] | None = None, **options: object,
+) -> Tally:  # fmt: skip
+    """Classify pictures from Python. `take` is called with the record of each frame, in the order of their ends.
+
+    It is called on a thread of its own, so that it delays no frame. An exception of it is said once, and frames go on.
+
+    Args:
+        bundle: folder that `tidesplit train` wrote.
+        server: HOST:PORT.
+        take: the caller's function, see `Record`.
+        pictures: arrays uint8 `[height, width, 3]` (RGB), each asked for when its turn comes. The end of the iterable
+            ends the run. None: pictures of the option `source`.
+        options: options of `tidesplit edge` by name, such as `source="pictures/"`, `frames=100` or `tls_ca="ca.pem"`.
+
+    Returns:
+        Counts of all frames.
+
+    Raises:
+        ValueError: a mistake of the caller, in one sentence.
+    """
+    known = vars(parser().parse_args(["--bundle", str(bundle), "--server", server]))
+    if unknown := set(options) - set(known):
+        raise ValueError(f"watch has no option {', '.join(sorted(unknown))}: those of tidesplit edge expected")
+    paths = {name: Path(str(value)) for name, value in options.items() if name in FILES and value is not None}
+    return run(argparse.Namespace(**{**known, **options, **paths}), [take], pictures)
+
+
+def run(
+    options: argparse.Namespace, outputs: Sequence[Sink] = (), arrays: Iterable[Pixels] | None = None
+) -> Tally:  # fmt: skip
+    """Build the device and run it, with `outputs` for its frames. `arrays` take the place of the option `source`."""
     if options.frames is not None and options.frames < 1:
         raise ValueError(f"--frames {options.frames} received, 1 or more expected")
     if options.threads is not None and options.threads < 1:
@@ -141,33 +197,38 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--next-point: the policy of {options.bundle} has three tiers and chooses that itself")
     demand = bundle.demand.changed(options.fps, options.deadline_ms, options.min_accuracy)
     table = paced(bundle, options.pace)
+    controller = fixed_point(table, options.point) if options.point else bundle.policy
     tally, skipped = Tally(), Skipped(say)
-    sinks: list[Sink] = [tally, *sinks_of(options)]
+    sinks: list[Sink] = [tally, *outputs, *sinks_of(options)]
     cnn = for_bundle(options.bundle, report, options.engine)
     if (expected := bundle.profile.cnn.get("weights_sha256")) not in (None, cnn.weights_sha256):
         raise CnnError(
             f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
             "delete the folder, and the right weights are exported"
         )
-    pictures = source.ahead(source.source(options.source, cnn.input_px, demand.fps, skipped, say))  # read from now on
+    if arrays is None:
+        pictures = source.ahead(source.source(options.source, cnn.input_px, demand.fps, skipped, say))  # from now on
+    else:
+        pictures = source.of_arrays(arrays, cnn.input_px)
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
-    engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
+    with packed_heap():
+        engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
     safety = credentials(options)
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:
-            device = Device(bundle.policy, table, demand, engine, client, log, paced=options.pace is not None)
+            is_paced = options.pace is not None
+            device = Device(controller, table, demand, engine, client, log, bundle.world, is_paced)
             device.run(pictures, options.frames)
     finally:
         if tally.frames or not isinstance(sys.exception(), Exception):  # Ctrl-C is none
             say(tally.text() + (f", {skipped.count} pictures could not be decoded" if skipped.count else ""))
+    return tally
 
 
 def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:
-    """Outputs for settled frames."""
-    yield Heartbeat()
-    yield Live("emulated  " if options.pace else "")
+    """Outputs that the options ask for."""
     if options.json:
         lines = JsonLines(options.json)
         if sys.stderr is None or not sys.stderr.isatty():  # from a terminal, SIGHUP means that it was closed
@@ -175,6 +236,13 @@ def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:
         yield lines
     if options.tensorboard:
         yield Board(options.tensorboard)
+    if options.record_trace:
+        yield UplinkTrace(options.record_trace)
+    if options.mqtt:
+        yield Mqtt(
+            options.mqtt, options.mqtt_ca, options.mqtt_login, options.mqtt_every, options.mqtt_discovery,
+            options.insecure,
+        )  # fmt: skip
 
 
 def paced(bundle: Bundle, label: str | None) -> PointTable:

@@ -10,26 +10,26 @@ import argparse
 import base64
 import hashlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id, stream_of
+from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.compression.codec.learned_entropy import Storable, named
 from tidesplit.data.files import WEIGHTS, ranges_file, streams_file, whole
+from tidesplit.runtime.cache import bound, cache_folder, used
+from tidesplit.runtime.chains import Plan, device_plan
 from tidesplit.runtime.cnn import ENGINES, FORMAT, MANIFEST, VERSION_DIGITS, Cnn, CnnError, load_cnn
-from tidesplit.runtime.models import finish_model, finish_name, first_model, head_name, middle_name, points_of
+from tidesplit.runtime.models import finish_model, first_model, middle_name, points_of, tail_name
 from tidesplit.runtime.ncnn_files import for_engine
 
 if TYPE_CHECKING:
     import onnx
 
     from tidesplit.profiling.measuring.trained import Trained
-    from tidesplit.profiling.points.profile import OperatingPoint
+    from tidesplit.profiling.points.profile import OperatingPoint, Profile
 
 
 SUBFOLDER = "cnn"
@@ -52,39 +52,44 @@ def trained(name: str, weights: Path | None = None) -> Trained:
     try:
         return load_trained(name, weights)
     except (KeyError, ValueError, OSError) as error:
-        raise CnnError(f"no trained CNN called {name!r} ({error})") from error
+        raise CnnError(
+            f"no trained CNN called {name!r} ({error}); one of tidesplit prepare has a folder, which --cnn names"
+        ) from error
 
 
-def for_server(source: Trained, middles: bool) -> Iterator[onnx.ModelProto]:
+def for_server(source: Trained, middles: bool) -> Plan:
     """The tails of all partitions. With `middles`, also the models from a picture or a cut to a later cut."""
     from tidesplit.compression.net import deploy
 
     system, last = source.system, source.system.net.partitions
+    makers: dict[str, Callable[[], onnx.ModelProto]] = {}
     for first in range(last):
-        yield deploy.tail_model(system, first)
+        makers[tail_name(first)] = partial(deploy.tail_model, system, first)
         for second in range(first + 1, last if middles else 0):
-            model = deploy.middle_model(system, first, second) if first else deploy.head_model(system, second, 1.0)
-            model.graph.name = middle_name(first, second)
-            yield model
+            made = partial(deploy.middle_model, system, first, second)
+            makers[middle_name(first, second)] = made if first else partial(deploy.head_model, system, second, 1.0)
+    return Plan({name: (name,) for name in makers}, makers)
 
 
-def for_device(source: Trained, points: Iterable[OperatingPoint] | None = None) -> Iterator[onnx.ModelProto]:
-    """The models that a device needs for some points, or for all that there can be.
+def for_device(source: Trained, points: Iterable[OperatingPoint] | None = None) -> Plan:
+    """The models that a device needs for some points, or all that there can be.
 
     Raises:
         CnnError: a point needs a model or tables that the network does not have.
     """
-    points, makers = None if points is None else tuple(points), dict(_device_models(source))
-    for point in points or ():
+    if points is None:
+        return device_plan(source)
+    points = tuple(points)
+    for point in points:
         if point.codec == "feature" and stream_of(point.id):
             _check_memory(source, point)
-    needed = makers if points is None else {n for p in points for n in (first_model(p), finish_model(p)) if n}
-    for name in sorted(needed):
-        if name not in makers:
-            raise CnnError(
-                f"no model {name!r} of {source.system.net.name}; int8 needs its ranges: tidesplit fit-ranges"
-            )
-        yield makers[name]()
+    needed = {name for point in points for name in (first_model(point), finish_model(point)) if name}
+    plan = device_plan(source, needed)
+    if missing := sorted(needed - plan.chains.keys()):
+        raise CnnError(
+            f"no model {missing[0]!r} of {source.system.net.name}; int8 needs its ranges: tidesplit fit-ranges"
+        )
+    return plan
 
 
 def _check_memory(source: Trained, point: OperatingPoint) -> None:
@@ -94,32 +99,16 @@ def _check_memory(source: Trained, point: OperatingPoint) -> None:
         )
 
 
-def _device_models(source: Trained) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]]:
-    """Whole nets, heads and finishes, as names and the functions that make them."""
-    from tidesplit.compression.net import deploy, int8
-
-    system, ranges = source.system, source.ranges
-    for ratio in RATIOS:
-        yield device_id(ratio), partial(deploy.device_model, system, ratio)
-        for p in range(1, system.net.partitions):
-            yield head_name(p, ratio), partial(deploy.head_model, system, p, ratio)
-            yield finish_name(p, ratio), partial(deploy.finish_model, system, p, ratio)
-        if ranges is not None:
-            yield device_id(ratio, INT8), partial(int8.int8_device, system, ratio, ranges)
-            for p in range(1, system.net.partitions):
-                yield head_name(p, ratio, INT8), partial(int8.int8_head, system, p, ratio, ranges)
-                yield finish_name(p, ratio, INT8), partial(int8.int8_finish, system, p, ratio, ranges)
-
-
-def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], report: Report = lambda *_: None) -> Cnn:
-    """Write models, each named after its graph, and the manifest last: a folder with a manifest is complete."""
+def export(source: Trained, folder: Path, *plans: Plan, report: Report = lambda *_: None) -> Cnn:
+    """Write the files of plans, and the manifest last: a folder with a manifest is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
-    for model in models:
-        name, data = model.graph.name, model.SerializeToString()
+    for name, make in (maker for plan in plans for maker in plan.makers.items()):
+        data = make().SerializeToString()
         (folder / f"{name}.onnx").write_bytes(data)
         files[f"{name}.onnx"] = hashlib.sha256(data).hexdigest()
         report(f"{name}.onnx", len(data))
+    chains = {name: chain for plan in plans for name, chain in plan.chains.items()}
     wire = source.codec.wire
     manifest = {
         "format": FORMAT,
@@ -130,8 +119,9 @@ def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], rep
         "cuts": {p: [cut.channels, cut.height, cut.width] for p, cut in wire.cuts.items()},
         "low": {p: low.tolist() for p, low in wire.low.items()},
         "step": {p: step.tolist() for p, step in wire.step.items()},
-        "tables": _texts(wire.tables),
-        "changes": _texts(wire.changes),
+        "tables": texts(wire.tables),
+        "changes": texts(wire.changes),
+        "models": {name: [f"{file}.onnx" for file in chain] for name, chain in chains.items()},
         "files": files,
     }
     with whole(folder / MANIFEST) as part:
@@ -139,48 +129,94 @@ def export(source: Trained, folder: Path, models: Iterable[onnx.ModelProto], rep
     return load_cnn(folder)
 
 
-def _texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
+def texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
+    """Tables as text, by name."""
     return {name: base64.b64encode(data).decode() for name, data in named(tables).items()}
 
 
 def cached_server(name: str, middles: bool = False, report: Report = lambda *_: None) -> Cnn:
     """The server's models of a bundled CNN, from the user's cache folder. The first call exports them."""
-    return _cached(name, None, "-middles" if middles else "", lambda source: for_server(source, middles), report)
+    return _cached(name, None, "-middles" if middles else "", lambda source: (for_server(source, middles),), report)
 
 
 def cached_all(name: str, weights: Path | None = None, report: Report = lambda *_: None) -> Cnn:
     """All models of device and server, those of a middle server left out, from the user's cache folder."""
-    return _cached(name, weights, "-all", lambda source: chain(for_server(source, False), for_device(source)), report)
+    return _cached(name, weights, "-all", lambda source: (for_server(source, False), for_device(source)), report)
 
 
 def _cached(
-    name: str, weights: Path | None, kind: str, models: Callable[[Trained], Iterable[onnx.ModelProto]], report: Report
+    name: str, weights: Path | None, kind: str, plans: Callable[[Trained], tuple[Plan, ...]], report: Report
 ) -> Cnn:
-    """A CNN's ``models`` in the folder of their ``kind`` in the user's cache."""
+    """The CNN's models of some ``plans`` in the folder of their ``kind`` in the user's cache."""
     path = weights or WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
         raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
     sources = [file.read_bytes() for file in (path, ranges_file(path), streams_file(path)) if file.is_file()]
     version = hashlib.sha256(b"".join(sources)).hexdigest()[:VERSION_DIGITS]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "tidesplit" / f"{name}-{version}{kind}"
+    folder = cache_folder() / f"{name}-{version}{kind}"
     if (folder / MANIFEST).is_file():
+        used(folder)
         return load_cnn(folder)
     source = trained(name, weights)
-    return export(source, folder, models(source), report)
+    cnn = export(source, folder, *plans(source), report=report)
+    print(bound(folder), file=sys.stderr, flush=True)
+    return cnn
 
 
-def for_bundle(bundle: Path, report: Report = lambda *_: None, engine: str = ENGINES[0]) -> Cnn:
-    """The models that a bundle's points need, in its folder `cnn`. The first call for an engine exports them."""
+def for_bundle(
+    bundle: Path, report: Report = lambda *_: None, engine: str = ENGINES[0], weights: Path | None = None
+) -> Cnn:
+    """The models that a bundle's points need, in its folder `cnn`. The first call for an engine exports them.
+
+    Raises:
+        CnnError: there is no such CNN, or its weights are others than those that the policy was trained for.
+    """
     from tidesplit.agents.bundle import load
 
     folder = bundle / SUBFOLDER
     if (folder / MANIFEST).is_file():
         return for_engine(load_cnn(folder), engine, report)
     loaded = load(bundle)
-    source = trained(loaded.profile.name)
+    source = trained(loaded.profile.name, weights)
+    _check_weights(loaded.profile, source.sha256, f"tidesplit export --bundle {bundle} --weights FILE")
     points = points_of(loaded.profile, loaded.table.ids)
-    return for_engine(export(source, folder, for_device(source, points), report), engine, report)
+    return for_engine(export(source, folder, for_device(source, points), report=report), engine, report)
+
+
+def copy_for_bundle(bundle: Path, source: Cnn, report: Report = lambda *_: None, engine: str = ENGINES[0]) -> Cnn:
+    """Copy the models that a bundle's points need from a folder of the same CNN, into the bundle's folder `cnn`.
+
+    Raises:
+        CnnError: the folder has other weights, or lacks a model.
+    """
+    from tidesplit.agents.bundle import load
+
+    loaded, folder = load(bundle), bundle / SUBFOLDER
+    _check_weights(loaded.profile, source.weights_sha256, f"the folder of {loaded.profile.name}, not {source.folder}")
+    points = points_of(loaded.profile, loaded.table.ids)
+    needed = sorted({name for point in points for name in (first_model(point), finish_model(point)) if name})
+    if missing := [name for name in needed if not source.has(name)]:
+        raise CnnError(f"{source.folder} has no model {missing[0]!r}, which the policy may choose")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = sorted({file for name in needed for file in source.models[name]})
+    for file in files:
+        data = source.read(file)
+        (folder / file).write_bytes(data)
+        report(file, len(data))
+    manifest = json.loads((source.folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest["models"] = {name: list(source.models[name]) for name in needed}
+    manifest["files"] = {file: source.files[file] for file in files}
+    with whole(folder / MANIFEST) as part:
+        part.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+    return for_engine(load_cnn(folder), engine, report)
+
+
+def _check_weights(profile: Profile, found: str, remedy: str) -> None:
+    expected = str(profile.cnn.get("weights_sha256", found))
+    if expected != found:
+        raise CnnError(
+            f"weights {found[:VERSION_DIGITS]} found, the policy was trained for {expected[:VERSION_DIGITS]}: {remedy}"
+        )
 
 
 def say(name: str, size: int) -> None:
@@ -203,22 +239,30 @@ def main(arguments: list[str] | None = None) -> int:
         help="ncnn: write the float32 models of the device for ncnn too (default: onnxruntime)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write; needed with --profile")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--weights", type=Path, metavar="FILE", help="weights of your own (default: the bundled ones)")
+    others.add_argument(
+        "--cnn",
+        type=Path,
+        metavar="FOLDER",
+        help="with --bundle: take the models from the folder cnn of tidesplit prepare",
+    )
     options = parser.parse_args(arguments)
     if options.profile and options.out is None:
         parser.error("--profile needs --out, the folder to write")
     try:
-        if options.bundle:
-            cnn = for_bundle(options.bundle, say, options.engine)
+        if options.bundle and options.cnn:
+            cnn = copy_for_bundle(options.bundle, load_cnn(options.cnn), say, options.engine)
+        elif options.bundle:
+            cnn = for_bundle(options.bundle, say, options.engine, options.weights)
         else:
-            source = trained(options.profile)
-            cnn = export(source, options.out, chain(for_server(source, True), for_device(source)), say)
+            source = trained(options.profile, options.weights)
+            cnn = export(source, options.out, for_server(source, True), for_device(source), report=say)
             cnn = for_engine(cnn, options.engine, say)
     except ValueError as error:
         print(f"tidesplit export: error: {error}", file=sys.stderr)
         return 2
-    print(
-        f"{len({Path(file).stem for file in cnn.files})} models of {cnn.name}, weights {cnn.version}, in {cnn.folder}"
-    )
+    print(f"{len(cnn.models)} models of {cnn.name}, weights {cnn.version}, in {cnn.folder}")
     return 0
 
 

@@ -7,6 +7,12 @@
     middle-p2-p4       received values to the outputs of a later head; `middle-p0-p4` takes a picture
 
 A device's models of 8-bit integers end in `-i8`. Their inputs and outputs are float32 too.
+
+Heads, finishes and whole nets of one ratio and precision are chains of the same files:
+
+    part-0-2-c0.75     picture to the feature at partition 2
+    part-2-6-c0.75     that feature to logits, 6 being the last partition
+    encoder-p2-c0.75   that feature to the values to send, and the attention score
 """
 
 from __future__ import annotations
@@ -45,6 +51,16 @@ def tail_name(partition: int) -> str:
 def middle_name(first: int, second: int) -> str:
     """Model from a partition to a later one, on the middle server."""
     return f"middle-p{first}-p{second}"
+
+
+def part_name(first: int, last: int, ratio: float, precision: Precision = FLOAT32) -> str:
+    """File of a device's models from one partition to a later one."""
+    return f"part-{first}-{last}-c{ratio:.2f}{_suffix(precision)}"
+
+
+def encoder_name(partition: int, ratio: float, precision: Precision = FLOAT32) -> str:
+    """File of a device's models from a feature to what is sent."""
+    return f"encoder-p{partition}-c{ratio:.2f}{_suffix(precision)}"
 
 
 def _suffix(precision: Precision) -> str:

@@ -42,7 +42,8 @@ def _with_files(cnn: Cnn, report: Callable[[str, int], None]) -> Cnn:
             "run tidesplit export --engine ncnn where 'tidesplit[train]' is installed"
         ) from error
     files = dict(cnn.files)
-    for name in sorted(Path(file).stem for file in cnn.files if file.startswith(DEVICE) and file.endswith(".onnx")):
+    used = {file for model, chain in cnn.models.items() if model.startswith(DEVICE) for file in chain}
+    for name in sorted(Path(file).stem for file in used):
         if not name.endswith(INT8):
             layers, weights = to_ncnn(onnx.load_model_from_string(cnn.read(f"{name}.onnx")))
             for suffix, data in zip(NCNN, (layers.encode(), weights), strict=True):

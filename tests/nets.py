@@ -101,6 +101,57 @@ class MobileNetV2(nn.Module):
         return out
 
 
+class SqueezeBlock(nn.Module):
+    """Expand, depthwise, squeeze-and-excitation where asked for, project (Howard et al., ICCV 2019)."""
+
+    def __init__(
+        self, c_in: int, hidden: int, c_out: int, kernel: int, stride: int, squeeze: bool, act: type[nn.Module]
+    ) -> None:
+        super().__init__()
+        expand = [conv_bn(c_in, hidden, 1, act=act)] if hidden != c_in else []
+        self.body = nn.Sequential(*expand, conv_bn(hidden, hidden, kernel, stride, groups=hidden, act=act))
+        inner = max(8, hidden // 32 * 8)
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(hidden, inner, 1), nn.ReLU(inplace=True), nn.Conv2d(inner, hidden, 1),
+            nn.Hardsigmoid(),
+        ) if squeeze else None  # fmt: skip
+        self.project = nn.Sequential(nn.Conv2d(hidden, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        if self.gate is not None:
+            y = y * self.gate(y)
+        out: Tensor = self.project(y)
+        return x + out if self.residual else out
+
+
+class MobileNetV3Small(nn.Module):
+    """MobileNetV3-small, width 1: squeeze-and-excitation and hard-swish."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        plan = [  # hidden, out, kernel, stride, squeeze, hard-swish
+            (16, 16, 3, 2, True, False), (72, 24, 3, 2, False, False), (88, 24, 3, 1, False, False),
+            (96, 40, 5, 2, True, True), (240, 40, 5, 1, True, True), (240, 40, 5, 1, True, True),
+            (120, 48, 5, 1, True, True), (144, 48, 5, 1, True, True), (288, 96, 5, 2, True, True),
+            (576, 96, 5, 1, True, True), (576, 96, 5, 1, True, True),
+        ]  # fmt: skip
+        layers: list[nn.Module] = [conv_bn(3, 16, 3, 2, act=nn.Hardswish)]
+        channels = 16
+        for hidden, c_out, kernel, stride, squeeze, swish in plan:
+            act: type[nn.Module] = nn.Hardswish if swish else nn.ReLU
+            layers.append(SqueezeBlock(channels, hidden, c_out, kernel, stride, squeeze, act))
+            channels = c_out
+        layers.append(conv_bn(channels, 576, 1, act=nn.Hardswish))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Linear(576, 1024), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(1024, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.classifier(self.features(x).mean((2, 3)))
+        return out
+
+
 def vgg16(classes: int = 1000) -> nn.Sequential:
     """VGG16 without batch norm (Simonyan and Zisserman, ICLR 2015)."""
     layers: list[nn.Module] = []

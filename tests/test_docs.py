@@ -35,10 +35,11 @@ EVERY_PAGE = [*PAGES, *LOGS, ROOT / "CHANGELOG.md"]
 
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 REASONS = ("hardware", "long", "needs", "network", "two terminals", "two more terminals", "five terminals", "it writes")
-NOT_CODE = {"text", "ini"}
-FOREIGN = {"scp", "rsync", "sudo", "rpicam-vid", "tensorboard"}
+NOT_CODE = {"text", "ini", "mermaid", "yaml"}
+FOREIGN = {"iperf3", "scp", "rsync", "sudo", "rpicam-vid", "tensorboard"}
 FOLDERS = (
-    "agents", "benchmarks", "compression", "data", "deploy", "docs", "envs", "models", "profiling", "runtime", "tests",
+    "agents", "benchmarks", "compression", "data", "deploy", "docs", "envs", "examples", "models", "prepare",
+    "profiling", "runtime", "tests",
 )  # fmt: skip
 LONGEST_README = 150  # lines
 LONGEST_SENTENCE = {README: 30}  # words; 35 elsewhere

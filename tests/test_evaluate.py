@@ -190,6 +190,10 @@ def test_the_command_line_changes_the_demand(words: list[str], asked: Demand) ->
         (["--trace", "lte", "--min-accuracy", "0.99"], r"no operating point reaches it"),
         (["--trace", "lte", "--seconds", "0"], r"--seconds"),
         (["--trace", "lte", "--seed", "-1"], r"--seed"),
+        (["--trace", "lte", "--controllers", "MPC"], r"--controllers: no rule 'MPC'; there are 'best static point', "),
+        (["--trace", "lte", "--controller", "no_such:rule"], r"no_such:rule: there is no module no_such in "),
+        (["--trace", "lte", "--world", "none.json"], r"world 'none.json': No such file"),
+        (["--trace", "lte", "--utility", "math:sqrt"], r"math:sqrt\(accuracy, latency_s, deadline_s\) failed: TypeE"),
         (["--trace", "lte", "--json", "/nowhere/at/all.json"], r"/nowhere/at"),
     ],
 )
@@ -223,8 +227,9 @@ def refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The rules are tuned on a few short episodes, and nobody waits for worker processes to import torch."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(contest, "workers", lambda: ThreadPoolExecutor(1))
     for name, value in {"lanes": 2, "episode_s": 3.0}.items():
         monkeypatch.setitem(ladder.Tuning.__init__.__kwdefaults__, name, value)
@@ -242,6 +247,39 @@ def test_policies_of_several_seeds_take_turns(out: Path, uplinks: Path, tmp_path
     told = [[{**row, "decision_us": 0.0} for row in document["rows"]] for document in (alone, both)]
     assert told[0] == told[1]
     assert alone["standings"] == both["standings"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_controller_a_world_and_a_utility_of_ones_own(
+    out: Path, uplinks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They come from the working directory. The second run finds the tuned rules in the cache."""
+    (tmp_path / "own_of_test.py").write_text(
+        "class First:\n    def __init__(self, scenario): pass\n"
+        "    def predict(self, observation): return observation.mask.argmax(axis=1)\n"
+        "def half(accuracy, latency_s, deadline_s): return 0.5 * accuracy\n"
+    )
+    monkeypatch.setattr(evaluate.figures, "save", lambda figure, path: None)
+    (tmp_path / "far.json").write_text('{"rtt_s": 0.04}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    asked = [str(out), "--trace", str(uplinks / "swift.csv"), "--tune-on", str(uplinks), "--json", "rows.json"]
+    asked += ["--controller", "own_of_test:First", "--controllers", "best static point", "look-up, naive"]
+    found = []
+    for more in ([], ["--world", "as-traced"], ["--world", "far.json", "--utility", "own_of_test:half"]):
+        assert evaluate.main([*asked, *more]) == 0
+        told = capsys.readouterr().out
+        assert ("tuned on the same before" in told) == (more == ["--world", "as-traced"])
+        found.append(json.loads((tmp_path / "rows.json").read_text()))
+    names = ["best static point", "look-up, naive", ladder.POLICY, "First"]
+    assert [row["controller"] for row in found[0]["rows"]] == names
+    assert list(found[0]["standings"]) == names
+    usual, again, other = ({row["controller"]: row for row in of["rows"]} for of in found)
+    for name in names:
+        assert {**usual[name], "decision_us": 0.0} == {**again[name], "decision_us": 0.0}
+    assert other["First"]["latency_ms_mean"] < usual["First"]["latency_ms_mean"] - 10.0  # a round trip of 20 ms less
+    assert other["First"]["utility"] == pytest.approx(0.5 * other["First"]["accuracy"])
+    assert other["First"]["utility"] <= found[2]["bounds"]["swift"] <= 0.5
 
 
 def test_policies_that_are_not_alike_are_refused(

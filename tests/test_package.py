@@ -20,7 +20,7 @@ import tidesplit
 from tidesplit.__main__ import COMMANDS, main
 
 ROOT = Path(tidesplit.__file__).parent
-NOT_SHIPPED = {"tests", "benchmarks", "docs", "deploy", ".ci"}
+NOT_SHIPPED = {"tests", "benchmarks", "examples", "docs", "deploy", ".ci"}
 LARGEST_ROOM = 14
 TRAIN_EXTRA = (
     "torch",
@@ -177,12 +177,19 @@ def test_the_device_process_imports_the_kernel_and_no_other_room(tmp_path: Path)
     done = run("-c", "import sys, tidesplit.runtime.edge; print(*sys.modules)", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     loaded = done.stdout.split()
-    exporting = {"tidesplit.runtime.export", "tidesplit.runtime.ncnn_files"}
+    exporting = {f"tidesplit.runtime.{name}" for name in ("cache", "chains", "export", "ncnn_files")}
     assert set(loaded) & set(kernel["forbidden_modules"]) == exporting
     known = (*kernel["source_modules"], *exporting, "tidesplit.runtime.edge")
     packages = {".".join(name.split(".")[:depth]) for name in known for depth in range(1, name.count(".") + 1)}
     ours = [name for name in loaded if name.partition(".")[0] == "tidesplit" and name not in packages]
     assert [name for name in ours if not any(f"{name}.".startswith(f"{room}.") for room in known)] == []
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the variable when it is imported. benchmarks/faults.py listens for its reports."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    code = "import os, tidesplit; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert run("-c", code, cwd=tmp_path).stdout == "1\n"
 
 
 def test_rooms_are_small() -> None:

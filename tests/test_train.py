@@ -101,6 +101,11 @@ def test_it_prints_a_table_with_every_controller(trained: Trained) -> None:
         assert name in trained.printed
 
 
+def test_it_names_the_command_for_the_best_static_point(trained: Trained) -> None:
+    (point,) = re.findall(rf"tidesplit edge --bundle {trained.out} --point (\S+)$", trained.printed, re.M)
+    assert point in bundle.load(trained.out).table.ids
+
+
 def test_results_hold_a_row_a_controller(trained: Trained) -> None:
     document: dict[str, Any] = json.loads((trained.out / "results.json").read_text())
     rows = document["rows"]
@@ -191,6 +196,7 @@ def copied(trained: Trained, out: Path) -> Path:
         (["--min-accuracy", "0.1"], "with another demand: --min-accuracy 0.0 there, --min-accuracy 0.1 received"),
         (["--trace", "metro"], "with another trace: --trace lte.csv there, --trace metro received"),
         (["--holdout", "0"], "with another trace: --holdout 0.2 there, --holdout 0.0 received"),
+        (["--world", "granted"], "with another world: --world as-traced there, --world granted received"),
         (
             ["--profile", "efficientnet_lite0"],
             r"with another CNN: --profile .*small.json there, --profile efficientnet",
@@ -254,8 +260,8 @@ def test_a_stop_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_lines_in_the_docs_go_on_training(trained: Trained) -> None:
     """With the last learning rate, on the environment that the policy was trained in."""
     page = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
-    assert "sb3_policy.zip" in lines
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    (lines,) = (block for block in blocks if "sb3_policy.zip" in block)
     for written, here in (("out/lte", str(trained.out)), ("fps=30", "fps=5"), ("deadline_ms=100", "deadline_ms=150")):
         assert written in lines
         lines = lines.replace(written, here)
@@ -303,6 +309,11 @@ def test_a_bad_trace_is_told_in_one_sentence(
         (["--profile", "nowhere"], r"profile 'nowhere' is neither a file nor bundled"),
         (["--device", "toaster"], r"no timings of 'toaster'; it has raspberry-pi-4"),
         (["--server", "toaster"], r"no timings of 'toaster'"),
+        (["--world", "nowhere"], r"world 'nowhere': No such file or directory; a JSON file, or one of as-traced"),
+        (["--utility", "numpy:sign.at"], r"'numpy:sign.at' received, module:name expected"),
+        (["--utility", "no_such:worth"], r"no_such:worth: there is no module no_such in "),
+        (["--controller", "no_such:rule"], r"no_such:rule: there is no module no_such in "),
+        (["--controller", "builtins:dict"], r"builtins:dict, called with the scenario .* failed: TypeError"),
         (["--fps", "-1"], r"-1 frames a second received, 0\.1 to 1000 expected"),
         (["--fps", "nan"], r"nan frames a second received"),
         (["--deadline-ms", "0"], r"a deadline of 0 ms received, 1 to 60000 ms expected"),

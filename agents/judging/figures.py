@@ -42,7 +42,7 @@ def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -
         table.add_row(
             name,
             f"{m['utility']:.4f}",
-            f"{100 * captured(m['utility'], static, bound):.0f}",
+            "" if np.isnan(static) else f"{100 * captured(m['utility'], static, bound):.0f}",
             f"{100 * m['miss_rate']:.2f}",
             f"{100 * m['accuracy']:.2f}",
             f"{m['latency_ms_p95']:.1f}",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ VIDEO = "video offload"
 """The best point of a video stream for every frame. Only where the table has such points."""
 TRUE_BANDWIDTH = "MPC, true bandwidth"
 POLICY = "PPO"
+STATICS = {"best static point", "device only", "image offload", VIDEO}
+"""Rules that use one point for every frame."""
 
 Grids = Mapping[str, tuple[float, ...]]
 """Values to try for each knob, the most important knob first."""
@@ -63,6 +65,9 @@ THOROUGH_MPC_GRIDS: Grids = {
     "horizon": (3, 4, 6, 9),
     "width": (6, 12),
 }
+Known = MutableMapping[str, Any]
+"""Results of a tuning, as JSON values: a rule's knobs by its name, and the mean utility of every point as ``WORTH``."""
+WORTH = "worth of every point"
 Knobs = TypeVar("Knobs", Jmdc, LinUcb, Lookup, Mpc)
 
 
@@ -83,10 +88,18 @@ class Tuning:
     thorough: bool = False
 
 
+EVERY = (*RULES, VIDEO, TRUE_BANDWIDTH)
+"""Names of all rules."""
+
+
 def tuned_rules(
-    scenario: Scenario, tuning: Tuning, names: Collection[str] = (*RULES, VIDEO, TRUE_BANDWIDTH)
+    scenario: Scenario, tuning: Tuning, names: Collection[str] = EVERY, known: Known | None = None
 ) -> dict[str, Entrant]:
-    """Rules by their names, tuned on the scenario's traces, which are those of training. All of them by default."""
+    """Rules by their names, tuned on the scenario's traces, which are those of training.
+
+    ``known``: results of an earlier tuning on the same scenario, which are not looked for again. New ones are added.
+    """
+    found: Known = {} if known is None else known
     arena = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0)
 
     def score(entrant: Entrant) -> float:
@@ -95,25 +108,29 @@ def tuned_rules(
     def true_mpc(mpc: Mpc) -> float:
         return score(WithTrueBandwidth(mpc))
 
+    def tuned(best: Knobs, *grids: Grids) -> Knobs:
+        return by_knobs(score, best, grids, found)
+
     table, world, demand = scenario.table, scenario.world, scenario.demands[0]
-    worth = static_utilities(arena, tuning)
+    if WORTH not in found and set(names) & STATICS:
+        found[WORTH] = static_utilities(arena, tuning).tolist()
+    worth = np.array(found.get(WORTH, np.zeros(table.size)))
     usual = tuple(map(mean_rate, scenario.links))
     jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rates=usual, min_accuracy=demand.min_accuracy)
-
+    rounds = (THOROUGH_MPC_GRIDS,) * 2 if tuning.thorough else (MPC_GRIDS,)
+    mpc_grids = [with_keys(grids, table) for grids in rounds]
     makers: dict[str, Callable[[], Entrant]] = {
         "best static point": lambda: _static("best static point", worth, np.ones(table.size, dtype=bool), table),
         "device only": lambda: _static("device only", worth, table.local, table),
         "image offload": lambda: _static("image offload", worth, whole_images(table), table),
         "partition only": lambda: Lookup(name="partition only", candidates=uncompressed(table), quickest=True),
         "look-up, naive": lambda: Lookup(name="look-up, naive"),
-        "JMDC": lambda: by_knob(score, jmdc, JMDC_GRIDS),
+        "JMDC": lambda: tuned(jmdc, JMDC_GRIDS),
         "CNNPC": lambda: cnnpc(table, world, demand, usual),
-        "LinUCB": lambda: by_knob(score, LinUcb(name="LinUCB", usual_rate=usual[0]), with_keys(LINUCB_GRIDS, table)),
-        "look-up, tuned": lambda: by_knob(
-            score, Lookup(name="look-up, tuned"), with_keys(LOOKUP_GRIDS, table, KEY_COSTS)
-        ),
-        "MPC, tuned": lambda: _tuned_mpc(score, scenario, "MPC, tuned", tuning.thorough),
-        TRUE_BANDWIDTH: lambda: WithTrueBandwidth(_tuned_mpc(true_mpc, scenario, TRUE_BANDWIDTH, tuning.thorough)),
+        "LinUCB": lambda: tuned(LinUcb(name="LinUCB", usual_rate=usual[0]), with_keys(LINUCB_GRIDS, table)),
+        "look-up, tuned": lambda: tuned(Lookup(name="look-up, tuned"), with_keys(LOOKUP_GRIDS, table, KEY_COSTS)),
+        "MPC, tuned": lambda: tuned(_mpc(scenario, "MPC, tuned"), *mpc_grids),
+        TRUE_BANDWIDTH: lambda: WithTrueBandwidth(by_knobs(true_mpc, _mpc(scenario, TRUE_BANDWIDTH), mpc_grids, found)),
     }
     if (video := videos(table)).any():
         makers[VIDEO] = lambda: _static(VIDEO, worth, video, table)
@@ -205,6 +222,18 @@ class WithTrueBandwidth:
         return replace(self.mpc, true_rates=rates)
 
 
+def by_knobs(score: Callable[[Knobs], float], best: Knobs, grids: Sequence[Grids], known: Known) -> Knobs:
+    """The rule tuned by `by_knob` on each of the grids, or as an earlier tuning left it."""
+    knobs = {knob: type(getattr(best, knob)) for of in grids for knob in of}
+    before = known.get(best.name)
+    if isinstance(before, dict) and before.keys() == knobs.keys():
+        return replace(best, **{knob: knobs[knob](value) for knob, value in before.items()})
+    for of in grids:
+        best = by_knob(score, best, of)
+    known[best.name] = {knob: getattr(best, knob) for knob in knobs}
+    return best
+
+
 def by_knob(score: Callable[[Knobs], float], best: Knobs, grids: Grids) -> Knobs:
     """Tune a rule one knob at a time, while the others stay. No setting is scored twice in a row.
 
@@ -224,12 +253,9 @@ def by_knob(score: Callable[[Knobs], float], best: Knobs, grids: Grids) -> Knobs
     return best
 
 
-def _tuned_mpc(score: Callable[[Mpc], float], scenario: Scenario, name: str, thorough: bool) -> Mpc:
+def _mpc(scenario: Scenario, name: str) -> Mpc:
     floor = scenario.demands[0].min_accuracy
-    best = Mpc(name=name, table=scenario.table, world=scenario.world, min_accuracy=floor)
-    for grids in (THOROUGH_MPC_GRIDS,) * 2 if thorough else (MPC_GRIDS,):
-        best = by_knob(score, best, with_keys(grids, scenario.table))
-    return best
+    return Mpc(name=name, table=scenario.table, world=scenario.world, min_accuracy=floor)
 
 
 def with_keys(grids: Grids, table: PointTable, further: Grids = MappingProxyType({})) -> Grids:
@@ -241,7 +267,7 @@ def verdict(rows: Sequence[Row]) -> str:
     """A sentence: the policy's lead over the best rule that knows neither bandwidth nor future, or the reverse."""
     names = dict.fromkeys(row.controller for row in rows)
     worth = {name: float(np.mean([row.utility for row in rows if row.controller == name])) for name in names}
-    rule = max((name for name in names if name not in (POLICY, TRUE_BANDWIDTH)), key=lambda name: worth[name])
+    rule = max((name for name in names if name in (*RULES, VIDEO)), key=lambda name: worth[name])
     lead = worth[POLICY] - worth[rule]
     if lead > 0.0:
         return f"{POLICY} is {lead:.4f} ahead of {rule}, the best rule that does not know the bandwidth."
@@ -249,7 +275,7 @@ def verdict(rows: Sequence[Row]) -> str:
 
 
 def in_order(entrants: Mapping[str, Entrant]) -> dict[str, Entrant]:
-    """The entrants in the order of tables: rules, the policy, the MPC with the true bandwidth."""
+    """The entrants in the order of tables: rules, the policy, the MPC with the true bandwidth, then any others."""
     after = RULES.index("image offload") + 1
     order = [*RULES[:after], VIDEO, *RULES[after:], POLICY, TRUE_BANDWIDTH]
-    return {name: entrants[name] for name in order if name in entrants}
+    return {name: entrants[name] for name in dict.fromkeys([*order, *entrants]) if name in entrants}

@@ -168,7 +168,8 @@ class Relaxed:
             finish_from_s=np.where(at_once, queues.finish_from_s, planned),
             finish_until_s=np.where(at_once, queues.finish_until_s, end),
         )
-        alone = demands.utility(accuracy, np.maximum(end - frame.arrival_s - ROUNDING_S, 0.0))
+        latency_s = np.maximum(end - frame.arrival_s - ROUNDING_S, 0.0)
+        alone = demands.utility(accuracy, latency_s, self._world.utility)
         matters = (alone > gained) | (~at_once & (planned > queues.finish_from_s))
         return ran, np.maximum(gained, alone), can & (latest >= queues.device_free_s), matters
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tidesplit.agents.bundle import FORMAT, MACHINES, MANIFEST, POLICY, PROFILE, VERSION, sha256
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.data.files import whole
+from tidesplit.envs.world.physics import USUAL, World, changes
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile
@@ -71,11 +72,12 @@ def write_bundle(
     demand: Demand,
     config: Mapping[str, Any],
     also: Sequence[str] = (),
+    world: World = USUAL,
 ) -> None:
     """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``.
 
     ``machines``: labels of the two or three machines in the profile, device first. ``config``: options of the training,
-    as JSON values. ``also``: other files of the bundle that are in the folder already.
+    as JSON values. ``also``: other files of the bundle that are in the folder already. ``world``: that of the training.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(policy, folder / POLICY)
@@ -85,6 +87,7 @@ def write_bundle(
         "version": VERSION,
         "config": dict(config),
         "demand": asdict(demand),
+        "world": changes(world, USUAL),
         **dict(zip(MACHINES, machines, strict=False)),
         "points": list(table.ids),
         "state_fields": list(policy.fields.state),

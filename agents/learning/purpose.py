@@ -18,6 +18,7 @@ import numpy as np
 from tidesplit.data.files import whole
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.physics import USUAL, changes
 from tidesplit.profiling.points.profile import Profile
 
 FILE = "training.json"
@@ -25,21 +26,29 @@ OPTIONS = {
     "CNN": ("profile", "device", "server", "tiers", "cloud"),
     "trace": ("trace", "second_trace", "holdout"),
     "demand": ("objective", "fps", "deadline_ms", "min_accuracy"),
+    "world": ("world", "utility"),
 }
 """Options behind each part of a purpose, to name the one that differs."""
+USUAL_WORLD: Mapping[str, Any] = {"numbers": {}, "utility": None}  # earlier versions wrote no world
 
 
 class PurposeError(ValueError):
     """A resumed training would go on with something else; the sentence says with what."""
 
 
-def purpose(profile: Profile, machines: Sequence[str], train_on: Scenario) -> dict[str, Any]:
-    """CNN, traces and demand of a training, as JSON values that are equal where the training is."""
+def purpose(
+    profile: Profile, machines: Sequence[str], train_on: Scenario, utility: str | None = None
+) -> dict[str, Any]:
+    """CNN, traces, demand and world of a training, as JSON values that are equal where the training is.
+
+    ``utility``: name of the user's own, if there is one.
+    """
     weights = profile.cnn.get("weights_sha256")
     return {
         "CNN": {"name": profile.name, "weights": weights, "machines": [*machines], "points": [*train_on.table.ids]},
         "trace": [stretches(traces) for traces in train_on.links],
         "demand": [asdict(demand) for demand in train_on.demands],
+        "world": {"numbers": changes(train_on.world, USUAL), "utility": utility},
     }
 
 
@@ -53,13 +62,13 @@ def check(out: Path, of: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     """Compare with the purpose in a training's folder. Returns False where an earlier version wrote none.
 
     Raises:
-        PurposeError: the training in the folder has another CNN, other traces or another demand.
+        PurposeError: the training in the folder has another CNN, other traces, another demand or another world.
     """
     path = out / FILE
     if not path.exists():
         return False
     try:
-        was = json.loads(path.read_text(encoding="utf-8"))
+        was = {"world": USUAL_WORLD} | json.loads(path.read_text(encoding="utf-8"))
         other = next((part for part in OPTIONS if was[part] != of[part]), None)
         before = was["options"]
     except (OSError, ValueError, LookupError, TypeError) as error:

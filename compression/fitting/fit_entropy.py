@@ -19,7 +19,7 @@ import torch
 from tidesplit.compression.codec.huffman import code_lengths
 from tidesplit.compression.codec.knobs import RATIOS, Knobs
 from tidesplit.compression.codec.learned_entropy import CODED_BITS, HUFFMANS, UNIT, CodeTables, context_count, named
-from tidesplit.compression.codec.wire import best_positions
+from tidesplit.compression.codec.wire import WireCodec, best_positions
 from tidesplit.compression.fitting.fit_command import run_fit
 from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.net.measure import autocast
@@ -57,11 +57,11 @@ def _values(system: SplitNet, images: Bytes, say: Say) -> dict[int, list[Values]
     return found
 
 
-def _grids(codec: Codec, p: int, bits: int, values: list[Values]) -> Iterator[tuple[Ints, Ints]]:
+def _grids(wire: WireCodec, p: int, bits: int, values: list[Values]) -> Iterator[tuple[Ints, Ints]]:
     """Grids and positions of whole batches, as `CodeTables.rows` takes them: all positions, then half of them."""
-    cut = codec.wire.cuts[p]
+    cut = wire.cuts[p]
     for ratio, y, scores in values:
-        codes = codec.wire.codes(y, Knobs(p, ratio, 1.0, bits)).transpose(0, 2, 3, 1)
+        codes = wire.codes(y, Knobs(p, ratio, 1.0, bits)).transpose(0, 2, 3, 1)
         halves = np.stack([best_positions(score, cut.kept_positions(0.5)) for score in scores])
         for sent in (np.ones_like(halves), halves):
             grid = np.full((len(y), cut.height + 1, cut.width + 1, codes.shape[3]), 2**bits, dtype=np.int64)
@@ -70,9 +70,9 @@ def _grids(codec: Codec, p: int, bits: int, values: list[Values]) -> Iterator[tu
             yield grid.reshape(-1, codes.shape[3]), np.flatnonzero(inside)
 
 
-def _fit(codec: Codec, p: int, bits: int, values: list[Values]) -> CodeTables:
-    """Tables of one cut and bit width."""
-    cut, n = codec.wire.cuts[p], 2**bits
+def fit_cut(wire: WireCodec, p: int, bits: int, values: list[Values]) -> CodeTables:
+    """Tables of one cut and bit width, from values that heads would send."""
+    cut, n = wire.cuts[p], 2**bits
     shape = (cut.channels, context_count(bits))
     plain = CodeTables(
         cut,
@@ -82,7 +82,7 @@ def _fit(codec: Codec, p: int, bits: int, values: list[Values]) -> CodeTables:
         lengths=np.full((HUFFMANS, 256), 8, dtype=np.uint8),
     )
     counts = np.zeros(shape[0] * shape[1] * n)
-    for grid, at in _grids(codec, p, bits, values):
+    for grid, at in _grids(wire, p, bits, values):
         found = (plain.rows(grid, at) << bits) + grid[at]
         counts += np.bincount(found.ravel(), minlength=len(counts))
     seen = counts.reshape(*shape, n)
@@ -93,7 +93,7 @@ def _fit(codec: Codec, p: int, bits: int, values: list[Values]) -> CodeTables:
     order = np.argsort(-chances, axis=2, kind="stable")
     ranked = CodeTables(cut, bits, order.astype(np.uint8), uncertain.astype(np.uint8), plain.lengths)
     met = np.zeros(HUFFMANS * 256)
-    for grid, at in _grids(codec, p, bits, values):
+    for grid, at in _grids(wire, p, bits, values):
         symbols, tables = ranked.symbols(grid, at)
         met += np.bincount((tables << 8 | symbols).ravel(), minlength=len(met))
     lengths = [code_lengths(row) for row in met.reshape(HUFFMANS, 256) + RARE]
@@ -109,7 +109,7 @@ def fit_tables(system: SplitNet, images: Bytes, say: Say = lambda _: None) -> di
     tables = {}
     for p, some in values.items():
         for bits in CODED_BITS:
-            tables[p, bits] = _fit(codec, p, bits, some)
+            tables[p, bits] = fit_cut(codec.wire, p, bits, some)
         say(f"entropy: tables of cut {p}")
     return tables
 

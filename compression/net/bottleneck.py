@@ -67,7 +67,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         channels, height, width = feature
         self.spec, self.channels = spec, channels
-        self.cut = CutSpec(partition, spec.wire, height // spec.stride, width // spec.stride)
+        self.size = (height, width)
+        self.cut = CutSpec(partition, spec.wire, -(-height // spec.stride), -(-width // spec.stride))
         ratios = [set_of_ratio(ratio) for ratio in RATIOS]
         inputs = spec.inner or channels
         if spec.inner:
@@ -113,6 +114,8 @@ class Bottleneck(nn.Module):
             y = F.pixel_shuffle(y, self.spec.stride)
             if y.device.type == "cpu":  # pixel_shuffle drops the memory format, and the tail would be 3x slower
                 y = y.contiguous(memory_format=torch.channels_last)
+            if y.shape[2:] != self.size:  # the stride does not divide it
+                y = y[:, :, : self.size[0], : self.size[1]]
         result = self.expand_norm(y)
         assert isinstance(result, Tensor)
         return result

@@ -8,10 +8,12 @@ import torch
 
 from tidesplit.compression.net.deployed_graphs import (
     device_graph,
+    encoder_graph,
     finish_graph,
     head_graph,
     heads_graph,
     middle_graph,
+    part_graph,
     tail_graph,
 )
 from tidesplit.compression.net.system import SplitNet
@@ -54,6 +56,17 @@ def device_model(system: SplitNet, ratio: float) -> onnx.ModelProto:
 def finish_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelProto:
     """The head's feature `x` to `logits`: the local fallback."""
     return _checked(finish_graph(system, partition, ratio), f"finish-p{partition}-c{ratio:.2f}", ("logits",))
+
+
+def part_model(system: SplitNet, first: int, last: int, ratio: float) -> onnx.ModelProto:
+    """Feature `x` at one partition to `feature` at a later one, at the ends from the image and to `logits`."""
+    output = "logits" if last == system.net.partitions else "feature"
+    return _checked(part_graph(system, first, last, ratio), f"part-{first}-{last}-c{ratio:.2f}", (output,))
+
+
+def encoder_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelProto:
+    """Feature `x` of a head to values `y` and attention `score`."""
+    return _checked(encoder_graph(system, partition, ratio), f"encoder-p{partition}-c{ratio:.2f}", ("y", "score"))
 
 
 def _checked(graph: Graph, name: str, outputs: tuple[str, ...]) -> onnx.ModelProto:

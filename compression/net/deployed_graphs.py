@@ -15,6 +15,27 @@ def head_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
     return builder.finish(feature, *system.bottleneck(partition).build_encoder(builder, feature, width_set))
 
 
+def part_graph(system: SplitNet, first: int, last: int, ratio: float) -> Graph:
+    """Feature at one partition to the feature at a later one. From the image where `first` is 0, to logits at the end.
+
+    Parts in a row make the net: heads, finishes and the whole CNN of one ratio share them.
+    """
+    net, width_set = system.net, set_of_ratio(ratio)
+    begin = net.cuts[first - 1] if first else 0
+    builder = Builder(net.feature_shape(begin, net.input_px) if first else (3, net.input_px, net.input_px))
+    x = "x" if first else net.build_head(builder, width_set, 0)
+    if last == net.partitions:
+        return builder.finish(net.build_tail(builder, x, width_set, begin))
+    return builder.finish(net.build_middle(builder, x, width_set, begin, net.cuts[last - 1]))
+
+
+def encoder_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
+    """Feature of a head at `ratio` to values to send and attention score."""
+    net = system.net
+    builder = Builder(net.feature_shape(net.cuts[partition - 1], net.input_px))
+    return builder.finish(*system.bottleneck(partition).build_encoder(builder, "x", set_of_ratio(ratio)))
+
+
 def heads_graph(system: SplitNet, ratio: float) -> Graph:
     """Image `[3, px, px]` to the values and the attention score of every cut in turn."""
     net, width_set = system.net, set_of_ratio(ratio)
@@ -45,14 +66,12 @@ def middle_graph(system: SplitNet, first: int, second: int) -> Graph:
 
 def device_graph(system: SplitNet, ratio: float) -> Graph:
     """Image `[3, px, px]` to logits, by the whole CNN at a channel ratio."""
-    return _whole(system, set_of_ratio(ratio))
+    return part_graph(system, 0, system.net.partitions, ratio)
 
 
 def finish_graph(system: SplitNet, partition: int, ratio: float) -> Graph:
     """Uncompressed feature of a head at `ratio` to logits: the local fallback."""
-    net, cut = system.net, system.net.cuts[partition - 1]
-    builder = Builder(net.feature_shape(cut, net.input_px))
-    return builder.finish(net.build_tail(builder, "x", set_of_ratio(ratio), cut))
+    return part_graph(system, partition, system.net.partitions, ratio)
 
 
 def _whole(system: SplitNet, width_set: str) -> Graph:

@@ -18,7 +18,7 @@ from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 
 from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
-from tidesplit.compression.net.deployed_graphs import device_graph, finish_graph, head_graph
+from tidesplit.compression.net.deployed_graphs import device_graph, encoder_graph, finish_graph, head_graph, part_graph
 from tidesplit.compression.net.fitted_files import load_fitted, save_fitted
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
@@ -67,8 +67,7 @@ def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
 
 def int8_device(system: SplitNet, ratio: float, ranges: Ranges) -> onnx.ModelProto:
     """Image `x` to `logits`, by the whole CNN at a channel ratio."""
-    graph = device_graph(system, ratio)
-    return _quantized(graph, device_id(ratio, INT8), ("logits",), PICTURE, ranges[device_id(ratio)])
+    return _part(system, 0, system.net.partitions, ratio, ranges, device_id(ratio, INT8))
 
 
 def int8_head(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
@@ -80,10 +79,32 @@ def int8_head(system: SplitNet, partition: int, ratio: float, ranges: Ranges) ->
 
 def int8_finish(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
     """The feature `x` of the int8 head to `logits`."""
-    graph, shared = finish_graph(system, partition, ratio), _shared(system, partition, ratio)
-    every = ranges[device_id(ratio)]
     name = f"finish-p{partition}-c{ratio:.2f}-i8"
-    return _quantized(graph, name, ("logits",), every[shared - 1], every[shared:])
+    return _part(system, partition, system.net.partitions, ratio, ranges, name)
+
+
+def int8_part(system: SplitNet, first: int, last: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
+    """Feature `x` at one partition to `feature` at a later one, at the ends from the image and to `logits`.
+
+    A feature has the same codes in the part that makes it and in the next. So parts in a row answer as the whole does.
+    """
+    return _part(system, first, last, ratio, ranges, f"part-{first}-{last}-c{ratio:.2f}-i8")
+
+
+def int8_encoder(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
+    """The feature `x` of an int8 head to values `y` and attention `score`."""
+    entry = ranges[device_id(ratio)][_shared(system, partition, ratio) - 1]
+    graph, found = encoder_graph(system, partition, ratio), ranges[_head(partition, ratio)]
+    return _quantized(graph, f"encoder-p{partition}-c{ratio:.2f}-i8", ("y", "score"), entry, found)
+
+
+def _part(system: SplitNet, first: int, last: int, ratio: float, ranges: Ranges, name: str) -> onnx.ModelProto:
+    every, inner = ranges[device_id(ratio)], last < system.net.partitions
+    begin = _shared(system, first, ratio) if first else 0
+    end = _shared(system, last, ratio) if inner else None
+    entry = every[begin - 1] if first else PICTURE
+    graph = part_graph(system, first, last, ratio)
+    return _quantized(graph, name, ("feature" if inner else "logits",), entry, every[begin:end])
 
 
 def _head(partition: int, ratio: float) -> str:

@@ -87,12 +87,16 @@ def list_pictures(
         known = f"its {len(classes)} classes are {', '.join(classes[:3])}{' ...' if len(classes) > 3 else ''}"
         raise ValueError(f"{folder}: {len(unknown)} class folders that the CNN does not know: {_few(unknown)}; {known}")
     files = [p for name in found for p in sorted((folder / name).iterdir()) if p.suffix.lower() in SUFFIXES]
-    good = _readable(folder, files, tell)
+    good = readable(folder, files, tell)
     return good, np.array([classes.index(p.parent.name) for p in good], dtype=np.int64), classes
 
 
-def _readable(folder: Path, files: list[Path], tell: Callable[[str], None]) -> list[Path]:
-    """Those files that decode. The others are named and counted."""
+def readable(folder: Path, files: list[Path], tell: Callable[[str], None] = _to_stderr) -> list[Path]:
+    """Those files of a folder that decode. The others are named and counted.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     with ThreadPoolExecutor() as pool:
         faults = list(pool.map(_fault, files))
     broken = [f"{path.relative_to(folder)} ({fault})" for path, fault in zip(files, faults, strict=True) if fault]

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from tidesplit.envs.adapters.actions import rows_of
+from tidesplit.envs.adapters.normalised import FixedScales, column_names
 from tidesplit.envs.adapters.split_inference import action_space, observation_space
 from tidesplit.envs.simulation.lanes import Lanes, Stepped
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
@@ -21,15 +22,25 @@ from tidesplit.envs.world.vocabulary import Bools, Ints
 class SplitInferenceVecEnv(VecEnv):
     """``num_envs`` lanes of a ``scenario``, or of one made from the arguments of `scenario_from`.
 
+    ``normalise``: observations on the fixed scales of `normalised` instead of SI units.
+
     A lane's info is empty, except in the step that ends its episode. That one has ``terminal_observation``,
     ``TimeLimit.truncated``, and Monitor's ``episode`` with return ``r`` and length ``l``.
 
     Attributes:
         stepped: outcome of every lane's last frame; None before the first step.
         points: rows of the points chosen for it, ``[B]``.
+        columns: names of an observation's columns.
     """
 
-    def __init__(self, num_envs: int, *, scenario: Scenario | None = None, **options: Unpack[ScenarioOptions]) -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        scenario: Scenario | None = None,
+        normalise: bool = False,
+        **options: Unpack[ScenarioOptions],
+    ) -> None:
         self.scenario = scenario or scenario_from(**options)
         self.render_mode = None
         self.lanes = Lanes(self.scenario, num_envs)
@@ -37,7 +48,13 @@ class SplitInferenceVecEnv(VecEnv):
         self.points: Ints = np.full(num_envs, -1, dtype=np.int64)
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
-        super().__init__(num_envs, observation_space(self.scenario.table), action_space(self.scenario.table))
+        self.columns = column_names(self.scenario.table)
+        self._scales = FixedScales(self.scenario.table) if normalise else None
+        space = observation_space(self.scenario.table, normalise)
+        super().__init__(num_envs, space, action_space(self.scenario.table))
+
+    def _shown(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+        return flat if self._scales is None else self._scales(flat)
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every lane, with the seeds set by ``seed``. Returns flat rows ``[B, S + F * A]``."""
@@ -45,7 +62,7 @@ class SplitInferenceVecEnv(VecEnv):
         self._returns[:], self._lengths[:] = 0.0, 0
         self._reset_seeds()
         self._reset_options()
-        return observation.flat()
+        return self._shown(observation.flat())
 
     def step_async(self, actions: Ints) -> None:
         """Take the chosen points, rows of the table ``[B]``.
@@ -61,11 +78,12 @@ class SplitInferenceVecEnv(VecEnv):
         self._returns += stepped.outcome.utility
         self._lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for lane, final in zip(stepped.ended, stepped.final, strict=True):
+        for lane, final in zip(stepped.ended, self._shown(stepped.final), strict=True):
             episode = {"r": float(self._returns[lane]), "l": int(self._lengths[lane])}
             infos[lane] = {"terminal_observation": final, "TimeLimit.truncated": True, "episode": episode}
         self._returns[stepped.ended], self._lengths[stepped.ended] = 0.0, 0
-        return stepped.observation.flat(), stepped.outcome.utility.astype(np.float32), stepped.done, infos
+        utility = stepped.outcome.utility.astype(np.float32)
+        return self._shown(stepped.observation.flat()), utility, stepped.done, infos
 
     def action_masks(self) -> Bools:
         """True for the points that the lanes' next frames may use, shape ``[B, A]``."""

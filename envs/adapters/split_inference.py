@@ -5,7 +5,8 @@
 
 Importing this module registers the environment. (Gymnasium 1.0 and later read no entry points of installed packages.)
 
-- Observation: the flat row of `Observation`, SI units, shape `[S + F * A]`.
+- Observation: the flat row of `Observation`, SI units, shape `[S + F * A]`. With ``normalise=True`` it is on the fixed
+  scales of `normalised`, as SB3's nets need it.
 - Action: a row of the table of A operating points.
 - Reward: the frame's utility, 0 to 1.
 - End: an episode is truncated, never terminated.
@@ -24,6 +25,7 @@ from gymnasium.envs.registration import registry
 from numpy.typing import NDArray
 
 from tidesplit.envs.adapters.actions import rows_of
+from tidesplit.envs.adapters.normalised import LIMIT, FixedScales, column_names
 from tidesplit.envs.simulation.scenario import ScenarioOptions, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.fields import fields_of
@@ -40,7 +42,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
     """One device and its chain of hops, in a ``scenario`` or in one made from the arguments of `scenario_from`.
 
     ``info`` has the frame's `Outcome` in SI units, the operating point's id as ``point``, and the next frame's
-    ``action_mask``. After a reset it has only the mask.
+    ``action_mask``. After a reset it has the mask, and the names of the observation's ``columns``.
 
     Raises:
         TraceError, ProfileError, DemandError: see `scenario_from`.
@@ -49,13 +51,20 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 30}  # noqa: RUF012  # Gymnasium declares it so
 
     def __init__(
-        self, *, scenario: Scenario | None = None, render_mode: str | None = None, **options: Unpack[ScenarioOptions]
+        self,
+        *,
+        scenario: Scenario | None = None,
+        render_mode: str | None = None,
+        normalise: bool = False,
+        **options: Unpack[ScenarioOptions],
     ) -> None:
         self.scenario = scenario or scenario_from(**options)
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": round(self.scenario.demands[0].fps)}
         self.simulation = Simulation(self.scenario, [self.np_random])
-        self.observation_space = observation_space(self.scenario.table)
+        self.columns = column_names(self.scenario.table)
+        self._scales = FixedScales(self.scenario.table) if normalise else None
+        self.observation_space = observation_space(self.scenario.table, normalise)
         self.action_space = action_space(self.scenario.table)
         self._line = ""
 
@@ -67,7 +76,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
         self.simulation.rngs = [self.np_random]
         self.simulation.reset(np.zeros(1, dtype=np.int64))
         self._line = ""
-        return self._observation(), {"action_mask": self.action_masks()}
+        return self._observation(), {"action_mask": self.action_masks(), "columns": self.columns}
 
     def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Run one frame by the operating point in row ``action``, an integer or an array of one.
@@ -93,12 +102,15 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
         return self._line if self.render_mode == "ansi" else None
 
     def _observation(self) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = self.simulation.observation().flat()[0]
+        rows = self.simulation.observation().flat()
+        row: NDArray[np.float32] = (rows if self._scales is None else self._scales(rows))[0]
         return row
 
 
-def observation_space(table: PointTable) -> spaces.Box:
-    """Space of one flat observation in SI units, shape ``[S + F * A]``."""
+def observation_space(table: PointTable, normalise: bool = False) -> spaces.Box:
+    """Space of one flat observation in SI units, or normalised, shape ``[S + F * A]``."""
+    if normalise:
+        return spaces.Box(-LIMIT, LIMIT, (len(column_names(table)),), dtype=np.float32)
     state, points = fields_of(len(table.hops))
     low = [0.0] * len(state) + [-LARGEST if f in SIGNED else 0.0 for f in points for _ in table.ids]
     bounds = np.array(low, dtype=np.float32)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from tidesplit.data.files import TRACES
 from tidesplit.envs.traces.formats import TraceError, parse
+from tidesplit.envs.traces.iperf3 import is_iperf3, parse_iperf3
 
 __all__ = ["Trace", "TraceError", "concatenate", "load_traces", "read_trace"]
 
 SINGLE_SAMPLE_DURATION_S = 1.0  # any length would do: the trace loops, and one sample has no step
 SLIVER_S = 1e-9  # a bin shorter than this comes from rounding
-NOT_TRACES = {".md", ".json", ".png", ".pdf", ".py"}  # files in a folder that are no traces
+NOT_TRACES = {".md", ".png", ".pdf", ".py"}  # files in a folder that are no traces
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,15 +118,15 @@ def concatenate(name: str, traces: list[Trace]) -> Trace:
 def load_traces(spec: str | Path) -> list[Trace]:
     """Read the traces of a file, of a folder (all files below it, sorted), or a bundled trace by its name (`lte`).
 
-    A file or folder wins over a bundled trace of the same name. In folders, hidden files, READMEs, licences and
-    `.md .json .png .pdf .py` are skipped.
+    A file or folder wins over a bundled trace of the same name. In folders, hidden files, READMEs, licences,
+    `.md .png .pdf .py`, and `.json` that iperf3 did not write are skipped.
 
     Raises:
         TraceError: nothing has that name, the folder has no trace, or a file is no valid trace.
     """
     path = Path(spec)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and _may_be_trace(file.relative_to(path)))
+        files = sorted(file for file in path.rglob("*") if file.is_file() and _may_be_trace(file, path))
         if not files:
             raise TraceError(f"{path}: the folder holds no trace, expected at least one file.")
         return [read_trace(file) for file in files]
@@ -133,7 +134,7 @@ def load_traces(spec: str | Path) -> list[Trace]:
 
 
 def read_trace(path: Path) -> Trace:
-    """Read the trace in one file, in any of the three formats. Its name is the file's stem.
+    """Read the trace in one file, in any of the formats. Its name is the file's stem.
 
     Raises:
         TraceError: the file cannot be read, is no text, or is no valid trace. The message has file and line.
@@ -150,7 +151,7 @@ def read_trace(path: Path) -> Trace:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise TraceError(f"{path}, line {line}: got a zero byte, expected a trace in text form.")
-    samples = parse(text, str(path))
+    samples = (parse_iperf3 if text.lstrip().startswith("{") else parse)(text, str(path))
     duration_s = samples.duration_s or _duration_s(samples.time_s)
     return Trace(path.stem, samples.time_s, duration_s, samples.bandwidth_bps, samples.rtt_s)
 
@@ -162,10 +163,13 @@ def _duration_s(time_s: NDArray[np.float64]) -> float:
     return float(time_s[-1] + np.median(np.diff(time_s)))
 
 
-def _may_be_trace(relative: Path) -> bool:
+def _may_be_trace(file: Path, root: Path) -> bool:
+    relative = file.relative_to(root)
     hidden = any(part.startswith(".") for part in relative.parts)
     about = relative.name.upper().startswith(("README", "LICENSE", "LICENCE", "COPYING"))
-    return not hidden and not about and relative.suffix.lower() not in NOT_TRACES
+    if hidden or about or relative.suffix.lower() in NOT_TRACES:
+        return False
+    return relative.suffix.lower() != ".json" or is_iperf3(file.read_text(encoding="utf-8", errors="replace"))
 
 
 def _bundled(name: str) -> Path:

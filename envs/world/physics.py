@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.envs.world.heat import BARE, Cooling
 from tidesplit.envs.world.radio import LTE, WIRED, Radio
-from tidesplit.envs.world.vocabulary import Bools
+from tidesplit.envs.world.vocabulary import Bools, Utility
 
 Real = TypeVar("Real", np.float32, np.float64)
+Part = TypeVar("Part", "World", Cooling, Radio)
+TEMPERATURES = {"coolest_c", "warmest_c", "soft_c", "hard_c"}  # may be below 0
+POSITIVE = {"cold", "window", "mean_calm_s", "mean_busy_s", "settling_s", "slowest"}
+ENDLESS = {"probe_after_s", "settling_s"}  # may be infinite
+
+
+class WorldError(ValueError):
+    """Physical numbers that make no world. The message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ class World:
     this value."""
     wired_rtt_jitter: float = 0.01
     """Relative log-normal jitter between servers. Small, because a wired link has no uplink grants. Assumed."""
+    utility: Utility | None = None
+    """A user's own worth of answers in time. None: that of the demand's objective."""
 
     def serving_s(self, listed_s: NDArray[Real], pictures: Bools) -> NDArray[Real]:
         """Time of servers' runs that take ``listed_s`` in the profile. 0 where there is none.
@@ -99,3 +111,52 @@ class World:
     def usual_rtt_s(self, hop: int = 0) -> float:
         """Round trip of a request over a hop, in seconds, that the device believes before it has measured one."""
         return self.round_trip(hop)[0] + self.request_s
+
+
+USUAL = World()
+
+
+def changed(part: Part, values: Mapping[str, Any], where: str = "") -> Part:
+    """The world, or its cooling or radio, with these values in place of its own.
+
+    Raises:
+        WorldError: there is no such number, or a value that it cannot have. It names the number after ``where``.
+    """
+    known = [field.name for field in fields(part) if field.name != "utility"]
+    new: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise WorldError(f"{where}{name}: no such number, there are {', '.join(known)}")
+        now = getattr(part, name)
+        if is_dataclass(now):
+            if not isinstance(value, Mapping):
+                raise WorldError(f"{where}{name}: {value!r} received, an object of its numbers expected")
+            new[name] = changed(now, value, f"{where}{name}.")  # type: ignore[type-var]
+        else:
+            new[name] = _number(name, value, whole=isinstance(now, int), where=where)
+    made = replace(part, **new)
+    for low, high in (("coolest_c", "warmest_c"), ("soft_c", "hard_c")):
+        if low in known and not getattr(made, low) < getattr(made, high):
+            raise WorldError(f"{where}{low}: {getattr(made, low):g} received, a value below {high} expected")
+    return made
+
+
+def _number(name: str, value: Any, whole: bool, where: str) -> float:
+    """A value of the number ``name``, checked."""
+    right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    least = -273.0 if name in TEMPERATURES else 0.0
+    high_enough = right and value >= least and (value > 0 or name not in POSITIVE)
+    if high_enough and (math.isfinite(value) or name in ENDLESS):
+        return value if whole else float(value)
+    bound = "above 0" if name in POSITIVE else f"of at least {least:g}"
+    raise WorldError(f"{where}{name}: {value!r} received, a {'whole ' if whole else ''}number {bound} expected")
+
+
+def changes(part: World | Cooling | Radio, usual: World | Cooling | Radio) -> dict[str, Any]:
+    """The numbers in which a world differs from ``usual``, as JSON values that `changed` takes."""
+    found: dict[str, Any] = {}
+    for name in (field.name for field in fields(part) if field.name != "utility"):
+        now, before = getattr(part, name), getattr(usual, name)
+        if now != before:
+            found[name] = changes(now, before) if is_dataclass(now) else now  # type: ignore[arg-type]
+    return found

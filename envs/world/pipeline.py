@@ -141,7 +141,7 @@ def advance(
         dropped=part.dropped,
         latency_s=end.latency_s,
         accuracy=end.accuracy,
-        utility=np.where(end.answered_by != MISS, demands.utility(end.accuracy, end.latency_s), 0.0),
+        utility=np.where(end.answered_by != MISS, demands.utility(end.accuracy, end.latency_s, world.utility), 0.0),
         waited_s=part.start_s - frame.arrival_s,
         head_s=np.where(part.dropped, 0.0, part.head_end_s - part.start_s),
         server_s=server_s,

@@ -14,6 +14,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Objective = Literal["accuracy", "latency"]
+Utility = Callable[[Floats, Floats, Floats], Floats]
+"""A user's own worth of answers in time, from accuracy, latency and deadline in seconds, ``[B]``, 0 to 1."""
 Columns = TypeVar("Columns", bound=tuple[Any, ...])
 
 
@@ -95,16 +97,17 @@ class Demands(NamedTuple):
         """The demands of these lanes."""
         return Demands(*(column[lanes] for column in self))  # type: ignore[arg-type]
 
-    def utility(self, accuracy: Floats, latency_s: Floats) -> Floats:
+    def utility(self, accuracy: Floats, latency_s: Floats, own: Utility | None = None) -> Floats:
         """Worth of frames answered ``latency_s`` after their arrival, ``[B]``, 0 to 1.
 
-        It is the expected accuracy, or for the objective "latency" the share of the deadline that is left. An answer
-        after the deadline or below the accuracy floor is worth 0. Otherwise a controller that ignores the floor would
-        be the fastest.
+        It is the expected accuracy, or for the objective "latency" the share of the deadline that is left, or what
+        ``own`` gives. An answer after the deadline or below the accuracy floor is worth 0. Otherwise a controller that
+        ignores the floor would be the fastest.
         """
         left = 1.0 - latency_s / self.deadline_s
         good = (left >= 0.0) & (accuracy >= self.min_accuracy)
-        return np.where(good, np.where(self.for_latency, left, accuracy), 0.0)
+        usual = np.where(self.for_latency, left, accuracy)
+        return np.where(good, usual if own is None else own(accuracy, latency_s, self.deadline_s), 0.0)
 
 
 MONTH_S = 30 * 86_400.0

@@ -105,15 +105,25 @@ def live_tensors(traced: Traced, position: int) -> list[fx.Node]:
 
 def split(traced: Traced, cut: Cut) -> tuple[nn.Module, nn.Module]:
     """Head (input to feature) and tail (feature to the net's output), in eval mode. They share the net's weights."""
+    return segment(traced, None, cut), _Unflatten(segment(traced, cut, None), traced.out_spec).eval()
+
+
+def segment(traced: Traced, first: Cut | None, last: Cut | None) -> fx.GraphModule:
+    """The net between two cuts, from feature to feature, in eval mode. It shares the net's weights.
+
+    Args:
+        traced: the whole net.
+        first: cut that the segment begins behind; None for the net's input.
+        last: cut that it ends at; None for the net's flat outputs.
+    """
     nodes = traced.nodes
-    feature = next(node for node in nodes if node.name == cut.feature)
-    result = next(node for node in nodes if node.op == "output").args[0]
-    head, tail = fx.Graph(), fx.Graph()
-    in_head = _copy(traced, nodes[: cut.position + 1], head, {})
-    head.output(in_head[feature])
-    in_tail = _copy(traced, nodes[cut.position + 1 :], tail, {feature: tail.placeholder("feature")})
-    tail.output(fx.map_arg(result, lambda source: in_tail[source]))
-    return _module(traced, head, "Head"), _Unflatten(_module(traced, tail, "Tail"), traced.out_spec).eval()
+    begin, end = -1 if first is None else first.position, len(nodes) if last is None else last.position
+    graph, by_name = fx.Graph(), {node.name: node for node in nodes}
+    known = {} if first is None else {by_name[first.feature]: graph.placeholder("feature")}
+    copied = _copy(traced, nodes[begin + 1 : end + 1], graph, known)
+    result = nodes[-1].args[0] if last is None else by_name[last.feature]
+    graph.output(fx.map_arg(result, lambda source: copied[source]))
+    return _module(traced, graph, "Segment")
 
 
 def _copy(

@@ -7,8 +7,10 @@ flops are one multiply-accumulate. Element-wise operations, norms and pooling co
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +53,8 @@ def trace(net: nn.Module, *example: Tensor) -> Traced:
     """
     with _evaluating(net), torch.no_grad():
         try:
-            program = torch.export.export(net, example)
+            with _silence():
+                program = torch.export.export(net, example)
         except Exception as error:  # torch.export raises many types, several of them private
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise TraceFailedError(f"{type(net).__name__}: torch.export cannot follow this net ({reason})") from error
@@ -72,6 +75,18 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep torch from printing whole graphs and warnings: the error that it raises says why."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _MacCounter(fx.Interpreter):

@@ -19,6 +19,8 @@ from tidesplit.data.files import PROFILES, whole
 
 FORMAT = "tidesplit-profile"
 VERSION = 3
+FILE = "profile.json"
+"""The profile in the folder of a prepared CNN."""
 READABLE = (1, 2, 3)  # 1 has no precision, resolution, engine, threads or power, and 2 no streams: defaults hold
 AGES = (1, 2, 4, 8, 16, 32)
 """Frames since the reference for which a stream's bytes are measured."""
@@ -206,8 +208,14 @@ class Profile:
 
 
 def load(name_or_path: str | Path) -> Profile:
-    """Read a profile file, or a bundled profile by its bare name. Raises ProfileError where it cannot be used."""
+    """Read a profile file, that of a prepared CNN's folder, or a bundled one by its bare name.
+
+    Raises:
+        ProfileError: it cannot be used.
+    """
     path = Path(name_or_path)
+    if (path / FILE).is_file():
+        path = path / FILE
     if not path.exists():
         path = PROFILES / f"{Path(name_or_path).stem}.json"
     if not path.is_file():

@@ -8,14 +8,17 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+from PIL import Image
+
 from tidesplit.compression.codec.image_codec import UNREADABLE
-from tidesplit.compression.codec.pixels import load_square, natural_picture
+from tidesplit.compression.codec.pixels import Pixels, load_square, natural_picture, squash
 from tidesplit.runtime.camera import video_frames
 from tidesplit.runtime.camera.mjpeg import START
 from tidesplit.runtime.camera.opened import Camera
@@ -65,6 +68,20 @@ def stream(file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = 
     skipped = skipped or Skipped(say)
     reader = PictureReader(file, partial(video_frames.H264Decoder, skipped), skipped)
     return CameraStream(reader, partial(video_frames.square, px=px), skipped, say)
+
+
+def of_arrays(arrays: Iterable[Pixels], px: int) -> Iterator[Picture]:
+    """The caller's own pictures, uint8 `[height, width, 3]`. A live one arrives when it is handed over.
+
+    Raises:
+        SourceError: another shape or type.
+    """
+    for number, array in enumerate(arrays):
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+            raise SourceError(
+                f"picture {number}: {array.dtype} {array.shape} received, uint8 [height, width, 3] expected"
+            )
+        yield Picture(squash(Image.fromarray(array), px), f"picture-{number}")
 
 
 def source(where: str, px: int, fps: float, skipped: Skipped, say: Say = silent) -> Iterator[Picture]:

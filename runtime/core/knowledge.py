@@ -144,13 +144,13 @@ class LinkKnowledge:
     def __init__(self, world: World, hops: int, rng: np.random.Generator) -> None:
         self.breaker = Breaker(rng)
         self._world = world
-        self._first = Estimator(world.window)
+        self.first = Estimator(world.window)  # of the first hop
         self._further = tuple(FurtherHop(world) for _ in range(1, hops))
         self._probes = 0
 
     def transfers(self) -> tuple[Transfers, ...]:
         """The last messages on each hop, shapes `[1, window]`."""
-        return self._first.transfers(), *(hop.transfers() for hop in self._further)
+        return self.first.transfers(), *(hop.transfers() for hop in self._further)
 
     def greeting(self, now_s: float, timed: bool) -> Probe:
         """A tiny message before the first frame. The estimator learns from it if it is `timed`."""
@@ -161,10 +161,10 @@ class LinkKnowledge:
         if self.breaker.wants_probe(now_s):
             self.breaker.probing()
             return self._probe(now_s, PING_BYTES)
-        silent_s = now_s - self._first.last_sent_s
-        if self.breaker.blocked or silent_s < probe_after_s(self._first, self._world):
+        silent_s = now_s - self.first.last_sent_s
+        if self.breaker.blocked or silent_s < probe_after_s(self.first, self._world):
             return None
-        if self._first.unanswered and silent_s < LOST_AFTER_S:
+        if self.first.unanswered and silent_s < LOST_AFTER_S:
             return None
         return self._probe(now_s, self._world.probe_bytes - self._world.overhead_bytes)
 
@@ -173,7 +173,7 @@ class LinkKnowledge:
 
         Returns True where the frame shall ask for a probe of the second hop.
         """
-        self._first.sent(key, now_s, settled)
+        self.first.sent(key, now_s, settled)
         for hop, ahead in zip(self._further, further, strict=False):
             hop.sent(key, now_s, ahead.ready_s, ahead.settled)
         return not further and self._asks_for_probe(key, now_s)
@@ -184,37 +184,39 @@ class LinkKnowledge:
         if not any(news):
             return None
         waited = timing.compute_s > 0.0  # a payload passed on unchanged does not wait
-        return self._first.answered(key, now_s, timing.received_s, timing.wait_s, waited)
+        return self.first.answered(key, now_s, timing.received_s, timing.wait_s, waited, timing.clock)
 
-    def failed(self, key: int, now_s: float, reason: str) -> None:
-        """Record that a message failed. The breaker ignores failures beyond the middle server."""
+    def failed(self, key: int, now_s: float, reason: str, pause_s: float = 0.0, lasts: bool = False) -> None:
+        """Record that a message failed, see `Breaker.failed`, which ignores failures beyond the middle server."""
         beyond = [hop.failed(key) for hop in self._further]
         if not any(beyond):
-            self.breaker.failed(now_s, reason)
+            self.breaker.failed(now_s, reason, pause_s, lasts)
 
     def reference_unknown(self, key: int) -> None:
-        """Record a server's answer that it lacks a reference. The link works, but such an answer has no times."""
+        """Record a server's answer that it lacks a reference, or any video. The link works; the answer has no times."""
         for hop in self._further:
             hop.failed(key)
-        self._first.drop(key)
+        self.first.drop(key)
         if self.breaker.succeeded():
-            self._first.forget_unanswered()
+            self.first.forget_unanswered()
 
     def answered(self, key: int, now_s: float, reply: Reply) -> tuple[float, float] | None:
         """Record an answer. Returns uplink time and round trip of the first hop; None where the receipt had them."""
-        timed, sent_s = None, self._first.sent_s(key)
+        timed, sent_s = None, self.first.sent_s(key)
         receipts = [hop.answered(key, now_s, reply.next_timing, reply.newest) for hop in self._further]
         if not any(receipts):
             waited = reply.logits is not None  # the wait in a probe's answer is that of frames
-            timed = self._first.answered(key, now_s, reply.timing.received_s, reply.timing.wait_s, waited)
-        self._first.forget_unanswered(math.inf if self.breaker.succeeded() else sent_s - LOST_AFTER_S)
+            timed = self.first.answered(
+                key, now_s, reply.timing.received_s, reply.timing.wait_s, waited, reply.timing.clock
+            )
+        self.first.forget_unanswered(math.inf if self.breaker.succeeded() else sent_s - LOST_AFTER_S)
         return timed
 
     def _probe(self, now_s: float, size: float, timed: bool = True) -> Probe:
         self._probes += 1
         key = -self._probes
         if timed:
-            self._first.sent(key, now_s, Settled(size + self._world.overhead_bytes))
+            self.first.sent(key, now_s, Settled(size + self._world.overhead_bytes))
         return Probe(key, int(size), self._asks_for_probe(key, now_s))
 
     def _asks_for_probe(self, key: int, now_s: float) -> bool:

@@ -14,12 +14,15 @@ from typing import Literal
 
 import numpy as np
 
-from tidesplit.envs.world.pipeline import fallback_due_s, hopeless
-from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.envs.world.pipeline import fallback_due_s
+from tidesplit.envs.world.vocabulary import Demands
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.core.frame_life import ENDS, FrameState, Happening, Lives
 from tidesplit.runtime.log.record import AnsweredBy, Record
 
-__all__ = ["Begun", "End", "Flight", "Schedule", "flight_of", "too_late"]
+__all__ = ["Begun", "End", "Flight", "Schedule", "flight_of"]
+
+RUNS = (FrameState.RACING, FrameState.RUNNING, FrameState.SERVER_HELD)  # states in which the frame's run is under way
 
 
 @dataclass(frozen=True)
@@ -56,27 +59,15 @@ class End:
     at_s: float
 
 
-@dataclass
-class _Open:
-    """A frame without an end. A run is `over` once it has ended with or without an answer."""
-
-    flight: Flight
-    begun: bool = False
-    over: bool = False
-    lost: bool = False
-    device: bool = False  # True where the device's answer is in hand
-    server: bool = False  # True where the server's answer is in hand
-
-
 class Schedule:
-    """Open frames, the device's runs for them, and their deadlines.
+    """Open frames, the device's runs for them, and their deadlines. Their states are in `lives`.
 
-    A paced device makes good a lateness below `makes_good_s`: a run then begins when it could have begun.
+    A paced device makes good a lateness below `makes_good_s`: work then begins when it could have begun.
     """
 
-    def __init__(self, makes_good_s: float = 0.0) -> None:
-        self._makes_good_s = makes_good_s
-        self._open: dict[int, _Open] = {}
+    def __init__(self, lives: Lives, makes_good_s: float = 0.0) -> None:
+        self._lives, self._makes_good_s = lives, makes_good_s
+        self._open: dict[int, Flight] = {}
         self._runs: list[tuple[float, int]] = []
         self._deadlines: list[tuple[float, int]] = []
         self._running = False
@@ -90,46 +81,41 @@ class Schedule:
 
     def begin(self, flight: Flight) -> None:
         """Record a frame that was sent, or whose whole net the device shall run."""
-        self._open[flight.number] = _Open(flight)
+        self._open[flight.number] = flight
         heapq.heappush(self._deadlines, (flight.deadline_s, flight.number))
         self._fall_due(flight, flight.due_s)
 
     def answered(self, number: int, now_s: float) -> End | None:
-        """The server's answer is here. It is held while a better one of the device is being made."""
-        frame = self._open.get(number)
-        if frame is None:
-            return None
-        frame.server = now_s <= frame.flight.deadline_s
-        waits = frame.flight.better == "device" and frame.begun and not frame.over
-        return None if frame.server and waits else self._end(frame, now_s)
+        """The server's answer to an open frame is here. It is kept while a better one of the device is being made."""
+        flight = self._open[number]
+        if now_s > flight.deadline_s:
+            return self.lost(number, now_s)
+        waits = flight.better == "device" and self._lives.of(number) == FrameState.RACING
+        return self._after(number, Happening.WORSE_ANSWERED if waits else Happening.ANSWERED, now_s)
 
     def lost(self, number: int, now_s: float) -> End | None:
-        """The message failed. The device's answer counts at once, and a run that has not begun is due now."""
-        frame = self._open.get(number)
-        if frame is None:
-            return None
-        frame.lost = True
-        if frame.device:
-            return self._end(frame, now_s)
-        if not frame.begun:
-            self._fall_due(frame.flight, now_s)
-        return None
+        """An open frame's message failed. The device's answer counts at once. A run that has not begun is due now."""
+        end = self._after(number, Happening.FAILED, now_s)
+        if end is None and self._may_begin(number):
+            self._fall_due(self._open[number], now_s)
+        return end
 
     def ran(self, number: int, now_s: float, good: bool = True) -> End | None:
         """The newest run has ended, `good` where it gave an answer. It is held while a better one may come."""
         self._running, self.free_s = False, now_s
-        frame = self._open.get(number)
-        if frame is None:
+        flight = self._open.get(number)
+        if flight is None:
             return None
-        frame.over, frame.device = True, good and now_s <= frame.flight.deadline_s
-        holds = frame.flight.better == "server" and not frame.lost
-        if (frame.device and not holds) or frame.server:
-            return self._end(frame, now_s)
-        return None
+        if not good or now_s > flight.deadline_s:
+            return self._after(number, Happening.RUN_FAILED, now_s)
+        waits = flight.better == "server" and self._lives.of(number) == FrameState.RACING
+        return self._after(number, Happening.WORSE_RAN if waits else Happening.RAN, now_s)
 
     def expired(self, now_s: float) -> End | None:
         """End a frame whose deadline has passed, by the best answer in hand. None: there is no such frame."""
-        return self._end(self._open[self._deadlines[0][1]], now_s) if self.next_deadline_s() <= now_s else None
+        if self.next_deadline_s() > now_s:
+            return None
+        return self._after(self._deadlines[0][1], Happening.EXPIRED, now_s)
 
     def next_deadline_s(self) -> float:
         """Moment at which the next frame is to be ended; infinity if there is none.
@@ -141,25 +127,28 @@ class Schedule:
         if not self._deadlines:
             return math.inf
         deadline_s, number = self._deadlines[0]
-        runs = self._open[number].begun and not self._open[number].over
-        return deadline_s + (self._makes_good_s if runs and self._until_s <= deadline_s else 0.0)
+        runs = self._lives.of(number) in RUNS and self._until_s <= deadline_s
+        return deadline_s + (self._makes_good_s if runs else 0.0)
 
     def take(self, now_s: float) -> Begun | None:
         """Begin the next run that is due, if no run is under way. One that would end too late does not begin."""
         while self.next_run_s() <= now_s and not self._running:
             due_s, number = heapq.heappop(self._runs)
-            frame, could_s = self._open[number], max(due_s, self.free_s)
-            begin_s = could_s if now_s - could_s < self._makes_good_s else now_s
-            until_s = begin_s + frame.flight.run_s
-            if until_s <= frame.flight.deadline_s:
-                frame.begun = self._running = True
-                self._until_s = until_s
+            flight, begin_s = self._open[number], self.begin_s(max(due_s, self.free_s), now_s)
+            until_s = begin_s + flight.run_s
+            if until_s <= flight.deadline_s:
+                self._lives.after(number, Happening.BEGUN)
+                self._running, self._until_s = True, until_s
                 return Begun(number, begin_s)
         return None
 
+    def begin_s(self, could_s: float, now_s: float) -> float:
+        """Begin of work that could begin at `could_s`: now, or if paced, as on a device that loses no time."""
+        return could_s if now_s - could_s < self._makes_good_s else now_s
+
     def next_run_s(self) -> float:
         """Moment at which the next run falls due; infinity if there is none."""
-        while self._runs and self._void(self._runs[0][1]):
+        while self._runs and not self._may_begin(self._runs[0][1]):
             heapq.heappop(self._runs)
         return self._runs[0][0] if self._runs else math.inf
 
@@ -171,8 +160,8 @@ class Schedule:
         """Believed time until the run under way and those that are due have ended."""
         free_s = max(self._until_s, now_s) if self._running else now_s
         for number in dict.fromkeys(number for due_s, number in sorted(self._runs) if due_s <= now_s):
-            if not self._void(number):
-                flight = self._open[number].flight
+            if self._may_begin(number):
+                flight = self._open[number]
                 free_s += flight.run_s if free_s + flight.run_s <= flight.deadline_s else 0.0
         return free_s - now_s
 
@@ -180,22 +169,14 @@ class Schedule:
         if math.isfinite(at_s) and math.isfinite(flight.run_s):
             heapq.heappush(self._runs, (at_s, flight.number))
 
-    def _void(self, number: int) -> bool:
-        """True where a run is not needed any more, or has begun."""
-        return number not in self._open or self._open[number].begun
+    def _may_begin(self, number: int) -> bool:
+        """True where a run is needed and has not begun."""
+        return self._lives.of(number) in (FrameState.SENT, FrameState.LOCAL)
 
-    def _end(self, frame: _Open, now_s: float) -> End:
-        """End a frame by the better answer in hand. After the deadline no answer counts that was not in hand then."""
-        del self._open[frame.flight.number]
-        by: AnsweredBy = "server" if frame.server else "device" if frame.device else "miss"
-        if frame.server and frame.device and frame.flight.better == "device":
-            by = "device"
-        return End(frame.flight.number, by, min(now_s, frame.flight.deadline_s))
-
-
-def too_late(demand: Demand, waited_s: float, head_s: float) -> bool:
-    """True where a frame is dropped at its turn. See `envs.world.pipeline.hopeless`."""
-    return bool(hopeless(np.array([waited_s]), np.array([head_s]), Demands.of(demand))[0])
+    def _after(self, number: int, happening: Happening, now_s: float) -> End | None:
+        """Take an event of a frame's life. Returns its end, if it is one."""
+        by = ENDS.get(self._lives.after(number, happening))
+        return None if by is None else End(number, by, min(now_s, self._open.pop(number).deadline_s))
 
 
 def flight_of(record: Record, table: PointTable, slow_down: float, end_s: float, guard_s: float) -> Flight:

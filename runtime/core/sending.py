@@ -31,11 +31,16 @@ class Reply:
 class Failure:
     """The reason why there is no answer, in words.
 
-    `reference_unknown` is True where a server answered that it lacks a payload's reference. It has no other fault then.
+    `reference_unknown` is True where a server answered that it lacks a payload's reference, and `no_video` where it
+    cannot decode video. It has no other fault then. `pause_s` is the time for which the server asks the device not to
+    send. `lasts` is True where waiting does not mend the reason.
     """
 
     reason: str
     reference_unknown: bool = False
+    no_video: bool = False
+    pause_s: float = 0.0
+    lasts: bool = False
 
 
 Done = Callable[[Reply | Failure], None]

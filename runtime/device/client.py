@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import grpc
@@ -17,23 +16,24 @@ import grpc
 from tidesplit.compression.codec.knobs import PASSED_ON, partition_of, sender, split
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.core.sending import Done, Failure, Receipt, Reply
+from tidesplit.runtime.device.connection import ServerConnection
 from tidesplit.runtime.wire.address import read_address
 from tidesplit.runtime.wire.answers import AnswerError, ServerTiming, read_answer, read_probe_answer, read_receipt
 from tidesplit.runtime.wire.messages import Request, build_probe, build_request, read_point
-from tidesplit.runtime.wire.protocol import METHODS
-from tidesplit.runtime.wire.reasons import reason
-from tidesplit.runtime.wire.refusals import lacks_reference
-from tidesplit.runtime.wire.security import Credentials, check_plaintext, client_credentials, read_token
-from tidesplit.runtime.wire.stream_place import DEVICE_METADATA, StreamPlace
+from tidesplit.runtime.wire.reasons import LASTS, lasting, reason
+from tidesplit.runtime.wire.refusals import lacks_reference, lacks_video, read_pushback_s
+from tidesplit.runtime.wire.security import Credentials, Renewed, check_plaintext, client_credentials, read_token
+from tidesplit.runtime.wire.stream_place import StreamPlace
 
 __all__ = ["GrpcClient", "credentials"]
 
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
 DEVICE_BYTES = 8  # of a drawn id: among a million devices no two have the same one
 RECEIPTS = 128  # threads at most: more than the frames that a camera takes while one answer may be awaited
 
 
 def credentials(options: argparse.Namespace) -> Credentials:
-    """Read the files of the command line's security options.
+    """Read the files of the command line's security options. They are read again after a change.
 
     Raises:
         ValueError: an option is missing, or a file cannot be used.
@@ -42,15 +42,19 @@ def credentials(options: argparse.Namespace) -> Credentials:
         raise ValueError("--tls-cert and --tls-key belong together: one was received without the other")
     if options.tls_cert is not None and options.tls_ca is None:
         raise ValueError("--tls-cert received without --tls-ca: the server's certificate has to be checked too")
+    files = Renewed(
+        (options.tls_ca, options.tls_cert, options.tls_key, options.token_file), lambda: credentials(options)
+    )
     token = "" if options.token_file is None else read_token(options.token_file)
-    return client_credentials(options.tls_ca, options.tls_cert, options.tls_key, token)
+    found = client_credentials(options.tls_ca, options.tls_cert, options.tls_key, token)
+    return replace(found, renewed=files.changed)
 
 
 class GrpcClient:
     """Sends to one server. `next_point` is where the middle server cuts again; empty if nowhere.
 
     `device` names this device's streams. By default it is drawn, so that no server takes them for those of another one
-    or of an earlier start.
+    or of an earlier start. Files of `safety` that have changed are taken with a probe, between two messages.
     """
 
     def __init__(
@@ -62,13 +66,7 @@ class GrpcClient:
         self._cnn, self._next_point = cnn, next_point
         self._next_partition = cnn.partitions if next_point == PASSED_ON else _partition(next_point)
         self._device = device or secrets.token_hex(DEVICE_BYTES)
-        self._metadata = (*safety.metadata, (DEVICE_METADATA, self._device))
-        self._channel = safety.channel(grpc, str(server))
-        method = METHODS["ModelInfer"]
-        coders: Any = (method.request.SerializeToString, method.response.FromString)
-        self._call = self._channel.unary_unary(method.path, *coders)
-        # The same method and bytes. Of a stream, gRPC hands out the initial metadata before the message.
-        self._call_with_receipt = self._channel.unary_stream(method.path, *coders)
+        self._connection = ServerConnection(str(server), safety, self._device)
         self._receipts = ThreadPoolExecutor(RECEIPTS, thread_name_prefix="receipt")
         self._probes = 0
 
@@ -76,7 +74,7 @@ class GrpcClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        self._connection.close()
         self._receipts.shutdown()
 
     def infer(
@@ -100,12 +98,13 @@ class GrpcClient:
 
     def probe(self, size: int, limit_s: float, done: Done, probe_next: bool = False) -> None:
         """Send `size` bytes without meaning."""
+        self._connection.renew()
         self._probes += 1
         number = f"probe-{self._probes}"
 
         def read(message: Any) -> Reply:
             answer = read_probe_answer(message, number)
-            return Reply(None, ServerTiming(answer.received_s, answer.wait_s, 0.0), None, answer.newest)
+            return Reply(None, ServerTiming(answer.received_s, answer.wait_s, 0.0, answer.clock), None, answer.newest)
 
         self._send(build_probe(number, bytes(size), probe_next, self._cnn.version), limit_s, read, done)
 
@@ -113,14 +112,18 @@ class GrpcClient:
         self, message: Any, limit_s: float, read: Callable[[Any], Reply], done: Done, receipt: Receipt | None = None
     ) -> None:
         try:
-            if receipt is None:
-                future = self._call.future(message, timeout=limit_s, metadata=self._metadata)
-                future.add_done_callback(partial(_ended, read=read, done=done))
-            else:
-                call = self._call_with_receipt(message, timeout=limit_s, metadata=self._metadata)
-                self._receipts.submit(_follow, call, receipt, read, done).add_done_callback(_log)
-        except (ValueError, RuntimeError) as error:  # the channel or the pool is closed
+            call = self._connection.begin(message, limit_s, as_stream=receipt is not None)
+        except ValueError as error:
             done(Failure(str(error)))
+            return
+        end = _Ending(self._connection, self._receipts, read, done)
+        if receipt is None:
+            call.add_done_callback(end.take)
+            return
+        try:
+            self._receipts.submit(end.follow, call, receipt).add_done_callback(_log)
+        except RuntimeError as error:  # the pool is closed
+            end(Failure(str(error)))
 
 
 def _log(followed: Future[None]) -> None:
@@ -129,50 +132,64 @@ def _log(followed: Future[None]) -> None:
         logging.getLogger(__name__).error("an answer could not be processed", exc_info=error)
 
 
-def _follow(call: Any, receipt: Receipt, read: Callable[[Any], Reply], done: Done) -> None:
-    """Wait for the receipt, if one comes, and for the answer. Runs on a thread of the client."""
-    try:
-        timing = read_receipt(call.initial_metadata())
-        if timing is not None:
-            receipt(timing)
-        message = next(call)
-    except StopIteration:
-        done(Failure("OK without an answer"))
-        return
-    except grpc.RpcError as error:
-        done(_failure(error))
-        return
-    _read(message, read, done)
-    with contextlib.suppress(grpc.RpcError):
-        next(call, None)  # read the status too, or gRPC would cancel the call
+class _Ending:
+    """The end of one message: `done` is called once, with what `read` makes of the answer or with the failure."""
 
+    def __init__(
+        self, connection: ServerConnection, pool: ThreadPoolExecutor, read: Callable[[Any], Reply], done: Done
+    ) -> None:
+        self._connection, self._pool, self._read, self._done = connection, pool, read, done
 
-def _ended(future: Any, read: Callable[[Any], Reply], done: Done) -> None:
-    """Take a call's end. Runs on a thread of gRPC."""
-    if future.cancelled():
-        done(Failure("the client was closed"))
-        return
-    error = future.exception()
-    if error is not None:
-        done(_failure(error))
-        return
-    _read(future.result(), read, done)
+    def __call__(self, got: Reply | Failure) -> None:
+        if self._connection.ended(isinstance(got, Failure) and got.lasts):
+            with contextlib.suppress(RuntimeError):  # the pool is closed
+                self._pool.submit(self._connection.rest)
+        self._done(got)
 
+    def follow(self, call: Any, receipt: Receipt) -> None:
+        """Wait for the receipt, if one comes, and for the answer. Runs on a thread of the client."""
+        try:
+            timing = read_receipt(call.initial_metadata())
+            if timing is not None:
+                receipt(timing)
+            message = next(call)
+        except StopIteration:
+            self(Failure("OK without an answer"))
+            return
+        except grpc.RpcError as error:
+            self(self._failure(error))
+            return
+        self._answer(message)
+        with contextlib.suppress(grpc.RpcError):
+            next(call, None)  # read the status too, or gRPC would cancel the call
 
-def _read(message: Any, read: Callable[[Any], Reply], done: Done) -> None:
-    try:
-        reply = read(message)
-    except AnswerError as wrong:
-        done(Failure(f"an answer that cannot be believed: {wrong}"))
-        return
-    done(reply)
+    def take(self, future: Any) -> None:
+        """Take a call's end. Runs on a thread of gRPC."""
+        if future.cancelled():
+            self(Failure("the client was closed"))
+        elif (error := future.exception()) is not None:
+            self(self._failure(error))
+        else:
+            self._answer(future.result())
 
+    def _answer(self, message: Any) -> None:
+        try:
+            reply = self._read(message)
+        except AnswerError as wrong:
+            self(Failure(f"an answer that cannot be believed: {wrong}"))
+            return
+        self(reply)
 
-def _failure(error: Any) -> Failure:
-    if not isinstance(error, grpc.RpcError):
-        return Failure(f"{type(error).__name__}: {error}")
-    code, details = error.code().name, error.details()
-    return Failure(reason(code, details), lacks_reference(code, details))
+    def _failure(self, error: Any) -> Failure:
+        if not isinstance(error, grpc.RpcError):
+            return Failure(f"{type(error).__name__}: {error}")
+        code, details = error.code().name, error.details()
+        # A server says no more than that it closed the connection where the device's certificate has expired.
+        own = self._connection.fault() if code == UNAVAILABLE else ""
+        sentence = reason(code, details) if not own else f"{code}: {own} ({LASTS})"
+        unknown, no_video = lacks_reference(code, details), lacks_video(code, details)
+        pause_s = read_pushback_s(error.trailing_metadata())
+        return Failure(sentence, unknown, no_video, pause_s, lasting(sentence) and not no_video)
 
 
 def _partition(next_point: str) -> int:

@@ -13,9 +13,6 @@ from collections.abc import Callable
 __all__ = ["Pacer", "wait"]
 
 SPIN_S = 0.0015  # the system's sleep ends up to 1 ms late, so the last part is slept in short steps
-# Lateness that pacing makes up for. A device as busy as its period would carry every hiccup of this machine along until
-# its next drop. If it is later, this machine is too slow for the pace.
-CATCH_UP_S = 0.05
 
 
 class Pacer:
@@ -26,16 +23,10 @@ class Pacer:
 
     def __init__(self, clock: Callable[[], float], paced: bool = True) -> None:
         self.now_s = clock
-        self.makes_good_s = CATCH_UP_S if paced else 0.0
         self._paced = paced
         self._lock = threading.Lock()
         self._finished_s = 0.0  # processor time of the worker's runs that have ended
         self._run_from_s: float | None = None
-
-    def begin_s(self, due_s: float) -> float:
-        """Begin of work that could begin at `due_s`: now, or if paced, as on a device that loses no time in between."""
-        now_s = self.now_s()
-        return due_s if now_s - due_s < self.makes_good_s else now_s
 
     def end_s(self, begun_s: float, duration_s: float) -> float:
         """End of work that nothing interrupts: now, or if paced, `duration_s` after its begin. Waits for it."""

@@ -140,15 +140,17 @@ class Live:
         self._every_s = every_s or (REFRESH_S if self._terminal else 5.0)
         self._recent: deque[tuple[float, Record]] = deque(maxlen=RECENT)
         self._shown_s = -np.inf
-        self._shown_error: str | None = None
+        self._shown_errors: set[str] = set()  # since the link last worked
         self._warned = False
 
     def __call__(self, record: Record) -> None:
         """Take a settled frame's record."""
         now_s = time.perf_counter()
         self._recent.append((now_s, record))
-        if record.error and record.error != self._shown_error:
-            self._shown_error = record.error
+        if record.error is None and record.breaker == "closed":
+            self._shown_errors.clear()
+        elif record.error and record.error not in self._shown_errors:
+            self._shown_errors.add(record.error)
             self._print(f"server: {record.error}\n")
         self._compare_rates(record)
         if now_s - self._shown_s >= self._every_s:

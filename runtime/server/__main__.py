@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from dataclasses import fields
@@ -47,6 +48,14 @@ def parser() -> argparse.ArgumentParser:
         help="requests accepted at once; others are refused (default 64)",
     )  # fmt: skip
     p.add_argument(
+        "--client-share", type=_between(0.0, 1.0), default=0.75, metavar="S",
+        help="part of these that one device may have; further ones are refused with a pause (default 0.75)",
+    )  # fmt: skip
+    p.add_argument(
+        "--client-rate", type=_between(0.0, 1e6), default=0.0, metavar="R",
+        help="requests a second of one device, averaged over 2 s; 0 is any number (default 0)",
+    )  # fmt: skip
+    p.add_argument(
         "--max-batch", type=_number(1, 64), default=8, metavar="N",
         help="frames of one partition computed together, if the model was exported for several (default 8)",
     )  # fmt: skip
@@ -75,6 +84,18 @@ def _number(least: int, most: int) -> type[int]:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
             raise argparse.ArgumentTypeError(f"{text!r} received, a whole number from {least} to {most} expected")
         return int(text)
+
+    return read  # type: ignore[return-value]  # argparse takes any callable
+
+
+def _between(least: float, most: float) -> type[float]:
+    """An argparse type: a number from `least` to `most`."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if least <= (value := float(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} received, a number from {least:g} to {most:g} expected")
 
     return read  # type: ignore[return-value]  # argparse takes any callable
 

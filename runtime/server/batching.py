@@ -1,14 +1,17 @@
 """The queue of frames that wait for a worker: batches, frames that are too late, and the wait to expect.
 
 `Queue` and `WaitEstimate` are values; the time is passed in. `Batcher` connects them to an event loop and a pool of
-threads. No frame waits for a batch to fill: an idle worker takes the frames that are there.
+threads. No frame waits for a batch to fill: a worker takes the frames that are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +21,10 @@ import grpc
 
 from tidesplit.runtime.wire.messages import RefusedError
 
+# A client whose frame was refused because of the load shall wait as long as a frame does now, within these limits.
+LEAST_PUSHBACK_S, MOST_PUSHBACK_S = 0.1, 1.0
 FORGET_S = 1.0  # time constant of the mean wait; thirty frames of one camera pass in it
+HAND_OVER_S = 0.004  # a twentieth of a frame's usual deadline
 SHARE = 0.2  # weight of the newest wait in the mean
 
 
@@ -26,7 +32,8 @@ SHARE = 0.2  # weight of the newest wait in the mean
 class Job:
     """One frame's work. Jobs of one `key` may be computed together. Times are on one monotonic clock.
 
-    `gone` returns True once the client no longer waits. `settle` takes the result or the exception.
+    `client` sent the frame. `turn` is the queue's: jobs with a lower one go first. `gone` returns True once the client
+    no longer waits. `settle` takes the result or the exception.
     """
 
     key: str
@@ -35,14 +42,22 @@ class Job:
     deadline_s: float
     gone: Callable[[], bool] = field(default=lambda: False)
     settle: Callable[[Any], None] = field(default=lambda _: None)
+    client: str = ""
+    turn: float = field(default=0.0, init=False)
 
 
 class Queue:
-    """A bounded queue, first come, first served. A batch is the oldest job and later ones of the same key."""
+    """A bounded queue, fair to clients. One client's jobs keep their order, and clients take turns.
+
+    A batch is the next job and later ones of the same key. Turns are start-time fair queueing: a client's jobs have
+    turns one apart, from that of the newest batch on. So a client that sent nothing for a while saves up no turns.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._jobs: list[Job] = []
+        self._jobs: list[Job] = []  # by turn
+        self._turn = 0.0  # of the newest batch
+        self._next_turn: dict[str, float] = {}  # by client, where it is later than that
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -53,8 +68,25 @@ class Queue:
             self._jobs = [waiting for waiting in self._jobs if not waiting.gone()]
         if len(self._jobs) >= self.limit:
             return False
-        self._jobs.append(job)
+        job.turn = max(self._turn, self._next_turn.get(job.client, 0.0))
+        self._next_turn[job.client] = job.turn + 1.0
+        insort(self._jobs, job, key=lambda other: other.turn)
         return True
+
+    def displaced(self, client: str) -> Job | None:
+        """Remove the newest job of the client with most jobs, to make room for a job of `client`.
+
+        Returns None where that would not be fairer: no client has two jobs more.
+        """
+        alive = [job for job in self._jobs if not job.gone()]
+        counts = Counter(job.client for job in alive)
+        most, number = counts.most_common(1)[0] if counts else (client, 0)
+        if number < counts[client] + 2:
+            return None
+        found = next(job for job in reversed(alive) if job.client == most)
+        self._jobs.remove(found)
+        self._next_turn[most] = found.turn
+        return found
 
     def take(self, now_s: float, limit_of: Callable[[str], int]) -> tuple[list[Job], list[Job]]:
         """The next batch and the jobs past their deadline. Abandoned jobs are dropped."""
@@ -63,6 +95,9 @@ class Queue:
         batch = [job for job in alive if job.key == alive[0].key][: limit_of(alive[0].key)] if alive else []
         taken = set(map(id, batch))
         self._jobs = [job for job in alive if id(job) not in taken]
+        if batch:
+            self._turn = batch[0].turn
+        self._next_turn = {name: turn for name, turn in self._next_turn.items() if turn > self._turn}
         return batch, late
 
 
@@ -102,7 +137,12 @@ class Work(Protocol):
 
 
 class Batcher:
-    """Hands waiting frames to `workers` threads. All methods but `_compute` run on the event loop."""
+    """Lets `workers` threads compute the frames that wait. Methods without an underscore run on the event loop.
+
+    A worker takes batches by itself until no frame waits, so that it never waits for the event loop. Each hand-over of
+    results wakes the event loop, which costs about as much as a small tail where both share a core. So results leave
+    together, but none waits for others longer than `HAND_OVER_S`.
+    """
 
     def __init__(
         self,
@@ -114,8 +154,9 @@ class Batcher:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._work, self._max_batch, self._observe, self._clock = work, max_batch, observe, clock
+        self._lock = threading.Lock()  # of the queue and of `_idle`
         self._queue, self._wait = Queue(max_waiting), WaitEstimate()
-        self._idle, self._workers = workers, workers
+        self._idle = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compute")
 
     @property
@@ -127,50 +168,95 @@ class Batcher:
         """The wait that a frame can expect now; zero while a worker is idle."""
         return 0.0 if self._idle else self._wait.expected_s(self._clock())
 
-    async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float) -> Computed:
+    def pushback_s(self) -> float:
+        """The time for which a client shall pause whose frame is refused because of the load."""
+        return min(max(LEAST_PUSHBACK_S, self.expected_wait_s()), MOST_PUSHBACK_S)
+
+    def make_room(self, client: str) -> bool:
+        """Refuse a waiting frame of the client with most of them, for one of `client`. Returns False if unfair."""
+        with self._lock:
+            job = self._queue.displaced(client)
+        if job is None:
+            return False
+        sentence = "the server is full, and this device has most of the frames that wait"
+        job.settle(
+            RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, sentence, limit="displaced", pushback_s=self.pushback_s())
+        )
+        return True
+
+    async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float, client: str = "") -> Computed:
         """The result of one frame. RefusedError where the queue is full or the deadline passes before its turn."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Computed] = loop.create_future()
-        job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result))
-        if not self._queue.put(job):
+        job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result), client)
+        with self._lock:
+            placed = self._queue.put(job)
+            begins = placed and self._idle > 0
+            self._idle -= begins
+        if not placed:
             raise RefusedError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{len(self._queue)} frames wait already, the limit here"
-            )
-        self._start_idle_workers(loop)
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.waiting} frames wait already, the limit here",
+                limit="full", pushback_s=self.pushback_s(),
+            )  # fmt: skip
+        if begins:
+            self._pool.submit(self._compute, loop)
         return await future
 
-    def _start_idle_workers(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._idle and len(self._queue):
-            batch, late = self._queue.take(self._clock(), lambda key: min(self._max_batch, self._work.limit(key)))
-            for job in late:
-                job.settle(_too_late(job, self._clock()))
-            if batch:
-                self._idle -= 1
-                self._pool.submit(self._compute, loop, batch)
+    def _compute(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Compute batches until no frame waits, in a worker thread."""
+        batch, done = self._next()
+        first_s = math.inf  # end of the oldest batch that is not handed over yet
+        while batch:
+            began_s = self._clock()
+            done.append(_Batch(batch, self._results(batch, began_s), began_s))
+            now_s = self._clock()
+            first_s = min(first_s, now_s)
+            if now_s - first_s + (now_s - began_s) > HAND_OVER_S:  # the next batch may take as long
+                loop.call_soon_threadsafe(self._finish, done)
+                done, first_s = [], math.inf
+            batch, late = self._next()
+            done += late
+        loop.call_soon_threadsafe(self._finish, done)
 
-    def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[Job]) -> None:
-        """Compute a batch, in a worker thread."""
-        began_s = self._clock()
+    def _next(self) -> tuple[list[Job], list[_Batch]]:
+        """The next batch, and those whose deadline has passed. The worker is idle where there is no batch."""
+        with self._lock:
+            batch, late = self._queue.take(self._clock(), lambda key: min(self._max_batch, self._work.limit(key)))
+            self._idle += not batch  # under the lock: a frame that comes from now on starts a worker
+        now_s = self._clock()
+        return batch, [_Batch([job], [_too_late(job, now_s)], None) for job in late]
+
+    def _results(self, batch: list[Job], began_s: float) -> list[Any]:
         try:
             results = self._work.run(batch[0].key, [job.item for job in batch])
         except Exception as error:  # each frame of the batch is answered with it
             results = [error] * len(batch)
         took_s = self._clock() - began_s
-        done = [r if isinstance(r, Exception) else Computed(r, began_s, took_s) for r in results]
-        loop.call_soon_threadsafe(self._finish, loop, batch, done, began_s)
+        return [r if isinstance(r, Exception) else Computed(r, began_s, took_s) for r in results]
 
-    def _finish(self, loop: asyncio.AbstractEventLoop, batch: list[Job], done: list[Any], began_s: float) -> None:
-        self._idle += 1
-        self._observe(batch[0].key, len(batch))
-        for job, result in zip(batch, done, strict=True):
-            self._wait.observe(self._clock(), began_s - job.arrived_s)
-            job.settle(result)
-        self._start_idle_workers(loop)
+    def _finish(self, done: list[_Batch]) -> None:
+        """Settle frames, on the event loop."""
+        for batch in done:
+            if batch.began_s is not None:
+                self._observe(batch.jobs[0].key, len(batch.jobs))
+            for job, result in zip(batch.jobs, batch.results, strict=True):
+                if batch.began_s is not None:
+                    self._wait.observe(self._clock(), batch.began_s - job.arrived_s)
+                job.settle(result)
 
     async def close(self) -> None:
-        """Wait for the batches under way. No more frames may be submitted."""
+        """Wait for the frames that wait or are under way. No more frames may be submitted."""
         await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
         await asyncio.sleep(0)  # the last results are on their way to the event loop
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Jobs with their results, in the same order. ``began_s`` is None where they were too late to be computed."""
+
+    jobs: list[Job]
+    results: list[Any]
+    began_s: float | None
 
 
 def _settle(future: asyncio.Future[Computed], result: Any) -> None:

@@ -54,6 +54,9 @@ class Metrics:
         """A request ended with a status. `partition` is empty where the request named none of this server's."""
         self.counts[partition].refused += 1
 
+    def limited(self, limit: str) -> None:
+        """A request was refused because of a limit: a client's "rate" or "share", a "full" server, or "displaced"."""
+
     def batch(self, key: str, size: int) -> None:  # noqa: ARG002  # Prometheus counts sizes too
         """`size` frames were computed together by the model `key`."""
         self.batches[key] += 1
@@ -97,6 +100,10 @@ class Prometheus(Metrics):
             "tidesplit_stream_payloads", "Payloads of streams by kind: key, relative, unknown (reference)",
             ["partition", "kind"], registry=registry,
         )  # fmt: skip
+        self._limited = Total(
+            "tidesplit_limited", "Requests refused because of a limit: rate, share (of one client), full, displaced",
+            ["limit"], registry=registry,
+        )  # fmt: skip
         for name, (text, read) in gauges.items():
             Gauge(name, text, registry=registry).set_function(read)
         self._server, self._thread = start_http_server(port, addr=host, registry=registry)
@@ -117,6 +124,10 @@ class Prometheus(Metrics):
         """Count it by status."""
         super().refused(partition, code)
         self._refused.labels(partition, code).inc()
+
+    def limited(self, limit: str) -> None:
+        """Count it by limit."""
+        self._limited.labels(limit).inc()
 
     def batch(self, key: str, size: int) -> None:
         """Count its size."""

@@ -25,6 +25,7 @@ from tidesplit.runtime.wire.messages import RefusedError, Request, build_probe, 
 from tidesplit.runtime.wire.protocol import METHODS
 from tidesplit.runtime.wire.reasons import reason
 from tidesplit.runtime.wire.security import Credentials
+from tidesplit.runtime.wire.stream_place import DEVICE_METADATA
 from tidesplit.runtime.wire.wire_format import parse
 
 WINDOW = 256  # unanswered messages that are remembered: several times as many as a server takes at once
@@ -61,12 +62,16 @@ class NextHop:
         at_s, payload, uplink_s, rtt_s = self._newest
         return HopTimes(payload, uplink_s, rtt_s, time.perf_counter() - at_s)
 
-    async def ask(self, request: Request, timeout_s: float) -> tuple[FrameAnswer, NextTiming]:
-        """The next server's answer and its timing. NextHopError where there is none."""
+    async def ask(self, request: Request, timeout_s: float, device: str = "") -> tuple[FrameAnswer, NextTiming]:
+        """The next server's answer and its timing. `device` is the id of the frame's device, for the limits there.
+
+        Raises:
+            NextHopError: there is no answer.
+        """
         start_s, size = time.perf_counter(), len(request.payload)
         key = self._sent(size)
         answer = await self._send(
-            build_request(request), timeout_s, lambda message: read_answer(message, request, self._classes)
+            build_request(request), timeout_s, lambda message: read_answer(message, request, self._classes), device
         )
         theirs = answer.timing
         uplink_s, rtt_s = self._answered(key, size, theirs)
@@ -103,12 +108,13 @@ class NextHop:
         )
         if timed:
             # The expected wait in a probe's answer is that of frames: the probe itself waited for nothing.
-            self._answered(key, size, ServerTiming(theirs.received_s, 0.0, 0.0), reported)
+            self._answered(key, size, ServerTiming(theirs.received_s, 0.0, 0.0, theirs.clock), reported)
 
-    async def _send(self, message: Any, timeout_s: float, read: Callable[[Any], Read]) -> Read:
+    async def _send(self, message: Any, timeout_s: float, read: Callable[[Any], Read], device: str = "") -> Read:
         self._under_way += 1
+        named = ((DEVICE_METADATA, device),) if device else ()
         try:
-            data = await self._call(message, timeout=timeout_s, metadata=self._metadata)
+            data = await self._call(message, timeout=timeout_s, metadata=(*self._metadata, *named))
             answer = read(parse(self._response, data))
             self._reported = ""
             return answer
@@ -135,7 +141,9 @@ class NextHop:
     def _answered(self, key: int, size: int, theirs: ServerTiming, reported: bool = True) -> tuple[float, float]:
         """Seconds that the bytes took, and the rest of the way there and back."""
         now_s = time.perf_counter()
-        timed = self._estimator.answered(key, now_s, theirs.received_s, theirs.wait_s + theirs.compute_s)
+        timed = self._estimator.answered(
+            key, now_s, theirs.received_s, theirs.wait_s + theirs.compute_s, clock=theirs.clock
+        )
         if timed is None:  # `WINDOW` others were sent since
             return 0.0, 0.0
         if reported:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import numpy as np
 from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.runtime.models import middle_name, tail_name
 from tidesplit.runtime.server.batching import Batcher, Computed
+from tidesplit.runtime.server.client_limits import ClientLimits, client_of, device_of
 from tidesplit.runtime.server.description import EXTENSIONS, Description
 from tidesplit.runtime.server.metrics import Metrics
 from tidesplit.runtime.server.next_hop import NextHop, NextHopError
@@ -44,6 +46,7 @@ from tidesplit.runtime.wire.protocol import MESSAGES, METHODS, SERVICE
 from tidesplit.runtime.wire.wire_format import parse
 
 Code = grpc.StatusCode
+_NONE: tuple[tuple[str, str], ...] = ()
 LONGEST_S = 10.0  # a request without a deadline of its own is not computed after this
 
 
@@ -51,13 +54,15 @@ LONGEST_S = 10.0  # a request without a deadline of its own is not computed afte
 class _Call:
     """A request with its times on this server's clock. `confirm` sends initial metadata to the device.
 
-    `decoded` is there where the payload is one of a stream.
+    `client` is who sent it, and `device` its id. `decoded` is there where the payload is one of a stream.
     """
 
     request: Request
     received_s: float
     deadline_s: float
     confirm: Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
+    client: str
+    device: str
     decoded: Decoded | None = None
 
 
@@ -65,12 +70,14 @@ class InferenceService:
     """Answers for one CNN. While `draining`, it finishes the requests under way and refuses new ones."""
 
     def __init__(
-        self, tails: Tails, batcher: Batcher, streams: StreamDecoding, next_hop: NextHop | None, max_concurrent: int
-    ) -> None:
+        self, tails: Tails, batcher: Batcher, streams: StreamDecoding, next_hop: NextHop | None, max_concurrent: int,
+        limits: ClientLimits,
+    ) -> None:  # fmt: skip
         self._tails, self._cnn, self._batcher, self._next = tails, tails.cnn, batcher, next_hop
-        self._streams = streams
+        self._streams, self._limits = streams, limits
         self._description = Description(tails.cnn, tails.partitions)
         self._max_concurrent, self.under_way, self._sent_on = max_concurrent, 0, 0
+        self._clock = float(secrets.randbelow(2**53))  # names this process's clock; replicas have others
         self._probes: set[asyncio.Task[None]] = set()
         self.draining = False
         self.metrics = Metrics()
@@ -98,19 +105,21 @@ class InferenceService:
         kind = METHODS[name].request
 
         async def handle(data: bytes, context: Any) -> bytes:
-            partition = ""
+            partition, metadata = "", _NONE
             try:
                 message = parse(kind, data)
                 partition = self._label(message) if name == "ModelInfer" else ""
                 answer: bytes = (await call(message, context)).SerializeToString()
                 return answer
             except RefusedError as error:
-                code, sentence = error.code, str(error)
+                code, sentence, metadata = error.code, str(error), error.metadata
+                if error.limit:
+                    self.metrics.limited(error.limit)
             except Exception:
                 logging.getLogger(__name__).exception("%s failed", name)
                 code, sentence = Code.INTERNAL, "the server made a mistake; its log has more"
             self.metrics.refused(partition, code.name)
-            await context.abort(code, sentence)
+            await context.abort(code, sentence, metadata)
             raise AssertionError("abort returns never")
 
         return handle
@@ -167,33 +176,48 @@ class InferenceService:
         received_s = time.perf_counter()
         if self.draining:
             raise RefusedError(Code.UNAVAILABLE, "the server is shutting down: ask another, or again later")
+        device = device_of(context.invocation_metadata())
+        client = client_of(device, context.peer())
+        self._limits.check_rate(client, received_s)
         if message.model_name == PROBE:
             check_version(message.model_version, self._cnn.version)
             number, probe_next = read_probe(message)
             self._probe_next(probe_next)
-            answer = ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest())
+            answer = ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest(), self._clock)
             self.metrics.probed(time.perf_counter() - received_s)
             return build_probe_answer(number, answer)
-        full = self.under_way >= self._max_concurrent
-        if full and "stream" not in message.parameters:
-            raise self._full()
         request = read_request(message, self._cnn.name, self._cnn.version)
         self._check_partition(request.partition)
         self._probe_next(request.probe_next)
+        refusal = self._refusal(client)
+        if refusal is not None and request.place is None:
+            raise refusal
         self.under_way += 1
+        self._limits.enter(client, received_s)
         try:
             deadline_s = received_s + _remaining_s(context)
             decoded = None if request.place is None else await self._streams.decode(request, request.place)
-            if full:  # the payload had to be decoded, because the next one is relative to it
-                raise self._full()
-            found = await self._answer(_Call(request, received_s, deadline_s, context.send_initial_metadata, decoded))
+            if refusal is not None:  # the payload had to be decoded, because the next one is relative to it
+                raise refusal
+            found = await self._answer(
+                _Call(request, received_s, deadline_s, context.send_initial_metadata, client, device, decoded)
+            )
         finally:
             self.under_way -= 1
+            self._limits.leave(client)
         self.metrics.answered(request.partition, found, time.perf_counter() - received_s)
         return build_answer(request, found, self._cnn.classes)
 
-    def _full(self) -> RefusedError:
-        return RefusedError(Code.RESOURCE_EXHAUSTED, f"{self._max_concurrent} requests are under way, the limit here")
+    def _refusal(self, client: str) -> RefusedError | None:
+        """The refusal of one more request of this client; None where there is a place for it, or one was made."""
+        pushback_s = self._batcher.pushback_s()
+        refusal = self._limits.over_share(client, pushback_s)
+        if refusal is not None or self.under_way < self._max_concurrent or self._batcher.make_room(client):
+            return refusal
+        return RefusedError(
+            Code.RESOURCE_EXHAUSTED, f"{self._max_concurrent} requests are under way, the limit here",
+            limit="full", pushback_s=pushback_s,
+        )  # fmt: skip
 
     def _probe_next(self, asked: bool) -> None:
         if asked and self._next is not None:
@@ -220,8 +244,8 @@ class InferenceService:
         """Run the tail here. `fell_back` is the reason why the frame is not sent on, empty where none was asked for."""
         request, decoded, asked_s = call.request, call.decoded, time.perf_counter()
         item = Item(request.partition, request.payload, values=None if decoded is None else decoded.values)
-        done = await self._batcher.submit(tail_name(request.partition), item, asked_s, call.deadline_s)
-        logits, timing = np.asarray(done.value, dtype=np.float32), _timing(call.received_s, asked_s, done)
+        done = await self._batcher.submit(tail_name(request.partition), item, asked_s, call.deadline_s, call.client)
+        logits, timing = np.asarray(done.value, dtype=np.float32), self._timing(call.received_s, asked_s, done)
         if decoded is not None:
             waited_s = timing.wait_s + max(0.0, decoded.began_s - call.received_s)
             timing = replace(timing, wait_s=waited_s, compute_s=timing.compute_s + decoded.took_s)
@@ -235,25 +259,28 @@ class InferenceService:
         if self._sent_on >= max(1, self._max_concurrent // 2):  # a stalled hop must not take every place
             raise NextHopError(f"{self._sent_on} frames wait for the next server, the limit here")
         onward = replace(request, next_point="", probe_next=False)
-        own = ServerTiming(call.received_s, 0.0, 0.0)
+        own = ServerTiming(call.received_s, 0.0, 0.0, self._clock)
         confirmed = replace(own, wait_s=self._batcher.expected_wait_s())  # an unchanged payload does not wait itself
         if cut is not None:
             key, item = middle_name(request.partition, cut.partition), Item(request.partition, request.payload, cut)
             if not self._tails.has(key):
                 raise NextHopError(f"no model from partition {request.partition} to {cut.partition} here")
-            done = await self._batcher.submit(key, item, call.received_s, call.deadline_s)
+            done = await self._batcher.submit(key, item, call.received_s, call.deadline_s, call.client)
             onward = replace(onward, partition=cut.partition, payload=done.value, point=request.next_point)
-            own = confirmed = _timing(call.received_s, call.received_s, done)
+            own = confirmed = self._timing(call.received_s, call.received_s, done)
         left_s = call.deadline_s - time.perf_counter()
         if left_s <= 0.0:
             raise RefusedError(Code.DEADLINE_EXCEEDED, "the deadline passed in the middle server")
         self._sent_on += 1
         try:
             await call.confirm(receipt(confirmed))
-            theirs, timing = await self._next.ask(onward, left_s)
+            theirs, timing = await self._next.ask(onward, left_s, call.device)
         finally:
             self._sent_on -= 1
         return FrameAnswer(request.frame, theirs.logits, own, timing, theirs.fell_back)
+
+    def _timing(self, received_s: float, asked_s: float, done: Computed) -> ServerTiming:
+        return ServerTiming(received_s, max(0.0, done.began_s - asked_s), done.compute_s, self._clock)
 
     def _second_cut(self, request: Request) -> Knobs | None:
         """Settings of the second cut; None where the payload is passed on unchanged. RefusedError: no such cut."""
@@ -267,10 +294,6 @@ class InferenceService:
                 f"of {tuple(self._cnn.codec.cuts)}",
             )
         return cut
-
-
-def _timing(received_s: float, asked_s: float, done: Computed) -> ServerTiming:
-    return ServerTiming(received_s, max(0.0, done.began_s - asked_s), done.compute_s)
 
 
 def _remaining_s(context: Any) -> float:

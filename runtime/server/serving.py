@@ -11,6 +11,7 @@ import grpc.aio
 
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.server.batching import Batcher
+from tidesplit.runtime.server.client_limits import ClientLimits
 from tidesplit.runtime.server.held_streams import Limits
 from tidesplit.runtime.server.metrics import Metrics, Prometheus, start_metrics
 from tidesplit.runtime.server.next_hop import NextHop
@@ -31,7 +32,8 @@ DRAIN_S = 5.0  # a hundred times a frame's own time; systemd kills after 90 s, K
 # While gRPC shuts down it ends new requests with CANCELLED, as if the client had cancelled them (grpc/grpc#41785).
 # Therefore the server first answers new requests with UNAVAILABLE, for the time of fifteen frames.
 REFUSE_S = 0.5
-SPARE_CALLS = 32  # calls besides inference: health, metadata, and refusals
+# Calls besides those that are answered: health, metadata, refusals. Beyond them gRPC itself refuses everybody's calls.
+SPARE_CALLS = 128
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class ServerOptions:
     threads: int = 1
     max_concurrent: int = 64
     max_batch: int = 8
+    client_share: float = 0.75
+    client_rate: float = 0.0
     metrics_port: int | None = None
     stream_mib: int = 128
     next_address: str = ""
@@ -111,7 +115,10 @@ class Server:
             self._tails.decode_next, options.threads, Limits(most_bytes=options.stream_mib << 20),
             observe=lambda partition, kind: self._metrics.streamed(partition, kind),
         )  # fmt: skip
-        self._service = InferenceService(self._tails, self._batcher, self.streams, self._next, options.max_concurrent)
+        self._limits = ClientLimits(max(1, round(options.client_share * options.max_concurrent)), options.client_rate)
+        self._service = InferenceService(
+            self._tails, self._batcher, self.streams, self._next, options.max_concurrent, self._limits
+        )
         try:
             self._metrics = self._service.metrics = self._start_metrics()
             self._server = self._build()
@@ -143,6 +150,10 @@ class Server:
             {
                 "tidesplit_waiting": ("Frames in the queue", lambda: self._batcher.waiting),
                 "tidesplit_under_way": ("Requests taken and not yet answered", lambda: self._service.under_way),
+                "tidesplit_clients": (
+                    "Devices, or addresses of others, that have requests under way or came a moment ago",
+                    lambda: len(self._limits),
+                ),
                 "tidesplit_streams": ("Streams held", lambda: len(self.streams.held)),
                 "tidesplit_stream_bytes": ("Bytes of the streams held", lambda: self.streams.held.size),
             },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -18,7 +18,7 @@ from tidesplit.compression.codec.video import VideoDecoder
 from tidesplit.runtime.cnn import Cnn, CnnError
 from tidesplit.runtime.models import middle_name, tail_name
 from tidesplit.runtime.wire.messages import RefusedError, Request
-from tidesplit.runtime.wire.refusals import expect
+from tidesplit.runtime.wire.refusals import expect, no_video
 
 Floats = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ class Tails:
     """All tails of a folder, and with `middles` all models between two cuts. They are loaded at once."""
 
     def __init__(self, cnn: Cnn, middles: bool = False) -> None:
-        self.cnn = cnn
+        self.cnn = cnn = replace(cnn, arena=True)
         self.partitions = tuple(p for p in range(cnn.partitions) if cnn.has(tail_name(p)))
         if not self.partitions:
             raise CnnError(f"{cnn.folder} holds no tails: it was exported for a device")
@@ -70,7 +70,8 @@ class Tails:
         sound = [i for i, x in enumerate(inputs) if not isinstance(x, Exception)]
         results: list[Any] = list(inputs)
         if sound:
-            outputs = self._sessions[key].run(None, {"x": np.stack([inputs[i] for i in sound])})
+            x = inputs[sound[0]][None] if len(sound) == 1 else np.stack([inputs[i] for i in sound])
+            outputs = self._sessions[key].run(None, {"x": x})
             for row, i in enumerate(sound):
                 results[i] = self._result(items[i], [output[row] for output in outputs])
         return results
@@ -113,7 +114,7 @@ class Tails:
         try:
             return VideoDecoder(codec, px)
         except ImportError as error:
-            raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, f"no video here: {error}") from error
+            raise no_video(str(error)) from error
 
     def _result(self, item: Item, outputs: list[Floats]) -> Any:
         if item.next_cut is None:

@@ -8,12 +8,14 @@ from itertools import count
 import numpy as np
 
 from tidesplit.compression.codec.pixels import natural_picture
-from tidesplit.envs.world.observation import Controller, Observation, Situation, observe
+from tidesplit.envs.world.observation import Controller, Observation, Situation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.envs.world.vocabulary import Demand, Ints
 from tidesplit.profiling.measuring.clock import time_interleaved
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.choosing.deciding import FrameDecider
+from tidesplit.runtime.choosing.safeguard import Safeguard
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 from tidesplit.runtime.wire.messages import Request, build_request
@@ -32,9 +34,12 @@ class Decider:
     """
 
     def __init__(self, table: PointTable, demand: Demand, policy: Controller | None) -> None:
-        self._table, self._demand, self._policy = table, demand, policy
-        self._world, self._picture = World(), Picture(natural_picture(32), "drawn")
-        self._links = tuple(Estimator(self._world.window) for _ in table.hops)
+        self._table, self._demand, world = table, demand, World()
+        safeguard = Safeguard(demand.period_s)
+        self._decider = FrameDecider(policy or _InTurn(), table, demand, world, safeguard)
+        self._picture = Picture(natural_picture(32), "drawn")
+        self._links = tuple(Estimator(world.window) for _ in table.hops)
+        self._reference_age = np.ones((1, table.streams.count))
 
     def hear(self, k: int) -> None:
         """Take the answers that came since the frame before, some with a delay."""
@@ -44,16 +49,29 @@ class Decider:
 
     def decide(self, k: int) -> Record:
         """Observe, choose a point, and write it down."""
-        observation = self._observe(k)
-        row = k % self._table.size if self._policy is None else int(self._policy.predict(observation)[0])
-        return Record.of(k, self._picture, self._demand, self._table, observation, row)
-
-    def _observe(self, k: int) -> Observation:
         transfers = tuple(link.transfers() for link in self._links)
         last, zero = np.array([k % self._table.size]), np.zeros(1)
         now_s = np.array([k / 30 + 0.09])
-        situation = Situation(now_s, zero, transfers, np.ones(1), last, worker_s=zero, heat_c=zero + 50.0)
-        return observe(situation, self._table, Demands.of(self._demand), self._world)
+        decision = self._decider.decide(
+            Situation(
+                now_s, zero, transfers, np.ones(1), last, worker_s=zero, heat_c=zero + 50.0,
+                blocked=np.array([False]), reference_age=self._reference_age,
+            )
+        )  # fmt: skip
+        return Record.of(k, self._picture, self._demand, self._table, decision.believed, decision.row)
+
+
+class _InTurn:
+    """Takes the points in turn."""
+
+    name = "in turn"
+
+    def __init__(self) -> None:
+        self._decided = count()
+
+    def predict(self, observation: Observation) -> Ints:
+        """The next row."""
+        return np.array([next(self._decided) % observation.mask.shape[1]])
 
 
 def loop_s(table: PointTable, demand: Demand, policy: Controller | None, frames: int = FRAMES) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +26,12 @@ from tidesplit.runtime.wire.messages import (
 from tidesplit.runtime.wire.protocol import MESSAGES
 
 MOST_S, MOST_CLOCK_S = 3600.0, 1e10
-MOST = {"received_s": MOST_CLOCK_S, "hop_age_s": MOST_CLOCK_S, "hop_payload": 1e9}  # of all others MOST_S
+MOST = {
+    "received_s": MOST_CLOCK_S,
+    "clock": 2.0**53,
+    "hop_age_s": MOST_CLOCK_S,
+    "hop_payload": 1e9,
+}  # of all others MOST_S
 Logits = NDArray[np.float32]
 Times = TypeVar("Times", "ServerTiming", "NextTiming", "HopTimes")
 
@@ -40,11 +45,13 @@ class ServerTiming:
     """A server's own report on one request.
 
     `received_s` is its clock when the request came, `wait_s` the time in the queue, `compute_s` decoding and running.
+    `clock` names that clock: a whole number that the server drew at its start, 0 where it does not say one.
     """
 
     received_s: float
     wait_s: float
     compute_s: float
+    clock: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,15 @@ class HopTimes:
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """The server's clock when a probe came, a frame's expected wait there, and the newest times of the second hop."""
+    """The server's clock when a probe came, a frame's expected wait there, and the newest times of the second hop.
+
+    `clock` is that of `ServerTiming`.
+    """
 
     received_s: float
     wait_s: float
     newest: HopTimes | None = None
+    clock: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,7 @@ def _best(logits: Logits, count: int, classes: Sequence[str]) -> list[bytes]:
 def build_probe_answer(number: str, answer: ProbeAnswer) -> Any:
     """ModelInferResponse to a probe."""
     message = MESSAGES["ModelInferResponse"](model_name=PROBE, id=number)
-    _put(message, "", {"received_s": answer.received_s, "wait_s": answer.wait_s})
+    _put(message, "", {"received_s": answer.received_s, "wait_s": answer.wait_s, "clock": answer.clock})
     if answer.newest is not None:
         _put(message, "hop_", vars(answer.newest))
     return message
@@ -148,10 +159,15 @@ def read_receipt(metadata: Iterable[tuple[str, Any]]) -> ServerTiming | None:
     found = dict(metadata)
     try:
         received_s, wait_s, compute_s = (float(found[f"{name}-s"]) for name in ("received", "wait", "compute"))
+        clock = float(found.get("clock-s", 0.0))
     except (KeyError, TypeError, ValueError):
         return None
-    believable = 0.0 <= received_s <= MOST_CLOCK_S and all(0.0 <= s <= MOST_S for s in (wait_s, compute_s))
-    return ServerTiming(received_s, wait_s, compute_s) if believable else None
+    believable = (
+        0.0 <= received_s <= MOST_CLOCK_S
+        and 0.0 <= clock <= MOST["clock"]
+        and all(0.0 <= s <= MOST_S for s in (wait_s, compute_s))
+    )
+    return ServerTiming(received_s, wait_s, compute_s, clock) if believable else None
 
 
 def read_answer(message: Any, request: Request, classes: int) -> FrameAnswer:
@@ -183,7 +199,8 @@ def read_probe_answer(message: Any, number: str) -> ProbeAnswer:
     _expect("model", message.model_name, PROBE)
     _expect("id", message.id, number)
     found = _parameters(message)
-    return ProbeAnswer(_number(found, "received_s"), _number(found, "wait_s"), _newest(found))
+    clock = _number(found, "clock") if "clock" in found else 0.0
+    return ProbeAnswer(_number(found, "received_s"), _number(found, "wait_s"), _newest(found), clock)
 
 
 def _put(message: Any, prefix: str, times: Mapping[str, float]) -> None:
@@ -200,7 +217,8 @@ def _newest(found: Mapping[str, Any]) -> HopTimes | None:
 
 
 def _times(found: Mapping[str, Any], prefix: str, kind: type[Times]) -> Times:
-    return kind(*(_number(found, prefix + field.name) for field in fields(kind)))
+    names = [f.name for f in fields(kind) if f.default is MISSING or prefix + f.name in found]
+    return kind(**{name: _number(found, prefix + name) for name in names})
 
 
 def _logits(message: Any, classes: int) -> Logits:

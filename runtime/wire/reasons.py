@@ -28,6 +28,11 @@ def reason(code: str, details: str | None) -> str:
     return f"{sentence} ({LASTS})" if lasts else sentence
 
 
+def lasting(sentence: str) -> bool:
+    """True where a sentence of `reason` says that waiting does not help."""
+    return sentence.endswith(f"({LASTS})")
+
+
 def _of_connecting(cause: str) -> tuple[str, bool]:
     """The cause of a failed connection in plain words, and True where waiting does not help."""
     if found := CERTIFICATE.search(cause):
@@ -42,4 +47,4 @@ def _of_connecting(cause: str) -> tuple[str, bool]:
         return "the server at this address does not speak gRPC", True
     if CLOSED.fullmatch(cause):
         return "the connection was closed at once: the server may expect TLS or a client certificate", False
-    return cause.removeprefix("Failed to connect to remote host: "), False
+    return cause.removeprefix("Failed to connect to remote host: ").removeprefix("getsockopt(SO_ERROR): "), False

@@ -1,4 +1,7 @@
-"""TLS, mutual TLS and bearer tokens, for both sides; plaintext only where no other machine can read it."""
+"""TLS, mutual TLS and bearer tokens, for both sides; plaintext only where no other machine can read it.
+
+`wire.certificates` is imported where there is a certificate: without it a device needs 8 MiB less.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,34 @@ import hashlib
 import hmac
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 import grpc.aio
 
 from tidesplit.runtime.wire.address import is_loopback
-from tidesplit.runtime.wire.certificates import check_authorities, check_holder, is_for
 from tidesplit.runtime.wire.protocol import CLIENT_OPTIONS
 
 MIN_TOKEN, MAX_TOKEN = 16, 4096  # characters: 16 hexadecimal ones are 64 bits; headers have 16 KiB in all
+Value = TypeVar("Value")
 HEALTH = "/grpc.health."  # load balancers ask for it and hold no token
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A client's proof of who it is. `tls` holds gRPC's channel credentials, None for plaintext."""
+    """A client's proof of who it is. `tls` holds gRPC's channel credentials, None for plaintext.
+
+    `renewed` returns newer credentials after their files have changed, else None. `fault` returns the reason why the
+    client's own certificate is not valid now, empty where it is.
+    """
 
     tls: Any = None
     token: str = ""
+    renewed: Callable[[], Credentials | None] = field(default=lambda: None, compare=False)
+    fault: Callable[[], str] = field(default=lambda: "", compare=False)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -57,12 +66,24 @@ def client_credentials(
     roots = _authority(ca, ca_option)
     if cert is None or key is None:
         return Credentials(grpc.ssl_channel_credentials(roots), token)
+    from tidesplit.runtime.wire.certificates import check_dates
+
     chain, secret = _pair(cert, key, "client")
-    return Credentials(grpc.ssl_channel_credentials(roots, secret, chain), token)
+
+    def fault() -> str:
+        try:
+            check_dates(chain, f"--tls-cert {cert}")
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    return Credentials(grpc.ssl_channel_credentials(roots, secret, chain), token, fault=fault)
 
 
 def presentable(cert: Path | None) -> bool:
     """True where a server's own certificate may also prove to the next server who this one is."""
+    from tidesplit.runtime.wire.certificates import is_for
+
     return cert is not None and is_for(_read(cert, "--tls-cert"), f"--tls-cert {cert}", "client")
 
 
@@ -74,39 +95,38 @@ def server_credentials(cert: Path, key: Path, client_ca: Path | None) -> Any:
     Raises:
         ValueError: a file cannot be used, or a certificate is not valid now or not for this use.
     """
-    files = _ServerFiles(cert, key, client_ca)
-    return grpc.dynamic_ssl_server_credentials(files.read(), files.changed, client_ca is not None)
 
-
-class _ServerFiles:
-    """A server's certificate, key and authority of clients, read again after a change."""
-
-    def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
-        self._cert, self._key, self._client_ca = cert, key, client_ca
-        self._seen = self._times()
-
-    def read(self) -> Any:
-        """gRPC's configuration. ValueError where a file cannot be used."""
-        chain, secret = _pair(self._cert, self._key, "server")
-        roots = None if self._client_ca is None else _authority(self._client_ca, "--client-ca")
+    def read() -> Any:
+        chain, secret = _pair(cert, key, "server")
+        roots = None if client_ca is None else _authority(client_ca, "--client-ca")
         return grpc.ssl_server_certificate_configuration([(secret, chain)], roots)
 
-    def changed(self) -> Any:
-        """The new configuration, None where nothing changed or the new files cannot be used."""
+    files = Renewed((cert, key, client_ca), read)
+    return grpc.dynamic_ssl_server_credentials(read(), files.changed, client_ca is not None)
+
+
+class Renewed(Generic[Value]):
+    """Files that are read again after a change, by `read`, which raises ValueError where they cannot be used."""
+
+    def __init__(self, files: Sequence[Path | None], read: Callable[[], Value]) -> None:
+        self._files, self._read = files, read
+        self._seen = self._times()
+
+    def changed(self) -> Value | None:
+        """What was read anew; None where nothing changed or the new files cannot be used."""
         now = self._times()
         if now == self._seen:
             return None
         self._seen = now
         try:
-            return self.read()
+            return self._read()
         except ValueError as error:
-            logging.getLogger(__name__).warning("the TLS files in use stay: %s", error)
+            logging.getLogger(__name__).warning("the security files in use stay: %s", error)
             return None
 
     def _times(self) -> list[int]:
         """When each file was last changed, 0 for one that is missing."""
-        files = (self._cert, self._key, self._client_ca)
-        return [file.stat().st_mtime_ns if file is not None and file.exists() else 0 for file in files]
+        return [file.stat().st_mtime_ns if file is not None and file.exists() else 0 for file in self._files]
 
 
 def check_plaintext(option: str, host: str, tls: bool, insecure: bool, remedy: str) -> None:
@@ -169,6 +189,8 @@ def _digest(text: str) -> bytes:
 
 def _pair(cert: Path, key: Path, holder: str) -> tuple[bytes, bytes]:
     """A certificate chain of a "server" or "client" and its private key, both PEM."""
+    from tidesplit.runtime.wire.certificates import check_holder
+
     chain, secret = _read(cert, "--tls-cert"), _read(key, "--tls-key")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: b"")
@@ -179,6 +201,8 @@ def _pair(cert: Path, key: Path, holder: str) -> tuple[bytes, bytes]:
 
 
 def _authority(path: Path, option: str) -> bytes:
+    from tidesplit.runtime.wire.certificates import check_authorities
+
     data = _read(path, option)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data.decode("ascii"))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from tidesplit.agents.learning.privileged import COLUMNS
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.fields import POINT_FIELDS, STATE_FIELDS
+from tidesplit.envs.world.heat import Cooling
 from tidesplit.envs.world.observation import Observation
+from tidesplit.envs.world.physics import USUAL, World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
 
@@ -66,13 +69,29 @@ def written(model: MaskablePPO, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def write(folder: Path, model: MaskablePPO) -> None:
+def test_the_world_of_the_training_is_kept(model: MaskablePPO, tmp_path: Path) -> None:
+    mine = replace(USUAL, rtt_s=0.03, probe_after_s=np.inf, cooling=Cooling(slowest=2.0))
+    write(tmp_path, model, mine)
+    assert load(tmp_path).world == mine
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    assert manifest["world"] == {"rtt_s": 0.03, "probe_after_s": np.inf, "cooling": {"slowest": 2.0}}
+    for world, told in (({"rtt": 1}, "rtt: no such number"), ([1], "'list' object")):
+        (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "world": world}))
+        with pytest.raises(BundleError, match=told):
+            load(tmp_path)
+    del manifest["world"]  # written by an earlier version
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    assert load(tmp_path).world == USUAL
+
+
+def write(folder: Path, model: MaskablePPO, world: World = USUAL) -> None:
     write_bundle(
         folder,
         policy_of(model),
         profile=synthetic_profile(),
         table=scenario(BUMPY).table,
         machines=(DEVICE, SERVER),
+        world=world,
         demand=Demand(fps=20.0),
         config={"trace": "lte"},
     )

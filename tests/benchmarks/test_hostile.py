@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.runtime.deployed import small_cnn, with_memory
 from tests.runtime.servers import ServerThread
 from tidesplit.benchmarks.hostile import Attacker, Honest, attack, honest_streams
+from tidesplit.benchmarks.hostile_payloads import SHARES, Hostile
 from tidesplit.runtime.server.serving import ServerOptions
 
 TYPED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED reference unknown", "RESOURCE_EXHAUSTED", "CANCELLED"}
@@ -27,3 +30,23 @@ def test_hostile_messages_get_typed_refusals_and_an_honest_stream_loses_nothing(
     assert min(statuses[name] for name in ("OK", "INVALID_ARGUMENT", "ABORTED reference unknown")) >= 30
     assert set(honest.statuses) == {"OK"}
     assert len(attacker.streams) == 3
+
+
+def test_hostile_payloads_are_decoded_or_refused_with_a_type_and_take_little_memory(tmp_path: Path) -> None:
+    cnn = with_memory(small_cnn(tmp_path))
+    hostile = Hostile(cnn, honest_streams(cnn, np.random.default_rng(0)), random.Random(0))
+    hostile.run(1000)
+    assert hostile.untyped == []
+    assert hostile.ends.total() == 1000
+    assert hostile.most_mib < 64
+    kinds = {end.split()[0] for end in hostile.ends}
+    assert kinds == set(SHARES)
+    assert all(hostile.ends[f"{kind} decoded"] for kind in SHARES)
+
+
+def test_an_error_without_a_type_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cnn = with_memory(small_cnn(tmp_path))
+    hostile = Hostile(cnn, honest_streams(cnn, np.random.default_rng(0)), random.Random(0))
+    monkeypatch.setattr(hostile, "_message", lambda: [][0])
+    hostile.run(20)
+    assert hostile.ends["messages UNTYPED IndexError"] == len(hostile.untyped) > 0

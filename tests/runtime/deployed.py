@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -55,7 +54,7 @@ def small_source() -> Trained:
 def small_cnn(folder: Path) -> Cnn:
     """Export all its models."""
     source = small_source()
-    return export(source, folder, chain(for_server(source, True), for_device(source)))
+    return export(source, folder, for_server(source, True), for_device(source))
 
 
 def with_memory(cnn: Cnn) -> Cnn:

@@ -272,7 +272,49 @@ def test_a_cnn_of_other_weights_is_refused(
             (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "cnn").mkdir()
     for model in cnn.folder.glob("*.onnx"):
-        (tmp_path / "cnn" / model.name).write_bytes(b"altered" if "device" in model.name else model.read_bytes())
+        (tmp_path / "cnn" / model.name).write_bytes(b"altered" if "part" in model.name else model.read_bytes())
     (tmp_path / "cnn" / "cnn.json").write_bytes((cnn.folder / "cnn.json").read_bytes())
     assert edge.main(["--bundle", str(tmp_path), "--server", "localhost:1", "--frames", "3"]) == 2
     assert "it was altered" in capsys.readouterr().err
+
+
+def test_the_program_in_the_docs_runs(
+    bundle: Path, cnn: Cnn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures as arrays in, records out, and the counts of all frames."""
+    page = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
+    (text,) = (block for block in page.split("```python\n")[1:] if "watch(" in block)
+    with server_process(cnn.folder) as (_, port):
+        text = text.split("```")[0].replace("out/lte", str(bundle)).replace("50051", str(port))
+        exec(compile(text.replace("range(100)", "range(12)"), "use.md", "exec"), {"__name__": "of_the_docs"})
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert sorted(int(line.split()[0]) for line in lines) == list(range(12))
+    assert last.startswith("12 frames: server ")
+
+
+def test_watch_takes_options_by_name_and_says_mistakes(
+    bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    got: list[Record] = []
+
+    def breaks(record: Record) -> None:
+        got.append(record)
+        raise KeyError("my own mistake")
+
+    log = tmp_path / "log.jsonl"
+    counts = edge.watch(bundle, "localhost:1", breaks, source=str(pictures), frames=5, json=str(log))
+    assert (counts.frames, len(log.read_text().splitlines())) == (5, 5)
+    assert capsys.readouterr().err.count("my own mistake") == 1, "it is said once"
+    assert got[0].frame == 0
+    with pytest.raises(ValueError, match="watch has no option sauce"):
+        edge.watch(bundle, "localhost:1", breaks, sauce="x")
+    with pytest.raises(ValueError, match=r"picture 0: float64 \(4, 4, 3\) received, uint8"):
+        edge.watch(bundle, "localhost:1", breaks, iter([np.zeros((4, 4, 3))]))
+
+
+def test_mqtt_options_are_read(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--bundle", str(bundle), "--server", "localhost:1", "--source", str(pictures), "--frames", "3"]
+    assert edge.main([*common, "--mqtt", "localhost"]) == 2
+    assert "--mqtt localhost: HOST[:PORT]/TOPIC expected" in capsys.readouterr().err
+    assert edge.main([*common, "--mqtt", "127.0.0.1:1/door", "--mqtt-discovery"]) == 0
+    assert capsys.readouterr().err.count("--mqtt 127.0.0.1:1/door: [Errno 111] Connection refused") == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ import pytest
 from tests.runtime.deployed import points, small_source, with_memory
 from tidesplit.compression.codec.knobs import INT8
 from tidesplit.compression.codec.pixels import natural_picture, to_input
-from tidesplit.compression.net.int8 import measure_ranges
+from tidesplit.compression.net.deploy import device_model, head_model
+from tidesplit.compression.net.int8 import int8_device, int8_head, measure_ranges
+from tidesplit.compression.session import session
 from tidesplit.profiling.measuring.trained import Trained
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
-from tidesplit.runtime.cnn import Cnn, CnnError
+from tidesplit.runtime.chains import device_plan
+from tidesplit.runtime.cnn import MANIFEST, Cnn, CnnError, load_cnn
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.export import export, for_device
 from tidesplit.runtime.models import finish_model, first_model, points_of
@@ -41,7 +46,7 @@ PROFILE = both_precisions()
 
 
 def written(source: Trained, ids: list[str]) -> list[str]:
-    return [model.graph.name for model in for_device(source, points_of(PROFILE, ids))]
+    return sorted(for_device(source, points_of(PROFILE, ids)).chains)
 
 
 @pytest.mark.parametrize(
@@ -61,15 +66,78 @@ def test_a_point_needs_these_models(source: Trained, ids: list[str], models: lis
 
 
 def test_a_cnn_has_five_models_of_each_ratio_and_precision(source: Trained) -> None:
-    every = [model.graph.name for model in for_device(source)]
-    assert len(every) == len(set(every)) == 4 * 5 * 2  # of two cuts: two heads, two finishes, the whole net
-    plain = [model.graph.name for model in for_device(replace(source, ranges=None))]
-    assert plain == [name for name in every if not name.endswith("-i8")]
+    every = for_device(source).chains
+    assert len(every) == 4 * 5 * 2  # of two cuts: two heads, two finishes, the whole net
+    plain = for_device(replace(source, ranges=None)).chains
+    assert list(plain) == [name for name in every if not name.endswith("-i8")]
 
 
 def test_int8_without_ranges_is_refused(source: Trained) -> None:
     with pytest.raises(CnnError, match=r"no model 'device-c0\.25-i8' of cifar_resnet; int8 needs .* fit-ranges"):
         written(replace(source, ranges=None), ["device-c0.25-i8"])
+
+
+def test_models_of_one_ratio_share_their_files(source: Trained) -> None:
+    """A net is divided at the cuts that are used, and nowhere else."""
+    of = "c0.50-i8"
+    plan = device_plan(source, {f"device-{of}", f"head-p2-{of}", f"finish-p1-{of}", "device-c0.25", "head-p1-c1.00"})
+    assert plan.chains == {
+        f"device-{of}": (f"part-0-1-{of}", f"part-1-2-{of}", f"part-2-3-{of}"),
+        f"head-p2-{of}": (f"part-0-1-{of}", f"part-1-2-{of}", f"encoder-p2-{of}"),
+        f"finish-p1-{of}": (f"part-1-2-{of}", f"part-2-3-{of}"),
+        "device-c0.25": ("device-c0.25",),
+        "head-p1-c1.00": ("part-0-1-c1.00", "encoder-p1-c1.00"),
+    }
+    assert plan.makers.keys() == {file for chain in plan.chains.values() for file in chain}
+
+
+def test_chains_answer_as_the_whole_models_do(source: Trained, every: Cnn) -> None:
+    """In int8 every bit is the same, because both parts give a cut's feature the same codes. In float32 only the order
+    of sums may differ."""
+    x = to_input(natural_picture(every.input_px, 3))
+    whole = {
+        "device-c0.75": device_model(source.system, 0.75),
+        "head-p2-c0.75": head_model(source.system, 2, 0.75),
+        "device-c0.75-i8": int8_device(source.system, 0.75, source.ranges or {}),
+        "head-p2-c0.75-i8": int8_head(source.system, 2, 0.75, source.ranges or {}),
+    }
+    for name, model in whole.items():
+        expected = session(model.SerializeToString()).run(None, {"x": x})
+        found = every.session(name).run(None, {"x": x})
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert np.array_equal(ours, theirs) if name.endswith("i8") else ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_a_file_in_several_models_is_opened_once_and_only_while_it_is_used(every: Cnn) -> None:
+    head, net, fewer = (every.session(name) for name in ("head-p1-c0.50", "device-c0.50", "finish-p1-c0.50"))
+    assert len(every._opened) == 4  # three parts and an encoder
+    del head, net
+    assert sorted(file for file, _, _ in every._opened) == ["part-1-2-c0.50.onnx", "part-2-3-c0.50.onnx"]
+    assert every.session("finish-p1-c0.50", 2) is not fewer
+
+
+def test_a_folder_of_before_has_a_file_for_each_model(every: Cnn, tmp_path: Path) -> None:
+    manifest = json.loads((every.folder / MANIFEST).read_text())
+    (tmp_path / "tail-p1.onnx").write_bytes(b"")
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "models": None, "files": {"tail-p1.onnx": "0"}}))
+    older = load_cnn(tmp_path)
+    assert older.models == {"tail-p1": ("tail-p1.onnx",)}
+
+
+@pytest.mark.parametrize("files", [[], ["other.onnx"], 7])
+def test_a_chain_of_files_that_are_not_there_is_refused(every: Cnn, tmp_path: Path, files: object) -> None:
+    manifest = json.loads((every.folder / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "models": {"tail-p1": files}}))
+    with pytest.raises(CnnError, match="a key is missing or holds a wrong value"):
+        load_cnn(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def every(source: Trained, tmp_path_factory: pytest.TempPathFactory) -> Cnn:
+    """All models of two ratios."""
+    names = {name for name in device_plan(source).chains if "c0.50" in name or "c0.75" in name}
+    return export(source, tmp_path_factory.mktemp("every"), device_plan(source, names))
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,7 @@ def both(cnn: Cnn, tmp_path_factory: pytest.TempPathFactory) -> Cnn:
 
 def test_models_of_the_device_get_files_once(cnn: Cnn, both: Cnn) -> None:
     added = set(both.files) - set(cnn.files)
-    assert "device-c0.25.param" in added
-    assert "head-p1-c0.50.bin" in added
+    assert {"part-0-1-c0.25.param", "part-2-3-c1.00.param", "encoder-p1-c0.50.bin"} <= added
     assert not [name for name in added if name.startswith(("tail", "middle"))]
     assert for_engine(both, "ncnn") == both
     assert for_engine(cnn, "onnxruntime") == cnn
@@ -40,7 +39,7 @@ def test_the_device_answers_as_with_onnx_runtime(both: Cnn) -> None:
     pytest.importorskip("ncnn", reason="needs tidesplit[ncnn]")
     made = points(both.partitions)[0].points
     engine, usual = Engine(both, made, 2), Engine(replace(both, engine="onnxruntime"), made)
-    assert all(isinstance(session, NcnnSession) for session in engine._sessions.values())
+    assert all(isinstance(session, NcnnSession) for session in both._opened.values())
     pixels = np.random.default_rng(0).integers(0, 256, (both.input_px, both.input_px, 3), np.uint8)
     for point in made:
         ours, theirs = engine.head(point.id, pixels), usual.head(point.id, pixels)
@@ -53,13 +52,16 @@ def test_the_device_answers_as_with_onnx_runtime(both: Cnn) -> None:
 
 
 def test_a_model_that_ncnn_does_not_have_runs_in_onnx_runtime(cnn: Cnn) -> None:
-    assert not isinstance(replace(cnn, engine="ncnn").device_session("device-c0.25", 1), NcnnSession)
+    with_ncnn = replace(cnn, engine="ncnn")
+    whole = with_ncnn.device_session("device-c0.25", 1)
+    assert not [session for session in with_ncnn._opened.values() if isinstance(session, NcnnSession)]
+    assert whole.run(None, {"x": np.zeros((1, 3, cnn.input_px, cnn.input_px), np.float32)})[0].shape == (1, 4)
 
 
 def test_altered_weights_are_refused(both: Cnn, tmp_path: Path) -> None:
     folder = tmp_path / "cnn"
     shutil.copytree(both.folder, folder)
-    (folder / "device-c0.25.bin").write_bytes(b"other")
+    (folder / "part-1-2-c0.25.bin").write_bytes(b"other")
     with pytest.raises(CnnError, match="it was altered"):
         for_engine(load_cnn(folder), "ncnn").device_session("device-c0.25", 1)
 

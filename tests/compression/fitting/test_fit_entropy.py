@@ -68,7 +68,7 @@ def test_tables_go_from_the_weights_file_to_device_and_server(system, tmp_path):
     assert read_metadata(weights)["classes"] == '["ant", "bee"]'
     source = load_trained("cifar_resnet", weights)
     assert len(source.codec.wire.tables) == 6
-    cnn = export(source, tmp_path / "cnn", ())
+    cnn = export(source, tmp_path / "cnn")
     assert named(cnn.codec.tables) == load_tables(weights)
     knobs = Knobs(1, 0.25, 1.0, 2)
     y, score = head(source.system, 1, 0.25, seed=5)
@@ -80,7 +80,7 @@ def test_a_folder_without_tables_loads_and_one_with_broken_ones_does_not(system,
     save_weights(weights, system, {"classes": json.dumps(["ant", "bee"])})
     assert load_tables(weights) == {}
     source = load_trained("cifar_resnet", weights)
-    assert not export(source, tmp_path / "cnn", ()).codec.tables
+    assert not export(source, tmp_path / "cnn").codec.tables
     manifest = tmp_path / "cnn" / "cnn.json"
     told = json.loads(manifest.read_text())
     del told["tables"]

@@ -84,7 +84,7 @@ def test_tables_go_from_training_pictures_to_device_and_server(system, tmp_path,
     source = load_trained("cifar_resnet", weights)
     load_trained.cache_clear()
     assert named(source.codec.wire.changes) == load_changes(weights, source.system)
-    cnn = export(source, tmp_path / "cnn", ())
+    cnn = export(source, tmp_path / "cnn")
     assert named(cnn.codec.changes) == named(source.codec.wire.changes)
     manifest = tmp_path / "cnn" / "cnn.json"
     told = json.loads(manifest.read_text())
@@ -111,7 +111,7 @@ def test_a_cnn_without_tables_says_which_point_needs_them(system):
         stream=StreamBytes(by_age=(50.0,) * 6, key=300.0),
     )  # fmt: skip
     with pytest.raises(CnnError, match=r"'p1-c1.00-r1.00-b2-s' needs tables of streams, and cifar_resnet has none"):
-        next(for_device(source, [point]))
+        for_device(source, [point])
 
 
 @pytest.mark.parametrize("words", [["--data", "nowhere"], ["--data", ".", "--pictures", "0"]])

@@ -24,7 +24,7 @@ from tidesplit.envs.world.queues import Queues, References
 from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, Ints, Outcome, Transfers
 from tidesplit.profiling.points.stream_columns import Streams
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.core.safeguard import rule
+from tidesplit.runtime.choosing.safeguard import rule
 
 # Rows of the table: a picture, a stream of cuts, a whole CNN, another stream of the same cuts, a video.
 WIDE, NARROW, VIDEO = 1, 3, 4

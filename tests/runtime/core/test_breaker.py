@@ -57,3 +57,31 @@ def test_the_reason_is_kept_until_it_closes():
     assert breaker.reason == "token refused"
     breaker.succeeded()
     assert breaker.reason == ""
+
+
+def test_a_reason_that_lasts_is_asked_about_ever_more_rarely():
+    breaker = Breaker(np.random.default_rng(0), jitter=0.0)
+    waits = []
+    for _ in range(8):
+        breaker.failed(0.0, "token refused", lasts=True)
+        waits.append(breaker.retry_s)
+        breaker.probing()
+    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
+    breaker.failed(0.0, "gone")
+    assert breaker.retry_s == pytest.approx(0.5), "a link that is down is asked about often"
+
+
+@pytest.mark.parametrize(("pause_s", "least", "most"), [(0.0, 0.08, 0.12), (0.05, 0.08, 0.12), (3.0, 3.0, 3.6)])
+def test_a_pause_that_the_server_asks_for_is_never_cut_short(pause_s, least, most):
+    for seed in range(30):
+        breaker = Breaker(np.random.default_rng(seed))
+        breaker.failed(1.0, "full", pause_s)
+        assert least <= breaker.retry_s - 1.0 <= most
+
+
+def test_a_later_failure_can_only_lengthen_the_pause():
+    breaker = Breaker(np.random.default_rng(0), jitter=0.0)
+    breaker.failed(1.0, "full", 0.2)
+    breaker.failed(1.01, "full", 2.0)
+    breaker.failed(1.02, "gone")
+    assert (breaker.retry_s, breaker.reason) == (pytest.approx(3.01), "full")

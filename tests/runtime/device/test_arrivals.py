@@ -21,7 +21,7 @@ from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime.camera import reading
 from tidesplit.runtime.camera.source import Picture, drawn, stream
 from tidesplit.runtime.cnn import Cnn
-from tidesplit.runtime.core.arrivals import Arrivals
+from tidesplit.runtime.device.arrivals import Arrivals
 from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.device.loop import Device

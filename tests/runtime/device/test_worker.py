@@ -9,25 +9,26 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.runtime.core.virtual import CUT, CUT_RACE, LOCAL, OFFLOAD, RACE, Cycled
 from tests.runtime.deployed import points, server_process
 from tests.runtime.device.test_loop import Run
 from tests.runtime.punctual import on_time
 from tidesplit.agents.judging.replay import agreement
-from tidesplit.compression.codec.knobs import FINISH, race_id
+from tidesplit.compression.codec.knobs import race_id
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.source import drawn
 from tidesplit.runtime.cnn import Cnn
-from tidesplit.runtime.core.sending import Failure, Reply
+from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
 from tidesplit.runtime.device.priority import NICE, with_low_priority
@@ -35,9 +36,6 @@ from tidesplit.runtime.emulator.proxy import Link
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import ServerTiming
 
-OFFLOAD, CUT, LOCAL = "p0-jpeg-q50", "p1-c0.50-r1.00-b2", "device-c0.25"
-RACE, CUT_RACE = race_id(OFFLOAD, LOCAL), race_id(CUT, FINISH)
-LOGITS = np.array([0.0, 0.0, 0.0, 9.0], np.float32)
 DEMAND = Demand(fps=30, deadline_s=0.1)
 LATE_S = 0.010  # lateness that a busy machine's threads may have
 
@@ -54,35 +52,16 @@ def engine(cnn: Cnn) -> Engine:
 
 
 class Fake:
-    """A client whose server answers a frame after `after_s`, or fails it then; None: never. Probes are answered."""
+    """A client whose server answers probes, and never a frame."""
 
-    def __init__(self, after_s: float | None = None, fails: bool = False) -> None:
-        self.after_s, self.fails = after_s, fails
+    def __init__(self) -> None:
         self.sent: list[tuple[int, float]] = []
 
-    def infer(self, number: int, point_id: str, payload: bytes, limit_s: float, done: Any, *_: Any) -> None:
+    def infer(self, number: int, *_: Any) -> None:
         self.sent.append((number, time.perf_counter()))
-        if self.after_s is None:
-            return
-        got = Failure("gone") if self.fails else Reply(LOGITS, ServerTiming(time.perf_counter(), 0.0, 0.001))
-        timer = threading.Timer(self.after_s, done, [got])
-        timer.daemon = True
-        timer.start()
 
     def probe(self, size: int, limit_s: float, done: Any, probe_next: bool = False) -> None:
         done(Reply(None, ServerTiming(time.perf_counter(), 0.0, 0.0)))
-
-
-class Cycled:
-    """Chooses these rows in turn."""
-
-    name = "cycled"
-
-    def __init__(self, rows: Sequence[int]) -> None:
-        self.rows = cycle(rows)
-
-    def predict(self, observation: Any) -> Any:
-        return np.array([next(self.rows)])
 
 
 def played(
@@ -118,44 +97,6 @@ def test_a_race_without_an_answer_is_the_devices_at_the_deadline_exactly(engine:
     assert [r.local_s for r in records] == pytest.approx([0.020] * 30)
     late_s = [logged[r.frame] - r.arrival_s - DEMAND.deadline_s for r in records]
     assert max(late_s) < LATE_S
-
-
-@on_time
-@pytest.mark.parametrize(
-    ("after_s", "answered_by", "latency_s"),
-    [(None, "device", 0.024), (0.005, "server", 0.009), (0.05, "device", 0.024)],
-)
-def test_for_latency_the_first_answer_counts(
-    engine: Engine, after_s: float | None, answered_by: str, latency_s: float
-) -> None:
-    demand = replace(DEMAND, objective="latency")
-    records, _, _ = played(engine, table_of_races(engine.cnn), RACE, Fake(after_s), demand=demand)
-    assert {r.answered_by for r in records} == {answered_by}
-    assert np.median([r.latency_s for r in records]) == pytest.approx(latency_s, abs=0.004)
-
-
-@on_time
-def test_the_servers_answer_replaces_the_devices_until_the_deadline(engine: Engine) -> None:
-    records, _, _ = played(engine, table_of_races(engine.cnn), RACE, Fake(0.06))
-    assert {r.answered_by for r in records} == {"server"}
-    assert {r.answer for r in records} == {"fox"}
-    assert all(r.local_s == pytest.approx(0.020) for r in records), "the device had its answer too"
-
-
-@on_time
-def test_a_more_accurate_answer_of_the_device_is_used(engine: Engine) -> None:
-    table = table_of_races(engine.cnn, accuracy=0.5)
-    records, _, _ = played(engine, table, RACE, Fake(0.010))
-    assert {r.answered_by for r in records} == {"device"}
-    assert [r.latency_s for r in records] == pytest.approx([0.024] * 30, abs=0.004)
-
-
-@on_time
-def test_a_message_that_fails_ends_the_hold(engine: Engine) -> None:
-    records, _, _ = played(engine, table_of_races(engine.cnn), RACE, Fake(0.05, fails=True))
-    assert {r.answered_by for r in records} == {"device"}
-    assert np.median([r.latency_s for r in records]) == pytest.approx(0.054, abs=0.004)
-    assert {r.error for r in records} == {"gone"}
 
 
 @on_time
@@ -201,15 +142,7 @@ def test_whole_nets_run_in_the_background(engine: Engine) -> None:
     records, _, device = played(engine, table_of_races(engine.cnn), LOCAL, Fake())
     assert {r.answered_by for r in records} == {"device"}
     assert [r.latency_s for r in records] == pytest.approx([0.020] * 30, abs=1e-6)
-    assert device._free_s == 0.0, "the foreground was never busy"
-
-
-@on_time
-def test_whole_nets_that_take_longer_than_a_period_are_dropped_at_their_turn(engine: Engine) -> None:
-    records, _, _ = played(engine, table_of_races(engine.cnn, head_s=0.050), LOCAL, Fake(), 60)
-    assert {r.answered_by for r in records if not r.dropped} == {"device"}
-    assert share(records, lambda r: r.dropped) == pytest.approx(1.0 - DEMAND.period_s / 0.050, abs=0.05)
-    assert records[1].foreseen["local"] == 1.0
+    assert device.core._free_s == 0.0, "the foreground was never busy"
 
 
 @on_time
@@ -239,18 +172,6 @@ def test_a_run_that_fails_costs_its_frame_alone(engine: Engine) -> None:
     records, _, _ = played(stub, table_of_races(engine.cnn), RACE, Fake(), 5)
     assert [r.answered_by for r in records] == ["device", "miss", "device", "device", "device"]
     assert records[1].error == "the device could not finish the frame: out of memory"
-
-
-@on_time
-def test_an_unpaced_device_learns_from_the_workers_runs(engine: Engine) -> None:
-    def slow(point: str, pixels: np.ndarray) -> Any:
-        time.sleep(0.030)
-        return engine.head(point, pixels)
-
-    stub = SimpleNamespace(cnn=engine.cnn, head=slow, finish=engine.finish)
-    records, _, _ = played(stub, table_of_races(engine.cnn), LOCAL, Fake(), 15, paced=False)
-    assert records[0].state["slow_down"] == 1.0
-    assert records[-1].state["slow_down"] == pytest.approx(1.55, abs=0.15)
 
 
 @on_time

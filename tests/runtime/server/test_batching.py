@@ -142,3 +142,42 @@ def test_failed_work_fails_only_its_own_frames() -> None:
         await batcher.close()
 
     asyncio.run(run())
+
+
+class Clocked:
+    """Work of 1.5 ms for each batch on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.first = threading.Event()
+
+    def limit(self, key: str) -> int:
+        return 1
+
+    def run(self, key: str, items: Sequence[Any]) -> list[Any]:
+        assert self.first.wait(20.0)
+        self.now_s += 0.0015
+        return list(items)
+
+
+def test_short_batches_are_handed_over_together_and_none_waits_long() -> None:
+    """The worker hands over after three batches: a fourth would keep the first result for 4.5 ms."""
+
+    async def run() -> None:
+        work, handed = Clocked(), []
+        batcher = Batcher(work, workers=1, max_batch=8, max_waiting=8, clock=lambda: work.now_s)
+        finish = batcher._finish
+
+        def noted(done: Any) -> None:
+            handed.append(sum(len(batch.jobs) for batch in done))
+            finish(done)
+
+        batcher._finish = noted  # type: ignore[method-assign]
+        tasks = [asyncio.ensure_future(batcher.submit("a", str(k), 0.0, 60.0)) for k in range(8)]
+        await asyncio.sleep(0)
+        work.first.set()
+        assert [done.value for done in await asyncio.gather(*tasks)] == [str(k) for k in range(8)]
+        assert handed == [3, 3, 2]
+        await batcher.close()
+
+    asyncio.run(run())

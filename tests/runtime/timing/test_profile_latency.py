@@ -131,7 +131,7 @@ def test_a_stop_before_anything_is_timed(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Cnn, "session", stopped)
+    monkeypatch.setattr(Cnn, "device_session", stopped)
     before = Path("three.json").read_bytes()
     assert latency(cnn) == 130
     assert capsys.readouterr().err == "tidesplit profile latency: stopped in the first round, nothing written\n"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tidesplit.envs.world.belief import believe
-from tidesplit.runtime.wire.estimator import Estimator, Settled
+from tidesplit.runtime.wire.estimator import CLOCKS, Estimator, Settled
 
 
 def server(sent_s, one_way_s, payload, rate, skew_s, busy_until=-np.inf):
@@ -101,3 +101,27 @@ def test_ten_messages_after_a_jump_of_the_servers_clock_the_link_is_known_again(
     link = believe(estimator.transfers(), np.array([11.2]), 0.06).hop
     assert link.goodput[0] == pytest.approx(100_000.0, rel=0.25)
     assert link.rtt_s[0] == pytest.approx(0.06, abs=0.01)
+
+
+def test_two_servers_whose_machines_started_at_other_times_do_not_disturb_each_other():
+    """A balancer sends each message to the one or the other. Pace and round trip are those of one server."""
+    found = []
+    for skews in ((5.0, 5.0), (5.0, 900_000.0)):
+        estimator, left_s, timed = Estimator(8), -np.inf, []
+        for k in range(60):
+            now_s, payload, which = 0.1 * k, 700.0 + 150.0 * (k % 5), k // 3 % 2
+            estimator.sent(k, now_s, Settled(payload))
+            received_s, left_s = server(now_s, 0.03, payload, 50_000.0, skews[which], left_s)
+            timed.append(estimator.answered(k, left_s + 0.06, received_s, 0.0, clock=1.0 + which))
+        found.append(np.array(timed[30:]))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    uplink_s = np.array([(700.0 + 150.0 * (k % 5)) / 50_000.0 for k in range(30, 60)])
+    np.testing.assert_allclose(found[1][:, 0], uplink_s, atol=0.004)
+
+
+def test_few_clocks_are_remembered():
+    estimator = Estimator(4)
+    for k in range(100):
+        estimator.sent(k, 0.1 * k, Settled(100.0))
+        estimator.answered(k, 0.1 * k + 0.05, 7.0 * k, 0.0, clock=float(k))
+    assert len(estimator._offsets) == CLOCKS

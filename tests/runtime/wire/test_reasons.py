@@ -38,6 +38,8 @@ TABLE = [
     ("UNAVAILABLE", f"{CONNECT}UNAVAILABLE: ipv4:127.0.0.1:3: Socket closed", f"UNAVAILABLE: {CLOSED}", False),
     ("UNAVAILABLE", f"{CONNECT}UNAVAILABLE: ipv4:127.0.0.1:3: recvmsg:Connection reset by peer (104)",
      f"UNAVAILABLE: {CLOSED}", False),
+    ("UNAVAILABLE", f"{CONNECT}UNKNOWN: ipv4:127.0.0.1:1: getsockopt(SO_ERROR): Connection reset by peer",
+     "UNAVAILABLE: Connection reset by peer", False),
     ("UNAVAILABLE", "Socket closed", "UNAVAILABLE: Socket closed", False),
     ("UNAUTHENTICATED", "the bearer token is missing or wrong", "UNAUTHENTICATED: the bearer token is missing", True),
     ("FAILED_PRECONDITION", "weights 'a' received, this server has b", "FAILED_PRECONDITION: weights 'a'", True),

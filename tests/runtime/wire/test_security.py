@@ -99,7 +99,7 @@ def test_new_certificates_are_taken_without_a_restart(
         put("expired", 4)
         assert [outcome(cnn, running.address, known) for _ in range(2)] == [("OK", "")] * 2
     (warning,) = caplog.records
-    assert re.search(r"the TLS files in use stay: --tls-cert .*own\.pem: .* expired on", warning.getMessage())
+    assert re.search(r"the security files in use stay: --tls-cert .*own\.pem: .* expired on", warning.getMessage())
 
 
 def test_a_certificate_for_servers_is_not_shown_to_the_next_server(keys: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidesplit.runtime.core.slow_down import LONGEST_FIXED_S, SlowDown
+from tidesplit.runtime.choosing.slow_down import LONGEST_FIXED_S, SlowDown
 
 
 def after(*ratios: float, expected_s: float = 0.040) -> tuple[SlowDown, float]:

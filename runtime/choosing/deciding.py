@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from tidesplit.envs.world.observation import Controller, Observation, Situation, observe
+from tidesplit.envs.world.observation import Controller, Observation, Situation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
-from tidesplit.runtime.core.safeguard import Safeguard, as_drawn, quickest, rule
-from tidesplit.runtime.core.schedule import too_late
+from tidesplit.runtime.choosing.observing import Observer
+from tidesplit.runtime.choosing.refused_video import RefusedVideo
+from tidesplit.runtime.choosing.safeguard import Safeguard, as_drawn, quickest, rule
 
-__all__ = ["Decision", "FrameDecider"]
+__all__ = ["Decision", "FrameDecider", "too_late"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class FrameDecider:
     world: World
     safeguard: Safeguard
     guarded: bool = True
+    refused_video: RefusedVideo | None = None
 
     def decide(self, situation: Situation) -> Decision:
         """The decision in this situation of one lane."""
@@ -59,7 +62,12 @@ class FrameDecider:
         return Decision(row, believed, given, by_rule, late, slow_down)
 
     def _observe(self, situation: Situation) -> Observation:
-        return observe(situation, self.table, Demands.of(self.demand), self.world)
+        found = self._observer.observe(situation)
+        return self.refused_video.left_out(found, float(situation.now_s[0])) if self.refused_video else found
+
+    @cached_property
+    def _observer(self) -> Observer:
+        return Observer(self.table, self.demand, self.world)
 
     def _choose(self, situation: Situation, believed: Observation) -> tuple[int, Observation, bool]:
         """The row of the frame's point, the observation that it was chosen by, and True where the rule chose it."""
@@ -72,6 +80,16 @@ class FrameDecider:
         return int(self.controller.predict(given)[0]), given, False
 
     def _late(self, row: int, situation: Situation, slow_down: float) -> bool:
-        queued_s = 0.0 if self.table.light[row] else float(situation.worker_s[0])
-        waited_s = float(situation.waited_s[0]) + queued_s
-        return too_late(self.demand, waited_s, float(self.table.head_s[row]) * slow_down)
+        light, head_s = self._runs[row]
+        queued_s = 0.0 if light else float(situation.worker_s[0])
+        return too_late(self.demand, float(situation.waited_s[0]) + queued_s, head_s * slow_down)
+
+    @cached_property
+    def _runs(self) -> list[tuple[bool, float]]:
+        """For each row of the table, True where the device only encodes, and the time of its run."""
+        return list(zip(self.table.light.tolist(), self.table.head_s.tolist(), strict=True))
+
+
+def too_late(demand: Demand, waited_s: float, head_s: float) -> bool:
+    """True where a frame is dropped at its turn. See `envs.world.pipeline.hopeless`."""
+    return waited_s + head_s > demand.deadline_s

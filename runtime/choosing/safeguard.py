@@ -11,7 +11,7 @@ import numpy as np
 from tidesplit.envs.world.observation import Observation, Situation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Floats
-from tidesplit.runtime.core.slow_down import DRAWN
+from tidesplit.runtime.choosing.slow_down import DRAWN
 
 __all__ = ["Safeguard", "as_drawn", "quickest", "rule", "undrawn"]
 
@@ -77,6 +77,7 @@ class Safeguard:
     def __init__(self, period_s: float) -> None:
         self._misses_allowed = max(FEWEST, min(MISSES, int(MISSES_S / period_s)))
         self._drops = self._misses = 0
+        self._surprised = False  # True where the last frame that the policy did not decide was answered
         self._rule_s = self._shortest_s = max(RULE_S, RULE_FRAMES * period_s)
         self._until_s = -np.inf
 
@@ -85,19 +86,24 @@ class Safeguard:
         return now_s < self._until_s
 
     def starved(self) -> bool:
-        """True where a frame should run although it seems too late, because the last ones brought no news."""
-        return self._drops >= DROPS
+        """True where a frame should run although it seems too late.
+
+        The last ones brought no news, or one that ran nevertheless was answered: then what says so is wrong.
+        """
+        return self._drops >= DROPS or self._surprised
 
     def dropped(self) -> None:
         """A frame was dropped. It brought no news."""
         self._drops += 1
 
-    def ran(self) -> None:
+    def ran(self, by_rule: bool = False) -> None:
         """A frame ran or was sent."""
-        self._drops = 0
+        self._drops, self._surprised = 0, self._surprised and by_rule
 
     def settled(self, now_s: float, decided_at_s: float, by_rule: bool, missed: bool) -> None:
         """A frame ended. Frames that the policy decided before the rule's time do not count in the next one."""
+        if by_rule:
+            self._surprised = not missed
         if by_rule and missed:
             self._rule_s = self._shortest_s  # nobody could answer: the policy is not to blame
         if by_rule or decided_at_s < self._until_s:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runtime.core.test_safeguard import CUT, DEMAND, LOCAL, OFFLOAD, situation
+from tests.runtime.choosing.test_safeguard import CUT, DEMAND, LOCAL, OFFLOAD, situation
 from tests.runtime.deployed import points
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.world.physics import World
-from tidesplit.runtime.core.deciding import FrameDecider
-from tidesplit.runtime.core.safeguard import DROPS, MISSES, Safeguard
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.runtime.choosing.deciding import FrameDecider, too_late
+from tidesplit.runtime.choosing.safeguard import DROPS, MISSES, Safeguard
 
 TABLE = points(4)[1]  # deadline 250 ms; heads of 4, 12 and 20 ms
 
@@ -66,3 +67,9 @@ def test_the_policy_sees_only_what_training_draws() -> None:
     assert decision.believed.seen.slow_down[0] == 4.0
     assert decision.given.seen.slow_down[0] == 2.0
     assert decision.slow_down == 4.0
+
+
+def test_the_rule_of_the_world() -> None:
+    demand = Demand(fps=30, deadline_s=0.1)
+    assert too_late(demand, 0.07, 0.04)
+    assert not too_late(demand, 0.05, 0.04)

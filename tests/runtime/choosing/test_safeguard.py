@@ -11,7 +11,7 @@ from tests.runtime.deployed import points
 from tidesplit.envs.world.observation import Observation, Situation, observe
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
-from tidesplit.runtime.core.safeguard import Safeguard, as_drawn, quickest, rule, undrawn
+from tidesplit.runtime.choosing.safeguard import Safeguard, as_drawn, quickest, rule, undrawn
 
 WORLD, TABLE = World(), points(4)[1]
 OFFLOAD, CUT, LOCAL = 0, 1, 2
@@ -90,6 +90,17 @@ def test_one_frame_runs_on_purpose_after_three_drops() -> None:
         taken.append(guard.starved())
         (guard.ran if taken[-1] else guard.dropped)()
     assert taken == [False, False, False, True] * 2
+
+
+def test_after_an_answer_to_such_a_frame_the_next_ones_run_too() -> None:
+    """Until one of them is missed, or the policy's frames run again: it may drop a frame for a good reason."""
+    guard = Safeguard(0.05)
+    for missed, starved in ((False, True), (True, False), (False, True)):
+        guard.ran(by_rule=True)
+        guard.settled(0.1, 0.05, by_rule=True, missed=missed)
+        assert guard.starved() is starved
+    guard.ran()
+    assert not guard.starved()
 
 
 def missed_until_rule(guard: Safeguard, begin_s: float, period_s: float) -> int:

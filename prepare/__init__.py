@@ -1,0 +1,1 @@
+"""Any CNN made ready for split inference: `tidesplit prepare`. Needs torch."""

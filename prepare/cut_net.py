@@ -1,0 +1,109 @@
+"""A traced net with its chosen cuts: the parts between them, for batches of one size, and a bottleneck at each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from tidesplit.compression.net.bottleneck import Bottleneck
+from tidesplit.models.slim import set_of_ratio
+from tidesplit.prepare.chosen_cuts import spec_of
+from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.preprocessing import PrepareError
+from tidesplit.profiling.cuts.legal_cuts import Cut, segment
+from tidesplit.profiling.cuts.operations import Traced, trace
+
+FULL = set_of_ratio(1.0)
+
+
+class Part(nn.Module):
+    """The net between two cuts. The last part gives the logits."""
+
+    def __init__(self, traced: Traced, first: Cut | None, last: Cut | None) -> None:
+        super().__init__()
+        self.body = segment(traced, first, last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Feature, or at first the picture, to the next feature or the logits."""
+        found = self.body(x)
+        result = found[0] if isinstance(found, tuple | list) else found
+        assert isinstance(result, Tensor)
+        return result
+
+
+class CutNet:
+    """A net of the user as parts. The parts share its weights, which stay as they are.
+
+    Args:
+        net: takes pictures in [-1, 1].
+        traced: its operations for one picture.
+        cuts: in order.
+        px: side of the pictures.
+    """
+
+    def __init__(self, net: PictureNet, traced: Traced, cuts: Sequence[Cut], px: int) -> None:
+        self.net, self.traced, self.cuts, self.px = net, traced, tuple(cuts), px
+        self.parts = self._parts(traced)
+        self.bottlenecks = {p: self._bottleneck(p) for p in range(1, self.partitions)}
+
+    @property
+    def partitions(self) -> int:
+        """Index of the last partition: the whole net on the device."""
+        return len(self.cuts) + 1
+
+    def _parts(self, traced: Traced) -> list[Part]:
+        return [Part(traced, first, last) for first, last in pairwise((None, *self.cuts, None))]
+
+    def _bottleneck(self, partition: int) -> Bottleneck:
+        cut = self.cuts[partition - 1]
+        torch.manual_seed(cut.index)
+        return Bottleneck(partition, cut.shape[1:], spec_of(cut, self.px))  # type: ignore[arg-type]
+
+    def in_batches(self, size: int) -> list[Part]:
+        """The parts for batches of another size.
+
+        Raises:
+            PrepareError: the net does something else for a batch than for one picture.
+        """
+        traced = trace(self.net, torch.zeros(size, 3, self.px, self.px))
+        one, many = ([(n.op, str(n.target)) for n in some.nodes] for some in (self.traced, traced))
+        if one != many:
+            raise PrepareError(
+                f"the net runs {len(many)} operations for a batch of {size} pictures and {len(one)} for one picture, "
+                "the same expected"
+            )
+        return self._parts(traced)
+
+
+def run(parts: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """The parts one after another. A part may work in place on its input, which is therefore copied."""
+    for part in parts:
+        x = part(x.clone())
+    return x
+
+
+class Encoder(nn.Module):
+    """The device's half of a bottleneck: feature to values and attention score."""
+
+    def __init__(self, bottleneck: Bottleneck) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Values `[B, k, h, w]` and attention score `[B, 1, h, w]`."""
+        return self.bottleneck.encode(feature, FULL)
+
+
+class Decoder(nn.Module):
+    """The server's half of a bottleneck: received values to the rebuilt feature."""
+
+    def __init__(self, bottleneck: Bottleneck) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Feature `[B, C, H, W]`."""
+        return self.bottleneck.decode(values)

@@ -1,0 +1,283 @@
+"""The steps of a preparation, one after another."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision
+from tidesplit.compression.codec.learned_entropy import CODED_BITS, CodeTables, named, parse
+from tidesplit.compression.codec.pixels import to_input
+from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.compression.fitting.fit_entropy import Values, fit_cut
+from tidesplit.compression.heap import keep_heap
+from tidesplit.compression.pictures.labelled import Pictures, scale
+from tidesplit.data.files import whole
+from tidesplit.prepare.chosen_cuts import choose, share_of
+from tidesplit.prepare.cut_net import FULL, CutNet, Part
+from tidesplit.prepare.distilled import Distillation, DistillOptions
+from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
+from tidesplit.prepare.result.int8_parts import int8_parts
+from tidesplit.prepare.result.judged import Judge, judge, rows_of
+from tidesplit.prepare.result.made_folder import CARD_FILE, card, profile_of, weights_hash, write_cnn
+from tidesplit.prepare.result.models_of_cut_net import RATIO, float_files, part_file
+from tidesplit.prepare.result.timed import timed
+from tidesplit.prepare.source.folder_pictures import listing, read_folder
+from tidesplit.prepare.source.net_source import hash_of, load_net
+from tidesplit.prepare.source.onnx_net import load_onnx
+from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.preprocessing import PrepareError, read_preprocess
+from tidesplit.prepare.step_files import Show, Steps
+from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table
+from tidesplit.profiling.cuts.operations import TraceFailedError, trace
+from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.profiling.measuring.counts import Counts
+from tidesplit.profiling.points import profile as profiles
+from tidesplit.runtime.export import SUBFOLDER
+
+WORK_FOLDER = "work"
+TABLE_CROPS, RANGE_PICTURES = 512, 64
+"""Crops and pictures that the entropy stage's tables, and the ranges of int8 models, are fitted to."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
+
+
+class Preparation:
+    """One run of the command. ``command``: its text, for the card and the profile."""
+
+    def __init__(self, options: argparse.Namespace, command: str) -> None:
+        self.options, self.command = options, command
+        self.out: Path = options.out
+        self.distill = DistillOptions(options.minutes, options.steps, options.batch, options.rate, options.seed)
+
+    def run(self) -> None:
+        """All steps."""
+        options = self.options
+        if not NAME.fullmatch(self.out.resolve().name):
+            raise PrepareError(f"--out {self.out}: a folder name of letters, digits, - and _ expected")
+        keep_heap()
+        torch.set_num_threads(options.threads)
+        torch.manual_seed(options.seed)
+        self.preprocess = read_preprocess(options.preprocess, options.px)
+        self.net = PictureNet(self._own_net(), self.preprocess).eval()
+        px = self.preprocess.size
+        outputs = self._outputs(px)
+        names = [] if options.classes is None else options.classes.read_text(encoding="utf-8").split("\n")
+        try:
+            traced = trace(self.net, torch.zeros(1, 3, px, px))
+        except TraceFailedError as error:
+            raise PrepareError(f"{options.net}: {str(error).partition(': ')[2]}") from error
+        cuts = find_cuts(traced)
+        chosen = choose(cuts, px, options.cuts)
+        self._show_cuts(cuts if options.list else chosen, chosen)
+        if options.list:
+            return
+        self.pictures = read_folder(options.pictures, outputs, [name for name in names if name], options.judge)
+        self.cut_net = CutNet(self.net, traced, chosen, px)
+        self._prepare()
+
+    def _own_net(self) -> nn.Module:
+        """The net as the user has it: an ONNX file, or what a factory makes."""
+        options = self.options
+        if not options.net.endswith(".onnx"):
+            return load_net(options.net, options.weights)
+        if options.weights is not None:
+            raise PrepareError("--weights received with an ONNX file, which has its own")
+        return load_onnx(Path(options.net), self.preprocess.size, self.preprocess.layout)
+
+    def _outputs(self, px: int) -> int:
+        with torch.no_grad():
+            try:
+                logits = self.net(torch.zeros(1, 3, px, px))
+            except Exception as error:  # the net is the user's own code
+                reason = " ".join(str(error).split())[:200]
+                raise PrepareError(f"the net cannot take pictures of {px} x {px} pixels: {reason}") from error
+        if logits.dim() != 2:
+            raise PrepareError(f"the net gives an output of shape {list(logits.shape)}, logits [1, classes] expected")
+        return int(logits.shape[1])
+
+    def _show_cuts(self, listed: tuple[Cut, ...], chosen: tuple[Cut, ...]) -> None:
+        print(table(listed))
+        places = ", ".join(f"{cut.index} ({share_of(cut):.0%})" for cut in chosen)
+        print(f"chosen: {places}", flush=True)
+
+    def _prepare(self) -> None:
+        net, px, pictures = self.cut_net, self.preprocess.size, self.pictures
+        int8 = not self.options.no_int8
+        steps = Steps(self.out / WORK_FOLDER, net.partitions - 1 + 5 + int8)
+        batch = min(self.distill.batch, len(pictures.fit))
+        distill = replace(self.distill, batch=batch)
+        basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill)]
+        every = [*basis, [asdict(cut) for cut in net.cuts]]
+        to_fit = pictures.to_fit(px)
+        names = {p: (f"cut {net.cuts[p - 1].index}", [*basis, asdict(net.cuts[p - 1])]) for p in net.bottlenecks}
+        needed = [(name, depends) for name, depends in [*names.values(), ("entropy tables", every)]]
+        batched, features = _once(lambda: self._batched(batch, to_fit)), Path()
+        if all(steps.path(name, ".safetensors", depends).exists() for name, depends in needed):
+            steps.skip()
+        else:
+            features = steps.file("features", "", every, partial(self._features, batch, to_fit, batched))
+        for p, (name, depends) in names.items():
+            make = partial(self._train, p, distill, batched, features)
+            net.bottlenecks[p].load_state_dict(load_file(str(steps.file(name, ".safetensors", depends, make))))
+            net.bottlenecks[p].eval().requires_grad_(False)
+        codec = self._codec()
+        path = steps.file("entropy tables", ".safetensors", every, partial(self._tables, codec, batch, features))
+        if features.name:
+            shutil.rmtree(features, ignore_errors=True)  # large, and needed no more
+        raw = {name: bytes(tensor.numpy()) for name, tensor in load_file(str(path)).items()}
+        codec = replace(codec, tables=parse(CodeTables, raw, codec.cuts))
+        path = steps.file("models", ".safetensors", every, self._models)
+        files = _bytes_of(path)
+        if int8:
+            path = steps.file("int8 models", ".safetensors", every, partial(self._int8, files, to_fit))
+            files |= _bytes_of(path)
+        precisions: tuple[Precision, ...] = PRECISIONS if int8 else (FLOAT32,)
+        sha256 = weights_hash(files, codec)
+        codec = replace(codec, tag=int(sha256[:4], 16))
+        judged_by = [sha256, listing(pictures.held), pictures.labels]
+        path = steps.file("accuracy", ".json", judged_by, partial(self._judge, files, codec, precisions))
+        counts = {name: Counts(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
+        name = self.out.resolve().name
+        cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, pictures.classes, codec, files, precisions)
+        rows = rows_of(counts, net.partitions, precisions, px)
+        facts = {
+            "input_px": px, "classes": len(pictures.classes), "dataset": self.options.pictures.resolve().name,
+            "weights_sha256": sha256, "measure": pictures.measure, "preprocess": self.preprocess.values(),
+        }  # fmt: skip
+        machine = machine_facts(self.options.threads)
+        profile = profile_of(name, net, pictures, rows, facts, self.command, _words(machine))
+        path = steps.file(
+            "timings", ".json", [sha256, machine, self.options.device, self.options.rounds],
+            partial(timed, cnn, profile, net, self.options),
+        )  # fmt: skip
+        (self.out / profiles.FILE).write_bytes(path.read_bytes())
+        with whole(self.out / CARD_FILE) as part:
+            part.write_text(card(profile, net, pictures, self.preprocess, self.command), encoding="utf-8")
+        print(f"{self.out}: {profiles.FILE}, {CARD_FILE}, {SUBFOLDER}/ with weights {sha256[:16]}")
+
+    def _batched(self, size: int, pictures: Pictures) -> tuple[list[Part], bool]:
+        parts = self.cut_net.in_batches(size)
+        px = self.preprocess.size
+        image = scale(np.asarray(pictures.images[:size, :px, :px]))
+        return parts, half_is_quicker(parts, image)
+
+    def _features(
+        self, batch: int, pictures: Pictures, batched: Callable[[], tuple[list[Part], bool]], path: Path, show: Show
+    ) -> str:
+        parts, half = batched()
+        crops = crops_of([cut.shape[1:] for cut in self.cut_net.cuts], batch, len(self.pictures.fit))
+        seed = self.distill.seed
+        cache_features(parts, pictures, self.preprocess.size, crops, batch, seed, half, path, show)
+        return f"of {max(crops)} crops{', in bfloat16' if half else ''}"
+
+    def _train(
+        self, p: int, distill: DistillOptions, batched: Callable[[], tuple[list[Part], bool]], features: Path,
+        path: Path, show: Show,
+    ) -> str:  # fmt: skip
+        parts, half = batched()
+        bottleneck, losses = self.cut_net.bottlenecks[p], list[float]()
+
+        def say(share: float, loss: float) -> None:
+            losses.append(loss)
+            show(share, f"loss {np.mean(losses[-20:]):.3f}")
+
+        Distillation(parts[p:], bottleneck, Cached(features, p), distill, half).run(say)
+        save_file({name: t.contiguous() for name, t in bottleneck.state_dict().items()}, str(path))
+        return f"loss {np.mean(losses[-20:]):.3f} after {len(losses)} steps"
+
+    def _codec(self) -> WireCodec:
+        parts = self.cut_net.bottlenecks
+        return WireCodec(
+            cuts={p: part.cut for p, part in parts.items()},
+            low={p: part.quantizer.low.detach().numpy() for p, part in parts.items()},
+            step={p: part.quantizer.step().detach().numpy() for p, part in parts.items()},
+            tag=0,
+        )
+
+    def _middle(self, pictures: Pictures, count: int) -> Any:
+        """Pictures `[N, px, px, 3]` of the net's size: the middles of larger ones."""
+        px = self.preprocess.size
+        margin = (pictures.images.shape[1] - px) // 2
+        return np.asarray(pictures.images[:count, margin : margin + px, margin : margin + px])
+
+    @torch.inference_mode()
+    def _tables(self, codec: WireCodec, batch: int, features: Path, path: Path, show: Show) -> str:
+        values: dict[int, list[Values]] = {}
+        for p, bottleneck in self.cut_net.bottlenecks.items():
+            cached = Cached(features, p)
+            count = min(TABLE_CROPS, len(cached))
+            for start in range(0, count - batch + 1, batch):
+                y, score = bottleneck.encode(cached.rows(np.arange(start, start + batch))[0], FULL)
+                values.setdefault(p, []).append((RATIO, y.numpy(), score[:, 0].numpy()))
+            show(p / self.cut_net.partitions)
+        tables = {(p, bits): fit_cut(codec, p, bits, some) for p, some in values.items() for bits in CODED_BITS}
+        save_file({name: _as_tensor(data) for name, data in named(tables).items()}, str(path))
+        return f"{len(tables)} tables"
+
+    def _models(self, path: Path, show: Show) -> str:
+        picture = torch.from_numpy(to_input(np.asarray(self.pictures.to_judge(self.preprocess.size).images[0])))
+        count, every = 0, 3 * self.cut_net.partitions - 2
+
+        def tell(name: str) -> None:
+            nonlocal count
+            count += 1
+            show(count / every, name)
+
+        files = float_files(self.cut_net, picture, tell)
+        save_file({name: _as_tensor(data) for name, data in files.items()}, str(path))
+        return f"{len(files)} files, {sum(map(len, files.values())) / 2**20:.1f} MiB, equal to torch"
+
+    def _int8(self, files: dict[str, bytes], pictures: Pictures, path: Path, show: Show) -> str:
+        del show
+        pairs = [(p, p + 1) for p in range(self.cut_net.partitions)]
+        images = [to_input(image) for image in self._middle(pictures, RANGE_PICTURES)]
+        made = int8_parts([files[part_file(*pair)] for pair in pairs], images)
+        named_ = {part_file(*pair, "int8"): data for pair, data in zip(pairs, made, strict=True)}
+        save_file({name: _as_tensor(data) for name, data in named_.items()}, str(path))
+        return f"{len(made)} files, {sum(map(len, made)) / 2**20:.1f} MiB"
+
+    def _judge(
+        self, files: dict[str, bytes], codec: WireCodec, precisions: tuple[Precision, ...], path: Path, show: Show
+    ) -> str:
+        pictures = self.pictures
+        runner = Judge(files, codec, self.cut_net.partitions, precisions, self.options.threads)
+        counts = judge(runner, pictures.to_judge(self.preprocess.size), pictures.labels is not None, show)
+        path.write_text(json.dumps({name: asdict(some) for name, some in counts.items()}), encoding="utf-8")
+        uncut = counts["device-c1.00"]
+        return f"{pictures.measure} of {len(counts)} points on {uncut.n} pictures, uncut {uncut.right / uncut.n:.1%}"
+
+
+def _words(machine: dict[str, Any]) -> str:
+    return f"{machine['cpu']}, {machine['cores']} cores"
+
+
+def _as_tensor(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _bytes_of(path: Path) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(str(path)).items()}
+
+
+def _once(make: Callable[[], tuple[list[Part], bool]]) -> Callable[[], tuple[list[Part], bool]]:
+    """The function, run at its first call only."""
+    found: list[tuple[list[Part], bool]] = []
+
+    def get() -> tuple[list[Part], bool]:
+        if not found:
+            found.append(make())
+        return found[0]
+
+    return get

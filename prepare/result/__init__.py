@@ -1,0 +1,1 @@
+"""What a preparation leaves: models, accuracy, times, one folder."""

@@ -1,0 +1,131 @@
+"""Accuracy and bytes of every operating point of a prepared net, by the models that device and server run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
+from tidesplit.compression.codec.knobs import BITS, FLOAT32, Knobs, Precision, cut_id, device_id
+from tidesplit.compression.codec.pixels import Pixels, to_input
+from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.compression.pictures.labelled import Pictures
+from tidesplit.compression.session import session
+from tidesplit.prepare.result.models_of_cut_net import RATIO, Files, chains
+from tidesplit.profiling.measuring.counts import Counts
+from tidesplit.profiling.measuring.trained import ImagePoint
+from tidesplit.runtime.models import head_name, tail_name
+
+Floats = npt.NDArray[np.float32]
+REGION = 1.0
+QUALITIES = (
+    ("jpeg", 10),
+    ("jpeg", 20),
+    ("jpeg", 50),
+    ("jpeg", 75),
+    ("jpeg", 95),
+    ("webp", 5),
+    ("webp", 20),
+    ("webp", 50),
+)
+SMALLER = (("jpeg", 20, 128), ("webp", 20, 128))
+
+
+def image_points(px: int) -> tuple[ImagePoint, ...]:
+    """Image offload: pictures that can cross."""
+    smaller = (ImagePoint(codec, quality, side) for codec, quality, side in SMALLER if side < px)
+    return (*(ImagePoint(codec, quality) for codec, quality in QUALITIES), *smaller)
+
+
+def knobs_of_cuts(partitions: int) -> list[Knobs]:
+    """Settings of every inner cut that are offered."""
+    return [Knobs(p, RATIO, REGION, bits) for p in range(1, partitions) for bits in BITS]
+
+
+class Judge:
+    """Runs the points on pictures.
+
+    Args:
+        files: ONNX models.
+        codec: of every cut.
+        partitions: index of the last partition.
+        precisions: in which a device can run the net.
+        threads: of one run.
+    """
+
+    def __init__(
+        self, files: Files, codec: WireCodec, partitions: int, precisions: tuple[Precision, ...], threads: int
+    ) -> None:
+        self._sessions = {name: session(data, threads) for name, data in files.items()}
+        self._chains = chains(partitions, precisions)
+        self._codec, self._partitions, self._precisions = codec, partitions, precisions
+
+    def run(self, model: str, x: Floats) -> list[Floats]:
+        """Outputs of the last file of a model's chain."""
+        found = [x]
+        for file in self._chains[model]:
+            found = self._sessions[file].run(None, {"x": found[0]})
+        return found
+
+    def answers(self, pixels: Pixels) -> dict[str, tuple[int, int]]:
+        """Answer and bytes by point id, for a picture `[px, px, 3]`."""
+        found, px, picture = dict[str, tuple[int, int]](), pixels.shape[0], to_input(pixels)
+        for point in image_points(px):
+            payload = encode_image(pixels, point.codec, point.quality, point.px)
+            seen = to_input(seen_by_server(payload, px))
+            found[point.id] = self._answer(tail_name(0), seen), len(payload)
+        for precision in self._precisions:
+            found[device_id(RATIO, precision)] = self._answer(device_id(RATIO, precision), picture), 0
+            for p in range(1, self._partitions):
+                y, score = self.run(head_name(p, RATIO, precision), picture)
+                for bits in BITS:
+                    knobs = Knobs(p, RATIO, REGION, bits)
+                    payload = self._codec.encode(y[0], score[0, 0], knobs)
+                    values, _ = self._codec.decode(payload)
+                    found[cut_id(knobs, precision)] = self._answer(tail_name(p), values[None]), len(payload)
+        return found
+
+    def _answer(self, model: str, x: Floats) -> int:
+        return int(np.argmax(self.run(model, x)[0]))
+
+
+def judge(
+    judge_of: Judge, pictures: Pictures, labelled: bool, say: Callable[[float], None] = lambda _: None
+) -> dict[str, Counts]:
+    """Counts by point id. Without labels an answer is right where it equals the uncut net's in float32."""
+    totals: dict[str, Counts] = defaultdict(Counts)
+    for i, (pixels, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
+        answers = judge_of.answers(np.asarray(pixels))
+        expected = int(label) if labelled else answers[device_id(RATIO)][0]
+        for point, (answer, size) in answers.items():
+            totals[point].add(Counts.of(torch.tensor([answer == expected]), [size]))
+        say((i + 1) / len(pictures.labels))
+    return dict(totals)
+
+
+def rows_of(
+    counts: Mapping[str, Counts], partitions: int, precisions: Sequence[Precision], px: int
+) -> list[dict[str, Any]]:
+    """Rows of the profile's table, but for the multiply-accumulates."""
+    rows: list[dict[str, Any]] = []
+    last = device_id(RATIO, precisions[-1])
+
+    def add(point: str, partition: int, codec: str, bits: int, precision: Precision, **rest: Any) -> None:
+        rows.append(
+            {"id": point, "partition": partition, "channel_ratio": RATIO, "region_ratio": REGION, "bits": bits,
+             "codec": codec, "precision": precision, **counts[point].columns(), **rest}
+        )  # fmt: skip
+
+    for picture in image_points(px):
+        add(picture.id, 0, picture.codec, picture.quality, FLOAT32, resolution=picture.px, fallback=last)
+    for precision in precisions:
+        for knobs in knobs_of_cuts(partitions):
+            fallback = device_id(RATIO, precision)
+            add(cut_id(knobs, precision), knobs.partition, "feature", knobs.bits, precision, fallback=fallback)
+        add(device_id(RATIO, precision), partitions, "none", 0, precision)
+    return rows

@@ -1,0 +1,138 @@
+"""What a preparation leaves: a folder with the profile, the CNN's models with their manifest, and a card to read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tidesplit.compression.codec.knobs import Precision
+from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.data.files import whole
+from tidesplit.models.graph import Builder
+from tidesplit.prepare.chosen_cuts import share_of
+from tidesplit.prepare.cut_net import FULL, CutNet
+from tidesplit.prepare.result.models_of_cut_net import Files, chains
+from tidesplit.prepare.source.folder_pictures import FolderPictures
+from tidesplit.prepare.source.preprocessing import Preprocess
+from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
+from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, load_cnn
+from tidesplit.runtime.export import texts
+
+CARD_FILE = "card.md"
+
+
+def weights_hash(files: Files, codec: WireCodec) -> str:
+    """SHA-256 of all models and quantizer levels. Device and server agree by it."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(name.encode() + hashlib.sha256(files[name]).digest())
+    for p in sorted(codec.cuts):
+        digest.update(codec.low[p].tobytes() + codec.step[p].tobytes())
+    return digest.hexdigest()
+
+
+def write_cnn(
+    folder: Path, name: str, sha256: str, preprocess: Preprocess, classes: Sequence[str], codec: WireCodec,
+    files: Files, precisions: tuple[Precision, ...],
+) -> Cnn:  # fmt: skip
+    """Write the models and, last, their manifest. Files of an earlier preparation are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for old in folder.glob("*.onnx"):
+        if old.name not in files:
+            old.unlink()
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "weights_sha256": sha256,
+        "input_px": preprocess.size,
+        "preprocess": preprocess.values(),
+        "classes": list(classes),
+        "cuts": {p: [cut.channels, cut.height, cut.width] for p, cut in codec.cuts.items()},
+        "low": {p: low.tolist() for p, low in codec.low.items()},
+        "step": {p: step.tolist() for p, step in codec.step.items()},
+        "tables": texts(codec.tables),
+        "changes": texts(codec.changes),
+        "models": chains(len(codec.cuts) + 1, precisions),
+        "files": {file: hashlib.sha256(data).hexdigest() for file, data in files.items()},
+    }
+    with whole(folder / MANIFEST) as part:
+        part.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+    return load_cnn(folder)
+
+
+def profile_of(
+    name: str, net: CutNet, pictures: FolderPictures, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any],
+    command: str, machine: str,
+) -> Profile:  # fmt: skip
+    """The profile of measured rows. ``facts``: of the CNN, its weights' hash among them."""
+    bottlenecks = {p: _bottleneck_macs(net, p) for p in net.bottlenecks}
+    points = []
+    for row in rows:
+        head, tail = _macs(net, row["partition"], bottlenecks)
+        low, high = row["accuracy_ci95"]
+        points.append(OperatingPoint(**{**row, "accuracy_ci95": (low, high), "head_macs": head, "tail_macs": tail}))
+    return Profile(
+        name=name, partitions=net.partitions, points=tuple(points), devices={}, cnn=dict(facts),
+        accuracy_provenance=Provenance(
+            kind="measured", source=command, machine=machine, n=min(p.n for p in points),
+            spread=f"wilson 95 % of {pictures.measure}",
+        ),
+    )  # fmt: skip
+
+
+def _macs(net: CutNet, partition: int, bottlenecks: Mapping[int, tuple[float, float]]) -> tuple[float, float]:
+    """Multiply-accumulates of head and tail."""
+    whole_net = float(sum(net.traced.macs.values()))
+    if partition == net.partitions:
+        return whole_net, 0.0
+    if partition == 0:
+        return 0.0, whole_net
+    cut, (encoder, decoder) = net.cuts[partition - 1], bottlenecks[partition]
+    return cut.macs_before + encoder, cut.macs_after + decoder
+
+
+def _bottleneck_macs(net: CutNet, partition: int) -> tuple[float, float]:
+    """Multiply-accumulates of a bottleneck's encoder and decoder."""
+    bottleneck, cut = net.bottlenecks[partition], net.bottlenecks[partition].cut
+    encoding = Builder(net.cuts[partition - 1].shape[1:])
+    decoding = Builder((cut.channels, cut.height, cut.width))
+    encoder = encoding.finish(*bottleneck.build_encoder(encoding, "x", FULL))
+    decoder = decoding.finish(bottleneck.build_decoder(decoding, "x"))
+    return float(encoder.macs()), float(decoder.macs())
+
+
+def card(profile: Profile, net: CutNet, pictures: FolderPictures, preprocess: Preprocess, command: str) -> str:
+    """A page about the prepared net: what it was made of, and a table of its cuts."""
+    points = {p.id: p for p in profile.points}
+    uncut = points["device-c1.00"]
+    lines = [
+        f"# {profile.name}", "", f"Made by `{command}`.", "",
+        f"- {len(pictures.classes)} classes, pictures of {preprocess.size} x {preprocess.size}"
+        f" pixels, {preprocess.colours}, mean {list(preprocess.mean)}, std {list(preprocess.std)}",
+        f"- weights `{str(profile.cnn['weights_sha256'])[:16]}`",
+        f"- fitted to {len(pictures.fit)} pictures, measured on {len(pictures.held)} others",
+        f"- the figures are {_MEASURES[pictures.measure]}, with a 95 % interval",
+        f"- uncut net: {uncut.accuracy:.1%}", "",
+        f"| point | after | of the compute | bytes | {pictures.measure} | interval |", "|---|---|---:|---:|---:|---|",
+    ]  # fmt: skip
+    for point in profile.points:
+        where, share = "", ""
+        if point.codec == "feature":
+            cut = net.cuts[point.partition - 1]
+            where, share = f"`{cut.name}`", f"{share_of(cut):.0%}"
+        low, high = point.accuracy_ci95
+        figures = f"{point.bytes_mean:.0f} | {point.accuracy:.1%} | {low:.1%} to {high:.1%}"
+        lines.append(f"| `{point.id}` | {where} | {share} | {figures} |")
+    return "\n".join(lines) + "\n"
+
+
+_MEASURES = {
+    "top-1": "top-1 accuracy: the share of right answers",
+    "agreement": "agreement: the share of answers equal to those of the uncut net in float32",
+}

@@ -1,0 +1,1 @@
+"""What a preparation starts from: the net, its pre-processing, the pictures."""
