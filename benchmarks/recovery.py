@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Break the link again and again, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
-    parser.add_argument("--point", default="p1-c0.25-r1.00-b1", help="operating point that is always chosen")
+    parser.add_argument("--point", default="p3-c0.25-r1.00-b2-i8", help="operating point that is always chosen")
     parser.add_argument("--outages", type=int, default=60, help="number of outages")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(argv)
