@@ -2,9 +2,10 @@
 
     tidesplit prepare nets:resnet18 --weights resnet18.safetensors --pictures photos --preprocess imagenet --out my_cnn
 
-NET is module:factory, a callable without arguments that returns a torch.nn.Module. The net stays as it is: bottlenecks
-are trained at up to five of its cuts, by its own answers. The folder my_cnn then has the profile, the models of device
-and server, and a card to read. A run that was interrupted goes on where it stopped, with the same command.
+NET is module:factory, a callable without arguments that returns a torch.nn.Module, or an ONNX file. Its weights stay as
+they are: bottlenecks are trained at up to five of its cuts, by its own answers. The folder my_cnn then has the profile,
+the models of device and server, and a card to read. A run that was interrupted goes on where it stopped, with the same
+command.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         prog="tidesplit prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option = made.add_argument
-    option("net", metavar="NET", help="module:factory, a callable without arguments that returns a torch.nn.Module")
+    option("net", metavar="NET", help="module:factory that returns a torch.nn.Module, or an ONNX file")
     option("--weights", type=Path, metavar="FILE", help="the net's weights: safetensors, or a state dict of torch")
     option(
         "--pictures", type=Path, required=True, metavar="DIR",
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     option("--px", type=int, metavar="N", help="side of the net's pictures (default: that of --preprocess, 224)")
     option("--classes", type=Path, metavar="FILE", help="names of the classes, one a line, in the net's order")
-    option("--cuts", type=_numbers, default=(), metavar="N,...", help="numbers of cuts, as tidesplit cuts lists them")
+    option("--cuts", type=_numbers, default=(), metavar="N,...", help="numbers of cuts, as --list shows them")
     option("--list", action="store_true", help="show the legal cuts and the chosen ones, and end")
     option("--minutes", type=float, default=4.0, help="longest training of one cut (default: %(default)s)")
     option("--steps", type=int, default=2000, help="most training steps of one cut (default: %(default)s)")
