@@ -291,12 +291,16 @@ class Trouble:
         own = ("--tls-cert", cert.format("server"), "--tls-key", key.format("server"), "--client-ca", ca)
         theirs = ("--tls-ca", ca, "--tls-cert", cert.format("device"), "--tls-key", key.format("device"))
         with self._linked(*own) as (_, link, address):
+            ends_s = time.time() + VALID_S
+            if whose == "device":  # from the start: a device takes new files with a probe, and none may be due
+                keys.write(whose, VALID_S)
             device = self._device(address, *theirs)
             device.until(lambda lines: bool(answered_since(lines, 0.0)), "answer of the server")
-            ends_s = time.time() + VALID_S
-            keys.write(whose, VALID_S)
-            link.reset()  # certificates are shown when a connection begins
-            device.until(lambda lines: bool(answered_since(lines, ends_s - VALID_S + 1.0)), "further answer")
+            if whose == "server":
+                ends_s = time.time() + VALID_S
+                keys.write(whose, VALID_S)
+                link.reset()  # certificates are shown when a connection begins
+                device.until(lambda lines: bool(answered_since(lines, ends_s - VALID_S + 1.0)), "further answer")
             time.sleep(max(0.0, ends_s + 1.0 - time.time()))
             link.reset()
             device.until(lambda lines: any(reason in (line["error"] or "") for line in lines), reason)
