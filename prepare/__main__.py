@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tidesplit.data.option_types import number, whole_number
 from tidesplit.prepare.source.preprocessing import PRESETS
 
 CORES = os.cpu_count() or 1
@@ -44,21 +45,35 @@ def parser() -> argparse.ArgumentParser:
     option("--classes", type=Path, metavar="FILE", help="names of the classes, one a line, in the net's order")
     option("--cuts", type=_numbers, default=(), metavar="N,...", help="numbers of cuts, as --list shows them")
     option("--list", action="store_true", help="show the legal cuts and the chosen ones, and end")
-    option("--minutes", type=float, default=4.0, help="longest training of one cut (default: %(default)s)")
-    option("--steps", type=int, default=2000, help="most training steps of one cut (default: %(default)s)")
-    option("--batch", type=int, default=32, help="pictures in a step (default: %(default)s)")
-    option("--rate", type=float, default=4e-3, help="rate of AdamW (default: %(default)s)")
-    option("--judge", type=int, default=400, metavar="N", help="most pictures that judge (default: %(default)s)")
+    option("--minutes", type=number(0.01, 1e4), default=4.0, help="longest training of one cut (default: %(default)s)")
+    option(
+        "--steps",
+        type=whole_number(1, 10**7),
+        default=2000,
+        help="most training steps of one cut (default: %(default)s)",
+    )
+    option("--batch", type=whole_number(2, 1024), default=32, help="pictures in a step (default: %(default)s)")
+    option("--rate", type=number(1e-6, 1.0), default=4e-3, help="rate of AdamW (default: %(default)s)")
+    option(
+        "--judge",
+        type=whole_number(16, 10**6),
+        default=400,
+        metavar="N",
+        help="most pictures that judge (default: %(default)s)",
+    )
     option("--no-int8", action="store_true", help="leave out models of 8-bit integers")
     option("--device", default="this-machine", metavar="LABEL", help="name of this machine (default: %(default)s)")
-    option("--rounds", type=int, default=3, help="rounds of timing (default: %(default)s)")
-    option("--threads", type=int, default=CORES, help="CPU threads (default: one a core)")
+    option("--rounds", type=whole_number(1, 1000), default=3, help="rounds of timing (default: %(default)s)")
+    option("--threads", type=whole_number(1, 256), default=CORES, help="CPU threads (default: one a core)")
     option("--seed", type=int, default=0, help="seed of every generator (default: %(default)s)")
     return made
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split(",") if word)
+    try:
+        return tuple(int(word) for word in text.split(",") if word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} received, numbers such as 3,9 expected") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ MOST = 5
 COARSEST = 8
 """Largest stride of a bottleneck."""
 SMALLEST_GRID = 8
-"""A feature of so few positions in each direction is not made coarser: no bit width makes up for that loss."""
+"""A feature of so few positions in each direction is not made coarser."""
 
 
 def share_of(cut: Cut) -> float:

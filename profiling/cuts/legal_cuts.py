@@ -13,7 +13,6 @@ in place, where the net itself does.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from tidesplit.data.named import NamedError, named
 from tidesplit.profiling.cuts.operations import Traced, module_path, trace
 
 
@@ -203,13 +203,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the cuts as JSON")
     args = parser.parse_args(argv)
     try:
-        module, _, factory = args.net.partition(":")
-        net = getattr(importlib.import_module(module), factory)()
+        net = named(args.net)()
         if not isinstance(net, nn.Module):
             raise ValueError(f"{type(net).__name__} received, a torch.nn.Module expected")
         cuts = find_cuts(trace(net, torch.zeros([int(size) for size in args.shape.split(",")])))
-    except (ImportError, AttributeError, ValueError) as error:
-        print(f"tidesplit cuts: error: {args.net}: {error}", file=sys.stderr)
+    except ValueError as error:
+        place = "" if isinstance(error, NamedError) else f"{args.net}: "
+        print(f"tidesplit cuts: error: {place}{error}", file=sys.stderr)
         return 2
     print(json.dumps([asdict(cut) for cut in cuts], indent=1) if args.json else table(cuts))
     return 0

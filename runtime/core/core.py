@@ -159,10 +159,8 @@ class Core:
         return [*self._ended(self._schedule.lost(event.key, event.now_s)), ev.Wake()]
 
     def _passed_on(self, event: ev.PassedOn) -> list[Action]:
-        frame, timed = (
-            self._awaiting(event.key, event),
-            self.beliefs.links.passed_on(event.key, event.now_s, event.timing),
-        )
+        frame = self._awaiting(event.key, event)
+        timed = self.beliefs.links.passed_on(event.key, event.now_s, event.timing)
         if frame is not None:
             frame.timed(timed)
         return []

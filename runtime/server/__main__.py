@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 from tidesplit.compression.heap import lean_heap
+from tidesplit.data.option_types import number, whole_number
 from tidesplit.runtime.cnn import Cnn, load_cnn
 from tidesplit.runtime.export import cached_server, say
 from tidesplit.runtime.server.serving import Server, ServerOptions
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         prog="tidesplit server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    p.add_argument("--port", type=_number(0, 65535), default=50051, help="0 is any free port (default 50051)")
+    p.add_argument("--port", type=whole_number(0, 65535), default=50051, help="0 is any free port (default 50051)")
     which = p.add_mutually_exclusive_group()
     which.add_argument("--cnn", type=Path, metavar="FOLDER", help="models that tidesplit export wrote")
     which.add_argument(
@@ -41,30 +41,30 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--next-ca", type=Path, metavar="FILE", help="authority that signed the next server's certificate")
     p.add_argument(
-        "--threads", type=_number(1, 256), default=1, metavar="N", help="batches computed at once (default 1)"
+        "--threads", type=whole_number(1, 256), default=1, metavar="N", help="batches computed at once (default 1)"
     )
     p.add_argument(
-        "--max-concurrent", type=_number(1, 4096), default=64, metavar="N",
+        "--max-concurrent", type=whole_number(1, 4096), default=64, metavar="N",
         help="requests accepted at once; others are refused (default 64)",
     )  # fmt: skip
     p.add_argument(
-        "--client-share", type=_between(0.0, 1.0), default=0.75, metavar="S",
+        "--client-share", type=number(0.0, 1.0), default=0.75, metavar="S",
         help="part of these that one device may have; further ones are refused with a pause (default 0.75)",
     )  # fmt: skip
     p.add_argument(
-        "--client-rate", type=_between(0.0, 1e6), default=0.0, metavar="R",
+        "--client-rate", type=number(0.0, 1e6), default=0.0, metavar="R",
         help="requests a second of one device, averaged over 2 s; 0 is any number (default 0)",
     )  # fmt: skip
     p.add_argument(
-        "--max-batch", type=_number(1, 64), default=8, metavar="N",
+        "--max-batch", type=whole_number(1, 64), default=8, metavar="N",
         help="frames of one partition computed together, if the model was exported for several (default 8)",
     )  # fmt: skip
     p.add_argument(
-        "--stream-mib", type=_number(1, 65536), default=128, metavar="MIB",
+        "--stream-mib", type=whole_number(1, 65536), default=128, metavar="MIB",
         help="memory for the streams of all devices; the least recently used ones make room (default 128)",
     )  # fmt: skip
     p.add_argument(
-        "--metrics-port", type=_number(0, 65535), metavar="PORT", help="serve Prometheus metrics on this port"
+        "--metrics-port", type=whole_number(0, 65535), metavar="PORT", help="serve Prometheus metrics on this port"
     )
     safety = p.add_argument_group("security", "Certificates and keys are PEM files.")
     safety.add_argument("--tls-cert", type=Path, metavar="FILE", help="this server's certificate chain; turns TLS on")
@@ -75,29 +75,6 @@ def parser() -> argparse.ArgumentParser:
     )
     safety.add_argument("--insecure", action="store_true", help="allow plaintext over a network")
     return p
-
-
-def _number(least: int, most: int) -> type[int]:
-    """An argparse type: a whole number from `least` to `most`."""
-
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"{text!r} received, a whole number from {least} to {most} expected")
-        return int(text)
-
-    return read  # type: ignore[return-value]  # argparse takes any callable
-
-
-def _between(least: float, most: float) -> type[float]:
-    """An argparse type: a number from `least` to `most`."""
-
-    def read(text: str) -> float:
-        with contextlib.suppress(ValueError):
-            if least <= (value := float(text)) <= most:
-                return value
-        raise argparse.ArgumentTypeError(f"{text!r} received, a number from {least:g} to {most:g} expected")
-
-    return read  # type: ignore[return-value]  # argparse takes any callable
 
 
 def read_options(given: argparse.Namespace) -> ServerOptions:
@@ -116,8 +93,8 @@ def _load(given: argparse.Namespace) -> Cnn:
 async def _serve(server: Server, cnn: Cnn, how: str) -> None:
     """Serve until a signal comes."""
     asked_to_stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(wanted, asked_to_stop.set)
     await server.start()
     metrics = "" if server.metrics_port is None else f", metrics on port {server.metrics_port}"
     print(

@@ -172,3 +172,19 @@ def test_bad_pictures_and_settings(pictures: Path, tmp_path: Path, capsys: pytes
     (few / "own.json").write_text('{"sise": 32}', encoding="utf-8")
     own = ["--pictures", str(pictures), "--preprocess", str(few / "own.json")]
     assert "an object with some of the fields colours, layout, mean, size, std" in told(capsys, [*net, *own], out)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--steps", "0", "from 1 to"),
+        ("--threads", "0", "from 1 to"),
+        ("--minutes", "-1", "from 0.01"),
+        ("--cuts", "a", "3,9"),
+    ],
+)
+def test_numbers_out_of_range(option: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([f"{NET}:small_net", "--pictures", "photos", "--out", "made", option, value])
+    assert f"{option}: {value!r} received, " in (said := capsys.readouterr().err)
+    assert expected in said
