@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 import urllib.request
 from collections import Counter
 from dataclasses import replace
@@ -167,7 +168,7 @@ def test_a_flood_of_one_device_costs_another_no_frame(cnn: Cnn) -> None:
     frame = cut_frame(cnn, CUT).request
     ended: Counter[str] = Counter()
     over, slots = threading.Event(), threading.Semaphore(100)
-    options = ServerOptions(max_concurrent=16, metrics_port=0)
+    options = ServerOptions(max_concurrent=4, max_batch=1, metrics_port=0)  # few places, so that any machine fills them
     with ServerThread(cnn, options) as server, Client(server.address) as greedy, Client(server.address) as modest:
 
         def done(call: Any) -> None:
@@ -175,7 +176,7 @@ def test_a_flood_of_one_device_costs_another_no_frame(cnn: Cnn) -> None:
             slots.release()
 
         def flood() -> None:
-            while not over.wait(0.001) and slots.acquire(timeout=LIMIT_S):
+            while not over.is_set() and slots.acquire(timeout=LIMIT_S):
                 call = greedy.stub("ModelInfer").future(
                     build_request(frame), timeout=2.0, metadata=((DEVICE_METADATA, "greedy"),)
                 )
@@ -183,12 +184,13 @@ def test_a_flood_of_one_device_costs_another_no_frame(cnn: Cnn) -> None:
 
         thread = threading.Thread(target=flood)
         thread.start()
-        number = 0
-        while ended["RESOURCE_EXHAUSTED"] < 20 or number < 20:
+        number, end_s = 0, time.monotonic() + LIMIT_S
+        while (ended["RESOURCE_EXHAUSTED"] < 20 or number < 20) and time.monotonic() < end_s:
             message = build_request(replace(frame, frame=str(number := number + 1)))
             modest.stub("ModelInfer")(message, timeout=LIMIT_S, metadata=((DEVICE_METADATA, "modest"),))
         over.set()
         thread.join()
+        assert ended["RESOURCE_EXHAUSTED"] >= 20, "the flood was never refused"
         with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=LIMIT_S) as page:
             text = page.read().decode()
     assert 'tidesplit_limited_total{limit="share"}' in text
