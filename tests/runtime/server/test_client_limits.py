@@ -21,6 +21,7 @@ from tidesplit.runtime.device.client import GrpcClient
 from tidesplit.runtime.server.batching import Job, Queue
 from tidesplit.runtime.server.client_limits import ClientLimits, client_of, device_of
 from tidesplit.runtime.server.serving import ServerOptions
+from tidesplit.runtime.server.tails import Tails
 from tidesplit.runtime.wire.messages import build_probe, build_request
 from tidesplit.runtime.wire.refusals import PUSHBACK, RefusedError, read_pushback_s
 from tidesplit.runtime.wire.stream_place import DEVICE_METADATA
@@ -197,9 +198,15 @@ def test_a_flood_of_one_device_costs_another_no_frame(cnn: Cnn) -> None:
     assert "tidesplit_clients " in text
 
 
-def test_a_full_server_has_room_for_a_device_that_has_none_yet(cnn: Cnn) -> None:
+def test_a_full_server_has_room_for_a_device_that_has_none_yet(cnn: Cnn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two greedy devices fill it. A third one's frame displaces one of theirs, and the sender hears why."""
-    frame = cut_frame(cnn, CUT).request
+    frame, run = cut_frame(cnn, CUT).request, Tails.run
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(0.02)  # a frame that is computed but not yet answered has no place in the queue to give away
+        return run(*given)
+
+    monkeypatch.setattr(Tails, "run", slowly)
     with ServerThread(cnn, ServerOptions(max_concurrent=8, max_batch=1)) as server, Client(server.address) as client:
         stub = client.stub("ModelInfer")
         for _ in range(20):
