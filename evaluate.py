@@ -33,14 +33,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tidesplit.agents import bundle as bundles
-from tidesplit.agents.judging import contest, figures, intervals, ladder, tuning_cache
+from tidesplit.agents.judging import budgeted, contest, figures, intervals, ladder, tuning_cache
 from tidesplit.agents.judging.evaluation import Entrant
 from tidesplit.agents.judging.own_controllers import own_controllers
 from tidesplit.agents.learning.purpose import stretches, trained_s
-from tidesplit.envs.simulation.scenario import SECOND_TRACE
+from tidesplit.envs.simulation.scenario import SECOND_TRACE, thrifty
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.simulation.worlds import with_utility, world_of
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import above_floor
 from tidesplit.train import UsageError, awaited, held_out, reported, shortened, tell_traces, ticker
 
@@ -81,11 +82,16 @@ def run(options: argparse.Namespace, console: Console) -> None:
         results = contest.contest(ladder.in_order(others), judge_on, bounds, seeds, ticks, pool)
         for first, each in enumerate(trained):
             turns = range(first, len(seeds), len(trained))
-            policy: dict[str, Entrant] = {ladder.POLICY: each.policy}
+            policy: dict[str, Entrant] = {ladder.POLICY: entrant(each, judge_on.demands[0])}
             own = contest.contest(policy, judge_on, [bounds[i] for i in turns], [seeds[i] for i in turns], ticks, pool)
             for i, learned in zip(turns, own, strict=True):
                 results[i] = results[i].with_rows(learned, ladder.in_order({**others, **policy}))
     show(results, judge_on, options, console)
+
+
+def entrant(bundle: bundles.Bundle, demand: Demand) -> Entrant:
+    """The bundle's policy; under budgets it begins with its own prices."""
+    return budgeted.Budgeted(bundle.policy, bundle.first_prices) if demand.budgeted else bundle.policy
 
 
 def check(options: argparse.Namespace) -> None:
@@ -104,7 +110,9 @@ def check(options: argparse.Namespace) -> None:
 def scenarios(bundle: bundles.Bundle, traces: list[Trace], options: argparse.Namespace) -> tuple[Scenario, Scenario]:
     """The world that controllers are judged in, and the one that rules are tuned in."""
     demand, config = (
-        bundle.demand.changed(options.fps, options.deadline_ms, options.min_accuracy),
+        bundle.demand.changed(
+            options.fps, options.deadline_ms, options.min_accuracy, options.max_watts, options.max_gb_month
+        ),
         bundle.manifest["config"],
     )
     above_floor(bundle.table, demand.min_accuracy)
@@ -122,7 +130,9 @@ def scenarios(bundle: bundles.Bundle, traces: list[Trace], options: argparse.Nam
         demands=(demand,),
         table=bundle.table,
         further=(other,) * further,
-        world=with_utility(bundle.world if options.world is None else world_of(options.world), options.utility),
+        world=thrifty(
+            with_utility(bundle.world if options.world is None else world_of(options.world), options.utility), [demand]
+        ),
     )
     return judge_on, replace(judge_on, traces=tuned_on, further=(own,) * further)
 
@@ -194,7 +204,7 @@ def show(results: Sequence[contest.Result], judged: Scenario, options: argparse.
         f"{demand.fps:g} fps, {demand.deadline_s * 1e3:g} ms, for {kind}, {len(judged.links) + 1} tiers; simulated"
         + (f", world {options.world}" if options.world else "")
     )
-    console.print(figures.ladder_table(rows, bounds, title))
+    console.print(figures.ladder_table(rows, bounds, title, demand))
     found = intervals.standings(results, rival, np.random.default_rng(options.seed))
     if len(bounds) * len(results) > 1:
         console.print(figures.standings_table(found, rival, "same traces and seeds for all; bootstrap over both"))
@@ -257,6 +267,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--fps", type=float, metavar="FPS", help="frames a second (default: as trained)")
     parser.add_argument("--deadline-ms", type=float, metavar="MS", help="deadline (default: as trained)")
     parser.add_argument("--min-accuracy", type=float, metavar="A", help="accuracy floor (default: as trained)")
+    parser.add_argument("--max-watts", type=float, metavar="W", help="budget of energy (default: as trained)")
+    parser.add_argument("--max-gb-month", type=float, metavar="GB", help="budget of data (default: as trained)")
     parser.add_argument("--seconds", type=float, metavar="S", help="longest part of a trace that is played")
     parser.add_argument(
         "--seeds", type=positive, default=1, metavar="N", help="play each trace with N courses of events"

@@ -35,7 +35,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
 
 from tidesplit.agents import bundle
-from tidesplit.agents.judging import contest, figures, ladder, tuning_cache
+from tidesplit.agents.judging import budgeted, contest, figures, ladder, tuning_cache
 from tidesplit.agents.judging.evaluation import Entrant, mean_row
 from tidesplit.agents.judging.ladder import POLICY
 from tidesplit.agents.judging.own_controllers import ControllerError, OwnController, own_controllers
@@ -43,6 +43,7 @@ from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
 from tidesplit.data.named import NamedError
+from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.simulation.worlds import with_utility, world_of
@@ -62,6 +63,7 @@ CHECKPOINT = "checkpoint.safetensors"
 FINISHED = {bundle.MANIFEST: "a trained policy", CHECKPOINT: "a checkpoint"}  # never written over
 SHORTEST_HOLDOUT_S = 5.0  # a shorter part is too little to judge by: the whole trace is trained on
 MANY_TRACES = 5  # with this many, whole traces are kept back
+PRICING = ladder.Tuning(lanes=8)  # for the prices of the training, and for those at which the policy begins
 CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
 USUAL_DEADLINE_MS: dict[Objective, float] = {"accuracy": 100.0, "latency": 1000.0}
@@ -108,6 +110,10 @@ class DemandOptions:
     """A frame answered later is lost. None: 100; 1000 for the latency objective."""
     min_accuracy: float = 0.0
     """Operating points below this accuracy are not used."""
+    max_watts: float | None = None
+    """Budget of energy: mean watts of device and radio. None: no budget."""
+    max_gb_month: float | None = None
+    """Budget of data: GB sent in 30 days at this rate. None: no budget."""
     utility: str | None = None
     """Worth of answers in time: MODULE:FUNCTION of accuracy, latency_s and deadline_s. None: the objective's."""
 
@@ -116,7 +122,12 @@ class DemandOptions:
         """The demand that these options make."""
         deadline_ms = USUAL_DEADLINE_MS[self.objective] if self.deadline_ms is None else self.deadline_ms
         return Demand(
-            objective=self.objective, fps=self.fps, deadline_s=deadline_ms / 1e3, min_accuracy=self.min_accuracy
+            objective=self.objective,
+            fps=self.fps,
+            deadline_s=deadline_ms / 1e3,
+            min_accuracy=self.min_accuracy,
+            max_watts=self.max_watts,
+            max_gb_month=self.max_gb_month,
         )
 
 
@@ -239,9 +250,11 @@ def run(config: Config, console: Console) -> None:
         tuning = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning())
         bounding = contest.submit_bounds(pool, judge_on, config.training.seed)
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
-        model = learn(config, train_on, watched, checking, out, logger, ticks)
-        save_policy(config, model, profile, train_on, serves, out)
-        result = compare(model, judge_on, own, tuning, bounding, config.training.seed, ticks)
+        prices = first_prices(train_on)
+        model = learn(config, train_on, prices, watched, checking, out, logger, ticks)
+        policy = entrant(model, train_on, prices)
+        save_policy(config, model, profile, train_on, serves, policy, out)
+        result = compare(policy, judge_on, own, tuning, bounding, config.training.seed, ticks)
     finish(config, result, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
 
@@ -349,6 +362,21 @@ def remember(config: Config, serves: Mapping[str, Any], out: Path, console: Cons
         )
 
 
+def first_prices(train_on: Scenario) -> Prices | None:
+    """Prices about which those of the training are drawn. None without a budget."""
+    if not train_on.demands[0].budgeted:
+        return None
+    return ladder.mixture_prices(train_on, PRICING)
+
+
+def entrant(model: MaskablePPO, train_on: Scenario, prices: Prices | None) -> Entrant:
+    """The policy; under budgets with the prices to which it settles on the training traces."""
+    learner = Learner(training.policy_of(model))
+    if prices is None:
+        return learner
+    return budgeted.settled(learner, contest.without_spreads(train_on), prices, PRICING.lanes, PRICING.seed)
+
+
 @contextmanager
 def resumable(out: Path) -> Iterator[None]:
     """Give a stop inside the block its sentence: how to go on where there is a checkpoint."""
@@ -363,6 +391,7 @@ def resumable(out: Path) -> Iterator[None]:
 def learn(
     config: Config,
     train_on: Scenario,
+    prices: Prices | None,
     watched: Scenario,
     checking: list[Future[float]],
     out: Path,
@@ -371,8 +400,12 @@ def learn(
 ) -> MaskablePPO:
     """Train by imitation, then the critic, then PPO; check on the episodes ``watched``, and save a checkpoint then.
 
-    ``checking`` becomes the clairvoyant's utility on each of these episodes.
+    ``prices``: those about which each episode draws its own. ``checking`` becomes the clairvoyant's utility on each of
+    the episodes that are watched.
     """
+    if prices is not None:
+        train_on = replace(train_on, price_draw=PriceDraw(prices))
+        watched = budgeted.at_prices(watched, prices)
     recipe = training.Recipe(ppo=training.PpoConfig(steps=config.training.steps), seed=config.training.seed)
     model = training.new_model(train_on, recipe)
     checkpoint = out / CHECKPOINT
@@ -399,7 +432,13 @@ def learn(
 
 
 def save_policy(
-    config: Config, model: MaskablePPO, profile: Profile, train_on: Scenario, serves: Mapping[str, Any], out: Path
+    config: Config,
+    model: MaskablePPO,
+    profile: Profile,
+    train_on: Scenario,
+    serves: Mapping[str, Any],
+    policy: Entrant,
+    out: Path,
 ) -> None:
     """Write the bundle, and SB3's own file next to it, with the last learning rate for those who go on."""
     model.learning_rate = model.lr_schedule(0.0)  # a number: the schedule itself would be code in the file
@@ -412,6 +451,7 @@ def save_policy(
         machines=config.world.machines,
         demand=config.demand.demand,
         world=train_on.world,
+        first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
     )
     prepared = Path(config.world.profile) / SUBFOLDER
@@ -420,7 +460,7 @@ def save_policy(
 
 
 def compare(
-    model: MaskablePPO,
+    policy: Entrant,
     judge_on: Scenario,
     own: Mapping[str, OwnController],
     tuning: Future[dict[str, Entrant]],
@@ -431,7 +471,7 @@ def compare(
     """Play the policy, every rule and the user's ``own`` controllers on the traces kept back."""
     (rules,) = awaited([tuning], "tuning the rules", ticks)
     bounds = awaited(bounding, "clairvoyant", ticks)
-    entrants: dict[str, Entrant] = {**rules, **own, POLICY: Learner(training.policy_of(model))}
+    entrants: dict[str, Entrant] = {**rules, **own, POLICY: policy}
     return contest.contest(ladder.in_order(entrants), judge_on, [bounds], [seed], ticks)[0]
 
 
@@ -451,10 +491,10 @@ def finish(
     """Print the table. Write results.json, the figure, and the table's means for TensorBoard."""
     plain = config.plain()
     title = f"{len(result.bounds)} held-out traces, simulated"
-    console.print(figures.ladder_table(result.rows, result.bounds, title))
+    console.print(figures.ladder_table(result.rows, result.bounds, title, judge_on.demands[0]))
     static = static_point(result, judge_on.table)
     console.print(
-        f"{ladder.verdict(result.rows)} Best static point: {static}. To use it for every frame: "
+        f"{ladder.verdict(result.rows, judge_on.demands[0])} Best static point: {static}. To use it for every frame: "
         f"tidesplit edge --bundle {out} --point {static}",
         highlight=False,
         soft_wrap=True,

@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime
 
 from tidesplit.compression.session import session
+from tidesplit.envs.budget.prices import USUAL_PRICES
 from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import USUAL, World, WorldError, changed
@@ -81,6 +82,7 @@ class Bundle:
     table: PointTable
     demand: Demand
     world: World = USUAL
+    first_prices: tuple[float, float] = USUAL_PRICES  # of a joule and of a byte, at which it begins under budgets
 
 
 def load(folder: Path) -> Bundle:
@@ -100,14 +102,15 @@ def load(folder: Path) -> Bundle:
         table = table_of(profile, machines_of(manifest), manifest["points"])
         demand = Demand(**manifest["demand"])
         world = changed(USUAL, manifest.get("world", {}))
-    except (profiles.ProfileError, DemandError, WorldError, TypeError, AttributeError) as error:
+        joule, byte = map(float, manifest.get("first_prices", USUAL_PRICES))
+    except (profiles.ProfileError, DemandError, WorldError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{folder}: {error}") from error
     try:
         policy = OnnxPolicy("PPO", (folder / POLICY).read_bytes())
         policy.for_one(table.size)
     except Exception as error:  # ONNX Runtime's errors have no public base class
         raise BundleError(f"{folder / POLICY}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
-    return Bundle(policy, manifest, profile, table, demand, world)
+    return Bundle(policy, manifest, profile, table, demand, world, (joule, byte))
 
 
 def machines_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:

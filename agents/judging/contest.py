@@ -39,9 +39,14 @@ class Result:
         return Result(sorted_rows, self.bounds, {name: records[name] for name in order if name in records})
 
 
+def without_spreads(scenario: Scenario) -> Scenario:
+    """The scenario with devices, links and prices as they are."""
+    return replace(scenario, table_spread=0.0, trace_spread=0.0, price_draw=None)
+
+
 def whole_traces(scenario: Scenario) -> Scenario:
     """The scenario for evaluation: every trace from its start to its end, without spreads."""
-    return replace(scenario, episode_s=None, table_spread=0.0, trace_spread=0.0)
+    return replace(without_spreads(scenario), episode_s=None)
 
 
 def contest(

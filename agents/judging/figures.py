@@ -10,49 +10,57 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, within
 from tidesplit.agents.judging.evaluation import History, Row, captured, mean_row
 from tidesplit.agents.judging.intervals import Standing
-from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
+from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Demand
 from tidesplit.profiling.points.table import PointTable
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt  # imported after the backend is chosen, since there may be no display
 from matplotlib.figure import Figure
 
+USUAL_DEMAND = Demand()
 PARTITION_COLOURS = "viridis"
 CONTROLLER_COLOURS = "turbo"  # a continuous map: as many different colours as there are controllers
 ANSWER_COLOURS = {SERVER: "#2a9d55", DEVICE: "#e0a030", MISS: "#c03030"}
 
 
-def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str) -> Table:
+def ladder_table(rows: Sequence[Row], bounds: Mapping[str, float], title: str, demand: Demand = USUAL_DEMAND) -> Table:
     """One line for each controller: means over its rows, and the share of the headroom that it captures.
 
-    ``bounds``: the clairvoyant's mean utility by trace.
+    Under budgets the headroom is that between the best mixture of points and a few frames of foresight, and controllers
+    that do not meet them are dim and marked "over". ``bounds``: the clairvoyant's mean utility by trace, without
+    budgets.
     """
     by_name: dict[str, list[Row]] = {}
     for row in rows:
         by_name.setdefault(row.controller, []).append(row)
     means = {name: mean_row(of) for name, of in by_name.items()}
     bound = float(np.mean(list(bounds.values())))
-    static = means["best static point"]["utility"] if "best static point" in means else float("nan")
+    low, high = (MIXTURE, FORESIGHT) if demand.budgeted else ("best static point", "")
+    static = means[low]["utility"] if low in means else float("nan")
+    ceiling = means[high]["utility"] if high in means else bound
     # 80 columns hold no more. The rest of each row is in the JSON.
     table = _table(title, "utility", "head- room %", "miss %", "right %", "p95 ms", "watts", "GB a month", "µs")
-    best = max(m["utility"] for m in means.values())
+    meets = {name: within(m["watts"], m["gb_per_month"], demand) for name, m in means.items()}
+    best = max((m["utility"] for name, m in means.items() if meets[name]), default=None)
     for name, m in means.items():
         table.add_row(
-            name,
+            name if meets[name] else f"{name} (over)",
             f"{m['utility']:.4f}",
-            "" if np.isnan(static) else f"{100 * captured(m['utility'], static, bound):.0f}",
+            "" if np.isnan(static) else f"{100 * captured(m['utility'], static, ceiling):.0f}",
             f"{100 * m['miss_rate']:.2f}",
             f"{100 * m['accuracy']:.2f}",
             f"{m['latency_ms_p95']:.1f}",
             f"{m['watts']:.2f}",
             f"{m['gb_per_month']:.0f}",
             f"{m['decision_us']:.0f}",
-            style="bold" if m["utility"] == best else "",
+            style="dim" if not meets[name] else "bold" if m["utility"] == best else "",
         )
     table.add_section()
-    table.add_row("clairvoyant bound", f"{bound:.4f}", "100", *[""] * (len(table.columns) - 3))
+    name, share = ("clairvoyant, no budget", "") if demand.budgeted else ("clairvoyant bound", "100")
+    table.add_row(name, f"{bound:.4f}", share, *[""] * (len(table.columns) - 3))
     return table
 
 

@@ -9,13 +9,29 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tidesplit.agents.judging.budgeted import (
+    FORESIGHT,
+    MIXTURE,
+    THRESHOLD,
+    Budgeted,
+    EverySetting,
+    affordable,
+    at_prices,
+    settled,
+    statics,
+    thresholds,
+    usual_prices,
+    within,
+)
 from tidesplit.agents.judging.evaluation import Entrant, Row, controller_of
-from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, nearest_allowed, uncompressed
+from tidesplit.agents.judging.seer import Foresight
+from tidesplit.agents.rules.controllers import Lookup, Mpc, Static, uncompressed
+from tidesplit.agents.rules.family import Family, Setting, Spent
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate
+from tidesplit.envs.budget.prices import Prices
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.world.observation import Observation
-from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
+from tidesplit.envs.world.vocabulary import Bools, Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 
 RULES = (
@@ -35,6 +51,7 @@ VIDEO = "video offload"
 """The best point of a video stream for every frame. Only where the table has such points."""
 TRUE_BANDWIDTH = "MPC, true bandwidth"
 POLICY = "PPO"
+FAMILIES = (MIXTURE, THRESHOLD)
 STATICS = {"best static point", "device only", "image offload", VIDEO}
 """Rules that use one point for every frame."""
 
@@ -66,8 +83,8 @@ THOROUGH_MPC_GRIDS: Grids = {
     "width": (6, 12),
 }
 Known = MutableMapping[str, Any]
-"""Results of a tuning, as JSON values: a rule's knobs by its name, and the mean utility of every point as ``WORTH``."""
-WORTH = "worth of every point"
+"""Results of a tuning, as JSON values: a rule's knobs by its name, and the means of every point as ``SPENT``."""
+SPENT = "means of every point"
 Knobs = TypeVar("Knobs", Jmdc, LinUcb, Lookup, Mpc)
 
 
@@ -88,8 +105,12 @@ class Tuning:
     thorough: bool = False
 
 
-EVERY = (*RULES, VIDEO, TRUE_BANDWIDTH)
+EVERY = (*RULES, VIDEO, *FAMILIES, TRUE_BANDWIDTH, FORESIGHT)
 """Names of all rules."""
+FOR_BUDGETS = {*FAMILIES, FORESIGHT}
+"""Those that are only of use under budgets."""
+KNOWS_MORE = {TRUE_BANDWIDTH, FORESIGHT}
+"""Those that know what no device does."""
 
 
 def tuned_rules(
@@ -100,7 +121,17 @@ def tuned_rules(
     ``known``: results of an earlier tuning on the same scenario, which are not looked for again. New ones are added.
     """
     found: Known = {} if known is None else known
-    arena = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0)
+    table, world, demand = scenario.table, scenario.world, scenario.demands[0]
+    free = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0, price_draw=None)
+    wanted = [name for name in names if demand.budgeted or name not in FOR_BUDGETS]
+    spent, prices, arena = Spent(*np.zeros((3, table.size))), Prices.of(0.0, 0.0), free
+    if demand.budgeted or set(wanted) & STATICS:
+        if SPENT not in found:
+            found[SPENT] = np.stack(means_of(statics(table), free, tuning)).tolist()
+        spent = Spent(*np.array(found[SPENT]))
+    if demand.budgeted:
+        prices = usual_prices(spent, demand)
+        arena = at_prices(free, prices)
 
     def score(entrant: Entrant) -> float:
         return mean_utility(entrant, arena, tuning)
@@ -111,18 +142,23 @@ def tuned_rules(
     def tuned(best: Knobs, *grids: Grids) -> Knobs:
         return by_knobs(score, best, grids, found)
 
-    table, world, demand = scenario.table, scenario.world, scenario.demands[0]
-    if WORTH not in found and set(names) & STATICS:
-        found[WORTH] = static_utilities(arena, tuning).tolist()
-    worth = np.array(found.get(WORTH, np.zeros(table.size)))
+    def static(name: str, among: Bools) -> Static | WithoutLink:
+        return _static(name, spent, among, table, demand)
+
+    def threshold() -> Family:
+        settings = thresholds(table, spent, prices)
+        if THRESHOLD not in found:
+            found[THRESHOLD] = np.stack(means_of(settings, free, tuning)).tolist()
+        return Family(name=THRESHOLD, settings=settings, spent=Spent(*np.array(found[THRESHOLD])))
+
     usual = tuple(map(mean_rate, scenario.links))
     jmdc = Jmdc(name="JMDC", table=table, world=world, usual_rates=usual, min_accuracy=demand.min_accuracy)
     mpc = THOROUGH_MPC_GRIDS if tuning.thorough else MPC_GRIDS
     mpc_grids = (with_keys(mpc, table),) * (2 if tuning.thorough else 1)
     makers: dict[str, Callable[[], Entrant]] = {
-        "best static point": lambda: _static("best static point", worth, np.ones(table.size, dtype=bool), table),
-        "device only": lambda: _static("device only", worth, table.local, table),
-        "image offload": lambda: _static("image offload", worth, whole_images(table), table),
+        "best static point": lambda: static("best static point", np.ones(table.size, dtype=bool)),
+        "device only": lambda: static("device only", table.local),
+        "image offload": lambda: static("image offload", whole_images(table)),
         "partition only": lambda: Lookup(name="partition only", candidates=uncompressed(table), quickest=True),
         "look-up, naive": lambda: Lookup(name="look-up, naive"),
         "JMDC": lambda: tuned(jmdc, JMDC_GRIDS),
@@ -130,49 +166,60 @@ def tuned_rules(
         "LinUCB": lambda: tuned(LinUcb(name="LinUCB", usual_rate=usual[0]), with_keys(LINUCB_GRIDS, table)),
         "look-up, tuned": lambda: tuned(Lookup(name="look-up, tuned"), with_keys(LOOKUP_GRIDS, table, KEY_COSTS)),
         "MPC, tuned": lambda: tuned(_mpc(scenario, "MPC, tuned"), *mpc_grids),
+        MIXTURE: lambda: Family(name=MIXTURE, settings=statics(table), spent=spent),
+        THRESHOLD: threshold,
         TRUE_BANDWIDTH: lambda: WithTrueBandwidth(by_knobs(true_mpc, _mpc(scenario, TRUE_BANDWIDTH), mpc_grids, found)),
+        FORESIGHT: lambda: Foresight(FORESIGHT),
     }
     if (video := videos(table)).any():
-        makers[VIDEO] = lambda: _static(VIDEO, worth, video, table)
-    return {name: make() for name, make in makers.items() if name in names}
+        makers[VIDEO] = lambda: static(VIDEO, video)
+    made = {name: make() for name, make in makers.items() if name in wanted}
+    return made if not demand.budgeted else {name: _begun(name, of, free, prices, tuning) for name, of in made.items()}
+
+
+def _begun(name: str, entrant: Entrant, arena: Scenario, prices: Prices, tuning: Tuning) -> Budgeted:
+    """The entrant, beginning at the prices to which it settles. Those that ignore prices, and the seer, do not."""
+    if name in STATICS or name == FORESIGHT:
+        return Budgeted(entrant, (float(prices.joule[0]), float(prices.byte[0])))
+    return settled(entrant, arena, prices, tuning.lanes, tuning.seed)
+
+
+def mixture_prices(scenario: Scenario, tuning: Tuning) -> Prices:
+    """Prices at which the best mixture of points meets the demand's budgets."""
+    free = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0, price_draw=None)
+    return usual_prices(means_of(statics(scenario.table), free, tuning), scenario.demands[0])
 
 
 def mean_utility(entrant: Entrant, arena: Scenario, tuning: Tuning) -> float:
-    """Mean utility a frame over the tuning episodes. They are the same for every entrant."""
-    return float(_utilities(entrant, arena, tuning, 1)[0])
+    """Mean utility a frame less its cost over the tuning episodes. They are the same for every entrant."""
+    return float(_played(entrant, arena, tuning, 1)[0][0])
 
 
 def static_utilities(arena: Scenario, tuning: Tuning) -> Floats:
-    """Mean utility of each point when every frame uses it, ``[A]``. All points play at the same time."""
-    rows = np.repeat(np.arange(arena.table.size), tuning.lanes)
-    return _utilities(Always("every point", rows), arena, tuning, arena.table.size)
+    """Mean utility of each point when every frame uses it, ``[A]``."""
+    return means_of(statics(arena.table), arena, tuning).utility
 
 
-def _utilities(entrant: Entrant, arena: Scenario, tuning: Tuning, copies: int) -> Floats:
-    """Mean utility a frame in each of several copies of the tuning episodes, ``[copies]``."""
+def means_of(settings: Sequence[Setting], arena: Scenario, tuning: Tuning) -> Spent:
+    """Means of a frame of each fixed rule, ``[K]``. All play at the same time."""
+    chosen = np.repeat(np.arange(len(settings)), tuning.lanes)
+    return Spent(*_played(EverySetting("every setting", settings, chosen), arena, tuning, len(settings))[1:])
+
+
+def _played(entrant: Entrant, arena: Scenario, tuning: Tuning, copies: int) -> Sequence[Any]:
+    """Means a frame in each of several copies of the tuning episodes: utility less cost, then `Spent`, ``[copies]``."""
     rngs = [np.random.default_rng([tuning.seed, i]) for _ in range(copies) for i in range(tuning.lanes)]
     simulation = Simulation(arena, rngs)
     controller = controller_of(entrant, simulation)
-    total, played = np.zeros(len(rngs)), np.zeros(len(rngs))
+    total, played = np.zeros((4, len(rngs))), np.zeros(len(rngs))
     live = np.ones(len(rngs), dtype=bool)
     while live.any():
         outcome, ended = simulation.step(controller.predict(simulation.observation()))
-        total += np.where(live, outcome.utility, 0.0)
+        utility, joules = outcome.utility, outcome.device_j + outcome.radio_j
+        total += np.where(live, np.stack([utility - outcome.cost, utility, joules, outcome.hops[0].sent_bytes]), 0.0)
         played += live
         live &= ~ended
-    return np.asarray(total.reshape(copies, -1).sum(axis=1) / played.reshape(copies, -1).sum(axis=1))
-
-
-@dataclass(frozen=True)
-class Always:
-    """A point for each lane, which it uses for every frame. Where it is masked: the nearest in device time."""
-
-    name: str
-    rows: Ints
-
-    def predict(self, observation: Observation) -> Ints:
-        """Rows of the points, ``[B]``."""
-        return nearest_allowed(observation, self.rows)
+    return list(total.reshape(4, copies, -1).sum(axis=2) / played.reshape(copies, -1).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -188,11 +235,16 @@ class WithoutLink:
         return self.controller
 
 
-def _static(name: str, worth: Floats, among: Bools, table: PointTable) -> Static | WithoutLink:
-    """The point of the highest ``worth``, ``[A]``, ``among`` these, ``[A]``. Where there is none: of all."""
+def _static(name: str, spent: Spent, among: Bools, table: PointTable, demand: Demand) -> Static | WithoutLink:
+    """The point of the highest utility ``among`` these, ``[A]``, that meets the budgets.
+
+    Where none does, the one that needs the least energy and data. Where there is none among them: of all.
+    """
     allowed = among if among.any() else np.ones_like(among)
-    static = Static(name, int(np.argmax(np.where(allowed, worth, -np.inf))))
-    return WithoutLink(static) if table.local[static.row] else static
+    meets = allowed & affordable(spent, demand)
+    worth = spent.utility if meets.any() else -spent.joules - 1e-5 * spent.sent_bytes
+    row = int(np.argmax(np.where(meets if meets.any() else allowed, worth, -np.inf)))
+    return WithoutLink(Static(name, row)) if table.local[row] else Static(name, row)
 
 
 def whole_images(table: PointTable) -> Bools:
@@ -263,19 +315,34 @@ def with_keys(grids: Grids, table: PointTable, further: Grids = MappingProxyType
     return {**PATIENCE, **further, **grids} if table.streams.count else grids
 
 
-def verdict(rows: Sequence[Row]) -> str:
-    """A sentence: the policy's lead over the best rule that knows neither bandwidth nor future, or the reverse."""
+def verdict(rows: Sequence[Row], demand: Demand) -> str:
+    """A sentence: the policy's lead over the best rule that knows neither bandwidth nor future, or the reverse.
+
+    Rules that do not meet the demand's budgets do not count.
+    """
     names = dict.fromkeys(row.controller for row in rows)
-    worth = {name: float(np.mean([row.utility for row in rows if row.controller == name])) for name in names}
-    rule = max((name for name in names if name in (*RULES, VIDEO)), key=lambda name: worth[name])
-    lead = worth[POLICY] - worth[rule]
+    of = {name: [row for row in rows if row.controller == name] for name in names}
+    worth = {name: float(np.mean([row.utility for row in found])) for name, found in of.items()}
+    rules = [name for name in names if name in (*RULES, VIDEO, *FAMILIES) and meets(of[name], demand)]
+    if not meets(of[POLICY], demand):
+        return f"{POLICY} does not meet the budgets."
+    if not rules:
+        return f"No rule meets the budgets, {POLICY} does."
+    rule = max(rules, key=lambda name: worth[name])
+    lead, which = worth[POLICY] - worth[rule], " within the budgets" if demand.budgeted else ""
     if lead > 0.0:
-        return f"{POLICY} is {lead:.4f} ahead of {rule}, the best rule that does not know the bandwidth."
+        return f"{POLICY} is {lead:.4f} ahead of {rule}, the best rule{which} that does not know the bandwidth."
     return f"{rule} is {-lead:.4f} ahead of {POLICY} here. It needs no training."
+
+
+def meets(rows: Sequence[Row], demand: Demand) -> bool:
+    """True where a controller's rows meet the demand's budgets in the mean."""
+    watts, gb = (float(np.mean([getattr(row, name) for row in rows])) for name in ("watts", "gb_per_month"))
+    return within(watts, gb, demand)
 
 
 def in_order(entrants: Mapping[str, Entrant]) -> dict[str, Entrant]:
     """The entrants in the order of tables: rules, the policy, the MPC with the true bandwidth, then any others."""
     after = RULES.index("image offload") + 1
-    order = [*RULES[:after], VIDEO, *RULES[after:], POLICY, TRUE_BANDWIDTH]
+    order = [*RULES[:after], VIDEO, *RULES[after:], *FAMILIES, POLICY, TRUE_BANDWIDTH, FORESIGHT]
     return {name: entrants[name] for name in dict.fromkeys([*order, *entrants]) if name in entrants}

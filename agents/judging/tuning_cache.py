@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tidesplit.agents.judging.evaluation import Entrant
-from tidesplit.agents.judging.ladder import EVERY, WORTH, Known, Tuning, tuned_rules
+from tidesplit.agents.judging.ladder import EVERY, SPENT, Known, Tuning, tuned_rules
 from tidesplit.data.files import ROOT
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace
@@ -110,12 +110,14 @@ def read(file: Path, points: int) -> Known:
         return {}
     if not isinstance(found, dict) or not all(map(_sound, found.values())):
         return {}
-    worth = found.get(WORTH, [0.0] * points)
-    return found if isinstance(worth, list) and len(worth) == points else {}
+    means = found.get(SPENT, [[0.0] * points] * 3)
+    return found if isinstance(means, list) and [len(row) for row in means] == [points] * 3 else {}
 
 
 def _sound(result: Any) -> bool:
     values = list(result.values()) if isinstance(result, dict) else result
+    if isinstance(values, list) and values and all(isinstance(row, list) for row in values):
+        values = [value for row in values for value in row]
     return isinstance(values, list) and all(isinstance(v, int | float) and not math.isnan(v) for v in values)
 
 

@@ -61,11 +61,13 @@ def write_bundle(
     config: Mapping[str, Any],
     also: Sequence[str] = (),
     world: World = USUAL,
+    first_prices: tuple[float, float] | None = None,
 ) -> None:
     """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``.
 
     ``machines``: labels of the two or three machines in the profile, device first. ``config``: options of the training,
     as JSON values. ``also``: other files of the bundle that are in the folder already. ``world``: that of the training.
+    ``first_prices``: of a joule and of a byte, at which the policy begins under its budgets.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(policy, folder / POLICY)
@@ -76,6 +78,7 @@ def write_bundle(
         "config": dict(config),
         "demand": asdict(demand),
         "world": changes(world, USUAL),
+        **({} if first_prices is None else {"first_prices": first_prices}),
         **dict(zip(MACHINES, machines, strict=False)),
         "points": list(table.ids),
         "state_fields": list(policy.fields.state),

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tidesplit.agents.judging.seer import teacher_regret
 from tidesplit.agents.learning.policy import PointPolicy, greedy
-from tidesplit.agents.rules.lookahead import Outlook, regret
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
+from tidesplit.envs.world.vocabulary import Bools, Ints
 
 REGRET_CAP = 2.0  # utility of two frames; larger losses are due to later decisions within the horizon
 
@@ -113,34 +113,6 @@ def collect(
         if ended.any():
             simulation.reset(np.flatnonzero(ended))
     return Labels(*(torch.from_numpy(np.concatenate(part)) for part in (flats, masks, regrets)))
-
-
-def teacher_regret(
-    simulation: Simulation,
-    lanes: Ints,
-    horizon: int = 5,
-    width: int = 1,
-    queue_cost: float = 0.6,
-    later_points: int = 6,
-) -> Floats:
-    """The teacher: regret of each point at the frame that these lanes are about to decide, with the true future known.
-
-    ``lanes``: lanes to label, ``[N]``. The other arguments are those of `regret`. Returns ``[N, A]``.
-    """
-    observation = simulation.observation()
-    outlook = Outlook(
-        queues=simulation.queues.take(lanes),
-        frame_ahead=lambda h: simulation.frame_at(h, lanes),
-        table=simulation.table,
-        demands=simulation.demands.take(lanes),
-        world=simulation.scenario.world,
-        uplinks=simulation.uplinks,
-        lane=lanes,
-        mask=observation.mask[lanes],
-        expected_s=observation.foreseen.latency_s[lanes].astype(np.float64),
-        slow_belief=simulation.slow_down[lanes],
-    )
-    return regret(outlook, horizon, width, queue_cost, later_points, every_first=True)
 
 
 def _explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:

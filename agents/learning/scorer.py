@@ -21,6 +21,7 @@ LOGARITHMIC |= {"steady_payload", "reference_age"}
 LOGARITHMIC |= {f"hop2_{name}" for name in LOGARITHMIC}
 DURATIONS = {name for group in fields_of(2) for name in group if name.endswith("_s")} - {"deadline_s"}
 ENERGIES = {"joules"}
+PRICES = {"joule_price": 1.0, "byte_price": 3e4}  # each with the factor that brings usual prices to about one
 FINE_J = 0.05  # energy, joules, with the same meaning as FINE
 FINE = 0.05  # share of the deadline below which the scale of durations is linear, and above which it is logarithmic
 CLIP = 8.0  # standard deviations; larger values are clipped, for they mean "never" or "unknown"
@@ -34,6 +35,8 @@ class Normaliser(nn.Module):
     log_columns: Tensor
     time_columns: Tensor
     energy_columns: Tensor
+    price_columns: Tensor
+    price_factors: Tensor
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
@@ -44,6 +47,10 @@ class Normaliser(nn.Module):
         energies = [i for i, n in enumerate(names) if n in ENERGIES]
         self.register_buffer("energy_columns", torch.tensor(energies, dtype=torch.int64))
         self.has_energies = bool(energies)
+        prices = [(i, PRICES[n]) for i, n in enumerate(names) if n in PRICES]
+        self.register_buffer("price_columns", torch.tensor([i for i, _ in prices], dtype=torch.int64))
+        self.register_buffer("price_factors", torch.tensor([factor for _, factor in prices]))
+        self.has_prices = bool(prices)
 
     def scaled(self, columns: Tensor, deadline_s: Tensor) -> Tensor:
         """Columns ``[B, C]`` or ``[B, C, A]`` on a common scale, not yet standardised."""
@@ -51,6 +58,9 @@ class Normaliser(nn.Module):
         # The scale is finest near zero, where a few milliseconds make a frame late.
         relative = relative.sign() * torch.log1p(relative.abs() / FINE)
         logs = torch.log10(columns.index_select(1, self.log_columns).clamp(min=0.0) + 10.0)
+        if self.has_prices:
+            prices = torch.log10(columns.index_select(1, self.price_columns) * self.price_factors + 0.1)
+            columns = columns.index_copy(1, self.price_columns, prices)
         if not self.has_energies:
             return columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)
         joules = torch.log1p(columns.index_select(1, self.energy_columns).clamp(min=0.0) / FINE_J)

@@ -83,6 +83,7 @@ class Lookup:
         by_server = np.where(fits, np.where(foreseen.local > 0.0, 1.0, 1.0 - self.doubt), 0.0)
         worth = by_server * foreseen.accuracy + (1.0 - by_server) * np.where(saves, foreseen.finish_accuracy, 0.0)
         worth -= self.key_cost * (foreseen.reference_age >= NEEDS_KEY)
+        worth -= foreseen.cost
         return best_fitting(observation, latency, fits | saves, mask, self.quickest, worth)
 
 
@@ -150,6 +151,8 @@ class Mpc:
                 deadline_s=seen.deadline_s - self.margin_s,
                 min_accuracy=zero + self.min_accuracy,
                 for_latency=seen.for_latency > 0.0,
+                joule_price=seen.joule_price,
+                byte_price=seen.byte_price,
             ),
             world=self.world,
             uplinks=tuple(ConstantUplink(rate * self.safety) for rate in rates),

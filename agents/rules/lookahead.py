@@ -104,7 +104,7 @@ def regret(
 
 
 def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int) -> tuple[Queues, Floats, Floats]:
-    """Extend each plan by frame h: its new queues, the utility gained, and the seconds of work left queued.
+    """Extend each plan by frame h: its new queues, the utility gained less its cost, and the seconds of work queued.
 
     Work counts as queued where it goes on after the next frame's arrival. ``owner``: the lane of each plan.
     """
@@ -131,7 +131,7 @@ def _expand(outlook: Outlook, queues: Queues, owner: Ints, points: Ints, h: int)
     for queue, trip in zip(later.hops, frame.hops, strict=True):  # how long the next message will wait for each link
         queued = queued + np.clip(queue.free_s - reached_s, 0.0, demands.deadline_s)
         reached_s = np.maximum(reached_s, queue.free_s) + 0.5 * trip.rtt_s[owner]
-    return later, outcome.utility, device + queued
+    return later, outcome.utility - outcome.cost, device + queued
 
 
 def _of_one_stream(table: PointTable) -> Bools:

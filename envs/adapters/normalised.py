@@ -10,6 +10,7 @@ no data, so they are the same in training, in a contest and on another profile:
 | `goodput...`, `...payload`, `..._bytes` | half the powers of ten above 10 kB |
 | `slow_down` | its power of two |
 | `joules` | above 0.05 J logarithmic, 1 is 1 J |
+| `joule_price`, `byte_price` | powers of ten, of which 0 is 1 a joule, 1 for 33 kB, and -1 is free |
 | `heat_c` | 0 is 50 °C, 1 is 75 °C |
 | `in_flight`, `reference_age` | share of a full link, of the highest age |
 | others | as they are: shares, probabilities, yes and no |
@@ -48,6 +49,7 @@ class FixedScales:
 
         self._times = columns(*(name for name in set(names) if name.endswith("_s") and name != "deadline_s"))
         self._sizes, self._joules, self._heat = columns(*SIZES), columns("joules"), columns("heat_c")
+        self._joule_price, self._byte_price = columns("joule_price"), columns("byte_price")
         self._slow, self._flying, self._ages = columns("slow_down"), columns("in_flight"), columns("reference_age")
 
     def __call__(self, flat: Rows) -> Rows:
@@ -58,6 +60,8 @@ class FixedScales:
         out[:, self._deadline] = np.log10(flat[:, self._deadline])
         out[:, self._sizes] = 0.5 * np.log10(np.maximum(flat[:, self._sizes], 0.0) + 10.0) - 2.0
         out[:, self._joules] = _signed_log(flat[:, self._joules]) / np.log1p(1.0 / FINE)
+        out[:, self._joule_price] = np.log10(flat[:, self._joule_price] + 0.1)
+        out[:, self._byte_price] = np.log10(flat[:, self._byte_price] * 3e4 + 0.1)
         out[:, self._heat] = (flat[:, self._heat] - 50.0) / 25.0
         out[:, self._slow] = np.log2(np.maximum(flat[:, self._slow], 1e-3))
         out[:, self._flying] = flat[:, self._flying] / USUAL.window

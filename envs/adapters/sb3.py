@@ -75,15 +75,15 @@ class SplitInferenceVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Run one frame a lane."""
         stepped = self.stepped = self.lanes.step(self.points)
-        self._returns += stepped.outcome.utility
+        worth = stepped.outcome.utility - stepped.outcome.cost
+        self._returns += worth
         self._lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for lane, final in zip(stepped.ended, self._shown(stepped.final), strict=True):
             episode = {"r": float(self._returns[lane]), "l": int(self._lengths[lane])}
             infos[lane] = {"terminal_observation": final, "TimeLimit.truncated": True, "episode": episode}
         self._returns[stepped.ended], self._lengths[stepped.ended] = 0.0, 0
-        utility = stepped.outcome.utility.astype(np.float32)
-        return self._shown(stepped.observation.flat()), utility, stepped.done, infos
+        return self._shown(stepped.observation.flat()), worth.astype(np.float32), stepped.done, infos
 
     def action_masks(self) -> Bools:
         """True for the points that the lanes' next frames may use, shape ``[B, A]``."""

@@ -8,7 +8,7 @@ Importing this module registers the environment. (Gymnasium 1.0 and later read n
 - Observation: the flat row of `Observation`, SI units, shape `[S + F * A]`. With ``normalise=True`` it is on the fixed
   scales of `normalised`, as SB3's nets need it.
 - Action: a row of the table of A operating points.
-- Reward: the frame's utility, 0 to 1.
+- Reward: the frame's utility, 0 to 1. Under a budget, less what its energy and bytes cost, see `Demands.cost`.
 - End: an episode is truncated, never terminated.
 - `action_masks()`: True for the allowed points. It is advice, so any other point runs too. But an answer below the
   accuracy floor is worth 0.
@@ -90,7 +90,7 @@ class SplitInference(gymnasium.Env[NDArray[Any], np.int64]):
         info = {name: values[0].item() for name, values in flat_columns(outcome).items()}
         self._line = _line(int(self.simulation.frame[0]), point, outcome)
         info |= {"point": point, "action_mask": self.action_masks()}
-        return self._observation(), float(outcome.utility[0]), False, bool(done[0]), info
+        return self._observation(), float(outcome.utility[0] - outcome.cost[0]), False, bool(done[0]), info
 
     def action_masks(self) -> Bools:
         """True for the points that the next frame may use, shape ``[A]``."""

@@ -79,7 +79,7 @@ class SplitInferenceVector(VectorEnv[Rows, Ints, Any]):
         stepped = self.lanes.step(rows)
         never = np.zeros(self.num_envs, dtype=bool)
         shown = self._shown(stepped.observation.flat())
-        return shown, stepped.outcome.utility, never, stepped.done, self._infos(stepped, rows)
+        return shown, stepped.outcome.utility - stepped.outcome.cost, never, stepped.done, self._infos(stepped, rows)
 
     def _shown(self, flat: Rows) -> Rows:
         return flat if self._scales is None else self._scales(flat)

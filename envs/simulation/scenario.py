@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -33,6 +35,8 @@ class ScenarioOptions(TypedDict, total=False):
     fps: float
     deadline_ms: float
     min_accuracy: float
+    max_watts: float | None
+    max_gb_month: float | None
     demands: Sequence[Demand]
     world: World | None
     episode_s: float | None
@@ -53,6 +57,8 @@ def scenario_from(
     fps: float = 30.0,
     deadline_ms: float = 100.0,
     min_accuracy: float = 0.0,
+    max_watts: float | None = None,
+    max_gb_month: float | None = None,
     demands: Sequence[Demand] = (),
     world: World | None = None,
     episode_s: float | None = None,
@@ -73,7 +79,10 @@ def scenario_from(
         fps: frames a second.
         deadline_ms: milliseconds after its arrival by which a frame must be answered.
         min_accuracy: accuracy floor; points below it are masked.
-        demands: if given, each episode draws one of these, and the four arguments above have no effect.
+        max_watts: budget of energy, watts of device and radio in the mean. Under one no probes are sent: they would
+            keep the radio awake.
+        max_gb_month: budget of data, GB in 30 days.
+        demands: if given, each episode draws one of these, and the six arguments above have no effect.
         world: physical numbers; None: the defaults.
         episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
         table_spread: log-normal spread of an episode's timings and payloads about the profile.
@@ -86,7 +95,14 @@ def scenario_from(
         ValueError: the number of tiers is neither 2 nor 3.
     """
     asked = tuple(demands) or (
-        Demand(objective=objective, fps=fps, deadline_s=deadline_ms / 1e3, min_accuracy=min_accuracy),
+        Demand(
+            objective=objective,
+            fps=fps,
+            deadline_s=deadline_ms / 1e3,
+            min_accuracy=min_accuracy,
+            max_watts=max_watts,
+            max_gb_month=max_gb_month,
+        ),
     )
     known = profile if isinstance(profile, Profile) else profiles.load(profile)
     table = points_of(known, machines_of(tiers, device, server, cloud))
@@ -96,12 +112,17 @@ def scenario_from(
         traces=_traces(trace),
         demands=asked,
         table=table,
-        world=world or World(),
+        world=thrifty(world or World(), asked),
         episode_s=episode_s,
         table_spread=table_spread,
         trace_spread=trace_spread,
         further=tuple(_traces(second_trace) for _ in table.hops[1:]),
     )
+
+
+def thrifty(world: World, demands: Sequence[Demand]) -> World:
+    """The world without probes where one of the demands has a budget of energy. A race tells as much of the link."""
+    return replace(world, probe_after_s=math.inf) if any(d.max_watts is not None for d in demands) else world
 
 
 def machines_of(tiers: int, device: str = DEVICE, server: str | None = None, cloud: str = CLOUD) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tidesplit.envs.budget.prices import USUAL_PRICES, Budgets, Ledger, PriceDraw, Prices
 from tidesplit.envs.simulation.course import Course, draw_course, draw_round_trip
 from tidesplit.envs.simulation.links import Links
 from tidesplit.envs.simulation.runs import Pace, Runs
@@ -45,6 +46,8 @@ class Scenario:
     # queues, but a hiccup of a real device does.
     backlog_s: float = 0.0
     further: tuple[tuple[Trace, ...], ...] = ()  # traces of each hop beyond the first
+    # Prices that an episode draws and keeps. None: they move so that the demand's budgets are met.
+    price_draw: PriceDraw | None = None
 
     def __post_init__(self) -> None:
         if not all(self.links) or not self.demands:
@@ -74,6 +77,9 @@ class Simulation:
         # Columns [A], or [B, A] where each lane has its own.
         self.table = _spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
         self.demands = Demands.of(*(scenario.demands[:1] * self.lanes))
+        self.budgets = Budgets.of(*(scenario.demands[:1] * self.lanes))
+        self.ledger = Ledger.empty(self.lanes)
+        self.first_prices = Prices.of(*USUAL_PRICES, self.lanes)  # where they move: those to begin with
         self.frames = np.zeros(self.lanes, dtype=np.int64)  # in each lane's episode
         hops, window = len(scenario.links), scenario.world.window
         self._course = Course.none(self.lanes, hops)
@@ -116,7 +122,20 @@ class Simulation:
         self._runs.forget(lanes)
         self._pace.forget(lanes)
         self.last_point[lanes] = -1
+        each(lambda debts: _put(debts, lanes, 0.0), self.ledger)
+        self._move_prices()
         self._situation = self._observation = None
+
+    def begin_with(self, prices: Prices) -> None:
+        """Let prices that move begin with these, in every lane whose episode has not begun."""
+        self.first_prices = Prices(*(np.broadcast_to(price, self.lanes).copy() for price in prices))
+        self._move_prices()
+        self._observation = None
+
+    def _move_prices(self) -> None:
+        if self.scenario.price_draw is None:
+            moved = self.ledger.prices(self.first_prices, self.budgets)
+            self.demands.joule_price[:], self.demands.byte_price[:] = moved
 
     def frame_at(self, ahead: int = 0, lanes: Ints | None = None) -> Frame:
         """The next frame of each lane, or the one ``ahead`` frames after it.
@@ -186,6 +205,9 @@ class Simulation:
         self._runs = self._runs.push(outcome.run, frame.arrival_s + self.demands.deadline_s)
         self._remember(points, frame, crossings)
         self.last_point = points
+        joules, sent = outcome.device_j + outcome.radio_j, outcome.hops[0].sent_bytes
+        self.ledger = self.ledger.after(joules, sent, self.demands.period_s, self.budgets)
+        self._move_prices()
         self.frame = self.frame + 1
         self._situation = self._observation = None
         self._pace.measured(np.where(outcome.run.slow_down > 0.0, 0.0, outcome.slow_down))  # of a head
@@ -214,6 +236,8 @@ class Simulation:
         demand = scenario.demands[int(rng.integers(len(scenario.demands)))]
         for column, value in zip(self.demands, Demands.of(demand), strict=True):
             column[lane] = value[0]
+        for column, value in zip(self.budgets, Budgets.of(demand), strict=True):
+            column[lane] = value[0]
         first, *further = self.links
         whole = scenario.episode_s is None
         fixed = None if self._fixed_trace is None else int(self._fixed_trace[lane])
@@ -228,6 +252,9 @@ class Simulation:
             played = links.choose(lane, None, whole, rng)
             trip = draw_round_trip(scenario.world, hop, *played, frames, demand.period_s, rng)
             trips.append(links.vary(lane, trip, rng))
+        if scenario.price_draw is not None:
+            prices = scenario.price_draw.draw(Budgets.of(demand), rng)
+            self.demands.joule_price[lane], self.demands.byte_price[lane] = prices.joule[0], prices.byte[0]
         return course._replace(hops=tuple(trips))
 
     def _widen(self, length: int) -> None:
@@ -237,7 +264,7 @@ class Simulation:
             self._course = each(lambda values: np.pad(values.T, ((0, short), (0, 0))).T, self._course)
 
 
-def _put(store: Floats, where: Any, values: Floats) -> None:
+def _put(store: Floats, where: Any, values: Floats | float) -> None:
     store[where] = values
 
 

@@ -35,6 +35,8 @@ class Seen(NamedTuple):
     deadline_s: Column  # of the demand
     period_s: Column  # of the demand
     for_latency: Column  # 1 for the objective "latency", else 0
+    joule_price: Column  # utility that a joule costs; 0 without a budget
+    byte_price: Column  # utility that a byte costs; 0 without a budget
     server_wait_s: Column  # believed wait at the first server
     finish_pending_s: Column  # work of the fallbacks for messages on all hops
     finish_due_s: Column  # time until the first of them
@@ -74,6 +76,7 @@ class Foreseen(NamedTuple):
     is_last: Column  # 1 for the point of the previous frame, else 0
     races: Column  # 1 where the device works while the bytes are away, else 0
     joules: Column  # energy that the point adds to that of an idle device with the radio as it is
+    cost: Column  # utility that its energy and bytes cost a frame if all frames used the point
     reference_age: Column  # frames since the stream's reference; NEEDS_KEY without one, 0 where there is no stream
     steady_payload: Column  # payload if the frame before were the reference
     further: tuple[HopForeseen, ...]
@@ -84,6 +87,7 @@ STATE_FIELDS = (
     "goodput", "goodput_last", "goodput_low", "goodput_age_s", "goodput_spread",
     "rtt_s", "server_wait_s", "in_flight", "in_flight_bytes", "stalled_s", "link_queue_s",
     "since_sent_s", "finish_pending_s", "finish_due_s", "slow_down", "worker_s", "heat_c", "awake_s",
+    "joule_price", "byte_price",
 )  # fmt: skip
 """Order of the state's columns with one hop. Each further hop appends the fields of `HopSeen`."""
 POINT_FIELDS = Foreseen._fields[:-1]

@@ -107,16 +107,20 @@ def _foresee_energy(out: Foreseen, now: Seen, table: PointTable, world: World, l
     joules = np.multiply(_single(table.head_s) * watts, now.slow_down, out=out.joules)
     if table.races.any():
         joules += out.finish_s * _single(table.races * machine.run_w)
-    crosses = points_first(table.hops[0].sends)
+    crosses, cost = points_first(table.hops[0].sends), out.cost
+    sending = np.float32(radio.sending_w - radio.tail_w) / now.hops[0].goodput + np.float32(radio.joules_per_byte)
+    joules += np.multiply(out.payload, sending, out=cost)
+    if (asleep := now.awake_s <= 0.0).any():
+        joules += crosses * (asleep * np.float32(radio.promotion_s * (radio.promotion_w - radio.tail_w)))
+    np.add(joules, crosses * (np.float32(radio.tail_w) * now.period_s), out=cost)
+    cost *= now.joule_price
+    if now.byte_price.any():
+        cost += out.payload * now.byte_price
     longer = np.maximum(out.head_s, now.awake_s)
     np.subtract(leaves, longer, out=longer)
     longer += np.float32(radio.tail_s)
     longer *= crosses * np.float32(radio.tail_w)
     joules += longer
-    sending = np.float32(radio.sending_w - radio.tail_w) / now.hops[0].goodput + np.float32(radio.joules_per_byte)
-    joules += np.multiply(out.payload, sending, out=longer)
-    if (asleep := now.awake_s <= 0.0).any():
-        joules += crosses * (asleep * np.float32(radio.promotion_s * (radio.promotion_w - radio.tail_w)))
 
 
 def _foresee_further(

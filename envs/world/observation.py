@@ -104,6 +104,8 @@ def observe(situation: Situation, table: PointTable, demands: Demands, world: Wo
         deadline_s=demands.deadline_s,
         period_s=demands.period_s,
         for_latency=demands.for_latency,
+        joule_price=demands.joule_price,
+        byte_price=demands.byte_price,
         server_wait_s=first.server_wait_s,
         finish_pending_s=first.finish_pending_s,
         finish_due_s=first.finish_due_s,

@@ -136,12 +136,20 @@ def advance(
     busy_s = np.where(runs, work.duration_s, 0.0) + np.where(part.light, 0.0, own_s)
     # A slower clock draws fewer watts, so that heat changes the time of a run and not its energy.
     device_j = table.machine.joules(demands.period_s, busy_s / part.throttled, own_s * part.light / part.throttled)
+    radio_j = reduce(np.add, (c.radio_j for c in crossings))
+    links = turn.queues_after(crossings)
+    # What keeps the radio awake is paid as time passes. Paid at once, a message after a silence would cost more than any
+    # plan of some frames can win back.
+    left_s = np.maximum(links[0].awake_s - frame.arrival_s - demands.period_s, 0.0)
+    left_s = left_s - np.maximum(queues.hops[0].awake_s - frame.arrival_s, 0.0)
+    drawn_j = radio_j - world.radio.tail_w * left_s
     outcome = Outcome(
         answered_by=end.answered_by,
         dropped=part.dropped,
         latency_s=end.latency_s,
         accuracy=end.accuracy,
         utility=np.where(end.answered_by != MISS, demands.utility(end.accuracy, end.latency_s, world.utility), 0.0),
+        cost=demands.cost(device_j - table.machine.idle_w * demands.period_s + drawn_j, crossings[0].payload),
         waited_s=part.start_s - frame.arrival_s,
         head_s=np.where(part.dropped, 0.0, part.head_end_s - part.start_s),
         server_s=server_s,
@@ -149,7 +157,7 @@ def advance(
         slow_down=np.where(runs | (part.offloads & ~part.light), part.true_slow, 0.0),
         heat_c=queues.heat_c,
         device_j=device_j,
-        radio_j=reduce(np.add, (c.radio_j for c in crossings)),
+        radio_j=radio_j,
         run=Run(
             handed_s=work.handed_s,
             settled_s=settled,
@@ -161,7 +169,7 @@ def advance(
     )
     watts = device_j / demands.period_s
     heat_c = world.cooling.after(queues.heat_c, frame.ambient_c, watts, demands.period_s)
-    later = later._replace(heat_c=heat_c, hops=turn.queues_after(crossings))
+    later = later._replace(heat_c=heat_c, hops=links)
     if stream is not None:
         later = later._replace(references=stream.after(queues, part, frame.arrival_s, answered, world.answer_limit_s))
     return later, outcome, booked(crossings, answered, due, finish_s * part.slow, tail_s)

@@ -45,6 +45,8 @@ class Demand:
     fps: float = 30.0  # frames a second
     deadline_s: float = 0.100  # seconds from a frame's arrival to its answer
     min_accuracy: float = 0.0  # floor, 0 to 1
+    max_watts: float | None = None  # budget of energy: mean watts of device and radio over minutes. None: no budget
+    max_gb_month: float | None = None  # budget of data: 1e9 bytes sent in 30 days at this rate. None: no budget
 
     def __post_init__(self) -> None:
         if self.objective not in ("accuracy", "latency"):
@@ -55,13 +57,29 @@ class Demand:
             raise DemandError(f"a deadline of {self.deadline_s * 1e3:g} ms received, 1 to 60000 ms expected")
         if not 0.0 <= self.min_accuracy <= 1.0:
             raise DemandError(f"an accuracy of at least {self.min_accuracy:g} received, 0 to 1 expected")
+        if self.max_watts is not None and not 0.0 < self.max_watts <= 1000.0:
+            raise DemandError(f"at most {self.max_watts:g} watts received, a budget above 0 and up to 1000 expected")
+        if self.max_gb_month is not None and not 0.0 < self.max_gb_month <= 1e6:
+            raise DemandError(f"at most {self.max_gb_month:g} GB a month received, above 0 and up to 1e6 expected")
+
+    @property
+    def budgeted(self) -> bool:
+        """True where there is a budget of energy or data."""
+        return self.max_watts is not None or self.max_gb_month is not None
 
     @property
     def period_s(self) -> float:
         """Seconds from one frame to the next."""
         return 1.0 / self.fps
 
-    def changed(self, fps: float | None, deadline_ms: float | None, min_accuracy: float | None) -> Demand:
+    def changed(
+        self,
+        fps: float | None,
+        deadline_ms: float | None,
+        min_accuracy: float | None,
+        max_watts: float | None = None,
+        max_gb_month: float | None = None,
+    ) -> Demand:
         """The demand with these options of a command line. None leaves a value as it is.
 
         Raises:
@@ -72,16 +90,23 @@ class Demand:
             fps=self.fps if fps is None else fps,
             deadline_s=self.deadline_s if deadline_ms is None else deadline_ms / 1e3,
             min_accuracy=self.min_accuracy if min_accuracy is None else min_accuracy,
+            max_watts=self.max_watts if max_watts is None else max_watts,
+            max_gb_month=self.max_gb_month if max_gb_month is None else max_gb_month,
         )
 
 
 class Demands(NamedTuple):
-    """One demand a lane, columns ``[B]``, seconds."""
+    """One demand a lane, columns ``[B]``, seconds.
+
+    Budgets act through prices, the utility that a joule and a byte cost at the moment. Without a budget they are 0.
+    """
 
     period_s: Floats
     deadline_s: Floats
     min_accuracy: Floats
     for_latency: Bools
+    joule_price: Floats
+    byte_price: Floats
 
     @classmethod
     def of(cls, *demands: Demand) -> Demands:
@@ -91,6 +116,8 @@ class Demands(NamedTuple):
             deadline_s=np.array([d.deadline_s for d in demands]),
             min_accuracy=np.array([d.min_accuracy for d in demands]),
             for_latency=np.array([d.objective == "latency" for d in demands]),
+            joule_price=np.zeros(len(demands)),
+            byte_price=np.zeros(len(demands)),
         )
 
     def take(self, lanes: Ints) -> Demands:
@@ -109,6 +136,10 @@ class Demands(NamedTuple):
         usual = np.where(self.for_latency, left, accuracy)
         return np.where(good, usual if own is None else own(accuracy, latency_s, self.deadline_s), 0.0)
 
+    def cost(self, joules: Floats, sent_bytes: Floats) -> Floats:
+        """Utility that so many joules and bytes cost, ``[B]``."""
+        return self.joule_price * joules + self.byte_price * sent_bytes
+
 
 MONTH_S = 30 * 86_400.0
 
@@ -116,6 +147,11 @@ MONTH_S = 30 * 86_400.0
 def gb_per_month(bytes_a_frame: float, period_s: float) -> float:
     """Data of 30 days without a pause, 1e9 bytes."""
     return bytes_a_frame / period_s * MONTH_S / 1e9
+
+
+def byte_rate_of(gb_month: float) -> float:
+    """Bytes a second at which 30 days make so many GB."""
+    return gb_month * 1e9 / MONTH_S
 
 
 SERVER, DEVICE, MISS = 0, 1, 2
@@ -148,6 +184,7 @@ class Outcome(NamedTuple):
     latency_s: Floats  # time from arrival to answer; of a miss the deadline
     accuracy: Floats  # expected accuracy of the answer; of a miss 0
     utility: Floats  # see `Demands.utility`
+    cost: Floats  # utility that its bytes, and the energy drawn above idle in this frame period, cost
     waited_s: Floats  # time from arrival until the frame's turn
     head_s: Floats  # time of the head, with the fallbacks that interrupted it
     server_s: Floats  # wait at the first server, and decode and tail at the server that answers

@@ -1,0 +1,148 @@
+"""Controllers under budgets: the prices at which each of them begins, and rules that are made for prices.
+
+A controller that spends too much meets higher prices, see `envs.budget.prices`. Each begins with the prices to which it
+settled on the training traces, so none is ahead of another by a lucky guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from tidesplit.agents.judging.evaluation import Entrant, controller_of
+from tidesplit.agents.rules.family import Setting, Spent, played
+from tidesplit.envs.budget.prices import CALM_S, Budgets, PriceDraw, Prices
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.world.observation import Controller, Observation
+from tidesplit.envs.world.vocabulary import Bools, Demand, Ints
+from tidesplit.profiling.points.table import PointTable
+
+MIXTURE, THRESHOLD = "best mixture of points", "threshold rule"
+"""Rules for budgets: of fixed rules that were measured on the training traces, the prices choose one at each frame."""
+FORESIGHT = "five frames of foresight"
+GRID = 48  # prices tried for each budget
+SHORT_S = (0.0, 0.005, 0.010, 0.020, 0.030)
+HOPELESS_S = (-np.inf, -0.05, 0.0)
+SETTLING_S, SETTLED_S = 90.0, 30.0  # length of the episodes in which prices settle, and its part that counts
+WITHIN = 1.02  # a budget is met where it is overspent by no more than this factor
+
+
+def usual_prices(spent: Spent, demand: Demand) -> Prices:
+    """Prices at which the best mixture of the settings meets the demand's budgets: the optimum of the dual programme.
+
+    The least sum of the best setting's utility less cost and the budgets' own worth, found on a grid.
+    """
+    budgets = Budgets.of(demand)
+    joules = 0.0 if np.isinf(budgets.watts[0]) else budgets.watts[0] * demand.period_s
+    sent = 0.0 if np.isinf(budgets.byte_rate[0]) else budgets.byte_rate[0] * demand.period_s
+    of_joule = np.geomspace(0.05, 200.0, GRID) if joules else np.zeros(1)
+    of_byte = np.geomspace(1e-7, 1e-2, GRID) if sent else np.zeros(1)
+    left = spent.utility - of_joule[:, None, None] * (spent.joules - joules)
+    left = (left - of_byte[None, :, None] * (spent.sent_bytes - sent)).max(axis=2)
+    row, column = np.unravel_index(int(left.argmin()), left.shape)
+    return Prices.of(float(of_joule[row]), float(of_byte[column]))
+
+
+def mixture_utility(spent: Spent, demand: Demand) -> float:
+    """Utility of the best mixture that meets the budgets: the optimum of the linear programme, by its dual."""
+    prices, budgets = usual_prices(spent, demand), Budgets.of(demand)
+    worth = spent.utility - prices.joule * spent.joules - prices.byte * spent.sent_bytes
+    own = (p[0] * b[0] * demand.period_s for p, b in zip(prices, budgets, strict=True) if np.isfinite(b[0]))
+    return float(worth.max() + sum(own))
+
+
+def affordable(spent: Spent, demand: Demand) -> Bools:
+    """True for the settings that meet the budgets by themselves, ``[K]``."""
+    budgets = Budgets.of(demand)
+    watts, rate = spent.joules / demand.period_s, spent.sent_bytes / demand.period_s
+    return np.asarray((watts <= budgets.watts * WITHIN) & (rate <= budgets.byte_rate * WITHIN))
+
+
+def within(watts: float, gb_month: float, demand: Demand) -> bool:
+    """True where so many watts and GB a month meet the demand's budgets."""
+    energy = demand.max_watts is None or watts <= demand.max_watts * WITHIN
+    return energy and (demand.max_gb_month is None or gb_month <= demand.max_gb_month * WITHIN)
+
+
+def at_prices(arena: Scenario, prices: Prices) -> Scenario:
+    """The scenario at fixed prices."""
+    return replace(arena, price_draw=PriceDraw(prices, spread=1.0, free=0.0))
+
+
+def statics(table: PointTable) -> list[Setting]:
+    """Every point as a setting."""
+    return [Setting(row, row, row) for row in range(table.size)]
+
+
+def thresholds(table: PointTable, spent: Spent, prices: Prices) -> list[Setting]:
+    """Threshold rules worth trying at about these prices, after every static point.
+
+    ``spent``: of the static points. Offload points and local nets are the best ones at a third, one and three times the
+    prices. A race is that of the offload point with each local net.
+    """
+    alone = ~table.local & ~table.races
+    offloads, locals_ = (_best(among, spent, prices) for among in (alone, table.local))
+    found = statics(table)
+    for offload, local in product(offloads, locals_):
+        same = table.races & (table.streams.of == table.streams.of[offload])
+        same &= table.hops[0].bytes_mean == table.hops[0].bytes_mean[offload]
+        for race, short_s, hopeless_s in product(_best(same, spent, prices), SHORT_S, HOPELESS_S):
+            found.append(Setting(offload, race, local, short_s, hopeless_s))
+    return found
+
+
+def _best(among: Bools, spent: Spent, prices: Prices) -> list[int]:
+    """Rows among these that are best at a third, one and three times the prices."""
+    rows = []
+    for factor in (1 / 3, 1.0, 3.0):
+        worth = spent.utility - factor * (prices.joule * spent.joules + prices.byte * spent.sent_bytes)
+        rows.append(int(np.where(among, worth, -np.inf).argmax()))
+    return list(dict.fromkeys(row for row in rows if among[row]))
+
+
+@dataclass(frozen=True)
+class EverySetting:
+    """One setting a lane, for measuring them all at the same time."""
+
+    name: str
+    settings: Sequence[Setting]
+    chosen: Ints
+
+    def predict(self, observation: Observation) -> Ints:
+        """Rows of each lane's setting, ``[B]``."""
+        return played(self.settings, self.chosen, observation)
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """An entrant that begins an episode at its own prices."""
+
+    entrant: Entrant
+    prices: tuple[float, float]  # of a joule and of a byte
+
+    def __call__(self, simulation: Simulation) -> Controller:
+        """The controller, in a simulation whose prices begin there."""
+        simulation.begin_with(Prices.of(*self.prices, simulation.lanes))
+        return controller_of(self.entrant, simulation)
+
+
+def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: int) -> Budgeted:
+    """The entrant with the prices to which it settles on the arena's traces, when it begins with ``first``.
+
+    The mean of the logarithms over the last part of some episodes.
+    """
+    moving = replace(arena, episode_s=SETTLING_S, price_draw=None)
+    simulation = Simulation(moving, [np.random.default_rng([seed, lane]) for lane in range(lanes)])
+    controller = controller_of(Budgeted(entrant, (float(first.joule[0]), float(first.byte[0]))), simulation)
+    fps = arena.demands[0].fps
+    counted = round((SETTLING_S - SETTLED_S) * fps)
+    debts: list[tuple[float, float]] = []
+    for frame in range(round(SETTLING_S * fps)):
+        simulation.step(controller.predict(simulation.observation()))
+        if frame >= counted:
+            debts.append((float(simulation.ledger.joules_s.mean()), float(simulation.ledger.bytes_s.mean())))
+    rise = np.exp(np.mean(debts, axis=0) / CALM_S)
+    return Budgeted(entrant, (float(first.joule[0] * rise[0]), float(first.byte[0] * rise[1])))
