@@ -138,7 +138,7 @@ def advance(
     device_j = table.machine.joules(demands.period_s, busy_s / part.throttled, own_s * part.light / part.throttled)
     radio_j = reduce(np.add, (c.radio_j for c in crossings))
     links = turn.queues_after(crossings)
-    # What keeps the radio awake is paid as time passes. Paid at once, a message after a silence would cost more than any
+    # What keeps the radio awake is paid as time passes. Paid at once, a message after a silence would cost more than a
     # plan of some frames can win back.
     left_s = np.maximum(links[0].awake_s - frame.arrival_s - demands.period_s, 0.0)
     left_s = left_s - np.maximum(queues.hops[0].awake_s - frame.arrival_s, 0.0)
