@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -119,7 +120,7 @@ def fields_of(hops: int) -> Fields:
 ONE_HOP = fields_of(1)
 
 
-def seen(columns: NDArray[Any]) -> Seen:
+def seen(columns: NDArray[Any] | Sequence[Column]) -> Seen:
     """The state's columns ``[S, B]`` by name. They are views, not copies."""
     step = len(HopSeen._fields)
     further = (HopSeen(*columns[at : at + step]) for at in range(len(STATE_FIELDS), len(columns), step))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from tidesplit.envs.world.observation import Controller, Observation, Situation
+from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.observing import Observer
 from tidesplit.runtime.choosing.refused_video import RefusedVideo
 from tidesplit.runtime.choosing.safeguard import Safeguard, as_drawn, quickest, rule
@@ -49,11 +50,11 @@ class FrameDecider:
     guarded: bool = True
     refused_video: RefusedVideo | None = None
 
-    def decide(self, situation: Situation) -> Decision:
-        """The decision in this situation of one lane."""
+    def decide(self, situation: DeviceSituation) -> Decision:
+        """The decision in this situation."""
         believed = self._observe(situation)
         row, given, by_rule = self._choose(situation, believed)
-        slow_down = float(situation.slow_down[0])
+        slow_down = situation.slow_down
         late = self._late(row, situation, slow_down)
         if late and self.guarded and self.safeguard.starved():
             # Only a run can show that the frame would not have been late after all.
@@ -61,28 +62,28 @@ class FrameDecider:
             late = self._late(row, situation, slow_down)
         return Decision(row, believed, given, by_rule, late, slow_down)
 
-    def _observe(self, situation: Situation) -> Observation:
+    def _observe(self, situation: DeviceSituation) -> Observation:
         found = self._observer.observe(situation)
-        return self.refused_video.left_out(found, float(situation.now_s[0])) if self.refused_video else found
+        return self.refused_video.left_out(found, situation.now_s) if self.refused_video else found
 
     @cached_property
     def _observer(self) -> Observer:
         return Observer(self.table, self.demand, self.world)
 
-    def _choose(self, situation: Situation, believed: Observation) -> tuple[int, Observation, bool]:
+    def _choose(self, situation: DeviceSituation, believed: Observation) -> tuple[int, Observation, bool]:
         """The row of the frame's point, the observation that it was chosen by, and True where the rule chose it."""
         if not self.guarded:
             return int(self.controller.predict(believed)[0]), believed, False
-        if self.safeguard.rules(float(situation.now_s[0])):
+        if self.safeguard.rules(situation.now_s):
             return rule(believed, self.demand, self.world.guard_s), believed, True
         drawn = as_drawn(situation, self.world)
         given = believed if drawn is situation else self._observe(drawn)
         return int(self.controller.predict(given)[0]), given, False
 
-    def _late(self, row: int, situation: Situation, slow_down: float) -> bool:
+    def _late(self, row: int, situation: DeviceSituation, slow_down: float) -> bool:
         light, head_s = self._runs[row]
-        queued_s = 0.0 if light else float(situation.worker_s[0])
-        return too_late(self.demand, float(situation.waited_s[0]) + queued_s, head_s * slow_down)
+        queued_s = 0.0 if light else situation.worker_s
+        return too_late(self.demand, situation.waited_s + queued_s, head_s * slow_down)
 
     @cached_property
     def _runs(self) -> list[tuple[bool, float]]:

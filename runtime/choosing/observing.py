@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.envs.world.fields import Seen
-from tidesplit.envs.world.observation import Observation, Situation, observe
+from tidesplit.envs.world.observation import Observation, observe
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
+from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.forecast import Forecast
 from tidesplit.runtime.choosing.one_link import believe_alone
+from tidesplit.runtime.wire.estimator import UNUSED
 
 
 class Observer:
@@ -26,46 +28,42 @@ class Observer:
     def __init__(self, table: PointTable, demand: Demand, world: World) -> None:
         self._table, self._demand, self._world = table, demand, world
         self._demands = Demands.of(demand)
-        nothing = Transfers.none(1, world.window)
-        zero, one, none = np.zeros(1), np.ones(1), np.array([-1])
-        usual = Situation(zero, zero, (nothing,) * len(table.hops), one, none, worker_s=zero, heat_c=zero)
-        first = observe(usual, table, self._demands, world)
+        idle = ([UNUSED] * world.window,) * len(table.hops)
+        first = observe(DeviceSituation(0.0, 0.0, idle, 1.0, -1, 0.0, 0.0).as_lane(), table, self._demands, world)
         self._forecast = Forecast(table, world, first)
         self._accurate: NDArray[np.bool_] = first.mask[0]
         self._accurate_here: NDArray[np.bool_] = self._accurate & table.local
 
-    def observe(self, situation: Situation) -> Observation:
-        """The observation of a situation of one lane."""
+    def observe(self, situation: DeviceSituation) -> Observation:
+        """The observation in this situation."""
         if len(self._table.hops) > 1:
-            return observe(situation, self._table, self._demands, self._world)
+            return observe(situation.as_lane(), self._table, self._demands, self._world)
         now = self._now(situation)
-        ages = None if situation.reference_age is None else situation.reference_age[0].tolist()
-        state, points = self._forecast.foresee(now, int(situation.last_point[0]), ages)
+        state, points = self._forecast.foresee(now, situation.last_point, situation.reference_age)
         return Observation(state[None], points[None], self._allowed(situation, now)[None])
 
-    def _now(self, situation: Situation) -> Seen:
+    def _now(self, situation: DeviceSituation) -> Seen:
         """The state in plain floats."""
-        now_s, world, demand = float(situation.now_s[0]), self._world, self._demand
-        link = believe_alone(situation.transfers[0], now_s, world.usual_rtt_s())
+        now_s, world, demand, rows = situation.now_s, self._world, self._demand, situation.messages[0]
+        link = believe_alone(rows, now_s, world.usual_rtt_s())
         tail_s = world.radio.tail_s
-        awake_s = max(float(situation.transfers[0].sent_s[0, 0]), 0.0) + tail_s - now_s
+        awake_s = max(rows[0][0], 0.0) + tail_s - now_s
         known: dict[str, Any] = {
-            "waited_s": float(situation.waited_s[0]),
+            "waited_s": situation.waited_s,
             "deadline_s": demand.deadline_s,
             "period_s": demand.period_s,
             "for_latency": demand.objective == "latency",
             "server_wait_s": link.server_wait_s,
             "finish_pending_s": link.finish_pending_s,
             "finish_due_s": link.finish_due_s,
-            "slow_down": float(situation.slow_down[0]),
-            "worker_s": float(situation.worker_s[0]),
-            "heat_c": float(situation.heat_c[0]),
+            "slow_down": situation.slow_down,
+            "worker_s": situation.worker_s,
+            "heat_c": situation.heat_c,
             "awake_s": min(max(awake_s, 0.0), tail_s),
         }
         return Seen(**known, hops=(link.hop,))
 
-    def _allowed(self, situation: Situation, now: Seen) -> NDArray[np.bool_]:
+    def _allowed(self, situation: DeviceSituation, now: Seen) -> NDArray[np.bool_]:
         """The mask `[A]` of `envs.world.observation.allowed`."""
-        blocked = situation.blocked is not None and bool(situation.blocked[0])
         full = bool(now.hops[0].in_flight == self._world.window)
-        return self._accurate_here if (blocked or full) and self._accurate_here.any() else self._accurate
+        return self._accurate_here if (situation.blocked or full) and self._accurate_here.any() else self._accurate

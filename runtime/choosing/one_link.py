@@ -12,12 +12,11 @@ import numpy as np
 
 from tidesplit.envs.world.belief import MEMORY_S, SHORTEST_UPLINK_S, UNKNOWN_AGE_S, UNKNOWN_GOODPUT, LinkBelief
 from tidesplit.envs.world.fields import HopSeen
-from tidesplit.envs.world.vocabulary import Transfers
+from tidesplit.runtime.wire.estimator import Rows
 
 
-def believe_alone(transfers: Transfers, now_s: float, usual_rtt_s: float) -> LinkBelief:
-    """Estimate a link from its last messages, see `believe`. ``transfers`` has columns ``[1, R]``."""
-    rows = list(zip(*(column[0].tolist() for column in transfers), strict=True))
+def believe_alone(rows: Rows, now_s: float, usual_rtt_s: float) -> LinkBelief:
+    """Estimate a link from its last messages, see `believe`. ``rows`` have the fields of `Transfers`."""
     answered = [row for row in rows if row[1] <= now_s and row[0] > -math.inf]
     flying = [row for row in rows if row[1] > now_s]
     ages_s = [min(now_s - row[1], UNKNOWN_AGE_S) for row in answered]
@@ -62,7 +61,7 @@ def _capped(seconds: float) -> float:
     return min(max(seconds, 0.0), UNKNOWN_AGE_S)
 
 
-def _queue(rows: list[tuple[float, ...]], now_s: float, mean_pace: float, back_s: float) -> tuple[float, float, float]:
+def _queue(rows: Rows, now_s: float, mean_pace: float, back_s: float) -> tuple[float, float, float]:
     """The moment at which the messages in flight have left, the work of the fallbacks that will fall due, and the time
     until the first of those.
 

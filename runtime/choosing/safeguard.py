@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tidesplit.envs.world.observation import Observation, Situation
+from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Floats
+from tidesplit.envs.world.vocabulary import Demand, Floats, Transfers
+from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.slow_down import DRAWN
 
 __all__ = ["Safeguard", "as_drawn", "quickest", "rule", "undrawn"]
@@ -22,6 +23,7 @@ MISSES, FEWEST, MISSES_S = 10, 3, 0.5
 RULE_S, LONGEST_RULE_S, RULE_FRAMES = 1.0, 16.0, 3
 # Waits at a busy server are exponential in the world. One in a thousand is longer than seven times their mean.
 WAITS = 7.0
+WAIT_S = Transfers._fields.index("wait_s")
 
 
 def quickest(observation: Observation) -> int:
@@ -50,17 +52,19 @@ def _latency(observation: Observation) -> Floats:
     return np.where(allowed, latency_s, np.inf)
 
 
-def as_drawn(situation: Situation, world: World) -> Situation:
+def as_drawn(situation: DeviceSituation, world: World) -> DeviceSituation:
     """The situation within the range that training draws: the policy has never seen another one."""
-    longest_s = WAITS * world.busy_wait_s
-    waits = all(bool((hop.wait_s <= longest_s).all()) for hop in situation.transfers)
-    warm = situation.heat_c[0] >= world.coolest_c
-    if waits and warm and DRAWN[0] <= situation.slow_down[0] <= DRAWN[1]:
+    longest_s, (low, high) = WAITS * world.busy_wait_s, DRAWN
+    waits = max(row[WAIT_S] for rows in situation.messages for row in rows) <= longest_s
+    if waits and situation.heat_c >= world.coolest_c and low <= situation.slow_down <= high:
         return situation
     return situation._replace(
-        transfers=tuple(hop._replace(wait_s=np.minimum(hop.wait_s, longest_s)) for hop in situation.transfers),
-        slow_down=np.clip(situation.slow_down, *DRAWN),
-        heat_c=np.maximum(situation.heat_c, world.coolest_c),
+        messages=tuple(
+            [(*row[:WAIT_S], min(row[WAIT_S], longest_s), *row[WAIT_S + 1 :]) for row in rows]
+            for rows in situation.messages
+        ),
+        slow_down=min(max(situation.slow_down, low), high),
+        heat_c=max(situation.heat_c, world.coolest_c),
     )
 
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from tidesplit.compression.codec.knobs import stream_of
-from tidesplit.envs.world.observation import Situation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Floats
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
+from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.refused_video import RefusedVideo
 from tidesplit.runtime.choosing.safeguard import Safeguard
 from tidesplit.runtime.choosing.slow_down import SlowDown
@@ -50,16 +50,12 @@ class DeviceBeliefs:
         self._meter = Meter(self._table.machine, self._world, now_s)
         return self.links.greeting(now_s, timed)
 
-    def situation(self, arrival_s: float, turn_s: float, busy_s: float, heat_c: float | None) -> Situation:
+    def situation(self, arrival_s: float, turn_s: float, busy_s: float, heat_c: float | None) -> DeviceSituation:
         """What is known at a frame's turn. `busy_s` is the time until the worker is idle."""
-
-        def one(value: float) -> Floats:
-            return np.array([value])
-
-        return Situation(
-            one(turn_s), one(turn_s - arrival_s), self.links.transfers(), one(self.slow_down.at(turn_s)),
-            np.array([self._last_row]), one(busy_s), one(self._usual_c if heat_c is None else heat_c),
-            np.array([self.links.breaker.blocked]), self._streams.ages(arrival_s, turn_s),
+        return DeviceSituation(
+            turn_s, turn_s - arrival_s, self.links.messages(), self.slow_down.at(turn_s), self._last_row, busy_s,
+            self._usual_c if heat_c is None else heat_c, self.links.breaker.blocked,
+            self._streams.ages(arrival_s, turn_s),
         )  # fmt: skip
 
     def chosen(self, record: Record) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.pixels import Pixels
-from tidesplit.envs.world.observation import Situation
 from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.choosing.deciding import Decision
+from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.core.sending import Failure, Reply
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import ServerTiming
@@ -134,7 +134,7 @@ class ChoosePoint:
     """Let the policy decide. `PointChosen` must follow."""
 
     number: int
-    situation: Situation
+    situation: DeviceSituation
 
 
 @dataclass(frozen=True, slots=True)

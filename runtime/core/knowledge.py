@@ -14,14 +14,13 @@ import numpy as np
 
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Transfers
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.core.breaker import Breaker
 from tidesplit.runtime.core.schedule import Flight
 from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
-from tidesplit.runtime.wire.estimator import Estimator, Settled
+from tidesplit.runtime.wire.estimator import Estimator, Rows, Settled
 
 LOST_AFTER_S = 0.5  # a link keeps the order: a message without an answer is lost if one sent so much later has its own
 ODD_AFTER_S = 0.1  # silence after which a probe is sent where one answer contradicts the others
@@ -103,9 +102,9 @@ class FurtherHop:
             self._learn(newest, now_s - newest.age_s)
         return frame is not None and frame.passed_on
 
-    def transfers(self) -> Transfers:
-        """The messages in the form of the observation, shapes `[1, window]`."""
-        return self._estimator.transfers()
+    def rows(self) -> Rows:
+        """The messages, see `Estimator.rows`."""
+        return self._estimator.rows()
 
     def _learn(self, newest: HopTimes, known_s: float) -> None:
         sent_s = known_s - newest.rtt_s - newest.uplink_s
@@ -148,9 +147,9 @@ class LinkKnowledge:
         self._further = tuple(FurtherHop(world) for _ in range(1, hops))
         self._probes = 0
 
-    def transfers(self) -> tuple[Transfers, ...]:
-        """The last messages on each hop, shapes `[1, window]`."""
-        return self.first.transfers(), *(hop.transfers() for hop in self._further)
+    def messages(self) -> tuple[Rows, ...]:
+        """The last messages on each hop, see `Estimator.rows`."""
+        return self.first.rows(), *(hop.rows() for hop in self._further)
 
     def greeting(self, now_s: float, timed: bool) -> Probe:
         """A tiny message before the first frame. The estimator learns from it if it is `timed`."""

@@ -15,9 +15,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
-from tidesplit.envs.world.vocabulary import Floats
 from tidesplit.runtime.wire.stream_place import StreamPlace
 
 __all__ = ["SentStreams"]
@@ -52,12 +49,12 @@ class SentStreams:
         self._held_until_s = -math.inf
         self._trouble_s = 0.0  # hold that the next break would have caused just after the last hold
 
-    def ages(self, arrival_s: float, now_s: float) -> Floats:
-        """Frames from each stream's reference to the frame that arrived at `arrival_s`, `[1, S]`.
+    def ages(self, arrival_s: float, now_s: float) -> list[float]:
+        """Frames from each stream's reference to the frame that arrived at `arrival_s`.
 
         Infinity where the stream's next payload is a key.
         """
-        return np.array([[self.age(name, arrival_s, now_s) for name in self._streams]], dtype=np.float64)
+        return [self.age(name, arrival_s, now_s) for name in self._streams]
 
     def age(self, name: str, arrival_s: float, now_s: float) -> float:
         """The age of one stream's reference."""

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -188,7 +189,7 @@ class Batcher:
         """The result of one frame. RefusedError where the queue is full or the deadline passes before its turn."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Computed] = loop.create_future()
-        job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result), client)
+        job = Job(key, item, arrived_s, deadline_s, future.cancelled, partial(_settle, future), client)
         with self._lock:
             placed = self._queue.put(job)
             begins = placed and self._idle > 0
@@ -200,7 +201,10 @@ class Batcher:
             )  # fmt: skip
         if begins:
             self._pool.submit(self._compute, loop)
-        return await future
+        try:
+            return await future
+        finally:
+            del job, future  # they hold a failure, whose traceback would hold them
 
     def _compute(self, loop: asyncio.AbstractEventLoop) -> None:
         """Compute batches until no frame waits, in a worker thread."""

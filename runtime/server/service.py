@@ -105,7 +105,7 @@ class InferenceService:
         kind = METHODS[name].request
 
         async def handle(data: bytes, context: Any) -> bytes:
-            partition, metadata = "", _NONE
+            partition, metadata, message = "", _NONE, None
             try:
                 message = parse(kind, data)
                 partition = self._label(message) if name == "ModelInfer" else ""
@@ -119,7 +119,12 @@ class InferenceService:
                 logging.getLogger(__name__).exception("%s failed", name)
                 code, sentence = Code.INTERNAL, "the server made a mistake; its log has more"
             self.metrics.refused(partition, code.name)
-            await context.abort(code, sentence, metadata)
+            try:
+                await context.abort(code, sentence, metadata)
+            finally:
+                # The context holds the exception, whose traceback would hold the context and the message until Python
+                # next looks for such circles: hundreds of messages later, with 1 MB each.
+                del context, data, message
             raise AssertionError("abort returns never")
 
         return handle

@@ -8,13 +8,14 @@ from itertools import count
 import numpy as np
 
 from tidesplit.compression.codec.pixels import natural_picture
-from tidesplit.envs.world.observation import Controller, Observation, Situation
+from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, Ints
 from tidesplit.profiling.measuring.clock import time_interleaved
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.choosing.deciding import FrameDecider
+from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.safeguard import Safeguard
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.estimator import Estimator, Settled
@@ -39,7 +40,7 @@ class Decider:
         self._decider = FrameDecider(policy or _InTurn(), table, demand, world, safeguard)
         self._picture = Picture(natural_picture(32), "drawn")
         self._links = tuple(Estimator(world.window) for _ in table.hops)
-        self._reference_age = np.ones((1, table.streams.count))
+        self._reference_age = [1.0] * table.streams.count
 
     def hear(self, k: int) -> None:
         """Take the answers that came since the frame before, some with a delay."""
@@ -49,15 +50,10 @@ class Decider:
 
     def decide(self, k: int) -> Record:
         """Observe, choose a point, and write it down."""
-        transfers = tuple(link.transfers() for link in self._links)
-        last, zero = np.array([k % self._table.size]), np.zeros(1)
-        now_s = np.array([k / 30 + 0.09])
+        messages, last = tuple(link.rows() for link in self._links), k % self._table.size
         decision = self._decider.decide(
-            Situation(
-                now_s, zero, transfers, np.ones(1), last, worker_s=zero, heat_c=zero + 50.0,
-                blocked=np.array([False]), reference_age=self._reference_age,
-            )
-        )  # fmt: skip
+            DeviceSituation(k / 30 + 0.09, 0.0, messages, 1.0, last, 0.0, 50.0, False, self._reference_age)
+        )
         return Record.of(k, self._picture, self._demand, self._table, decision.believed, decision.row)
 
 

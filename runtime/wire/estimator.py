@@ -17,6 +17,7 @@ import numpy as np
 
 from tidesplit.envs.world.vocabulary import Transfers
 
+Rows = list[tuple[float, ...]]  # messages of one link with the fields of `Transfers`, newest first
 CLOCKS = 8  # servers whose offsets are kept; those of the least recently heard one go first
 OFFSETS = 600  # differences that are kept: twenty seconds of messages at 30 a second
 LARGER_BYTES = 200.0  # a message that is larger by this takes measurably longer
@@ -134,16 +135,20 @@ class Estimator:
         kept = [m for m in self._messages if math.isfinite(m.answered_s) or m.sent_s >= before_s]
         self._messages = deque(kept, maxlen=self.window)
 
-    def transfers(self) -> Transfers:
-        """The messages in the form of the observation, shapes `[1, window]`."""
-        rows: list[tuple[float, ...]] = []
+    def rows(self) -> Rows:
+        """The messages as rows with the fields of `Transfers`, `window` of them."""
+        rows: Rows = []
         for m in self._messages:
             s = m.settled
             rows.append(
                 (m.sent_s, m.answered_s, s.payload, m.uplink_s, m.rtt_s, m.wait_s, s.due_s, s.finish_s, s.tail_s)
             )
-        rows += [UNUSED] * (self.window - len(rows))
-        return Transfers(*np.array(rows).T[:, None])
+        return rows + [UNUSED] * (self.window - len(rows))
+
+
+def transfers_of(rows: Rows) -> Transfers:
+    """Messages in the form of the simulator's observation, shapes `[1, R]`."""
+    return Transfers(*np.array(rows).T[:, None])
 
 
 def _base_s(offsets: deque[tuple[float, float, float]], message: _Message, received_s: float) -> float:

@@ -133,7 +133,8 @@ def test_its_logits_are_those_of_the_trained_policy(bundle: Bundle, model: Maska
             expected = policy.actor(*policy.features(torch.from_numpy(raw), torch.from_numpy(changed))).numpy()
         (found,) = bundle.policy._session.run(None, {"state": raw, "points": changed})
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-        alone = [bundle.policy.for_one(points.shape[2]).run(None, {"state": s[None], "points": p[None]})[0][0]
+        mask = np.ones(points.shape[2], dtype=bool)
+        alone = [bundle.policy.for_one(points.shape[2])(Observation(s[None], p[None], mask[None]))[0]
                  for s, p in zip(raw, changed, strict=True)]  # fmt: skip
         np.testing.assert_allclose(alone, found, rtol=1e-6, atol=1e-6)
 

@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.deployed import points, points_of_three
-from tidesplit.envs.world.observation import Situation, observe
+from tidesplit.envs.world.observation import observe
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.radio import WIRED
-from tidesplit.envs.world.vocabulary import Demand, Demands, Floats, Transfers
+from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
+from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.observing import Observer
+from tidesplit.runtime.wire.estimator import UNUSED
 
 WORLD = World()
 PROFILE = profiles.load("efficientnet_lite0")
@@ -52,33 +54,25 @@ MESSAGE = st.tuples(
 )
 
 
-def transfers(messages: list[tuple[float, ...]], window: int) -> Transfers:
+def rows(messages: list[tuple[float, ...]], window: int) -> list[tuple[float, ...]]:
     """The messages, newest first."""
-    made, sent_s = Transfers.none(1, window), NOW_S
-    for slot, (gap_s, after_s, *values, due_s, finish_s, tail_s) in enumerate(messages[:window]):
+    made, sent_s = [], NOW_S
+    for gap_s, after_s, *values, due_s, finish_s, tail_s in messages[:window]:
         sent_s -= gap_s
         answered_s = np.inf if after_s > 1e6 else sent_s + after_s
-        row = (sent_s, answered_s, *values, np.inf if due_s > 1e6 else NOW_S + due_s, finish_s, tail_s)
-        for column, value in zip(made, row, strict=True):
-            column[0, slot] = value
-    return made
-
-
-def one(value: float) -> Floats:
-    return np.array([value])
+        made.append((sent_s, answered_s, *values, np.inf if due_s > 1e6 else NOW_S + due_s, finish_s, tail_s))
+    return made + [UNUSED] * (window - len(made))
 
 
 @st.composite
-def situations(draw: st.DrawFn, table: PointTable, window: int) -> Situation:
+def situations(draw: st.DrawFn, table: PointTable, window: int) -> DeviceSituation:
     ages = st.lists(
         some(np.inf, 1.0, below=100.0).map(np.ceil), min_size=table.streams.count, max_size=table.streams.count
     )
-    return Situation(
-        one(NOW_S), one(draw(some(0.0, below=0.2))), (transfers(draw(st.lists(MESSAGE, max_size=9)), window),),
-        one(draw(some(1.0, below=20.0))), np.array([draw(st.integers(-1, table.size - 1))]),
-        one(draw(some(0.0, below=0.2))), one(draw(some(50.0, below=90.0))),
-        draw(st.none() | st.booleans().map(lambda shut: np.array([shut]))),
-        draw(st.none() | ages.map(lambda known: np.array([known]))),
+    return DeviceSituation(
+        NOW_S, draw(some(0.0, below=0.2)), (rows(draw(st.lists(MESSAGE, max_size=9)), window),),
+        draw(some(1.0, below=20.0)), draw(st.integers(-1, table.size - 1)), draw(some(0.0, below=0.2)),
+        draw(some(50.0, below=90.0)), draw(st.booleans()), draw(st.none() | ages),
     )  # fmt: skip
 
 
@@ -91,7 +85,7 @@ def test_it_is_equal_in_every_bit(table: PointTable, world: World, data: st.Data
     observer = Observer(table, demand, world)
     for _ in range(2):  # the second one finds the arrays of the first
         now = data.draw(situations(table, world.window))
-        expected, found = observe(now, table, Demands.of(demand), world), observer.observe(now)
+        expected, found = observe(now.as_lane(), table, Demands.of(demand), world), observer.observe(now)
         for theirs, ours in zip(expected, found, strict=True):
             assert ours.dtype == theirs.dtype
             np.testing.assert_array_equal(ours, theirs)
@@ -100,18 +94,17 @@ def test_it_is_equal_in_every_bit(table: PointTable, world: World, data: st.Data
 def test_an_observation_stays_as_it_is_when_the_next_one_is_made() -> None:
     table = TABLES["pictures, cuts, streams, races"]
     observer = Observer(table, Demand(), WORLD)
-    calm = Situation(one(1.0), one(0.0), (transfers([], WORLD.window),), one(1.0), np.array([2]), one(0.0), one(50.0))
+    calm = DeviceSituation(1.0, 0.0, (rows([], WORLD.window),), 1.0, 2, 0.0, 50.0)
     first = observer.observe(calm)
     kept = tuple(column.copy() for column in first)
-    observer.observe(calm._replace(slow_down=one(3.0), last_point=np.array([1]), blocked=np.array([True])))
+    observer.observe(calm._replace(slow_down=3.0, last_point=1, blocked=True))
     for column, before in zip(first, kept, strict=True):
         assert np.array_equal(column, before)
 
 
 def test_three_tiers_are_observed_as_the_simulator_does() -> None:
     _, table = points_of_three(3)
-    idle = (transfers([], WORLD.window),) * 2
-    now = Situation(one(1.0), one(0.0), idle, one(1.0), np.array([2]), one(0.0), one(50.0))
+    now = DeviceSituation(1.0, 0.0, (rows([], WORLD.window),) * 2, 1.0, 2, 0.0, 50.0)
     found = Observer(table, Demand(), WORLD).observe(now)
-    for ours, theirs in zip(found, observe(now, table, Demands.of(Demand()), WORLD), strict=True):
+    for ours, theirs in zip(found, observe(now.as_lane(), table, Demands.of(Demand()), WORLD), strict=True):
         assert np.array_equal(ours, theirs)

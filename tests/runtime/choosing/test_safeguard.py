@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tests.runtime.deployed import points
-from tidesplit.envs.world.observation import Observation, Situation, observe
+from tidesplit.envs.world.observation import Observation, observe
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Demands, Transfers
+from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.safeguard import Safeguard, as_drawn, quickest, rule, undrawn
+from tidesplit.runtime.wire.estimator import UNUSED
 
 WORLD, TABLE = World(), points(4)[1]
 OFFLOAD, CUT, LOCAL = 0, 1, 2
@@ -20,18 +22,14 @@ DEMAND = Demand(fps=20, deadline_s=0.25)
 
 def situation(
     slow_down: float = 1.0, wait_s: float = 0.0, blocked: bool = False, heat_c: float = 50.0, worker_s: float = 0.0
-) -> Situation:
+) -> DeviceSituation:
     """A link that answered one message a moment ago."""
-    sent = [np.array([v]) for v in (0.9, 0.97, 500.0, 0.004, 0.06, wait_s, np.inf, 0.0, 0.002)]
-    transfers = Transfers.none(1, WORLD.window).push(np.array([True]), *sent)
-    one = np.array([1.0])
-    return Situation(
-        one, 0.0 * one, (transfers,), slow_down * one, np.array([-1]), worker_s * one, heat_c * one, np.array([blocked])
-    )
+    rows = [(0.9, 0.97, 500.0, 0.004, 0.06, wait_s, np.inf, 0.0, 0.002)] + [UNUSED] * (WORLD.window - 1)
+    return DeviceSituation(1.0, 0.0, (rows,), slow_down, -1, worker_s, heat_c, blocked)
 
 
-def seen(now: Situation, demand: Demand = DEMAND) -> Observation:
-    return observe(now, TABLE, Demands.of(demand), WORLD)
+def seen(now: DeviceSituation, demand: Demand = DEMAND) -> Observation:
+    return observe(now.as_lane(), TABLE, Demands.of(demand), WORLD)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +46,7 @@ def seen(now: Situation, demand: Demand = DEMAND) -> Observation:
     ],
 )
 def test_the_rule_takes_the_most_accurate_point_in_time(
-    now: Situation, demand: Demand, by_rule: int, by_speed: int
+    now: DeviceSituation, demand: Demand, by_rule: int, by_speed: int
 ) -> None:
     found = seen(now, demand)
     assert rule(found, demand, WORLD.guard_s) == by_rule
@@ -74,14 +72,14 @@ def test_the_policy_sees_what_training_draws(
     given = as_drawn(believed, WORLD)
     assert (given is believed) is not named
     assert undrawn(seen(believed), seen(given)) == pytest.approx(named)
-    assert 0.7 <= given.slow_down[0] <= 2.0
+    assert 0.7 <= given.slow_down <= 2.0
     assert seen(given).seen.server_wait_s[0] <= 0.106
 
 
 def test_of_two_points_that_promise_the_same_the_rule_takes_the_race() -> None:
     table = TABLE.take([OFFLOAD, OFFLOAD, LOCAL])
     table = replace(table, races=np.array([False, True, False]))
-    assert rule(observe(situation(), table, Demands.of(DEMAND), WORLD), DEMAND, WORLD.guard_s) == 1
+    assert rule(observe(situation().as_lane(), table, Demands.of(DEMAND), WORLD), DEMAND, WORLD.guard_s) == 1
 
 
 def test_one_frame_runs_on_purpose_after_three_drops() -> None:

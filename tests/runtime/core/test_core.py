@@ -166,7 +166,7 @@ def test_news_of_a_frame_after_its_end_is_news_of_the_link() -> None:
     assert isinstance(settled, ev.Settle)
     assert settled.record.answered_by == "miss"
     assert core.handle(replace(ANSWER, now_s=0.5)) == []
-    assert 0.5 in core.beliefs.links.transfers()[0].answered_s
+    assert 0.5 in [row[1] for row in core.beliefs.links.messages()[0]]
     assert [type(a) for a in core.handle(ev.RunEnded(0.5, 0, LOGITS))] == [ev.Wake]
 
 

@@ -8,14 +8,14 @@ from tidesplit.envs.world.physics import World
 from tidesplit.runtime.core.knowledge import Ahead, FurtherHop, LinkKnowledge
 from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.wire.answers import HopTimes, NextTiming, ServerTiming
-from tidesplit.runtime.wire.estimator import Settled
+from tidesplit.runtime.wire.estimator import Settled, transfers_of
 
 WORLD = World()
 PING = -1  # the key of a message that is no frame
 
 
 def belief(hop, now_s):
-    return believe(hop.transfers(), np.array([now_s]), WORLD.usual_rtt_s(hop=1)).hop
+    return believe(transfers_of(hop.rows()), np.array([now_s]), WORLD.usual_rtt_s(hop=1)).hop
 
 
 def timing(uplink_s, rtt_s):
@@ -127,7 +127,7 @@ def test_one_foreseen_too_late_does_not_make_others_forgotten():
 
 def test_a_device_with_one_hop_asks_for_no_probe_of_another():
     links = LinkKnowledge(WORLD, 1, np.random.default_rng(0))
-    assert len(links.transfers()) == 1
+    assert len(links.messages()) == 1
     assert not links.greeting(0.0, timed=True).probe_next
     assert not links.sent(0, 100.0, Settled(2000.0))
     assert links.passed_on(0, 100.1, ServerTiming(0.0, 0.0, 0.0)) is None

@@ -10,7 +10,7 @@ from tidesplit.envs.world.physics import World
 from tidesplit.runtime.core.knowledge import LinkKnowledge
 from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.wire.answers import ServerTiming
-from tidesplit.runtime.wire.estimator import Settled
+from tidesplit.runtime.wire.estimator import Settled, transfers_of
 
 WORLD = World()
 LOGITS = np.zeros(4, np.float32)
@@ -57,7 +57,7 @@ def test_a_device_that_sends_only_probes_corrects_one_bad_answer_within_a_second
         if (probe := links.due_probe(float(now_s))) is not None:
             timing = ServerTiming(float(now_s) + 0.001, 0.0, 0.0)
             links.answered(probe.key, float(now_s) + 0.061, Reply(None, timing))
-    belief = believe(links.transfers()[0], np.array([1.0]), 0.06)
+    belief = believe(transfers_of(links.messages()[0]), np.array([1.0]), 0.06)
     link = belief.hop
     assert link.rtt_s[0] == pytest.approx(0.06, abs=0.01)
     assert belief.server_wait_s[0] < 0.01
@@ -72,7 +72,7 @@ def test_a_message_that_was_lost_alone_is_forgotten() -> None:
     probe = links.due_probe(0.51)
     assert probe is not None
     links.answered(probe.key, 0.57, Reply(None, ServerTiming(0.511, 0.0, 0.0)))
-    link = believe(links.transfers()[0], np.array([0.6]), 0.06).hop
+    link = believe(transfers_of(links.messages()[0]), np.array([0.6]), 0.06).hop
     assert (link.in_flight[0], link.stalled_s[0]) == (0.0, 0.0)
 
 
@@ -80,14 +80,14 @@ def test_a_message_that_is_only_late_is_not() -> None:
     links = knowledge()
     links.sent(9, 0.0, Settled(500.0))
     exchange(links, 10, 0.4, 0.0, 0.06, 0.0)
-    assert believe(links.transfers()[0], np.array([0.4]), 0.06).hop.in_flight[0] == 1.0
+    assert believe(transfers_of(links.messages()[0]), np.array([0.4]), 0.06).hop.in_flight[0] == 1.0
 
 
 def test_a_server_that_lacks_a_reference_is_no_broken_link() -> None:
     links = knowledge()
     links.sent(9, 0.0, Settled(500.0))
     links.reference_unknown(9)
-    link = believe(links.transfers()[0], np.array([0.3]), 0.06).hop
+    link = believe(transfers_of(links.messages()[0]), np.array([0.3]), 0.06).hop
     assert (link.in_flight[0], link.stalled_s[0], links.breaker.state) == (0.0, 0.0, "closed")
     links.failed(10, 0.4, "UNAVAILABLE: gone")
     links.reference_unknown(11)

@@ -32,7 +32,7 @@ class Course:
     def ages(self) -> list[float]:
         """Of the frame that comes next."""
         at_s = self.now_s + PERIOD_S
-        return self.streams.ages(at_s, at_s)[0].tolist()
+        return self.streams.ages(at_s, at_s)
 
     def hold_s(self) -> float:
         """Time until the next payload is relative. A key is sent every frame."""
@@ -61,7 +61,7 @@ def test_the_age_counts_pictures_that_a_camera_did_not_give() -> None:
     streams = SentStreams(("p3",), PERIOD_S)
     streams.send("p3", 1.0, 1.01)
     for arrival_s, age in ((1.0 + 0.4 * PERIOD_S, 1.0), (1.0 + 1.2 * PERIOD_S, 1.0), (1.0 + 3.1 * PERIOD_S, 3.0)):
-        assert streams.ages(arrival_s, arrival_s) == [[age]]
+        assert streams.ages(arrival_s, arrival_s) == [age]
 
 
 def test_a_break_costs_one_key_a_stream() -> None:

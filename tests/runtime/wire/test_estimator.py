@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tidesplit.envs.world.belief import believe
-from tidesplit.runtime.wire.estimator import CLOCKS, Estimator, Settled
+from tidesplit.runtime.wire.estimator import CLOCKS, Estimator, Settled, transfers_of
 
 
 def server(sent_s, one_way_s, payload, rate, skew_s, busy_until=-np.inf):
@@ -20,7 +20,7 @@ def test_pace_and_round_trip_are_found_whatever_the_servers_clock_says(skew_s, r
         estimator.sent(k, now_s, Settled(payload, tail_s=0.010))
         received_s, left_s = server(now_s, 0.03, payload, rate, skew_s, left_s)
         estimator.answered(k, left_s + 0.06 + 0.012, received_s, 0.002)
-    link = believe(estimator.transfers(), np.array([4.1]), 0.06)
+    link = believe(transfers_of(estimator.rows()), np.array([4.1]), 0.06)
     assert link.hop.rtt_s[0] == pytest.approx(0.06, abs=0.002 + 700 / rate * 0.1)
     assert link.hop.goodput[0] == pytest.approx(rate, rel=0.25)
     assert link.server_wait_s[0] == pytest.approx(0.002)
@@ -46,7 +46,8 @@ def test_a_server_slower_than_its_profile_makes_the_round_trip_longer():
     for k in range(2):
         estimator.sent(k, 0.1 * k, Settled(100.0, tail_s=0.010))
         estimator.answered(k, 0.1 * k + 0.060 + 0.018, 0.1 * k + 0.030, 0.0)
-    assert believe(estimator.transfers(), np.array([1.0]), 0.06).hop.rtt_s[0] == pytest.approx(0.068, abs=0.001)
+    told = believe(transfers_of(estimator.rows()), np.array([1.0]), 0.06)
+    assert told.hop.rtt_s[0] == pytest.approx(0.068, abs=0.001)
 
 
 @pytest.mark.parametrize("jump_s", [1e6, -1e6])
@@ -65,7 +66,7 @@ def test_a_message_that_did_not_wait_is_not_relieved_of_what_others_wait():
     estimator = Estimator(8)
     estimator.sent(0, 0.0, Settled(100.0))
     estimator.answered(0, 0.060, 0.030, 0.020, waited=False)
-    told = believe(estimator.transfers(), np.array([1.0]), 0.06)
+    told = believe(transfers_of(estimator.rows()), np.array([1.0]), 0.06)
     assert told.hop.rtt_s[0] == pytest.approx(0.060, abs=0.001)
     assert told.server_wait_s[0] == pytest.approx(0.020)
 
@@ -76,9 +77,9 @@ def test_unanswered_messages_are_in_flight_until_forgotten():
         estimator.sent(k, 0.1 * k, Settled(500.0))
     estimator.answered(0, 0.2, 0.05, 0.0)
     assert estimator.unanswered == 2
-    assert believe(estimator.transfers(), np.array([1.0]), 0.06).hop.in_flight[0] == 2
+    assert believe(transfers_of(estimator.rows()), np.array([1.0]), 0.06).hop.in_flight[0] == 2
     estimator.forget_unanswered()
-    assert believe(estimator.transfers(), np.array([1.0]), 0.06).hop.in_flight[0] == 0
+    assert believe(transfers_of(estimator.rows()), np.array([1.0]), 0.06).hop.in_flight[0] == 0
 
 
 def test_only_the_last_window_is_kept_and_a_later_answer_ignored():
@@ -86,7 +87,7 @@ def test_only_the_last_window_is_kept_and_a_later_answer_ignored():
     for k in range(6):
         estimator.sent(k, float(k), Settled(500.0))
     assert estimator.answered(0, 6.0, 0.1, 0.0) is None
-    assert estimator.transfers().sent_s[0].tolist() == [5.0, 4.0, 3.0, 2.0]
+    assert transfers_of(estimator.rows()).sent_s[0].tolist() == [5.0, 4.0, 3.0, 2.0]
     assert Estimator(4).last_sent_s == -np.inf
 
 
@@ -98,7 +99,7 @@ def test_ten_messages_after_a_jump_of_the_servers_clock_the_link_is_known_again(
         estimator.sent(k, now_s, Settled(payload))
         received_s, left_s = server(now_s, 0.03, payload, 100_000.0, jump_s * (k > 100), left_s)
         estimator.answered(k, left_s + 0.06, received_s, 0.0)
-    link = believe(estimator.transfers(), np.array([11.2]), 0.06).hop
+    link = believe(transfers_of(estimator.rows()), np.array([11.2]), 0.06).hop
     assert link.goodput[0] == pytest.approx(100_000.0, rel=0.25)
     assert link.rtt_s[0] == pytest.approx(0.06, abs=0.01)
 
