@@ -105,14 +105,25 @@ class Forecast:
         joules = np.multiply(self._head_j, now.slow_down, out=out.joules)
         if self._races is not None:
             joules += np.multiply(out.finish_s, self._race_w, out=spare)
+        joules += np.multiply(out.payload, self._sending_w / now.hops[0].goodput + self._byte_j, out=spare)
+        if asleep:
+            joules += self._waking_j
+        self._foresee_cost()
         longer = np.maximum(out.head_s, now.awake_s, out=spare)
         np.subtract(self._leaves, longer, out=longer)
         longer += self._tail_s
         longer *= self._awake_w
         joules += longer
-        joules += np.multiply(out.payload, self._sending_w / now.hops[0].goodput + self._byte_j, out=spare)
-        if asleep:
-            joules += self._waking_j
+
+    def _foresee_cost(self) -> None:
+        """From the joules without those of a radio that stays awake for longer."""
+        out, now, spare = self._out, self._now, self._spare
+        if not (now.joule_price or now.byte_price):
+            out.cost.fill(0.0)
+            return
+        np.add(out.joules, np.multiply(self._awake_w, now.period_s, out=spare), out=out.cost)
+        np.multiply(out.cost, now.joule_price, out=out.cost)
+        np.add(out.cost, np.multiply(out.payload, now.byte_price, out=spare), out=out.cost)
 
     def _foresee_streams(self, ages: list[float]) -> None:
         assert self._streams is not None

@@ -27,12 +27,17 @@ class Observer:
 
     def __init__(self, table: PointTable, demand: Demand, world: World) -> None:
         self._table, self._demand, self._world = table, demand, world
-        self._demands = Demands.of(demand)
+        self._demands, self._prices = Demands.of(demand), (0.0, 0.0)
         idle = ([UNUSED] * world.window,) * len(table.hops)
         first = observe(DeviceSituation(0.0, 0.0, idle, 1.0, -1, 0.0, 0.0).as_lane(), table, self._demands, world)
         self._forecast = Forecast(table, world, first)
         self._accurate: NDArray[np.bool_] = first.mask[0]
         self._accurate_here: NDArray[np.bool_] = self._accurate & table.local
+
+    def charge(self, joule_price: float, byte_price: float) -> None:
+        """Let a joule and a byte cost so much utility from now on."""
+        self._prices = joule_price, byte_price
+        self._demands.joule_price[:], self._demands.byte_price[:] = self._prices
 
     def observe(self, situation: DeviceSituation) -> Observation:
         """The observation in this situation."""
@@ -53,6 +58,8 @@ class Observer:
             "deadline_s": demand.deadline_s,
             "period_s": demand.period_s,
             "for_latency": demand.objective == "latency",
+            "joule_price": self._prices[0],
+            "byte_price": self._prices[1],
             "server_wait_s": link.server_wait_s,
             "finish_pending_s": link.finish_pending_s,
             "finish_due_s": link.finish_due_s,

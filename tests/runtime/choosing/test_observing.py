@@ -41,6 +41,7 @@ def some(*usual: float, below: float) -> st.SearchStrategy[float]:
     return st.sampled_from(usual) | st.floats(0.0, below)
 
 
+JOULE_PRICE, BYTE_PRICE = some(0.0, 3.0, below=1e3), some(0.0, 1e-4, below=1.0)
 MESSAGE = st.tuples(
     some(0.0, 0.033, below=12.0),  # sent so long before the next
     some(1e9, 0.07, below=12.0),  # answered so long after sending; 1e9: never
@@ -82,10 +83,12 @@ def situations(draw: st.DrawFn, table: PointTable, window: int) -> DeviceSituati
 @given(data=st.data())
 def test_it_is_equal_in_every_bit(table: PointTable, world: World, data: st.DataObject) -> None:
     demand = data.draw(st.sampled_from([Demand(), Demand(objective="latency", min_accuracy=0.8, deadline_s=0.25)]))
-    observer = Observer(table, demand, world)
+    observer, demands = Observer(table, demand, world), Demands.of(demand)
     for _ in range(2):  # the second one finds the arrays of the first
-        now = data.draw(situations(table, world.window))
-        expected, found = observe(now.as_lane(), table, Demands.of(demand), world), observer.observe(now)
+        now, prices = data.draw(situations(table, world.window)), (data.draw(JOULE_PRICE), data.draw(BYTE_PRICE))
+        demands.joule_price[:], demands.byte_price[:] = prices
+        observer.charge(*prices)
+        expected, found = observe(now.as_lane(), table, demands, world), observer.observe(now)
         for theirs, ours in zip(expected, found, strict=True):
             assert ours.dtype == theirs.dtype
             np.testing.assert_array_equal(ours, theirs)
