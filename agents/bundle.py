@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -130,7 +130,7 @@ def load(folder: Path) -> Bundle:
         table = table_of(profile, machines_of(manifest), manifest["points"])
         demand = Demand(**manifest["demand"])
         world = changed(USUAL, manifest.get("world", {}))
-        joule, byte = map(float, manifest.get("first_prices", USUAL_PRICES))
+        joule, byte = first_prices(manifest)
     except (profiles.ProfileError, DemandError, WorldError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{folder}: {error}") from error
     try:
@@ -139,6 +139,18 @@ def load(folder: Path) -> Bundle:
     except Exception as error:  # ONNX Runtime's errors have no public base class
         raise BundleError(f"{folder / POLICY}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
     return Bundle(policy, manifest, profile, table, demand, world, (joule, byte))
+
+
+def first_prices(manifest: Mapping[str, Any]) -> Iterator[float]:
+    """Prices of a joule and of a byte to begin with. A price that training had no use for is the usual one.
+
+    Raises:
+        ValueError: a price below 0 or not finite.
+    """
+    for price, usual in zip(map(float, manifest.get("first_prices", USUAL_PRICES)), USUAL_PRICES, strict=True):
+        if not 0.0 <= price < np.inf:
+            raise ValueError(f"first_prices: {price} received, finite prices of 0 or more expected")
+        yield price or usual
 
 
 def machines_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -29,7 +30,9 @@ from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
 from tidesplit.compression.codec.pixels import Pixels
 from tidesplit.compression.heap import packed_heap
-from tidesplit.envs.world.vocabulary import gb_per_month
+from tidesplit.envs.budget.account import Spending
+from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.vocabulary import Demand, gb_per_month
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
@@ -95,6 +98,12 @@ def parser() -> argparse.ArgumentParser:
         "--deadline-ms", type=float, metavar="MS", help="later answers are misses (default: the bundle's)"
     )
     made.add_argument("--min-accuracy", type=float, metavar="A", help="accuracy floor (default: the bundle's)")
+    made.add_argument(
+        "--max-watts", type=float, metavar="W", help="budget of energy, watts in the mean (default: the bundle's)"
+    )
+    made.add_argument(
+        "--max-gb-month", type=float, metavar="GB", help="budget of data, GB in 30 days (default: the bundle's)"
+    )
     made.add_argument(
         "--point", default="", metavar="ID",
         help="always use this operating point in place of the policy; tidesplit train names the best one",
@@ -195,8 +204,11 @@ def run(
     bundle = bundles.load(options.bundle)
     if len(bundle.table.hops) > 1 and options.next_point:
         raise ValueError(f"--next-point: the policy of {options.bundle} has three tiers and chooses that itself")
-    demand = bundle.demand.changed(options.fps, options.deadline_ms, options.min_accuracy)
+    demand = bundle.demand.changed(
+        options.fps, options.deadline_ms, options.min_accuracy, options.max_watts, options.max_gb_month
+    )
     table = paced(bundle, options.pace)
+    world = world_under(demand, bundle.world, table)
     controller = fixed_point(table, options.point) if options.point else bundle.policy
     tally, skipped = Tally(), Skipped(say)
     sinks: list[Sink] = [tally, *outputs, *sinks_of(options)]
@@ -219,7 +231,9 @@ def run(
     try:
         with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:
             is_paced = options.pace is not None
-            device = Device(controller, table, demand, engine, client, log, bundle.world, is_paced)
+            device = Device(
+                controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices
+            )
             device.run(pictures, options.frames)
     finally:
         if tally.frames or not isinstance(sys.exception(), Exception):  # Ctrl-C is none
@@ -253,6 +267,21 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
     return table_of(bundle.profile, (label, *servers), bundle.table.ids)
 
 
+def world_under(demand: Demand, world: World, table: PointTable) -> World:
+    """The world without probes under a budget of energy: they would keep the radio awake.
+
+    Raises:
+        ValueError: a budget of energy for a device whose watts are not known.
+    """
+    if demand.max_watts is None:
+        return world
+    if not table.machine.busy_w:
+        raise ValueError(
+            f"--max-watts {demand.max_watts:g}: the profile has no watts of this device, so its energy is not known"
+        )
+    return replace(world, probe_after_s=math.inf)
+
+
 class Heartbeat:
     """Reports to systemd: ready with the first settled frame, then alive every second."""
 
@@ -277,7 +306,8 @@ class Tally:
         self.answers = {"server": 0, "device": 0, "miss": 0}
         self.latency_s = self.joules = self.sent_bytes = 0.0
         self.measured = 0  # frames with joules
-        self.period_s = 1.0
+        self.demand = Demand()
+        self.spending: Spending | None = None  # under budgets
 
     def __call__(self, record: Record) -> None:
         """Take a settled frame's record."""
@@ -286,7 +316,7 @@ class Tally:
         self.answers[record.answered_by] += 1
         self.latency_s += min(record.latency_s, record.demand.deadline_s)
         self.sent_bytes += record.sent_bytes
-        self.period_s = record.demand.period_s
+        self.demand, self.spending = record.demand, record.spending
         if record.joules is not None:
             self.measured += 1
             self.joules += record.joules
@@ -305,12 +335,15 @@ class Tally:
         return f"{self.frames} frames: {by}, {latency}{right}{skipped}{self._costs()}"
 
     def _costs(self) -> str:
-        """Energy and data, if the camera never stops."""
-        data = f", {gb_per_month(self.sent_bytes / self.frames, self.period_s):.1f} GB a month"
+        """Energy and data if the camera never stops, beside their budgets."""
+        spent, period_s = self.spending, self.demand.period_s
+        data = "" if spent is None else spent.data(self.demand)
+        energy = "" if spent is None else spent.energy(self.demand)
+        data = data or f"{gb_per_month(self.sent_bytes / self.frames, period_s):.1f} GB a month"
         if not self.measured:
-            return data
+            return f", {data}"
         joules = self.joules / self.measured
-        return f"{data}, estimated {joules:.3f} J a frame ({joules / self.period_s:.2f} W)"
+        return f", {data}, estimated {joules:.3f} J a frame ({energy or f'{joules / period_s:.2f} W'})"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 
 from tidesplit.agents.judging.evaluation import Entrant, controller_of
 from tidesplit.agents.rules.family import Setting, Spent, played
-from tidesplit.envs.budget.prices import CALM_S, Budgets, PriceDraw, Prices
+from tidesplit.envs.budget.prices import CALM_S, WITHIN, Budgets, PriceDraw, Prices
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.vocabulary import Bools, Demand, Ints
@@ -27,7 +27,6 @@ GRID = 48  # prices tried for each budget
 SHORT_S = (0.0, 0.005, 0.010, 0.020, 0.030)
 HOPELESS_S = (-np.inf, -0.05, 0.0)
 SETTLING_S, SETTLED_S = 90.0, 30.0  # length of the episodes in which prices settle, and its part that counts
-WITHIN = 1.02  # a budget is met where it is overspent by no more than this factor
 
 
 def usual_prices(spent: Spent, demand: Demand) -> Prices:

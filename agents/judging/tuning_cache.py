@@ -27,7 +27,10 @@ from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace
 
 MOST = 64  # files, some 5 KB each; the oldest go first
-CODE = ("agents/rules", "agents/judging/ladder.py", "envs/simulation", "envs/traces", "envs/world", "profiling/points")
+CODE = (
+    "agents/rules", "agents/judging/budgeted.py", "agents/judging/ladder.py", "envs/budget", "envs/simulation",
+    "envs/traces", "envs/world", "profiling/points",
+)  # fmt: skip
 """Files and rooms that a tuning runs through."""
 
 
@@ -111,7 +114,8 @@ def read(file: Path, points: int) -> Known:
     if not isinstance(found, dict) or not all(map(_sound, found.values())):
         return {}
     means = found.get(SPENT, [[0.0] * points] * 3)
-    return found if isinstance(means, list) and [len(row) for row in means] == [points] * 3 else {}
+    sizes = [len(row) if isinstance(row, list) else 0 for row in means]
+    return found if sizes == [points] * 3 else {}
 
 
 def _sound(result: Any) -> bool:

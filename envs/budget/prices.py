@@ -21,6 +21,8 @@ CREDIT_S = 60.0
 """Seconds of an unspent budget that can be spent later. More of them are lost."""
 USUAL_PRICES = (3.0, 1e-4)
 """Utility of a joule and of a byte to begin with where no training has found better ones."""
+WITHIN = 1.02
+"""A budget is met where it is overspent by no more than this factor."""
 STEEPEST = 10.0  # the price rises at most by e to this
 
 

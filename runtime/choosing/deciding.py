@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from tidesplit.envs.budget.account import Account
 from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
@@ -40,7 +41,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class FrameDecider:
-    """Decides frames. If not `guarded`, the controller decides every one, also where all of its frames fail."""
+    """Decides frames, under budgets at the prices of the `account`.
+
+    If not `guarded`, the controller decides every one, also where all of its frames fail.
+    """
 
     controller: Controller
     table: PointTable
@@ -49,9 +53,12 @@ class FrameDecider:
     safeguard: Safeguard
     guarded: bool = True
     refused_video: RefusedVideo | None = None
+    account: Account | None = None
 
     def decide(self, situation: DeviceSituation) -> Decision:
         """The decision in this situation."""
+        if self.account is not None:
+            self._observer.charge(*self.account.prices)
         believed = self._observe(situation)
         row, given, by_rule = self._choose(situation, believed)
         slow_down = situation.slow_down

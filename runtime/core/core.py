@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tidesplit.envs.budget.prices import USUAL_PRICES
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
@@ -36,14 +37,15 @@ class Core:
         rng: spreads the breaker's back-off.
         usual_c: temperature that is believed where none is known.
         paced: True where work takes its time in the table. Then lateness is made good, and no run tells the slow-down.
+        first_prices: of a joule and of a byte, at which it begins under budgets.
     """
 
     def __init__(
         self, table: PointTable, demand: Demand, world: World, classes: tuple[str, ...], rng: np.random.Generator,
-        usual_c: float = 50.0, paced: bool = False,
+        usual_c: float = 50.0, paced: bool = False, first_prices: tuple[float, float] = USUAL_PRICES,
     ) -> None:  # fmt: skip
         self._table, self._demand, self._world, self._classes = table, demand, world, classes
-        self.beliefs = DeviceBeliefs(table, demand, world, rng, usual_c, learns=not paced)
+        self.beliefs = DeviceBeliefs(table, demand, world, rng, usual_c, not paced, first_prices)
         self._lives, self._frames = Lives(), dict[int, OpenFrame]()
         self._schedule = Schedule(self._lives, CATCH_UP_S if paced else 0.0)
         self._turns: dict[int, FrameTurn] = {}

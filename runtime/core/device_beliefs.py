@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from tidesplit.compression.codec.knobs import stream_of
+from tidesplit.envs.budget.account import Account
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
@@ -31,11 +32,13 @@ class DeviceBeliefs:
         rng: spreads the breaker's back-off.
         usual_c: temperature that is believed where none is known.
         learns: False where no run tells the slow-down, because runs take their time in the table.
+        first_prices: of a joule and of a byte, at which it begins under budgets.
     """
 
     def __init__(
-        self, table: PointTable, demand: Demand, world: World, rng: np.random.Generator, usual_c: float, learns: bool
-    ) -> None:
+        self, table: PointTable, demand: Demand, world: World, rng: np.random.Generator, usual_c: float, learns: bool,
+        first_prices: tuple[float, float],
+    ) -> None:  # fmt: skip
         self._table, self._world, self._usual_c, self._learns = table, world, usual_c, learns
         self._period_s = demand.period_s
         self.links = LinkKnowledge(world, len(table.hops), rng)
@@ -43,6 +46,8 @@ class DeviceBeliefs:
         self.refused_video = RefusedVideo.of(table.ids)
         self._streams = SentStreams(table.streams.names, demand.period_s)
         self._meter = Meter(table.machine, world, 0.0)
+        self.account = Account.of(demand, first_prices)
+        self._probe_bytes = 0.0  # since the frame before
         self._last_row = -1
 
     def greeting(self, now_s: float, timed: bool) -> Probe:
@@ -70,6 +75,7 @@ class DeviceBeliefs:
         """The probe to send now, if any."""
         if (probe := self.links.due_probe(now_s)) is not None:
             self._meter.sent(now_s, 0.0, probe.size)
+            self._probe_bytes += probe.size + self._world.overhead_bytes
         return probe
 
     def place(self, record: Record, now_s: float) -> None:
@@ -100,7 +106,7 @@ class DeviceBeliefs:
             self.slow_down.ran(end_s, expected_s, took_s)
 
     def settled(self, record: Record, at_s: float) -> None:
-        """A frame has its end. Its record gets the estimated energy since the frame before.
+        """A frame has its end. Its record gets the estimated energy since the frame before, and the account.
 
         A message without an answer took the time that was believed.
         """
@@ -108,4 +114,8 @@ class DeviceBeliefs:
             uplink_s = record.sent_bytes / record.state["goodput"] if record.uplink_s is None else record.uplink_s
             self._meter.sent(record.arrival_s + record.waited_s + record.head_s, uplink_s, record.sent_bytes)
         record.joules = self._meter.take(self._period_s)
+        if self.account is not None:
+            sent = record.sent_bytes + self._world.overhead_bytes if record.sent_bytes else 0.0
+            record.spending = self.account.book(record.joules, sent + self._probe_bytes)
+        self._probe_bytes = 0.0
         self.safeguard.settled(at_s, record.decided_at_s, record.by_rule, record.answered_by == "miss")

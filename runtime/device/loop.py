@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from tidesplit.envs.budget.prices import USUAL_PRICES
 from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
@@ -55,6 +56,7 @@ class Device:
     paced: bool = False  # True: head and fallback take the time of the table (emulated)
     seed: int = 0  # of the breaker's random generator
     guarded: bool = True  # False: the controller decides every frame, also where all of its frames fail
+    first_prices: tuple[float, float] = USUAL_PRICES  # of a joule and of a byte, at which it begins under budgets
     started: Callable[[], None] = lambda: None  # called just before the first frame arrives
 
     def __post_init__(self) -> None:
@@ -62,12 +64,12 @@ class Device:
         self._pacer, self._thermometer = Pacer(self.now_s, self.paced), Thermometer()
         self.core = Core(
             self.table, self.demand, self.world, self.engine.cnn.classes, np.random.default_rng(self.seed),
-            usual_c(self.world, self.table.machine), self.paced,
+            usual_c(self.world, self.table.machine), self.paced, self.first_prices,
         )  # fmt: skip
         self.shared = SharedCore(self.core, self.now_s, self.log)
         self._decider = FrameDecider(
             self.controller, self.table, self.demand, self.world, self.core.beliefs.safeguard, guarded=self.guarded,
-            refused_video=self.core.beliefs.refused_video,
+            refused_video=self.core.beliefs.refused_video, account=self.core.beliefs.account,
         )  # fmt: skip
         self._worker = Worker(self.shared, self._pacer, self._compute)
         self._arrivals = Arrivals(0.0, self.demand.period_s)

@@ -131,6 +131,9 @@ class Board:
         }
         if record.joules is not None:
             figures |= {"joules": record.joules, "watts": record.joules / record.demand.period_s}
+        if record.spending is not None:
+            known = record.spending._asdict().items()
+            figures |= {f"spending/{name}": value for name, value in known if value is not None}
         if record.picture_age_s is not None:
             figures["picture_age_ms"] = 1e3 * record.picture_age_s
         if self._path is None or not self._path.exists():

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tidesplit.envs.budget.account import Spending
 from tidesplit.envs.world.fields import fields_of
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, Demands
@@ -59,6 +60,7 @@ class Record:
     answer: str | None = None  # class of the answer; None for a miss
     temperature_c: float | None = None  # of the processor at the decision; None where the system does not know it
     joules: float | None = None  # estimated energy of device and radio since the frame before; None: not known
+    spending: Spending | None = None  # under budgets: the account after the frame
     breaker: str = "closed"  # state of the breaker at the decision
     error: str | None = None
     by_rule: bool = False  # True where the safeguard decided in the policy's place
@@ -148,6 +150,7 @@ class Record:
             "demand": {
                 "objective": self.demand.objective, "fps": self.demand.fps,
                 "deadline_ms": 1e3 * self.demand.deadline_s, "min_accuracy": self.demand.min_accuracy,
+                "max_watts": self.demand.max_watts, "max_gb_month": self.demand.max_gb_month,
             },
             "observation": {name: float(f"{value:.6g}") for name, value in self.state.items()},
             "mask": self.mask.astype(int).tolist(),
@@ -155,6 +158,10 @@ class Record:
             "out_of_range": {name: float(f"{value:.6g}") for name, value in self.out_of_range.items()},
             "temperature_c": self.temperature_c,
             "joules": None if self.joules is None else round(self.joules, 6),
+            "spending": None if self.spending is None else {
+                name: None if value is None else float(f"{value:.6g}")
+                for name, value in self.spending._asdict().items()
+            },
             "breaker": self.breaker,
             "error": self.error,
         }  # fmt: skip

@@ -178,7 +178,7 @@ class Live:
         return (
             f"{self._prefix}frame {last.frame}  {(len(records) - 1) / span_s:.0f} fps  median {median}  "
             f"missed {100 * missed:.0f} %  uplink {8e-6 * last.state['goodput']:.2f} Mbit/s  "
-            f"{last.decision}  {last.breaker}{_pictures(records)}"
+            f"{last.decision}  {last.breaker}{_budgets(last)}{_pictures(records)}"
         )
 
     def _print(self, text: str) -> None:
@@ -198,6 +198,14 @@ def _camera_rate(records: list[Record]) -> tuple[float, float]:
     steady = between_s <= PAUSE * pictures * np.median(between_s / pictures)
     span_s = float(between_s[steady].sum())
     return (float(pictures[steady].sum()) / span_s if span_s > 0.0 else 0.0), span_s
+
+
+def _budgets(record: Record) -> str:
+    """Means since the start beside their budgets."""
+    if (spent := record.spending) is None:
+        return ""
+    texts = (spent.energy(record.demand), spent.data(record.demand))
+    return "".join(f"  {text}" for text in texts if text)
 
 
 def _pictures(records: list[Record]) -> str:

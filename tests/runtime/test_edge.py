@@ -35,7 +35,7 @@ KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
     "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5",
     "pictures_skipped", "by_rule", "out_of_range", "race", "temperature_c", "joules",
-    "stream", "sequence", "key", "reference_age",
+    "stream", "sequence", "key", "reference_age", "spending",
 }  # fmt: skip
 
 
@@ -65,12 +65,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_each_frame_has_a_line_in_the_log(bundle: Path, pictures: Path, cnn: Cnn, tmp_path: Path) -> None:
+def test_each_frame_has_a_line_in_the_log(
+    bundle: Path, pictures: Path, cnn: Cnn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under budgets also the prices and means so far. They stand in the last line too."""
     log, board = tmp_path / "log.jsonl", tmp_path / "board"
     with server_process(cnn.folder) as (_, port):
         code = edge.main(
             ["--bundle", str(bundle), "--server", f"localhost:{port}", "--source", str(pictures), "--frames", "30",
-             "--json", str(log), "--tensorboard", str(board), "--pace", "device"]
+             "--json", str(log), "--tensorboard", str(board), "--pace", "device",
+             "--max-watts", "4", "--max-gb-month", "20"]
         )  # fmt: skip
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert code == 0
@@ -81,6 +85,12 @@ def test_each_frame_has_a_line_in_the_log(bundle: Path, pictures: Path, cnn: Cnn
     assert all(len(line["mask"]) == 3 for line in lines)
     assert all(line["joules"] >= 2.0 * DEMAND.period_s for line in lines)  # idle at least
     assert list(board.iterdir())
+    assert {(line["demand"]["max_watts"], line["demand"]["max_gb_month"]) for line in lines} == {(4.0, 20.0)}
+    assert {tuple(line["spending"]) for line in lines} == {("joule_price", "byte_price", "watts", "gb_month")}
+    assert len({line["observation"]["joule_price"] for line in lines}) > 10
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert " GB of 20 GB a month: " in last
+    assert " W of 4 W: " in last
     for line in lines:
         if line["class"] is not None:
             assert line["top5"][0] == [line["class"], line["confidence"]]
@@ -248,6 +258,8 @@ def test_the_device_needs_no_torch(bundle: Path) -> None:
         (["--threads", "0"], "1 or more expected"),
         (["--fps", "0"], "frames a second"),
         (["--pace", "toaster"], "no timings of 'toaster'"),
+        (["--max-watts", "-1"], "a budget above 0"),
+        (["--max-watts", "3", "--pace", "server"], "the profile has no watts of this device"),
         (["--tls-cert", "a.pem"], "belong together"),
         (["--token-file", "nowhere"], "nowhere"),
         (["--json", "nowhere/log"], "--json nowhere/log cannot be opened: No such file"),

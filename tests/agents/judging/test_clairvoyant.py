@@ -20,7 +20,7 @@ from tidesplit.agents.judging.clairvoyant import canonical, clairvoyant, merged,
 from tidesplit.agents.judging.evaluation import play, simulation_of
 from tidesplit.agents.judging.ladder import WithTrueBandwidth
 from tidesplit.agents.judging.relaxed import Beliefs, Frontier
-from tidesplit.agents.learning.imitation import teacher_regret
+from tidesplit.agents.judging.seer import teacher_regret
 from tidesplit.agents.rules.controllers import Lookup, Mpc
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.model import generate

@@ -9,13 +9,13 @@ import pytest
 
 from tests.agents.small import BUMPY, DEAD, scenario
 from tests.profiles import DEVICE, SERVER, stream_profile
+from tidesplit.agents.judging.budgeted import EverySetting, statics
 from tidesplit.agents.judging.evaluation import COLUMNS, Entrant, Row, play, simulation_of
 from tidesplit.agents.judging.ladder import (
     POLICY,
     RULES,
     TRUE_BANDWIDTH,
     VIDEO,
-    Always,
     Tuning,
     WithoutLink,
     WithTrueBandwidth,
@@ -30,6 +30,7 @@ from tidesplit.agents.rules.controllers import Lookup, Mpc, Static
 from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, mean_rate
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import table_for
 
 TUNING = Tuning(lanes=2, episode_s=1.0)
@@ -70,13 +71,12 @@ def test_all_points_at_once_are_worth_what_each_is_by_itself(asked: Scenario) ->
     assert static_utilities(asked, TUNING) == pytest.approx(by_itself, rel=1e-12)
 
 
-def test_always_plays_as_static_does(asked: Scenario) -> None:
+def test_every_setting_plays_as_static_does(asked: Scenario) -> None:
     """Where the point is masked too: after eight unanswered messages there is a substitute."""
     dead = replace(asked, traces=(DEAD,))
     image = 0
-    (always,), (static,) = (
-        play(entrant, simulation_of(dead, 0)) for entrant in (Always("", np.array([image])), Static("", image))
-    )
+    every = EverySetting("", statics(asked.table), np.array([image]))
+    (always,), (static,) = (play(entrant, simulation_of(dead, 0)) for entrant in (every, Static("", image)))
     assert len(np.unique(static.points)) > 1
     for one, other in zip(always, static, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -142,7 +142,7 @@ def test_verdict(utility: dict[str, float], sentence: str) -> None:
         for name, mean in utility.items()
         for off in (-0.01, 0.01)
     ]
-    assert verdict(rows).startswith(sentence)
+    assert verdict(rows, Demand()).startswith(sentence)
 
 
 def test_order_of_the_table(rules: dict[str, Entrant]) -> None:

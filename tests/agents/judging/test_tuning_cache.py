@@ -21,7 +21,7 @@ from tidesplit.envs.world.vocabulary import Demand
 TRACE = Trace("steps", np.arange(4.0), 4.0, 1e6 * np.array([0.8, 0.2, 0.0, 1.6]))
 SCENARIO = Scenario(traces=(TRACE,), demands=(Demand(fps=10.0),), table=TABLE)
 TUNING = ladder.Tuning(lanes=2, episode_s=1.0)
-WRONG_SIZE = '{"worth of every point": [1]}'
+WRONG_SIZES = ('{"means of every point": [[1], [1], [1]]}', '{"means of every point": [1, 2, 3]}')
 NAMES = ("best static point", "look-up, tuned")
 
 
@@ -38,7 +38,7 @@ def never(*_: object) -> float:
 def test_the_second_time_nothing_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
     first = cached_rules(SCENARIO, TUNING, NAMES)
     assert first == ladder.tuned_rules(SCENARIO, TUNING, NAMES)
-    monkeypatch.setattr(ladder, "_utilities", never)
+    monkeypatch.setattr(ladder, "_played", never)
     assert cached_rules(SCENARIO, TUNING, NAMES) == first
     assert cached_rules(SCENARIO, TUNING, ["look-up, naive"]).keys() == {"look-up, naive"}
     renamed = replace(SCENARIO, traces=(replace(TRACE, name="moved"),), table_spread=0.3)
@@ -69,7 +69,9 @@ def test_with_a_utility_of_ones_own_nothing_is_kept(cache: Path) -> None:
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 9_999, '{"JMDC": 1}', '{"JMDC": {"a": null}}', "\0", WRONG_SIZE])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[" * 9_999, '{"JMDC": 1}', '{"JMDC": {"a": null}}', "\0", *WRONG_SIZES]
+)
 def test_a_damaged_file_is_empty(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(text)
     assert tuning_cache.read(tmp_path / "x.json", TABLE.size) == {}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.agents.small import BUMPY, scenario
 from tests.envs.small import CUT, TABLE, WORLD, with_uplink
-from tidesplit.agents.learning.imitation import teacher_regret
+from tidesplit.agents.judging.seer import teacher_regret
 from tidesplit.agents.rules.lookahead import Outlook, _beam, regret
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.hop import RoundTrip

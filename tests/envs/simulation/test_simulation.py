@@ -127,7 +127,7 @@ def test_demands_are_drawn_by_episode() -> None:
     demands = [Demand(), Demand(fps=10.0, deadline_s=0.2), Demand(objective="latency", min_accuracy=0.9)]
     played = simulation(lanes=32, demands=demands)
     drawn = set(zip(*(column.tolist() for column in played.demands), strict=True))
-    assert drawn == {(d.period_s, d.deadline_s, d.min_accuracy, d.objective == "latency") for d in demands}
+    assert drawn == {(d.period_s, d.deadline_s, d.min_accuracy, d.objective == "latency", 0.0, 0.0) for d in demands}
     assert {int(frames) for frames in played.frames} == {90, 30}
 
 

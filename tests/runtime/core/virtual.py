@@ -77,8 +77,9 @@ class Virtual:
         )
         rows = [self.table.row(name) for name in self.rows]
         self._decider = FrameDecider(
-            Cycled(rows), self.table, self.demand, World(), self.core.beliefs.safeguard, guarded=self.guarded
-        )
+            Cycled(rows), self.table, self.demand, World(), self.core.beliefs.safeguard, guarded=self.guarded,
+            account=self.core.beliefs.account,
+        )  # fmt: skip
         self.story: list[tuple[float, ev.Action]] = []
         self.records: list[Record] = []
         self._events: list[tuple[float, int, Callable[[float], ev.Event]]] = []
