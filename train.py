@@ -64,6 +64,7 @@ FINISHED = {bundle.MANIFEST: "a trained policy", CHECKPOINT: "a checkpoint"}  # 
 SHORTEST_HOLDOUT_S = 5.0  # a shorter part is too little to judge by: the whole trace is trained on
 MANY_TRACES = 5  # with this many, whole traces are kept back
 PRICING = ladder.Tuning(lanes=8)  # for the prices of the training, and for those at which the policy begins
+CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a training is chosen
 CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
 USUAL_DEADLINE_MS: dict[Objective, float] = {"accuracy": 100.0, "latency": 1000.0}
@@ -406,6 +407,8 @@ def learn(
     if prices is not None:
         train_on = replace(train_on, price_draw=PriceDraw(prices))
         watched = budgeted.at_prices(watched, prices)
+    checked_on = replace(train_on, table_spread=0.0, trace_spread=0.0, episode_s=CHECK_S)
+    keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
     recipe = training.Recipe(ppo=training.PpoConfig(steps=config.training.steps), seed=config.training.seed)
     model = training.new_model(train_on, recipe)
     checkpoint = out / CHECKPOINT
@@ -424,8 +427,15 @@ def learn(
         known = all(future.done() for future in checking)
         return sum(future.result() for future in checking) / len(checking) if known else None
 
-    monitor = Monitor(watched, bound, on_check=lambda: training.save_checkpoint(model, checkpoint))
-    training.learn_by_ppo(model, recipe, monitor, ticks, logger)
+    def on_check() -> None:
+        logger.record("check/worth", keeper.check(policy))
+        training.save_checkpoint(model, checkpoint)
+
+    policy = training.policy_of(model)
+    keeper.check(policy)
+    training.learn_by_ppo(model, recipe, Monitor(watched, bound, on_check=on_check), ticks, logger)
+    keeper.check(policy)
+    keeper.restore(policy)
     logger.dump(model.num_timesteps)  # the last rollouts' figures; later ones have other steps
     training.save_checkpoint(model, checkpoint)
     return model
