@@ -41,8 +41,8 @@ from tidesplit.envs.world.vocabulary import Demand, gb_per_month
 
 DEVICES = ("raspberry-pi-zero-2w", "raspberry-pi-4", "raspberry-pi-5")
 PACES = ((30.0, 100.0), (10.0, 150.0))  # frames a second, deadline in milliseconds
-SHARES = (None, 0.75, 0.5)  # of the best static point's watts above idle
-DATA = (None, 10.0)  # GB a month
+BUDGETS = ((None, None), (0.75, None), (0.5, None), (None, 10.0))
+"""Share of the best static point's watts above idle, and GB a month."""
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned")
 TUNING = Tuning(lanes=8)
 COUNTS = 0.01  # headroom from which a cell counts
@@ -137,9 +137,8 @@ def standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
 
 def cells(options: argparse.Namespace) -> list[Cell]:
     """Every combination that is asked for."""
-    paces, shares, data = PACES, SHARES, DATA
-    every = itertools.product(options.device, paces, shares, data)
-    return [Cell(device, fps, deadline_ms, share, gb) for device, (fps, deadline_ms), share, gb in every]
+    every = itertools.product(options.device, PACES, BUDGETS)
+    return [Cell(device, *pace, *budgets) for device, pace, budgets in every]
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -199,8 +198,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", nargs="+", default=list(DEVICES), help="machines of the profile")
     parser.add_argument("--bundle", type=Path, help="folder of a policy that is played in every cell")
     parser.add_argument("--seeds", type=int, default=4, help="courses of events (default: %(default)s)")
-    parser.add_argument("--traces", type=int, default=4, help="most traces of a family (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="longest part of a trace (default: %(default)g)")
+    parser.add_argument("--traces", type=int, default=2, help="most traces of a family (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="longest part of a trace (default: %(default)g)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser
 

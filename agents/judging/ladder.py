@@ -31,7 +31,7 @@ from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate
 from tidesplit.envs.budget.prices import Prices
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.world.vocabulary import Bools, Demand, Floats
+from tidesplit.envs.world.vocabulary import Bools, Demand, Floats, byte_rate_of, gb_per_month
 from tidesplit.profiling.points.table import PointTable
 
 RULES = (
@@ -85,6 +85,12 @@ THOROUGH_MPC_GRIDS: Grids = {
 Known = MutableMapping[str, Any]
 """Results of a tuning, as JSON values: a rule's knobs by its name, and the means of every point as ``SPENT``."""
 SPENT = "means of every point"
+
+
+class BudgetError(ValueError):
+    """A budget that no choice of points can meet. The message has the budget, and the least that is needed."""
+
+
 Knobs = TypeVar("Knobs", Jmdc, LinUcb, Lookup, Mpc)
 
 
@@ -185,9 +191,23 @@ def _begun(name: str, entrant: Entrant, arena: Scenario, prices: Prices, tuning:
 
 
 def mixture_prices(scenario: Scenario, tuning: Tuning) -> Prices:
-    """Prices at which the best mixture of points meets the demand's budgets."""
+    """Prices at which the best mixture of points meets the demand's budgets.
+
+    Raises:
+        BudgetError: every point needs more energy, or more data, than the budget has.
+    """
     free = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0, price_draw=None)
-    return usual_prices(means_of(statics(scenario.table), free, tuning), scenario.demands[0])
+    spent, demand = means_of(statics(scenario.table), free, tuning), scenario.demands[0]
+    least_w, least_rate = (float(means.min()) * demand.fps for means in (spent.joules, spent.sent_bytes))
+    if demand.max_watts is not None and least_w > demand.max_watts:
+        least, asked = f"{least_w:.2f} W", f"{demand.max_watts:g} W"
+    elif demand.max_gb_month is not None and least_rate > byte_rate_of(demand.max_gb_month):
+        least, asked = f"{gb_per_month(least_rate, 1.0):.1f} GB a month", f"{demand.max_gb_month:g} GB"
+    else:
+        return usual_prices(spent, demand)
+    raise BudgetError(
+        f"{asked} received, but every point needs at least {least} on these traces; fewer --fps need less"
+    )
 
 
 def mean_utility(entrant: Entrant, arena: Scenario, tuning: Tuning) -> float:
