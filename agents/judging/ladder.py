@@ -55,6 +55,8 @@ FAMILIES = (MIXTURE, THRESHOLD)
 STATICS = {"best static point", "device only", "image offload", VIDEO}
 """Rules that use one point for every frame."""
 
+SETTLING_LANES = 6
+"""Episodes in which the prices of a rule settle."""
 Grids = Mapping[str, tuple[float, ...]]
 """Values to try for each knob, the most important knob first."""
 JMDC_GRIDS: Grids = {"margin_s": (0.0, 0.02, 0.04, 0.06), "safety": (0.5, 1.0, 2.0)}
@@ -187,7 +189,7 @@ def _begun(name: str, entrant: Entrant, arena: Scenario, prices: Prices, tuning:
     """The entrant, beginning at the prices to which it settles. Those that ignore prices, and the seer, do not."""
     if name in STATICS or name == FORESIGHT:
         return Budgeted(entrant, (float(prices.joule[0]), float(prices.byte[0])))
-    return settled(entrant, arena, prices, tuning.lanes, tuning.seed)
+    return settled(entrant, arena, prices, SETTLING_LANES, tuning.seed)
 
 
 def mixture_prices(scenario: Scenario, tuning: Tuning) -> Prices:
