@@ -64,8 +64,11 @@ FINISHED = {bundle.MANIFEST: "a trained policy", CHECKPOINT: "a checkpoint"}  # 
 SHORTEST_HOLDOUT_S = 5.0  # a shorter part is too little to judge by: the whole trace is trained on
 MANY_TRACES = 5  # with this many, whole traces are kept back
 PRICING = ladder.Tuning(lanes=8)  # for the prices of the training, and for those at which the policy begins
+CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a training is chosen
 CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
+USUAL_WATTS = {"raspberry-pi-4": 4.8}
+"""Default budgets. On a Pi 4, a race of video and the device's net needs 6.0 W, video by itself 4.2 W."""
 USUAL_DEADLINE_MS: dict[Objective, float] = {"accuracy": 100.0, "latency": 1000.0}
 
 
@@ -111,22 +114,22 @@ class DemandOptions:
     min_accuracy: float = 0.0
     """Operating points below this accuracy are not used."""
     max_watts: float | None = None
-    """Budget of energy: mean watts of device and radio. None: no budget."""
+    """Budget of energy: mean watts of device and radio; inf: no budget. None: 4.8 on a raspberry-pi-4, or no budget."""
     max_gb_month: float | None = None
     """Budget of data: GB sent in 30 days at this rate. None: no budget."""
     utility: str | None = None
     """Worth of answers in time: MODULE:FUNCTION of accuracy, latency_s and deadline_s. None: the objective's."""
 
-    @property
-    def demand(self) -> Demand:
-        """The demand that these options make."""
+    def demand_on(self, device: str) -> Demand:
+        """The demand that these options make on a device."""
+        watts = USUAL_WATTS.get(device) if self.max_watts is None else self.max_watts
         deadline_ms = USUAL_DEADLINE_MS[self.objective] if self.deadline_ms is None else self.deadline_ms
         return Demand(
             objective=self.objective,
             fps=self.fps,
             deadline_s=deadline_ms / 1e3,
             min_accuracy=self.min_accuracy,
-            max_watts=self.max_watts,
+            max_watts=None if watts == np.inf else watts,
             max_gb_month=self.max_gb_month,
         )
 
@@ -186,7 +189,7 @@ class UsageError(ValueError):
 
 MISTAKES = (
     TraceError, ProfileError, DemandError, UsageError, bundle.BundleError, purpose.PurposeError,
-    NamedError, ControllerError, WorldError,
+    NamedError, ControllerError, WorldError, ladder.BudgetError,
 )  # fmt: skip
 
 
@@ -317,7 +320,7 @@ def scenario(config: Config, profile: Profile, traces: list[Trace], further: lis
         tiers=world.tiers,
         cloud=world.cloud,
         second_trace=further,
-        demands=[config.demand.demand],
+        demands=[config.demand.demand_on(world.device)],
         world=with_utility(world_of(world.world), config.demand.utility),
     )
     return replace(built, table_spread=config.training.table_spread, trace_spread=config.training.trace_spread)
@@ -406,6 +409,8 @@ def learn(
     if prices is not None:
         train_on = replace(train_on, price_draw=PriceDraw(prices))
         watched = budgeted.at_prices(watched, prices)
+    checked_on = replace(train_on, table_spread=0.0, trace_spread=0.0, episode_s=CHECK_S)
+    keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
     recipe = training.Recipe(ppo=training.PpoConfig(steps=config.training.steps), seed=config.training.seed)
     model = training.new_model(train_on, recipe)
     checkpoint = out / CHECKPOINT
@@ -424,8 +429,15 @@ def learn(
         known = all(future.done() for future in checking)
         return sum(future.result() for future in checking) / len(checking) if known else None
 
-    monitor = Monitor(watched, bound, on_check=lambda: training.save_checkpoint(model, checkpoint))
-    training.learn_by_ppo(model, recipe, monitor, ticks, logger)
+    def on_check() -> None:
+        logger.record("check/worth", keeper.check(policy))
+        training.save_checkpoint(model, checkpoint)
+
+    policy = training.policy_of(model)
+    keeper.check(policy)
+    training.learn_by_ppo(model, recipe, Monitor(watched, bound, on_check=on_check), ticks, logger)
+    keeper.check(policy)
+    keeper.restore(policy)
     logger.dump(model.num_timesteps)  # the last rollouts' figures; later ones have other steps
     training.save_checkpoint(model, checkpoint)
     return model
@@ -449,7 +461,7 @@ def save_policy(
         profile=profile,
         table=train_on.table,
         machines=config.world.machines,
-        demand=config.demand.demand,
+        demand=config.demand.demand_on(config.world.device),
         world=train_on.world,
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},

@@ -99,10 +99,16 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--min-accuracy", type=float, metavar="A", help="accuracy floor (default: the bundle's)")
     made.add_argument(
-        "--max-watts", type=float, metavar="W", help="budget of energy, watts in the mean (default: the bundle's)"
+        "--max-watts",
+        type=float,
+        metavar="W",
+        help="budget of energy, watts in the mean; inf: none (default: the bundle's)",
     )
     made.add_argument(
-        "--max-gb-month", type=float, metavar="GB", help="budget of data, GB in 30 days (default: the bundle's)"
+        "--max-gb-month",
+        type=float,
+        metavar="GB",
+        help="budget of data, GB in 30 days; inf: none (default: the bundle's)",
     )
     made.add_argument(
         "--point", default="", metavar="ID",

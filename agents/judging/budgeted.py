@@ -26,7 +26,7 @@ FORESIGHT = "five frames of foresight"
 GRID = 48  # prices tried for each budget
 SHORT_S = (0.0, 0.005, 0.010, 0.020, 0.030)
 HOPELESS_S = (-np.inf, -0.05, 0.0)
-SETTLING_S, SETTLED_S = 90.0, 30.0  # length of the episodes in which prices settle, and its part that counts
+SETTLING_S, SETTLED_S = 60.0, 20.0  # length of the episodes in which prices settle, and its part that counts
 
 
 def usual_prices(spent: Spent, demand: Demand) -> Prices:

@@ -31,7 +31,7 @@ from tidesplit.agents.rules.linucb import LinUcb
 from tidesplit.agents.rules.published import Jmdc, cnnpc, mean_rate
 from tidesplit.envs.budget.prices import Prices
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.world.vocabulary import Bools, Demand, Floats
+from tidesplit.envs.world.vocabulary import Bools, Demand, Floats, byte_rate_of, gb_per_month
 from tidesplit.profiling.points.table import PointTable
 
 RULES = (
@@ -55,6 +55,8 @@ FAMILIES = (MIXTURE, THRESHOLD)
 STATICS = {"best static point", "device only", "image offload", VIDEO}
 """Rules that use one point for every frame."""
 
+SETTLING_LANES = 6
+"""Episodes in which the prices of a rule settle."""
 Grids = Mapping[str, tuple[float, ...]]
 """Values to try for each knob, the most important knob first."""
 JMDC_GRIDS: Grids = {"margin_s": (0.0, 0.02, 0.04, 0.06), "safety": (0.5, 1.0, 2.0)}
@@ -85,6 +87,12 @@ THOROUGH_MPC_GRIDS: Grids = {
 Known = MutableMapping[str, Any]
 """Results of a tuning, as JSON values: a rule's knobs by its name, and the means of every point as ``SPENT``."""
 SPENT = "means of every point"
+
+
+class BudgetError(ValueError):
+    """A budget that no choice of points can meet. The message has the budget, and the least that is needed."""
+
+
 Knobs = TypeVar("Knobs", Jmdc, LinUcb, Lookup, Mpc)
 
 
@@ -181,13 +189,27 @@ def _begun(name: str, entrant: Entrant, arena: Scenario, prices: Prices, tuning:
     """The entrant, beginning at the prices to which it settles. Those that ignore prices, and the seer, do not."""
     if name in STATICS or name == FORESIGHT:
         return Budgeted(entrant, (float(prices.joule[0]), float(prices.byte[0])))
-    return settled(entrant, arena, prices, tuning.lanes, tuning.seed)
+    return settled(entrant, arena, prices, SETTLING_LANES, tuning.seed)
 
 
 def mixture_prices(scenario: Scenario, tuning: Tuning) -> Prices:
-    """Prices at which the best mixture of points meets the demand's budgets."""
+    """Prices at which the best mixture of points meets the demand's budgets.
+
+    Raises:
+        BudgetError: every point needs more energy, or more data, than the budget has.
+    """
     free = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0, price_draw=None)
-    return usual_prices(means_of(statics(scenario.table), free, tuning), scenario.demands[0])
+    spent, demand = means_of(statics(scenario.table), free, tuning), scenario.demands[0]
+    least_w, least_rate = (float(means.min()) * demand.fps for means in (spent.joules, spent.sent_bytes))
+    if demand.max_watts is not None and least_w > demand.max_watts:
+        least, asked = f"{least_w:.2f} W", f"{demand.max_watts:g} W"
+    elif demand.max_gb_month is not None and least_rate > byte_rate_of(demand.max_gb_month):
+        least, asked = f"{gb_per_month(least_rate, 1.0):.1f} GB a month", f"{demand.max_gb_month:g} GB"
+    else:
+        return usual_prices(spent, demand)
+    raise BudgetError(
+        f"{asked} received, but every point needs at least {least} on these traces; fewer --fps need less"
+    )
 
 
 def mean_utility(entrant: Entrant, arena: Scenario, tuning: Tuning) -> float:

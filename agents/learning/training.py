@@ -77,6 +77,31 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, the steps done, and the steps in all."""
 
 
+class Keeper:
+    """Keeps the policy that was best when it was checked, so that more training never makes it worse.
+
+    ``worth``: gives the mean utility less cost of a policy, always on the same episodes.
+    """
+
+    def __init__(self, worth: Callable[[PointPolicy], float]) -> None:
+        self._worth = worth
+        self._best: tuple[float, dict[str, torch.Tensor]] | None = None
+        self.checks: list[float] = []
+
+    def check(self, policy: PointPolicy) -> float:
+        """Check a policy, and keep it if it is the best so far. Returns what it is worth."""
+        worth = self._worth(policy)
+        self.checks.append(worth)
+        if self._best is None or worth >= self._best[0]:
+            self._best = worth, {name: value.clone() for name, value in policy.state_dict().items()}
+        return worth
+
+    def restore(self, policy: PointPolicy) -> None:
+        """Give a policy the weights of the best one."""
+        if self._best is not None:
+            policy.load_state_dict(self._best[1])
+
+
 def stretches(scenario: Scenario) -> Scenario:
     """The scenario for training: episodes begin at a random moment of a trace, half of them with a busy device."""
     return replace(scenario, episode_s=EPISODE_S, backlog_s=BACKLOG_S)

@@ -86,14 +86,14 @@ class PriceDraw(NamedTuple):
 
     usual: Prices
     spread: float = 4.0
-    free: float = 0.1  # share of the episodes in which nothing costs anything
+    free: float = 0.1  # share of the episodes in which a joule costs nothing, and of those in which a byte does
 
     def draw(self, budgets: Budgets, rng: np.random.Generator) -> Prices:
         """Prices of one episode. 0 without a budget."""
         shift = np.log(self.spread) * rng.uniform(-1.0, 1.0, 2)
-        costs = rng.random() >= self.free
+        costs = rng.random(2) >= self.free
         drawn = (
-            np.where(np.isfinite(rate) & costs, price * np.exp(by), 0.0)
-            for price, rate, by in zip(self.usual, budgets, shift, strict=True)
+            np.where(np.isfinite(rate) & cost, price * np.exp(by), 0.0)
+            for price, rate, by, cost in zip(self.usual, budgets, shift, costs, strict=True)
         )
         return Prices(*drawn)

@@ -80,7 +80,7 @@ class Demand:
         max_watts: float | None = None,
         max_gb_month: float | None = None,
     ) -> Demand:
-        """The demand with these options of a command line. None leaves a value as it is.
+        """The demand with these options of a command line. None leaves a value as it is, infinity lifts a budget.
 
         Raises:
             DemandError: a value makes no sense.
@@ -90,9 +90,13 @@ class Demand:
             fps=self.fps if fps is None else fps,
             deadline_s=self.deadline_s if deadline_ms is None else deadline_ms / 1e3,
             min_accuracy=self.min_accuracy if min_accuracy is None else min_accuracy,
-            max_watts=self.max_watts if max_watts is None else max_watts,
-            max_gb_month=self.max_gb_month if max_gb_month is None else max_gb_month,
+            max_watts=_budget(self.max_watts, max_watts),
+            max_gb_month=_budget(self.max_gb_month, max_gb_month),
         )
+
+
+def _budget(before: float | None, asked: float | None) -> float | None:
+    return before if asked is None else None if asked == np.inf else asked
 
 
 class Demands(NamedTuple):

@@ -1,0 +1,182 @@
+"""Accuracy at equal budgets over ten minutes, of policies and rules, on uplinks that nobody was trained or tuned on.
+
+    python benchmarks/budgets.py --bundle OUT [OUT ...] --tune-on TRAIN --family NAME=TRACES [...] --json FILE
+    python benchmarks/budgets.py --bundle OUT --tune-on TRAIN --family NAME=TRACES --watts 4.4 4.8 5.4 inf --fast
+
+The bundles differ in their training seed. Where a family is also trained on, its last part is judged, as tidesplit
+train keeps it back. The traces of a family are put one after the other, and each course of events
+begins at another moment of them. Every controller begins with the prices to which it settled on the training traces.
+--watts plays other budgets than that of the training. --fast leaves out the MPC, which takes most of the time.
+Everything is simulated, and watts are estimated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tidesplit.agents import bundle as bundles
+from tidesplit.agents.judging import budgeted, contest, ladder
+from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD
+from tidesplit.agents.judging.evaluation import Entrant, controller_of, interval
+from tidesplit.agents.judging.ladder import POLICY, TRUE_BANDWIDTH, Tuning
+from tidesplit.benchmarks.headroom import family
+from tidesplit.benchmarks.results import write_json
+from tidesplit.envs.budget.prices import Prices
+from tidesplit.envs.simulation.scenario import thrifty
+from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.world.vocabulary import MISS, gb_per_month
+from tidesplit.train import TrainingOptions, held_out
+
+FAST = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned", FORESIGHT)
+SLOW = ("MPC, tuned", TRUE_BANDWIDTH)
+TUNING = Tuning()
+HOLDOUT, HOLDOUT_S = TrainingOptions.holdout, TrainingOptions.holdout_s
+
+
+def joined(name: str, traces: Sequence[Trace]) -> Trace:
+    """The traces one after the other. A round trip stays where every trace has one."""
+    starts = np.cumsum([0.0, *(trace.duration_s for trace in traces)])
+    trips = [trace.rtt_s for trace in traces if trace.rtt_s is not None]
+    return Trace(
+        name=name,
+        time_s=np.concatenate([trace.time_s + at for trace, at in zip(traces, starts, strict=False)]),
+        bandwidth_bps=np.concatenate([trace.bandwidth_bps for trace in traces]),
+        rtt_s=np.concatenate(trips) if len(trips) == len(traces) else None,
+        duration_s=float(starts[-1]),
+    )
+
+
+def row_of(entrant: Entrant, judged: Scenario, courses: int) -> dict[str, Any]:
+    """Means over some courses of events, and those of each course. Runs in a process of its own."""
+    simulation = Simulation(judged, [np.random.default_rng([course, 17]) for course in range(courses)])
+    controller = controller_of(entrant, simulation)
+    frames, demand = int(simulation.frames.max()), judged.demands[0]
+    total = np.zeros((4, courses))
+    for _ in range(frames):
+        outcome, _ = simulation.step(controller.predict(simulation.observation()))
+        joules = outcome.device_j + outcome.radio_j
+        total += np.stack([outcome.utility, joules, outcome.hops[0].sent_bytes, outcome.answered_by == MISS])
+    utility, joules, sent, missed = total / frames
+    return {
+        "utility": float(utility.mean()),
+        "by_course": utility.tolist(),
+        "watts": (joules * demand.fps).tolist(),
+        "gb_per_month": [gb_per_month(float(b), demand.period_s) for b in sent],
+        "miss_rate": float(missed.mean()),
+    }
+
+
+def entrants_of(
+    options: argparse.Namespace, tuned_in: Scenario, trained: Sequence[bundles.Bundle]
+) -> dict[str, Entrant]:
+    """Rules and policies, each beginning with its own prices. Runs in a process of its own."""
+    names = [*FAST, *(() if options.fast else SLOW)]
+    demand = tuned_in.demands[0]
+    found: dict[str, Entrant] = dict(ladder.tuned_rules(tuned_in, TUNING, names))
+    prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else Prices.of(0.0, 0.0)
+    for seed, one in enumerate(trained):
+        policy: Entrant = one.policy
+        if demand.budgeted:
+            policy = budgeted.settled(policy, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
+        found[f"{POLICY} {seed}" if len(trained) > 1 else POLICY] = policy
+    return found
+
+
+def parted(tune_on: Sequence[str], families: Sequence[tuple[str, str]]) -> tuple[list[Trace], dict[str, Trace]]:
+    """Traces to tune on, and one to judge by for each family, without time that was trained on."""
+    judged = {spec: load_traces(spec) for _, spec in families}
+    seen: list[Trace] = []
+    for spec in tune_on:
+        first, last = held_out(load_traces(spec), HOLDOUT, HOLDOUT_S) if spec in judged else (load_traces(spec), [])
+        judged |= {spec: last} if last else {}
+        seen += first
+    return seen, {name: joined(name, judged[spec]) for name, spec in families}
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line for each family, budget and controller; the policies of several seeds as one, with an interval."""
+    table = Table(title="Accuracy at equal budgets, ten minutes; simulated")
+    for heading in ("links", "budget, W", "controller", "utility", "95 %", "watts", "GB", "miss %"):
+        table.add_column(heading)
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        name = POLICY if row["controller"].startswith(POLICY) else row["controller"]
+        groups.setdefault((row["family"], row["demand"]["max_watts"], name), []).append(row)
+    rng = np.random.default_rng(0)
+    for (links, budget, name), of in groups.items():
+        utilities = np.concatenate([row["by_course"] for row in of])
+        low, high = interval(utilities, rng)
+        watts, gb = (np.concatenate([row[key] for row in of]) for key in ("watts", "gb_per_month"))
+        table.add_row(
+            links, "none" if budget is None else f"{budget:g}", f"{name} ({len(of)} seeds)" if len(of) > 1 else name,
+            f"{utilities.mean():.4f}", f"{low:.3f} to {high:.3f}", f"{watts.mean():.2f} ({watts.max():.2f})",
+            f"{gb.mean():.1f}", f"{100 * np.mean([row['miss_rate'] for row in of]):.1f}",
+        )  # fmt: skip
+    return table
+
+
+def played(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each family, budget and controller."""
+    trained = [bundles.load(out) for out in options.bundle]
+    tune_on, families = parted(options.tune_on, options.family)
+    rows: list[dict[str, Any]] = []
+    with contest.workers() as pool:
+        tasks = []
+        for watts in options.watts or [trained[0].demand.max_watts]:
+            demand = replace(trained[0].demand, max_watts=None if watts == np.inf else watts)
+            world = thrifty(replace(trained[0].world, probe_after_s=options.probe_after_s), [demand])
+            tuned_in = Scenario(traces=tuple(tune_on), demands=(demand,), table=trained[0].table, world=world)
+            tasks.append((demand, tuned_in, pool.submit(entrants_of, options, tuned_in, trained)))
+        for demand, tuned_in, future in tasks:
+            waiting = []
+            for name, entrant in future.result().items():
+                for links, trace in families.items():
+                    judged = replace(tuned_in, traces=(trace,), episode_s=60.0 * options.minutes)
+                    facts = {"family": links, "demand": asdict(demand), "controller": name}
+                    waiting.append((facts, pool.submit(row_of, entrant, judged, options.courses)))
+            for facts, row in waiting:
+                rows.append({**facts, **row.result()})
+                print(f"{facts['family']}, {demand.max_watts} W, {facts['controller']}: played", file=sys.stderr)
+    return rows
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, nargs="+", required=True, help="folders that tidesplit train wrote")
+    parser.add_argument("--tune-on", nargs="+", required=True, help="training traces: files, folders, bundled names")
+    parser.add_argument("--family", nargs="+", type=family, required=True, help="test traces, each NAME=TRACES")
+    parser.add_argument("--watts", nargs="+", type=float, help="budgets; inf: none (default: that of the training)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each course (default: %(default)g)")
+    parser.add_argument("--courses", type=int, default=4, help="courses of events (default: %(default)s)")
+    parser.add_argument("--fast", action="store_true", help="without the two MPC")
+    parser.add_argument("--probe-after-s", type=float, default=0.5, help="silence before a probe, without a budget")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Play everything, print the table, write JSON."""
+    options = arguments().parse_args(argv)
+    contest.stop_on_sigterm()
+    begun = time.perf_counter()
+    rows = played(options)
+    Console(width=150).print(table_of(rows))
+    print(f"{time.perf_counter() - begun:.0f} s")
+    recipe = {key: getattr(options, key) for key in ("minutes", "courses", "tune_on", "family")}
+    write_json(options.json, {"kind": "simulated", **recipe, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
