@@ -17,30 +17,32 @@ from tidesplit.runtime.wire.estimator import Rows
 
 def believe_alone(rows: Rows, now_s: float, usual_rtt_s: float) -> LinkBelief:
     """Estimate a link from its last messages, see `believe`. ``rows`` have the fields of `Transfers`."""
-    answered = [row for row in rows if row[1] <= now_s and row[0] > -math.inf]
+    answered = [row for row in rows if -math.inf < row[1] <= now_s]
     flying = [row for row in rows if row[1] > now_s]
     ages_s = [min(now_s - row[1], UNKNOWN_AGE_S) for row in answered]
     recent = np.exp(np.array(ages_s) / -MEMORY_S).tolist()  # math.exp may differ in the last bit
     weights = seconds = carried = rtts_s = waits_s = in_flight_bytes = squares = 0.0
-    for (_, _, payload, uplink_s, rtt_s, wait_s, *_), weight in zip(answered, recent, strict=True):
+    paces = []  # seconds a byte
+    for (_, _, payload, uplink_s, rtt_s, wait_s, _, _, _), weight in zip(answered, recent, strict=True):
         weights += weight
         seconds += uplink_s * weight
         carried += payload * weight
         rtts_s += rtt_s * weight
         waits_s += wait_s * weight
+        longest_s = uplink_s if uplink_s > SHORTEST_UPLINK_S else SHORTEST_UPLINK_S
+        paces.append(longest_s / (payload if payload > 1.0 else 1.0))
     for row in flying:
         in_flight_bytes += row[2]
     if answered:
-        mean_pace = max(seconds, SHORTEST_UPLINK_S * max(recent)) / carried  # seconds a byte
-        paces = [max(row[3], SHORTEST_UPLINK_S) / max(row[2], 1.0) for row in answered]
+        mean_pace = max(seconds, SHORTEST_UPLINK_S * max(recent)) / carried
         rtt_s, wait_s = rtts_s / weights, waits_s / weights
     else:
-        mean_pace, weights, paces = 1.0 / UNKNOWN_GOODPUT, 1.0, []
+        mean_pace, weights = 1.0 / UNKNOWN_GOODPUT, 1.0
         rtt_s, wait_s = usual_rtt_s, 0.0
     for pace, weight in zip(paces, recent, strict=True):
         squares += (pace - mean_pace) * (pace - mean_pace) * weight
     first_s = min((row[0] for row in flying), default=math.inf)
-    left_s, pending_s, due_s = _queue(rows, now_s, mean_pace, rtt_s + wait_s)
+    left_s, pending_s, due_s = _queue(flying, now_s, mean_pace, rtt_s + wait_s)
     hop: dict[str, Any] = {
         "goodput": 1.0 / mean_pace,
         "goodput_last": 1.0 / (paces[0] if paces else mean_pace),
@@ -61,20 +63,19 @@ def _capped(seconds: float) -> float:
     return min(max(seconds, 0.0), UNKNOWN_AGE_S)
 
 
-def _queue(rows: Rows, now_s: float, mean_pace: float, back_s: float) -> tuple[float, float, float]:
+def _queue(flying: Rows, now_s: float, mean_pace: float, back_s: float) -> tuple[float, float, float]:
     """The moment at which the messages in flight have left, the work of the fallbacks that will fall due, and the time
     until the first of those.
 
     ``back_s``: time from a message's leaving until its answer, without that of its tail.
     """
     left_s, works, first_s = -math.inf, [], math.inf
-    for sent_s, answered_s, payload, _, _, _, due_s, finish_s, tail_s in reversed(rows):
-        if answered_s > now_s:
-            left_s = max(left_s, sent_s) + payload * mean_pace
-            answer_s = left_s + back_s + tail_s
-            if now_s < due_s < math.inf and (answer_s > due_s or answer_s < now_s):
-                works.append(finish_s)
-                first_s = min(first_s, due_s)
+    for sent_s, _, payload, _, _, _, due_s, finish_s, tail_s in reversed(flying):
+        left_s = max(left_s, sent_s) + payload * mean_pace
+        answer_s = left_s + back_s + tail_s
+        if now_s < due_s < math.inf and (answer_s > due_s or answer_s < now_s):
+            works.append(finish_s)
+            first_s = min(first_s, due_s)
     pending_s = 0.0
     for work_s in reversed(works):  # in the order in which `believe` adds
         pending_s += work_s
