@@ -50,7 +50,7 @@ from tidesplit.runtime.log.outputs import Board, JsonLines
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.uplink_trace import UplinkTrace
 from tidesplit.runtime.log.writer import Live, Log, Sink, say
-from tidesplit.runtime.trained_for import compare_engines, threads_for
+from tidesplit.runtime.trained_for import compare_budgets, compare_engines, threads_for
 
 # A thread that computes in Python makes the others wait for so long: pictures and answers, whose moments count. The
 # interpreter's own 5 ms are as much as a camera's moments may be wrong.
@@ -230,6 +230,8 @@ def run(
         pictures = source.of_arrays(arrays, cnn.input_px)
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
+    if not options.point:
+        compare_budgets(demand, bundle.manifest, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
     with packed_heap():
         engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.profile import DeviceTable
+
+CONSTANT = 0.02001  # standard deviation, in the policy's scale, of a column that did not vary in training
 
 
 def threads_for(table: DeviceTable, cores: int, say: Callable[[str], None]) -> int:
@@ -25,6 +29,18 @@ def compare_engines(table: DeviceTable, engine: str, say: Callable[[str], None])
     """Say so where the policy was trained for the times of another engine."""
     if table.engine != engine:
         say(f"the policy was trained for the times of {table.engine}, and {engine} runs here; --engine changes it")
+
+
+def compare_budgets(demand: Demand, manifest: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Say so where the demand has a budget whose price was always the same in training: the policy cannot heed it."""
+    spread = manifest.get("normaliser", {}).get("state", {}).get("std", [])
+    met = {name for name, std in zip(manifest["state_fields"], spread, strict=False) if std > CONSTANT}
+    asked = {"joule": ("max-watts", demand.max_watts), "byte": ("max-gb-month", demand.max_gb_month)}
+    for what, (option, most) in asked.items():
+        if most is not None and spread and f"{what}_price" not in met:
+            say(
+                f"the policy met no price of a {what} in its training and may not keep to --{option}: train it with one"
+            )
 
 
 def _count(number: int, noun: str) -> str:

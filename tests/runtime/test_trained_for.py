@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.runtime.deployed import points
-from tidesplit.runtime.trained_for import compare_engines, threads_for
+from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.runtime.trained_for import compare_budgets, compare_engines, threads_for
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,13 @@ def test_another_engine_than_the_tables_is_said() -> None:
     assert heard == []
     compare_engines(table, "onnxruntime", heard.append)
     assert heard == ["the policy was trained for the times of ncnn, and onnxruntime runs here; --engine changes it"]
+
+
+@pytest.mark.parametrize("demand", [Demand(), Demand(max_watts=4.0), Demand(max_watts=4.0, max_gb_month=9.0)])
+def test_a_budget_whose_price_did_not_vary_in_training_is_said(demand: Demand) -> None:
+    stds = {"waited_s": 0.3, "joule_price": 0.7, "byte_price": 0.02}
+    manifest = {"state_fields": list(stds), "normaliser": {"state": {"std": list(stds.values())}}}
+    heard: list[str] = []
+    compare_budgets(demand, manifest, heard.append)
+    assert len(heard) == (demand.max_gb_month is not None)
+    assert all(said.endswith("train with --max-gb-month") and "price of a byte" in said for said in heard)
