@@ -115,8 +115,9 @@ def scenarios(bundle: bundles.Bundle, traces: list[Trace], options: argparse.Nam
         ),
         bundle.manifest["config"],
     )
-    above_floor(bundle.table, demand.min_accuracy)
-    further = len(bundle.table.hops) - 1
+    table = bundle.table.without_pictures() if options.privacy else bundle.table
+    above_floor(table, demand.min_accuracy)
+    further = len(table.hops) - 1
     if options.second_trace and not further:
         raise UsageError("--second-trace needs three tiers, the policy was trained for two (tidesplit train --tiers 3)")
 
@@ -128,7 +129,7 @@ def scenarios(bundle: bundles.Bundle, traces: list[Trace], options: argparse.Nam
     judge_on = Scenario(
         traces=tuple(unambiguous(traces, options.seconds)),
         demands=(demand,),
-        table=bundle.table,
+        table=table,
         further=(other,) * further,
         world=thrifty(
             with_utility(bundle.world if options.world is None else world_of(options.world), options.utility), [demand]
@@ -269,6 +270,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--min-accuracy", type=float, metavar="A", help="accuracy floor (default: as trained)")
     parser.add_argument("--max-watts", type=float, metavar="W", help="budget of energy (default: as trained)")
     parser.add_argument("--max-gb-month", type=float, metavar="GB", help="budget of data (default: as trained)")
+    parser.add_argument("--privacy", action="store_true", help="offer no point that sends pictures")
     parser.add_argument("--seconds", type=float, metavar="S", help="longest part of a trace that is played")
     parser.add_argument(
         "--seeds", type=positive, default=1, metavar="N", help="play each trace with N courses of events"

@@ -82,6 +82,8 @@ class WorldOptions:
     """Operating points: a profile's file, a folder of tidesplit prepare, or the name of a bundled one."""
     video: bool = True
     """Offer video, for which device and server need PyAV (tidesplit[video], with x264 under the GPL)."""
+    privacy: bool = False
+    """Offer no point that sends pictures. What a cut sends of them is no picture, but no secret either."""
     device: str = "raspberry-pi-4"
     """Machine in the profile that runs the heads."""
     server: str | None = None
@@ -225,6 +227,7 @@ def run(config: Config, console: Console) -> None:
     check(config.training)
     world, kept = config.world, (config.training.holdout, config.training.holdout_s)
     profile = profiles.load(world.profile) if world.video else profiles.load(world.profile).without_video()
+    profile = profile.without_pictures() if world.privacy else profile
     first, second = load_traces(world.trace), load_traces(world.second_trace) if world.tiers == 3 else []
     (seen, unseen), (further, kept_back) = held_out(first, *kept), held_out(second, *kept)
     train_on = scenario(config, profile, seen, further)

@@ -110,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="GB",
         help="budget of data, GB in 30 days; inf: none (default: the bundle's)",
     )
+    made.add_argument("--privacy", action="store_true", help="let no picture leave the device, only features of cuts")
     made.add_argument(
         "--point", default="", metavar="ID",
         help="always use this operating point in place of the policy; tidesplit train names the best one",
@@ -214,6 +215,8 @@ def run(
         options.fps, options.deadline_ms, options.min_accuracy, options.max_watts, options.max_gb_month
     )
     table = paced(bundle, options.pace)
+    if options.privacy:
+        table = table.without_pictures()
     world = world_under(demand, bundle.world, table)
     controller = fixed_point(table, options.point) if options.point else bundle.policy
     tally, skipped = Tally(), Skipped(say)

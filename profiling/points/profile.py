@@ -198,6 +198,17 @@ class Profile:
         """A copy without the points that send video."""
         return replace(self, points=tuple(p for p in self.points if p.codec not in VIDEO_CODECS))
 
+    def without_pictures(self) -> Profile:
+        """A copy without the points that send pictures, as stills or as video.
+
+        Raises:
+            ProfileError: no point is left.
+        """
+        kept = tuple(p for p in self.points if p.partition > 0)
+        if not kept:
+            raise ProfileError(f"profile {self.name}: every operating point sends pictures")
+        return replace(self, points=kept)
+
     def with_device(self, label: str, table: DeviceTable) -> Profile:
         """A copy with the table of one machine added or replaced."""
         return replace(self, devices={**self.devices, label: table})

@@ -107,6 +107,16 @@ class PointTable:
         ids = tuple(self.ids[int(i)] for i in rows)
         return self.with_columns(lambda column: column[rows], ids, self.streams.take(rows))
 
+    def without_pictures(self) -> PointTable:
+        """The table of the points at which no picture leaves the device.
+
+        Raises:
+            ProfileError: there is none.
+        """
+        if self.light.all():
+            raise ProfileError("every operating point sends pictures")
+        return self.take(np.flatnonzero(~self.light))
+
     def with_columns(
         self, act: Callable[[NDArray[Any]], NDArray[Any]], ids: tuple[str, ...], streams: Streams | None = None
     ) -> PointTable:

@@ -223,12 +223,14 @@ def test_the_log_on_the_standard_output_is_nothing_but_lines_and_no_one_need_rea
 ) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    options = ["--source", str(pictures), "--frames", "5", "--json", "-"]
+    options = ["--source", str(pictures), "--frames", "5", "--json", "-", "--privacy"]
     with edge_process(bundle, *options, stdout=subprocess.PIPE, stderr=writing) as process:
         out, _ = process.communicate(timeout=60)
     os.close(writing)
-    assert sorted(json.loads(line)["frame"] for line in out.splitlines()) == list(range(5))
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert sorted(line["frame"] for line in lines) == list(range(5))
     assert process.returncode == 0
+    assert {len(line["mask"]) for line in lines} == {2}, "without the point that sends pictures"
 
 
 def test_the_device_needs_no_torch(bundle: Path) -> None:
