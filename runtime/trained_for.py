@@ -39,7 +39,7 @@ def compare_budgets(demand: Demand, manifest: Mapping[str, Any], say: Callable[[
     for what, (option, most) in asked.items():
         if most is not None and spread and f"{what}_price" not in met:
             say(
-                f"the policy met no price of a {what} in its training and may not keep to --{option}: train it with one"
+                f"the policy met no price of a {what} in training and may not keep to its budget: train with --{option}"
             )
 
 

@@ -23,7 +23,7 @@ def record(frame, **more):
     usual = {
         "answered_by": "device", "latency_s": 0.02, "utility": 0.9, "sent_bytes": 0, "row": 1, "error": None,
         "state": {"goodput": 1e5}, "decision": "device-c0.25", "breaker": "closed", "picture_age_s": 0.03,
-        "pictures_skipped": 2, "arrival_s": 0.05 * frame, "waited_s": 0.0, "joules": None,
+        "pictures_skipped": 2, "arrival_s": 0.05 * frame, "waited_s": 0.0, "joules": None, "spending": None,
     }  # fmt: skip
     made = SimpleNamespace(frame=frame, demand=demand, **(usual | more))
     made.as_json = lambda: {"frame": frame}
