@@ -43,7 +43,7 @@ class ImitationConfig:
     """
 
     rounds: int = 6
-    labels_per_round: int = 4000
+    labels_per_round: int = 6000
     every: int = 3
     epochs_per_round: int = 12
     last_epochs: int = 30

@@ -48,7 +48,7 @@ class PpoConfig:
         hidden: width of the actor's hidden layers.
     """
 
-    steps: int = 400_000
+    steps: int = 200_000
     critic_steps: int = 50_000
     lanes: int = 256
     rollout: int = 64
