@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidesplit.agents import bundle as bundles
-from tidesplit.agents.judging import budgeted, contest, ladder
+from tidesplit.agents.judging import budgeted, contest, ladder, tuning_cache
 from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import Entrant, controller_of, interval
 from tidesplit.agents.judging.ladder import POLICY, TRUE_BANDWIDTH, Tuning
@@ -83,7 +83,7 @@ def entrants_of(
     """Rules and policies, each beginning with its own prices. Runs in a process of its own."""
     names = [*FAST, *(() if options.fast else SLOW)]
     demand = tuned_in.demands[0]
-    found: dict[str, Entrant] = dict(ladder.tuned_rules(tuned_in, TUNING, names))
+    found: dict[str, Entrant] = dict(tuning_cache.cached_rules(tuned_in, TUNING, names))
     prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else Prices.of(0.0, 0.0)
     for seed, one in enumerate(trained):
         policy: Entrant = one.policy

@@ -36,8 +36,9 @@ import numpy as np
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
+from tidesplit.agents.judging.budgeted import Budgeted
 from tidesplit.agents.judging.evaluation import History, play
-from tidesplit.agents.judging.ladder import POLICY, RULES, VIDEO
+from tidesplit.agents.judging.ladder import FAMILIES, POLICY, RULES, VIDEO
 from tidesplit.agents.judging.replay import EMULATED, agreement
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.clip_pictures import clip_pictures
@@ -52,9 +53,11 @@ from tidesplit.benchmarks.run_figures import (
     sent_row,
     simulated_row,
 )
+from tidesplit.envs.simulation.scenario import thrifty
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.observation import Controller
+from tidesplit.envs.world.physics import USUAL
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Picture
@@ -67,7 +70,7 @@ from tidesplit.runtime.log.writer import Log
 
 CONTROLLERS = (POLICY, "best static point", "look-up, tuned", "MPC, tuned")
 STEADY, RESTARTED, ROUND_ROBIN, BY_DEVICE = SERVERS = ("steady", "restarted", "round-robin", "by-device")
-COLUMNS = ("mean_ms", "p95_ms", "misses", "utility")
+COLUMNS = ("mean_ms", "p95_ms", "misses", "utility", "watts")
 KEYS = ("trace", "pictures", "servers", "controller")  # name a row
 
 
@@ -112,7 +115,7 @@ def standing(servers: str, stage: Stage) -> Iterator[tuple[Address, Restarts]]:
         yield addresses[0] if count == 1 else stack.enter_context(balanced(addresses, servers == BY_DEVICE)), restarts
 
 
-def emulate(controller: Controller, trace: Trace, servers: str, stage: Stage) -> Emulated:
+def emulate(chosen: Chosen, trace: Trace, servers: str, stage: Stage) -> Emulated:
     """One run through the runtime."""
     records: list[Record] = []
     offset: list[float] = []
@@ -126,7 +129,17 @@ def emulate(controller: Controller, trace: Trace, servers: str, stage: Stage) ->
         client = Witness(link.address, engine.cnn)
         with client, Log([records.append]) as log:
             device = Device(
-                controller, loaded.table, loaded.demand, engine, client, log, paced=True, started=started, guarded=False
+                chosen.controller,
+                loaded.table,
+                loaded.demand,
+                engine,
+                client,
+                log,
+                thrifty(USUAL, [loaded.demand]),
+                paced=True,
+                started=started,
+                guarded=False,
+                first_prices=chosen.first_prices,
             )
             device.run(stage.pictures(), stage.frames)
             epoch_s = time.perf_counter() - device.now_s()
@@ -134,7 +147,7 @@ def emulate(controller: Controller, trace: Trace, servers: str, stage: Stage) ->
     lines = [r.as_json() for r in sorted(records, key=lambda r: r.frame)]
     figures = {
         "once": answered_once(lines, stage.frames),
-        **emulated_row(lines, 1e3 * loaded.demand.deadline_s),
+        **emulated_row(lines, 1e3 * loaded.demand.deadline_s, loaded.demand.period_s),
         **sent_row(lines, loaded.table),
         **break_row(lines, failures, {r.frame: r.placed_s for r in records}),
         "down_s": restarts.down_s,
@@ -142,13 +155,14 @@ def emulate(controller: Controller, trace: Trace, servers: str, stage: Stage) ->
     return Emulated(lines, offset[0], figures)
 
 
-def simulate(controller: Controller, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> History:
+def simulate(chosen: Chosen, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> History:
     """The simulator's own run of a controller on the same seconds."""
-    scenario = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=EMULATED)
+    world = thrifty(EMULATED, [loaded.demand])
+    scenario = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=world)
     simulation = Simulation(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
     simulation.links[0].offset_s[:] = offset_s
     simulation.frames[:] = np.minimum(simulation.frames, frames)
-    return play(controller, simulation)[0]
+    return play(Budgeted(chosen.controller, chosen.first_prices), simulation)[0]
 
 
 class Order(NamedTuple):
@@ -189,25 +203,34 @@ def tell(trace: str, found: Order) -> None:
         print(f"    swapped: {a} over {b} by {emulated:.3f} emulated, {simulated:.3f} simulated")
 
 
-def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -> dict[str, Controller]:
+class Chosen(NamedTuple):
+    """A controller, and the prices of a joule and a byte at which it begins under budgets."""
+
+    controller: Controller
+    first_prices: tuple[float, float]
+
+
+def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -> dict[str, Chosen]:
     """The controllers by name.
 
     Raises:
         ProfileError: a name that is neither the policy, a rule nor an operating point of the bundle.
     """
     rules: Mapping[str, Any] = {}
-    if set(names) & {*RULES, VIDEO}:
-        scenario = Scenario(traces=tuple(load_traces(tune_on)), demands=(loaded.demand,), table=loaded.table)
-        rules = ladder.tuned_rules(scenario, ladder.Tuning())
-    found: dict[str, Controller] = {}
+    if wanted := set(names) & {*RULES, VIDEO, *FAMILIES}:
+        world = thrifty(loaded.world, [loaded.demand])
+        traces = tuple(load_traces(tune_on))
+        scenario = Scenario(traces=traces, demands=(loaded.demand,), table=loaded.table, world=world)
+        rules = ladder.tuned_rules(scenario, ladder.Tuning(), wanted)
+    found: dict[str, Chosen] = {}
     for name in names:
-        if name == POLICY:
-            found[name] = loaded.policy
-        elif name in rules:
-            rule = rules[name]
-            found[name] = rule.controller if isinstance(rule, ladder.WithoutLink) else rule
-        else:
-            found[name] = Static(name, loaded.table.row(name))
+        prices = loaded.first_prices
+        controller: Any = loaded.policy if name == POLICY else rules.get(name)
+        if isinstance(controller, Budgeted):
+            controller, prices = controller.entrant, controller.prices
+        if isinstance(controller, ladder.WithoutLink):
+            controller = controller.controller
+        found[name] = Chosen(controller or Static(name, loaded.table.row(name)), prices)
     return found
 
 
@@ -246,13 +269,13 @@ def begun(file: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def run_row(controller: Controller, trace: Trace, servers: str, stage: Stage) -> dict[str, Any]:
+def run_row(controller: Chosen, trace: Trace, servers: str, stage: Stage) -> dict[str, Any]:
     """Figures of a run; of one with steady servers, also the simulator's."""
     run = emulate(controller, trace, servers, stage)
     if servers != STEADY:
         return {"emulated": run.figures}
     loaded = stage.loaded
-    model = simulated_row(simulate(controller, trace, loaded, run.offset_s, stage.frames))
+    model = simulated_row(simulate(controller, trace, loaded, run.offset_s, stage.frames), loaded.demand.period_s)
     same = agreement(run.lines, trace, loaded.table, loaded.demand, run.offset_s)
     return {"emulated": run.figures, "simulated": model, "replay": asdict(same)}
 

@@ -94,8 +94,11 @@ def answered_once(lines: Sequence[Line], frames: int) -> bool:
     return sorted(line["frame"] for line in lines) == list(range(frames))
 
 
-def emulated_row(lines: Sequence[Line], limit_ms: float) -> dict[str, float]:
-    """Figures of a run's log. ``right``: share of frames whose answer in time was the picture's class."""
+def emulated_row(lines: Sequence[Line], limit_ms: float, period_s: float) -> dict[str, float]:
+    """Figures of a run's log. ``right``: share of frames whose answer in time was the picture's class.
+
+    ``watts``: of device and radio, as the device estimated them.
+    """
     missed = np.array([line["answered_by"] == "miss" for line in lines])
     ms = np.array([limit_ms if m else line["actual_ms"]["total"] for m, line in zip(missed, lines, strict=True)])
     return {
@@ -105,11 +108,12 @@ def emulated_row(lines: Sequence[Line], limit_ms: float) -> dict[str, float]:
         "utility": float(np.mean([line["utility"] for line in lines])),
         "right": float(np.mean([line["class"] is not None and line["class"] == line["label"] for line in lines])),
         "bytes": float(np.mean([line["bytes"] for line in lines])),
+        "watts": float(np.mean([line["joules"] or 0.0 for line in lines])) / period_s,
         "by_device": float(np.mean([line["answered_by"] == "device" for line in lines])),
     }
 
 
-def simulated_row(played: History) -> dict[str, float]:
+def simulated_row(played: History, period_s: float) -> dict[str, float]:
     """The same figures of a simulated run, as far as it has them."""
     ms = 1e3 * played.latency_s
     return {
@@ -117,6 +121,7 @@ def simulated_row(played: History) -> dict[str, float]:
         "p95_ms": float(np.percentile(ms, 95)),
         "misses": float(np.mean(played.answered_by == MISS)),
         "utility": float(played.utility.mean()),
+        "watts": float(played.joules.mean()) / period_s,
     }
 
 

@@ -21,7 +21,7 @@ from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
 def line(by: str, ms: float, utility: float, given: str | None, size: int) -> dict[str, Any]:
     return {
         "answered_by": by, "actual_ms": {"total": ms}, "bytes": size,
-        "utility": utility, "class": given, "label": "cat",
+        "utility": utility, "class": given, "label": "cat", "joules": 0.2,
     }  # fmt: skip
 
 
@@ -32,11 +32,11 @@ def test_figures_of_a_log() -> None:
         line("device", 60.0, 0.7, "dog", 0),
         line("miss", 900.0, 0, None, 200),
     ]
-    found = emulated_row(lines, limit_ms=100.0)
+    found = emulated_row(lines, limit_ms=100.0, period_s=0.05)
     assert found == {
         "mean_ms": pytest.approx(200 / 3), "p95_ms": pytest.approx(96.0), "misses": pytest.approx(1 / 3),
         "utility": pytest.approx(1.6 / 3), "right": pytest.approx(1 / 3), "bytes": 200.0,
-        "by_device": pytest.approx(1 / 3),
+        "by_device": pytest.approx(1 / 3), "watts": pytest.approx(4.0),
     }  # fmt: skip
 
 
@@ -44,11 +44,11 @@ def test_figures_of_a_simulated_run() -> None:
     none = np.zeros(3)
     record = History(
         none.astype(int), np.array([SERVER, DEVICE, MISS]), np.array([0.9, 0.7, 0.0]), np.array([0.04, 0.06, 0.1]),
-        none, none, none > 0, none, none, none, none,
+        none, none, none > 0, none, none + 0.2, none, none,
     )  # fmt: skip
-    assert simulated_row(record) == {
+    assert simulated_row(record, period_s=0.05) == {
         "mean_ms": pytest.approx(200 / 3), "p95_ms": pytest.approx(96.0), "misses": pytest.approx(1 / 3),
-        "utility": pytest.approx(1.6 / 3),
+        "utility": pytest.approx(1.6 / 3), "watts": pytest.approx(4.0),
     }  # fmt: skip
 
 
