@@ -1,7 +1,8 @@
-"""Means, shares of the headroom and tables of benchmarks/compare.py, from invented figures."""
+"""Means, shares of the headroom and tables of benchmarks that compare controllers, from invented figures."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.profiles import synthetic_profile
+from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import History, Row, summarise
-from tidesplit.benchmarks import compare
+from tidesplit.agents.judging.ladder import POLICY
+from tidesplit.benchmarks import budgets, compare, headroom
+from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import SERVER, Demand
 from tidesplit.profiling.points.profile import save
 
@@ -98,3 +102,34 @@ def test_traces_are_shortened(tmp_path: Any) -> None:
     options = compare.arguments().parse_args(words)
     assert compare.scenario_of(options, "lte", [Demand()], 60.0).traces[0].duration_s == 60.0
     assert compare.scenario_of(options, "lte", [Demand()]).traces[0].duration_s == 1200.0
+
+
+def in_cell(controller: str, utility: float, within: bool = True) -> dict[str, Any]:
+    return {"controller": controller, "utility": utility, "within": within}
+
+
+def test_headroom_is_over_the_best_rule_that_keeps_to_its_budgets() -> None:
+    rows = [in_cell("best static point", 0.7), in_cell(MIXTURE, 0.8), in_cell(THRESHOLD, 0.9, within=False)]
+    found = headroom.standing([*rows, in_cell(FORESIGHT, 0.9), in_cell(POLICY, 0.85)])
+    assert found.rule == MIXTURE
+    assert (found.headroom, found.share) == pytest.approx((0.1, 0.5))
+
+
+def test_traces_are_put_one_after_the_other() -> None:
+    first = Trace("a", np.array([0.0, 1.0]), 3.0, np.array([1e6, 2e6]), np.array([0.04, 0.05]))
+    last = Trace("b", np.array([0.0]), 2.0, np.array([4e6]), np.array([0.06]))
+    both = budgets.joined("both", [first, last])
+    assert both.duration_s == 5.0
+    assert both.time_s.tolist() == [0.0, 1.0, 3.0]
+    assert both.bandwidth_bps.tolist() == [1e6, 2e6, 4e6]
+    assert both.rtt_s is not None
+    assert both.rtt_s.tolist() == [0.04, 0.05, 0.06]
+    assert budgets.joined("one", [first, replace(last, rtt_s=None)]).rtt_s is None
+
+
+def test_time_that_was_trained_on_is_not_judged() -> None:
+    seen, judged = budgets.parted(["lte.csv"], [("lte", "lte.csv"), ("metro", "metro.csv")])
+    (lte,), (metro,) = load_traces("lte.csv"), load_traces("metro.csv")
+    assert [trace.duration_s for trace in seen] == [0.8 * lte.duration_s]
+    assert judged["lte"].duration_s == 60.0
+    assert judged["metro"].duration_s == metro.duration_s
