@@ -76,7 +76,10 @@ class Forecast:
             head += now.worker_s * self._heavy
         if now.finish_pending_s:
             head += now.finish_pending_s * (self._heavy & (now.finish_due_s < head))
-        np.maximum(head, np.multiply(self._crosses, link.queue_s, out=leaves), out=leaves)
+        if link.queue_s:
+            np.maximum(head, np.multiply(self._crosses, link.queue_s, out=leaves), out=leaves)
+        else:
+            leaves[:] = head
         if asleep:
             leaves += self._waking_s
         byte_s = 1.0 / link.goodput
