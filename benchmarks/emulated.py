@@ -30,7 +30,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def acting(entrant: Entrant) -> tuple[Controller, tuple[float, float]]:
     inner = entrant.controller if isinstance(entrant, ladder.WithoutLink) else entrant
     if not hasattr(inner, "predict"):
         raise SystemExit(f"{getattr(entrant, 'name', entrant)} needs the simulator, and cannot run on a device")
-    return inner, USUAL_PRICES
+    return cast(Controller, inner), USUAL_PRICES
 
 
 def emulate(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> Emulated:

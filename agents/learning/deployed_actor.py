@@ -7,8 +7,9 @@ together, by one formula for all kinds of columns. The logits equal the trained 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +61,14 @@ class DeployedActor(nn.Module):
         self.actor = policy.actor
         self._deadline = policy.fields.state.index("deadline_s")
         self._of_state, self._of_points = _scales(policy.features.state), _scales(policy.features.points)
+
+    def arrays(self) -> dict[str, Any]:
+        """The constants of all columns and the weights by name, for `agents.device_net`."""
+        groups = {"state": self._of_state, "points": self._of_points}
+        constants = {f"{group}.{k}": v for group, of in groups.items() for k, v in of._asdict().items()}
+        tensors = {**constants, **self.actor.state_dict()}
+        numbers = {"deadline": np.array(self._deadline), "clip": np.array(CLIP)}
+        return {**numbers, **{name: t.detach().cpu().numpy() for name, t in tensors.items()}}
 
     def forward(self, state: Tensor, points: Tensor) -> Tensor:
         """Logits of raw observations."""
