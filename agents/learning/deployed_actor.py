@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tidesplit.agents.learning.policy import PointPolicy
-from tidesplit.agents.learning.scorer import CLIP, FINE, FINE_J, Normaliser
+from tidesplit.agents.learning.scorer import CLIP, FINE, FINE_J, LEAST_PRICE, Normaliser
 
 LEAST = 10.0  # added to a column before its logarithm is taken, see `Normaliser`
 
@@ -49,7 +49,14 @@ def _scales(of: Normaliser) -> _Scales:
         (mean[logs] - 1.0) * math.log(10),
         std[logs] * math.log(10),
     )
-    found.scaled[torch.cat([times, logs, joules])] = True
+    # log10(f x + 0.1) = log(1 + f x / 0.1) / log(10) - 1, where f is a price's factor.
+    prices = of.price_columns
+    found.fixed[prices], found.mean[prices], found.std[prices] = (
+        LEAST_PRICE / of.price_factors.double(),
+        (mean[prices] + 1.0) * math.log(10),
+        std[prices] * math.log(10),
+    )
+    found.scaled[torch.cat([times, logs, joules, prices])] = True
     return _Scales(*(column if column.dtype == torch.bool else column.float() for column in found))
 
 
