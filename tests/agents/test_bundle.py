@@ -123,11 +123,13 @@ def test_it_decides_as_sb3_does(bundle: Bundle, model: MaskablePPO) -> None:
 
 @pytest.mark.parametrize("deadline_s", [0.03, 0.1, 2.0])
 def test_its_logits_are_those_of_the_trained_policy(bundle: Bundle, model: MaskablePPO, deadline_s: float) -> None:
-    """Also far from what it met: late, unknown, idle, and with a deadline that differs."""
+    """Also far from what it met: late, unknown, idle, under budgets, and with a deadline that differs."""
     rng, (state, points, _) = np.random.default_rng(0), met(frames=20)
     factors = rng.choice([0.0, 0.3, 1.0, 10.0, -1.0], points.shape).astype(np.float32)
     for raw, changed in ((state.copy(), points * factors), (state.copy(), points)):
         raw[:, STATE_FIELDS.index("deadline_s")] = deadline_s
+        raw[:, STATE_FIELDS.index("joule_price")] = rng.choice([0.0, 0.4, 3.0, 60_000.0], len(raw))
+        raw[:, STATE_FIELDS.index("byte_price")] = rng.choice([0.0, 1e-6, 1e-4, 2.0], len(raw))
         policy = policy_of(model)
         with torch.no_grad():
             expected = policy.actor(*policy.features(torch.from_numpy(raw), torch.from_numpy(changed))).numpy()
