@@ -20,7 +20,7 @@ if __name__ == "__main__":  # before the imports: the command says which extra i
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -65,6 +65,7 @@ SHORTEST_HOLDOUT_S = 5.0  # a shorter part is too little to judge by: the whole 
 MANY_TRACES = 5  # with this many, whole traces are kept back
 PRICING = ladder.Tuning(lanes=8)  # for the prices of the training, and for those at which the policy begins
 CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a training is chosen
+COURSES = 4  # of events in the table: on one course a minute says little
 CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
 USUAL_WATTS = {"raspberry-pi-4": 4.8}
@@ -249,19 +250,20 @@ def run(config: Config, console: Console) -> None:
         console.print("The trace is too short to keep a part back: the table is of training time.", style="yellow")
     torch.set_num_threads(1)  # the other core tunes the rules meanwhile
     torch.manual_seed(config.training.seed)
-    with resumable(out), contest.workers(1) as pool, Progress(console=console) as progress:
+    with resumable(out), contest.workers(2) as pool, Progress(console=console) as progress:
         ticks = ticker(progress)
         watched = check_episodes(train_on)
         checking = contest.submit_bounds(pool, watched, CHECK_SEED)
         tuning = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning())
-        bounding = contest.submit_bounds(pool, judge_on, config.training.seed)
+        seeds = range(config.training.seed, config.training.seed + COURSES)
+        bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         prices = first_prices(train_on)
         model = learn(config, train_on, prices, watched, checking, out, logger, ticks)
         policy = entrant(model, train_on, prices)
         save_policy(config, model, profile, train_on, serves, policy, out)
-        result = compare(policy, judge_on, own, tuning, bounding, config.training.seed, ticks)
-    finish(config, result, judge_on, out, logger, console)
+        results = compare(policy, judge_on, own, tuning, bounding, seeds, pool, ticks)
+    finish(config, results, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
 
 
@@ -479,15 +481,21 @@ def compare(
     judge_on: Scenario,
     own: Mapping[str, OwnController],
     tuning: Future[dict[str, Entrant]],
-    bounding: list[Future[float]],
-    seed: int,
+    bounding: Sequence[list[Future[float]]],
+    seeds: Sequence[int],
+    pool: ProcessPoolExecutor,
     ticks: training.Progress,
-) -> contest.Result:
-    """Play the policy, every rule and the user's ``own`` controllers on the traces kept back."""
+) -> list[contest.Result]:
+    """Play the policy, every rule and the user's ``own`` controllers on the traces kept back, once for each seed."""
     (rules,) = awaited([tuning], "tuning the rules", ticks)
-    bounds = awaited(bounding, "clairvoyant", ticks)
-    entrants: dict[str, Entrant] = {**rules, **own, POLICY: policy}
-    return contest.contest(ladder.in_order(entrants), judge_on, [bounds], [seed], ticks)[0]
+    found = awaited([future for of in bounding for future in of], "clairvoyant", ticks)
+    count = len(found) // len(seeds)
+    bounds = [found[i : i + count] for i in range(0, len(found), count)]
+    others: dict[str, Entrant] = {**rules, **own}
+    results = contest.contest(others, judge_on, bounds, seeds, ticks, pool)
+    learned = contest.contest({POLICY: policy}, judge_on, bounds, seeds)
+    order = ladder.in_order({**others, POLICY: policy})
+    return [result.with_rows(own, order) for result, own in zip(results, learned, strict=True)]
 
 
 def awaited(futures: Sequence[Future[Found]], name: str, ticks: training.Progress) -> list[Found]:
@@ -501,26 +509,31 @@ def awaited(futures: Sequence[Future[Found]], name: str, ticks: training.Progres
 
 
 def finish(
-    config: Config, result: contest.Result, judge_on: Scenario, out: Path, logger: Logger, console: Console
+    config: Config,
+    results: Sequence[contest.Result],
+    judge_on: Scenario,
+    out: Path,
+    logger: Logger,
+    console: Console,
 ) -> None:
     """Print the table. Write results.json, the figure, and the table's means for TensorBoard."""
-    plain = config.plain()
-    title = f"{len(result.bounds)} held-out traces, simulated"
-    console.print(figures.ladder_table(result.rows, result.bounds, title, judge_on.demands[0]))
-    static = static_point(result, judge_on.table)
+    plain, first = config.plain(), results[0]
+    rows = [row for result in results for row in result.rows]
+    bounds = {trace: float(np.mean([result.bounds[trace] for result in results])) for trace in first.bounds}
+    title = f"{len(bounds)} held-out trace{'s' * (len(bounds) > 1)}, {len(results)} courses of events, simulated"
+    console.print(figures.ladder_table(rows, bounds, title, judge_on.demands[0]))
+    static = static_point(first, judge_on.table)
     console.print(
-        f"{ladder.verdict(result.rows, judge_on.demands[0])} Best static point: {static}. To use it for every frame: "
+        f"{ladder.verdict(rows, judge_on.demands[0])} Best static point: {static}. To use it for every frame: "
         f"tidesplit edge --bundle {out} --point {static}",
         highlight=False,
         soft_wrap=True,
     )
-    contest.write_json(out / "results.json", result.rows, bounds=result.bounds, config=plain)
-    first = next(iter(result.bounds))
-    figure = figures.decisions_figure(
-        result.records[POLICY][first], judge_on.table, judge_on.demands[0].period_s, f"PPO on {first}, held out"
-    )
+    contest.write_json(out / "results.json", rows, bounds=bounds, config=plain)
+    name, record = next(iter(first.records[POLICY].items()))
+    figure = figures.decisions_figure(record, judge_on.table, judge_on.demands[0].period_s, f"PPO on {name}, held out")
     figures.save(figure, out / "decisions.png")
-    mean = {f"heldout/{k}": v for k, v in mean_row([row for row in result.rows if row.controller == POLICY]).items()}
+    mean = {f"heldout/{k}": v for k, v in mean_row([row for row in rows if row.controller == POLICY]).items()}
     shown = {k: v for k, v in plain.items() if v is not None}
     logger.record("hparams", HParam(shown, mean), exclude=("stdout",))
     for key, value in mean.items():

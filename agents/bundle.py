@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from tidesplit.agents.device_net import DeviceNet
 from tidesplit.compression.session import session
 from tidesplit.envs.budget.prices import USUAL_PRICES
 from tidesplit.envs.world.fields import fields_of
@@ -34,6 +34,7 @@ FORMAT = "tidesplit-bundle"
 VERSION = 1
 MANIFEST = "bundle.json"
 POLICY = "policy.onnx"
+ARRAYS = "policy.npz"
 PROFILE = "profile.json"
 MACHINES = ("device", "server", "cloud")  # keys of the manifest, device first; two tiers have no cloud
 LARGEST_BYTES = 64 * 2**20
@@ -46,58 +47,48 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True)
 class OnnxPolicy:
-    """A controller that chooses the allowed point with the highest logit. ``model``: content of the ONNX file."""
+    """A controller that chooses the allowed point with the highest logit.
+
+    Args:
+        name: in tables.
+        model: content of the ONNX file.
+        arrays: content of the file for `DeviceNet`, which is the same net. Empty in bundles of before it.
+    """
 
     name: str
     model: bytes
-    _alone: dict[int, _OneLane] = field(default_factory=dict, init=False, repr=False, compare=False)  # by points
+    arrays: bytes = b""
+    _alone: dict[int, Callable[[Observation], NDArray[np.float32]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # by number of points
 
-    def __reduce__(self) -> tuple[type[OnnxPolicy], tuple[str, bytes]]:
-        return OnnxPolicy, (self.name, self.model)  # a session cannot be pickled, its model can
+    def __reduce__(self) -> tuple[type[OnnxPolicy], tuple[str, bytes, bytes]]:
+        return OnnxPolicy, (self.name, self.model, self.arrays)  # a session cannot be pickled, its model can
 
     def predict(self, observation: Observation) -> Ints:
         """Row of the chosen point, ``[B]``."""
         lanes, _, points = observation.points.shape
-        logits = self.for_one(points)(observation) if lanes == 1 else self._logits(observation)
+        logits = self.for_one(points)(observation) if lanes == 1 else _logits(self._session, observation)
         chosen: Ints = np.where(observation.mask, logits, UNWANTED).argmax(axis=1)
         return chosen
-
-    def _logits(self, observation: Observation) -> NDArray[np.float32]:
-        (logits,) = self._session.run(None, {"state": observation.state, "points": observation.points})
-        return logits  # type: ignore[no-any-return]
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
         return session(self.model)  # one thread: a decision is small
 
-    def for_one(self, points: int) -> _OneLane:
-        """The net for one lane with so many points. A device needs no other."""
+    def for_one(self, points: int) -> Callable[[Observation], NDArray[np.float32]]:
+        """The net for one lane with so many points, from observation to logits. A device needs no other."""
         if points not in self._alone:
-            self._alone[points] = _OneLane(self.model, points)
+            if self.arrays:
+                self._alone[points] = DeviceNet(self.arrays, points)
+            else:  # with fixed axes a run takes three quarters of the time
+                self._alone[points] = partial(_logits, session(self.model, sizes={"B": 1, "A": points}))
         return self._alone[points]
 
 
-class _OneLane:
-    """The net for one observation at a time, from any thread.
-
-    With fixed axes and arrays that stay the same, a run takes two thirds of the time, for equal logits.
-    """
-
-    def __init__(self, model: bytes, points: int) -> None:
-        self._session = session(model, sizes={"B": 1, "A": points})
-        self._binding, self._lock = self._session.io_binding(), threading.Lock()
-        self._state, self._points = (np.zeros(value.shape, np.float32) for value in self._session.get_inputs())
-        self._logits = np.zeros((1, points), np.float32)
-        for name, array in (("state", self._state), ("points", self._points)):
-            self._binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-        self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
-
-    def __call__(self, observation: Observation) -> NDArray[np.float32]:
-        """Logits ``[1, A]``."""
-        with self._lock:
-            self._state[:], self._points[:] = observation.state, observation.points
-            self._session.run_with_iobinding(self._binding)
-            return self._logits.copy()
+def _logits(opened: onnxruntime.InferenceSession, observation: Observation) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = opened.run(None, {"state": observation.state, "points": observation.points})[0]
+    return logits
 
 
 @dataclass(frozen=True)
@@ -133,11 +124,7 @@ def load(folder: Path) -> Bundle:
         joule, byte = first_prices(manifest)
     except (profiles.ProfileError, DemandError, WorldError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{folder}: {error}") from error
-    try:
-        policy = OnnxPolicy("PPO", (folder / POLICY).read_bytes())
-        policy.for_one(table.size)
-    except Exception as error:  # ONNX Runtime's errors have no public base class
-        raise BundleError(f"{folder / POLICY}: ONNX Runtime cannot read it ({' '.join(str(error).split())})") from error
+    policy = _policy(folder, manifest, table.size)
     return Bundle(policy, manifest, profile, table, demand, world, (joule, byte))
 
 
@@ -151,6 +138,18 @@ def first_prices(manifest: Mapping[str, Any]) -> Iterator[float]:
         if not 0.0 <= price < np.inf:
             raise ValueError(f"first_prices: {price} received, finite prices of 0 or more expected")
         yield price or usual
+
+
+def _policy(folder: Path, manifest: Mapping[str, Any], points: int) -> OnnxPolicy:
+    """The policy, its net for a device opened."""
+    given = (folder / name for name in (POLICY, ARRAYS) if name in manifest["files"])
+    policy = OnnxPolicy("PPO", *(path.read_bytes() for path in given))
+    try:
+        policy.for_one(points)
+    except Exception as error:  # ONNX Runtime's errors have no public base class
+        file, reader = (folder / ARRAYS, "NumPy") if policy.arrays else (folder / POLICY, "ONNX Runtime")
+        raise BundleError(f"{file}: {reader} cannot read it ({' '.join(str(error).split())})") from error
+    return policy
 
 
 def machines_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:

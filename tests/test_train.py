@@ -87,8 +87,8 @@ def logged(out: Path) -> EventAccumulator:
 
 def test_it_leaves_what_it_promises(trained: Trained) -> None:
     promised = {
-        "bundle.json", "policy.onnx", "profile.json", "results.json", "decisions.png", "sb3_policy.zip",
-        "checkpoint.safetensors", "training.json", "tensorboard",
+        "bundle.json", "policy.onnx", "policy.npz", "profile.json", "results.json", "decisions.png",
+        "sb3_policy.zip", "checkpoint.safetensors", "training.json", "tensorboard",
     }  # fmt: skip
     assert {path.name for path in trained.out.iterdir()} == promised
     assert (trained.out / "decisions.png").read_bytes().startswith(b"\x89PNG")

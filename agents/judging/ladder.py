@@ -352,9 +352,11 @@ def verdict(rows: Sequence[Row], demand: Demand) -> str:
         return f"No rule meets the budgets, {POLICY} does."
     rule = max(rules, key=lambda name: worth[name])
     lead, which = worth[POLICY] - worth[rule], " within the budgets" if demand.budgeted else ""
+    ours, theirs = (float(np.mean([row.watts for row in of[name]])) for name in (POLICY, rule))
+    energy = "" if demand.max_watts is None else f" It draws {ours:.2f} W, {rule} {theirs:.2f} W."
     if lead > 0.0:
-        return f"{POLICY} is {lead:.4f} ahead of {rule}, the best rule{which} that does not know the bandwidth."
-    return f"{rule} is {-lead:.4f} ahead of {POLICY} here. It needs no training."
+        return f"{POLICY} is {lead:.4f} ahead of {rule}, the best rule{which} that does not know the bandwidth.{energy}"
+    return f"{rule} is {-lead:.4f} ahead of {POLICY} here. It needs no training.{energy.replace('It', POLICY)}"
 
 
 def meets(rows: Sequence[Row], demand: Demand) -> bool:

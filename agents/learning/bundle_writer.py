@@ -12,9 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from tidesplit.agents.bundle import FORMAT, MACHINES, MANIFEST, POLICY, PROFILE, VERSION, sha256
+from tidesplit.agents.bundle import ARRAYS, FORMAT, MACHINES, MANIFEST, POLICY, PROFILE, VERSION, sha256
 from tidesplit.agents.learning.deployed_actor import DeployedActor
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.data.files import whole
@@ -63,7 +64,7 @@ def write_bundle(
     world: World = USUAL,
     first_prices: tuple[float, float] | None = None,
 ) -> None:
-    """Write ``policy.onnx``, ``profile.json`` and ``bundle.json``.
+    """Write ``policy.onnx``, ``policy.npz``, ``profile.json`` and ``bundle.json``.
 
     ``machines``: labels of the two or three machines in the profile, device first. ``config``: options of the training,
     as JSON values. ``also``: other files of the bundle that are in the folder already. ``world``: that of the training.
@@ -71,6 +72,7 @@ def write_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(policy, folder / POLICY)
+    np.savez(folder / ARRAYS, **DeployedActor(policy).arrays())
     profiles.save(profile, folder / PROFILE)
     manifest = {
         "format": FORMAT,
@@ -87,7 +89,7 @@ def write_bundle(
         "profile": {"name": profile.name, "sha256": profile.sha256()},
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
         "git_commit": git_commit(),
-        "files": {name: sha256(folder / name) for name in (POLICY, PROFILE, *also)},
+        "files": {name: sha256(folder / name) for name in (POLICY, ARRAYS, PROFILE, *also)},
     }
     with whole(folder / MANIFEST) as part:
         part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -7,13 +7,14 @@ together, by one formula for all kinds of columns. The logits equal the trained 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tidesplit.agents.learning.policy import PointPolicy
-from tidesplit.agents.learning.scorer import CLIP, FINE, FINE_J, Normaliser
+from tidesplit.agents.learning.scorer import CLIP, FINE, FINE_J, LEAST_PRICE, Normaliser
 
 LEAST = 10.0  # added to a column before its logarithm is taken, see `Normaliser`
 
@@ -48,7 +49,14 @@ def _scales(of: Normaliser) -> _Scales:
         (mean[logs] - 1.0) * math.log(10),
         std[logs] * math.log(10),
     )
-    found.scaled[torch.cat([times, logs, joules])] = True
+    # log10(f x + 0.1) = log(1 + f x / 0.1) / log(10) - 1, where f is a price's factor.
+    prices = of.price_columns
+    found.fixed[prices], found.mean[prices], found.std[prices] = (
+        LEAST_PRICE / of.price_factors.double(),
+        (mean[prices] + 1.0) * math.log(10),
+        std[prices] * math.log(10),
+    )
+    found.scaled[torch.cat([times, logs, joules, prices])] = True
     return _Scales(*(column if column.dtype == torch.bool else column.float() for column in found))
 
 
@@ -60,6 +68,14 @@ class DeployedActor(nn.Module):
         self.actor = policy.actor
         self._deadline = policy.fields.state.index("deadline_s")
         self._of_state, self._of_points = _scales(policy.features.state), _scales(policy.features.points)
+
+    def arrays(self) -> dict[str, Any]:
+        """The constants of all columns and the weights by name, for `agents.device_net`."""
+        groups = {"state": self._of_state, "points": self._of_points}
+        constants = {f"{group}.{k}": v for group, of in groups.items() for k, v in of._asdict().items()}
+        tensors = {**constants, **self.actor.state_dict()}
+        numbers = {"deadline": np.array(self._deadline), "clip": np.array(CLIP)}
+        return {**numbers, **{name: t.detach().cpu().numpy() for name, t in tensors.items()}}
 
     def forward(self, state: Tensor, points: Tensor) -> Tensor:
         """Logits of raw observations."""

@@ -22,6 +22,7 @@ LOGARITHMIC |= {f"hop2_{name}" for name in LOGARITHMIC}
 DURATIONS = {name for group in fields_of(2) for name in group if name.endswith("_s")} - {"deadline_s"}
 ENERGIES = {"joules"}
 PRICES = {"joule_price": 1.0, "byte_price": 3e4}  # each with the factor that brings usual prices to about one
+LEAST_PRICE = 0.1  # added to a price before its logarithm is taken, after the factor
 FINE_J = 0.05  # energy, joules, with the same meaning as FINE
 FINE = 0.05  # share of the deadline below which the scale of durations is linear, and above which it is logarithmic
 CLIP = 8.0  # standard deviations; larger values are clipped, for they mean "never" or "unknown"
@@ -59,7 +60,7 @@ class Normaliser(nn.Module):
         relative = relative.sign() * torch.log1p(relative.abs() / FINE)
         logs = torch.log10(columns.index_select(1, self.log_columns).clamp(min=0.0) + 10.0)
         if self.has_prices:
-            prices = torch.log10(columns.index_select(1, self.price_columns) * self.price_factors + 0.1)
+            prices = torch.log10(columns.index_select(1, self.price_columns) * self.price_factors + LEAST_PRICE)
             columns = columns.index_copy(1, self.price_columns, prices)
         if not self.has_energies:
             return columns.index_copy(1, self.time_columns, relative).index_copy(1, self.log_columns, logs)

@@ -19,6 +19,9 @@ from tidesplit.profiling.points.stream_columns import OLDEST
 from tidesplit.profiling.points.table import PointTable
 
 Floats32 = NDArray[np.float32]
+LONGEST = int(NEEDS_KEY) - 1  # age that stands for older references too
+NO_REFERENCE, NO_STREAM = LONGEST + 1, LONGEST + 2
+SHOWN = np.array([*range(LONGEST + 1), NEEDS_KEY, 0.0], np.float32)  # the column `reference_age` of each of these
 
 
 class Forecast:
@@ -50,7 +53,7 @@ class Forecast:
         self._guard_s, self._tail_s = single(world.guard_s), np.full_like(self._none, radio.tail_s)
         self._streams, self._last_row = table.streams if table.streams.count else None, -1
         self._payloads = _payloads(table, self._out.steady_payload)
-        self._first = np.arange(table.size) * self._payloads.shape[1]  # places of each point's payloads
+        self._first = np.arange(table.size) * len(SHOWN)  # places of each point's payloads
 
     def foresee(self, now: Seen, last_row: int, reference_age: list[float] | None) -> tuple[Floats32, Floats32]:
         """State ``[S]`` and points ``[F, A]`` of an observation. ``now`` is the state in plain floats."""
@@ -73,7 +76,10 @@ class Forecast:
             head += now.worker_s * self._heavy
         if now.finish_pending_s:
             head += now.finish_pending_s * (self._heavy & (now.finish_due_s < head))
-        np.maximum(head, np.multiply(self._crosses, link.queue_s, out=leaves), out=leaves)
+        if link.queue_s:
+            np.maximum(head, np.multiply(self._crosses, link.queue_s, out=leaves), out=leaves)
+        else:
+            leaves[:] = head
         if asleep:
             leaves += self._waking_s
         byte_s = 1.0 / link.goodput
@@ -127,11 +133,12 @@ class Forecast:
 
     def _foresee_streams(self, ages: list[float]) -> None:
         assert self._streams is not None
-        # The last column and age are for -1, which is no stream. Its payload is the same in every column.
-        columns = np.array([*(int(min(age, OLDEST + 1)) if age < math.inf else 0 for age in ages), 0])
-        shown = np.array([*(min(age, NEEDS_KEY - 1.0) if age < math.inf else NEEDS_KEY for age in ages), 0.0])
-        self._out.payload[:] = self._payloads.take(columns.take(self._streams.of) + self._first)
-        self._out.reference_age[:] = shown.take(self._streams.of)
+        # The last one is for -1, which is no stream.
+        columns = np.array([*(NO_REFERENCE if age == math.inf else min(int(age), LONGEST) for age in ages), NO_STREAM])
+        of_points = columns.take(self._streams.of)
+        SHOWN.take(of_points, out=self._out.reference_age, mode="clip")
+        of_points += self._first
+        self._payloads.take(of_points, out=self._out.payload, mode="clip")
 
     def _bounded(self, values: Floats32, out: Floats32) -> Floats32:
         """Values between zero and the greatest age. With arrays as bounds this takes a third as long as `np.clip`."""
@@ -139,9 +146,9 @@ class Forecast:
 
 
 def _payloads(table: PointTable, steady: Floats32) -> Floats32:
-    """The points' payloads by age of the reference, one column for each of `Streams.factors`."""
+    """The points' payloads by age of the reference, ``[A, K]``, one column for each of `SHOWN`."""
     rows, body = table.streams.rows, table.hops[0].bytes_mean.astype(np.float32)
     factors = table.streams.factors.astype(np.float32)
     payloads = np.repeat(steady[:, None], factors.shape[1], axis=1)
     payloads[rows] += body[rows, None] * (factors[rows] - np.float32(1.0))
-    return payloads
+    return payloads[:, [*(min(age, OLDEST + 1) for age in range(LONGEST + 1)), 0, 0]]

@@ -21,7 +21,7 @@ AnsweredBy = Literal["server", "device", "miss"]
 ROUNDING_S = 1e-9  # a frame that ends at its deadline is in time, whatever the last digits of its moments
 
 
-@dataclass
+@dataclass(slots=True)
 class Record:
     """One frame, in seconds and bytes."""
 

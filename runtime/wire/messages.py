@@ -93,8 +93,8 @@ def read_point(text: str) -> Knobs:
 
 def build_request(request: Request) -> Any:
     """ModelInferRequest of one frame."""
-    message = _infer_request(model_name(request.cnn, request.partition), request.frame, request.payload)
-    message.model_version = request.version
+    name = model_name(request.cnn, request.partition)
+    message = _infer_request(name, request.version, request.frame, request.payload)
     for key, value in (("point", request.point), ("next_point", request.next_point)):
         if value:
             message.parameters[key].string_param = value
@@ -109,8 +109,7 @@ def build_probe(number: str, payload: bytes, probe_next: bool = False, version: 
 
     A server refuses it where `version` is that of other weights, as it would refuse every frame.
     """
-    message = _infer_request(PROBE, number, payload)
-    message.model_version = version
+    message = _infer_request(PROBE, version, number, payload)
     _ask_for_probe(message, probe_next)
     return message
 
@@ -120,10 +119,11 @@ def _ask_for_probe(message: Any, probe_next: bool) -> None:
         message.parameters["probe_next"].bool_param = True
 
 
-def _infer_request(name: str, number: str, payload: bytes) -> Any:
-    message = MESSAGES["ModelInferRequest"](model_name=name, id=number, raw_input_contents=[payload])
-    message.inputs.add(name=INPUT, datatype="UINT8", shape=[len(payload)])
-    return message
+def _infer_request(name: str, version: str, number: str, payload: bytes) -> Any:
+    tensor = {"name": INPUT, "datatype": "UINT8", "shape": [len(payload)]}
+    return MESSAGES["ModelInferRequest"](
+        model_name=name, model_version=version, id=number, inputs=[tensor], raw_input_contents=[payload]
+    )
 
 
 def read_request(message: Any, cnn: str, version: str) -> Request:

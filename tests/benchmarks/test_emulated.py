@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tidesplit.agents.judging.budgeted import Budgeted
 from tidesplit.agents.judging.evaluation import History
+from tidesplit.agents.judging.ladder import WithoutLink
+from tidesplit.agents.judging.seer import Foresight
+from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.clip_pictures import clip_pictures
-from tidesplit.benchmarks.emulated import begun, order, orders_of, tell
+from tidesplit.benchmarks.emulated import acting, begun, order, orders_of, tell
 from tidesplit.benchmarks.run_figures import emulated_row, simulated_row
+from tidesplit.envs.budget.prices import USUAL_PRICES
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER
 
 
@@ -124,3 +129,11 @@ def test_clips_of_a_camera_keep_the_class_of_their_picture(tmp_path: Path) -> No
     Image.new("RGB", (40, 30), (90, 0, 0)).save(tmp_path / "cat" / "0.png")
     found = clip_pictures(["static"], tmp_path, uncut(("cat", "dog")), 3)
     assert [(p.name, p.label) for p in found] == [(f"static/cat/0/{i}", "cat") for i in range(3)]
+
+
+def test_under_budgets_a_controller_begins_at_its_own_prices() -> None:
+    static = Static("static", 0)
+    assert acting(Budgeted(WithoutLink(static), (2.0, 1e-5))) == (static, (2.0, 1e-5))
+    assert acting(static) == (static, USUAL_PRICES)
+    with pytest.raises(SystemExit, match="foresight needs the simulator"):
+        acting(Foresight("foresight"))
