@@ -43,7 +43,7 @@ class DeviceNet:
         self._deadline, self._deadline_s = int(net["deadline"]), np.float32(np.nan)
         self._x = np.ones(width + (count + 1) * points, np.float32)
         self._state, self._points = self._x[:width], self._x[width:].reshape(count + 1, points)
-        self._z, self._log, self._unit = self._x[logs], np.empty_like(self._least), np.empty_like(self._least)
+        self._z, self._log, self._rate = self._x[logs], np.empty_like(self._least), self._least
         self._of_state, self._of_state_bias = net["of_state.weight"][:, self._order], net["of_state.bias"]
         self._of_point = np.column_stack([net["of_point.weight"][:, self._fields], np.zeros(hidden, np.float32)])
         self._own = np.column_stack([net["own.weight"], np.zeros(hidden, np.float32)])
@@ -63,9 +63,9 @@ class DeviceNet:
 
     def _standardise(self, deadline_s: np.float32) -> None:
         if deadline_s != self._deadline_s:
-            self._deadline_s, self._unit = deadline_s, deadline_s * self._of_deadline + self._fixed
+            self._deadline_s, self._rate = deadline_s, 1.0 / (deadline_s * self._of_deadline + self._fixed)
         x, z, log = self._x, self._z, self._log
-        z /= self._unit
+        z *= self._rate
         np.maximum(z, self._least, out=z)
         np.abs(z, out=log)
         log += self._one

@@ -6,7 +6,7 @@ the belief is computed in plain floats, and whatever of the forecast does not de
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.forecast import Forecast
 from tidesplit.runtime.choosing.one_link import believe_alone
 from tidesplit.runtime.wire.estimator import UNUSED
+
+_SEEN: Callable[..., Seen] = Seen  # of plain numbers in place of columns
 
 
 class Observer:
@@ -53,22 +55,22 @@ class Observer:
         link = believe_alone(rows, now_s, world.usual_rtt_s())
         tail_s = world.radio.tail_s
         awake_s = max(rows[0][0], 0.0) + tail_s - now_s
-        known: dict[str, Any] = {
-            "waited_s": situation.waited_s,
-            "deadline_s": demand.deadline_s,
-            "period_s": demand.period_s,
-            "for_latency": demand.objective == "latency",
-            "joule_price": self._prices[0],
-            "byte_price": self._prices[1],
-            "server_wait_s": link.server_wait_s,
-            "finish_pending_s": link.finish_pending_s,
-            "finish_due_s": link.finish_due_s,
-            "slow_down": situation.slow_down,
-            "worker_s": situation.worker_s,
-            "heat_c": situation.heat_c,
-            "awake_s": min(max(awake_s, 0.0), tail_s),
-        }
-        return Seen(**known, hops=(link.hop,))
+        return _SEEN(
+            waited_s=situation.waited_s,
+            deadline_s=demand.deadline_s,
+            period_s=demand.period_s,
+            for_latency=demand.objective == "latency",
+            joule_price=self._prices[0],
+            byte_price=self._prices[1],
+            server_wait_s=link.server_wait_s,
+            finish_pending_s=link.finish_pending_s,
+            finish_due_s=link.finish_due_s,
+            slow_down=situation.slow_down,
+            worker_s=situation.worker_s,
+            heat_c=situation.heat_c,
+            awake_s=min(max(awake_s, 0.0), tail_s),
+            hops=(link.hop,),
+        )
 
     def _allowed(self, situation: DeviceSituation, now: Seen) -> NDArray[np.bool_]:
         """The mask `[A]` of `envs.world.observation.allowed`."""
