@@ -31,6 +31,8 @@ from tidesplit.envs.world.vocabulary import (
 from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable
 
+FOREVER = 1e6  # seconds or joules, in place of the infinity of a message that never leaves
+
 
 class Frame(NamedTuple):
     """One frame a lane: its arrival, and the random numbers drawn for it. See `Course`."""
@@ -140,9 +142,9 @@ def advance(
     links = turn.queues_after(crossings)
     # What keeps the radio awake is paid as time passes. Paid at once, a message after a silence would cost more than a
     # plan of some frames can win back.
-    left_s = np.maximum(links[0].awake_s - frame.arrival_s - demands.period_s, 0.0)
-    left_s = left_s - np.maximum(queues.hops[0].awake_s - frame.arrival_s, 0.0)
-    drawn_j = radio_j - world.radio.tail_w * left_s
+    left_s = np.clip(links[0].awake_s - frame.arrival_s - demands.period_s, 0.0, FOREVER)
+    left_s = left_s - np.clip(queues.hops[0].awake_s - frame.arrival_s, 0.0, FOREVER)
+    drawn_j = np.minimum(radio_j, FOREVER) - world.radio.tail_w * left_s
     outcome = Outcome(
         answered_by=end.answered_by,
         dropped=part.dropped,
