@@ -56,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
         help="requests a second of one device, averaged over 2 s; 0 is any number (default 0)",
     )  # fmt: skip
     p.add_argument(
-        "--max-batch", type=whole_number(1, 64), default=8, metavar="N",
-        help="frames of one partition computed together, if the model was exported for several (default 8)",
+        "--max-batch", type=whole_number(1, 64), default=16, metavar="N",
+        help="frames of one partition computed together, within 25 ms (default 16)",
     )  # fmt: skip
     p.add_argument(
         "--stream-mib", type=whole_number(1, 65536), default=128, metavar="MIB",

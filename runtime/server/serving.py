@@ -44,7 +44,7 @@ class ServerOptions:
     port: int = 0
     threads: int = 1
     max_concurrent: int = 64
-    max_batch: int = 8
+    max_batch: int = 16
     client_share: float = 0.75
     client_rate: float = 0.0
     metrics_port: int | None = None
