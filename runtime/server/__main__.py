@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
         help="frames of one partition computed together, within 25 ms (default 16)",
     )  # fmt: skip
     p.add_argument(
+        "--longest-wait-ms", type=number(1.0, 1e5), default=100.0, metavar="MS",
+        help="a frame that would wait longer for its turn is refused with a pause (default 100)",
+    )  # fmt: skip
+    p.add_argument(
         "--stream-mib", type=whole_number(1, 65536), default=128, metavar="MIB",
         help="memory for the streams of all devices; the least recently used ones make room (default 128)",
     )  # fmt: skip

@@ -25,7 +25,7 @@ from tidesplit.runtime.wire.messages import RefusedError
 LEAST_PUSHBACK_S, MOST_PUSHBACK_S = 0.1, 1.0
 FORGET_S = 1.0  # time constant of the mean wait; thirty frames of one camera pass in it
 HAND_OVER_S = 0.004  # a twentieth of a frame's usual deadline
-SHARE = 0.2  # weight of the newest wait in the mean
+SHARE = 0.2  # weight of the newest wait or time in its mean
 
 
 @dataclass(eq=False)
@@ -51,10 +51,11 @@ class Queue:
 
     A batch is the next job and later ones of the same key. Turns are start-time fair queueing: a client's jobs have
     turns one apart, from that of the newest batch on. So a client that sent nothing for a while saves up no turns.
+    No job is taken after `longest_wait_s` while others wait: an answer to them may still be of use.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, limit: int, longest_wait_s: float = math.inf) -> None:
+        self.limit, self._longest_wait_s = limit, longest_wait_s
         self._jobs: list[Job] = []  # by turn
         self._turn = 0.0  # of the newest batch
         self._next_turn: dict[str, float] = {}  # by client, where it is later than that
@@ -68,10 +69,18 @@ class Queue:
             self._jobs = [waiting for waiting in self._jobs if not waiting.gone()]
         if len(self._jobs) >= self.limit:
             return False
-        job.turn = max(self._turn, self._next_turn.get(job.client, 0.0))
+        job.turn = self._turn_of(job.client)
         self._next_turn[job.client] = job.turn + 1.0
         insort(self._jobs, job, key=lambda other: other.turn)
         return True
+
+    def ahead(self, client: str) -> list[str]:
+        """Keys of the jobs that go before a new one of this client."""
+        turn = self._turn_of(client)
+        return [job.key for job in self._jobs if job.turn <= turn]
+
+    def _turn_of(self, client: str) -> float:
+        return max(self._turn, self._next_turn.get(client, 0.0))
 
     def displaced(self, client: str) -> Job | None:
         """Remove the newest job of the client with most jobs, to make room for a job of `client`.
@@ -89,9 +98,13 @@ class Queue:
         return found
 
     def take(self, now_s: float, limit_of: Callable[[str], int]) -> tuple[list[Job], list[Job]]:
-        """The next batch and the jobs past their deadline. Abandoned jobs are dropped."""
-        late = [job for job in self._jobs if not job.gone() and job.deadline_s <= now_s]
-        alive = [job for job in self._jobs if not job.gone() and job.deadline_s > now_s]
+        """The next batch and the jobs that are too late. Abandoned jobs are dropped."""
+        wanted = [job for job in self._jobs if not job.gone()]
+        alive = [job for job in wanted if job.deadline_s > now_s]
+        in_time = [job for job in alive if job.arrived_s + self._longest_wait_s > now_s]
+        alive = in_time or alive
+        kept = set(map(id, alive))
+        late = [job for job in wanted if id(job) not in kept]
         batch = [job for job in alive if job.key == alive[0].key][: limit_of(alive[0].key)] if alive else []
         taken = set(map(id, batch))
         self._jobs = [job for job in alive if id(job) not in taken]
@@ -152,11 +165,14 @@ class Batcher:
         max_waiting: int,
         observe: Callable[[str, int], None] = lambda _key, _size: None,
         clock: Callable[[], float] = time.perf_counter,
+        longest_wait_s: float = math.inf,
     ) -> None:
         self._work, self._max_batch, self._observe, self._clock = work, max_batch, observe, clock
         self._lock = threading.Lock()  # of the queue and of `_idle`
-        self._queue, self._wait = Queue(max_waiting), WaitEstimate()
-        self._idle = workers
+        self._queue, self._wait = Queue(max_waiting, longest_wait_s), WaitEstimate()
+        self._longest_wait_s = longest_wait_s
+        self._frame_s: dict[str, float] = {}  # mean time of a frame by key, of the newest batches
+        self._workers = self._idle = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compute")
 
     @property
@@ -185,14 +201,17 @@ class Batcher:
         return True
 
     async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float, client: str = "") -> Computed:
-        """The result of one frame. RefusedError where the queue is full or the deadline passes before its turn."""
+        """The result of one frame. RefusedError where it would wait too long, or the queue is full."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Computed] = loop.create_future()
         job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result), client)
         with self._lock:
-            placed = self._queue.put(job)
+            wait_s = sum(self._frame_s.get(ahead, 0.0) for ahead in self._queue.ahead(client)) / self._workers
+            placed = wait_s <= self._longest_wait_s and self._queue.put(job)
             begins = placed and self._idle > 0
             self._idle -= begins
+        if wait_s > self._longest_wait_s:
+            raise self._waits_long(wait_s)
         if not placed:
             raise RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.waiting} frames wait already, the limit here",
@@ -201,6 +220,18 @@ class Batcher:
         if begins:
             self._pool.submit(self._compute, loop)
         return await future
+
+    def _waits_long(self, wait_s: float) -> RefusedError:
+        limit_ms = 1e3 * self._longest_wait_s
+        sentence = f"a frame would wait for {1e3 * wait_s:.0f} ms, the limit here is {limit_ms:.0f} ms"
+        return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, sentence, limit="wait", pushback_s=self.pushback_s())
+
+    def _too_late(self, job: Job, now_s: float) -> RefusedError:
+        waited_s = now_s - job.arrived_s
+        if now_s < job.deadline_s:
+            return self._waits_long(waited_s)
+        sentence = f"the deadline passed after {1e3 * waited_s:.0f} ms in the queue"
+        return RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, sentence)
 
     def _compute(self, loop: asyncio.AbstractEventLoop) -> None:
         """Compute batches until no frame waits, in a worker thread."""
@@ -219,12 +250,12 @@ class Batcher:
         loop.call_soon_threadsafe(self._finish, done)
 
     def _next(self) -> tuple[list[Job], list[_Batch]]:
-        """The next batch, and those whose deadline has passed. The worker is idle where there is no batch."""
+        """The next batch, and those that are too late. The worker is idle where there is no batch."""
         with self._lock:
             batch, late = self._queue.take(self._clock(), lambda key: min(self._max_batch, self._work.limit(key)))
             self._idle += not batch  # under the lock: a frame that comes from now on starts a worker
         now_s = self._clock()
-        return batch, [_Batch([job], [_too_late(job, now_s)], None) for job in late]
+        return batch, [_Batch([job], [self._too_late(job, now_s)], None) for job in late]
 
     def _results(self, batch: list[Job], began_s: float) -> list[Any]:
         try:
@@ -232,6 +263,8 @@ class Batcher:
         except Exception as error:  # each frame of the batch is answered with it
             results = [error] * len(batch)
         took_s = self._clock() - began_s
+        mean_s = self._frame_s.setdefault(batch[0].key, took_s / len(batch))
+        self._frame_s[batch[0].key] = (1 - SHARE) * mean_s + SHARE * took_s / len(batch)
         return [r if isinstance(r, Exception) else Computed(r, began_s, took_s) for r in results]
 
     def _finish(self, done: list[_Batch]) -> None:
@@ -266,8 +299,3 @@ def _settle(future: asyncio.Future[Computed], result: Any) -> None:
         future.set_exception(result)
     else:
         future.set_result(result)
-
-
-def _too_late(job: Job, now_s: float) -> RefusedError:
-    waited_ms = 1e3 * (now_s - job.arrived_s)
-    return RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, f"the deadline passed after {waited_ms:.0f} ms in the queue")

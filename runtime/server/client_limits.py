@@ -19,7 +19,7 @@ from tidesplit.runtime.wire.stream_place import DEVICE_METADATA
 
 __all__ = ["ClientLimits", "Limit", "client_of", "device_of"]
 
-Limit = Literal["rate", "share", "full", "displaced"]  # why a request was refused; the last two are the queue's
+Limit = Literal["rate", "share", "full", "displaced", "wait"]  # why a request was refused; the last three: the queue's
 # Two seconds' frames may come at once: so long a device waits for an answer, and a link that stalled holds them back.
 BURST_S = 2.0
 # A client that was refused is admitted again with this part of its burst. Otherwise it would be refused at every frame.

@@ -207,7 +207,8 @@ def test_a_full_server_has_room_for_a_device_that_has_none_yet(cnn: Cnn, monkeyp
         return run(*given)
 
     monkeypatch.setattr(Tails, "run", slowly)
-    with ServerThread(cnn, ServerOptions(max_concurrent=8, max_batch=1)) as server, Client(server.address) as client:
+    options = ServerOptions(max_concurrent=8, max_batch=1, longest_wait_ms=1e4)
+    with ServerThread(cnn, options) as server, Client(server.address) as client:
         stub = client.stub("ModelInfer")
         for _ in range(20):
             calls = [

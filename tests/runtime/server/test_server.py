@@ -262,7 +262,8 @@ def test_frames_of_one_partition_are_computed_together(cnn: Cnn, tmp_path: Path)
     results = tails.run("tail-p1", [*items[:2], Item(1, b"x"), *items[2:]])
     assert str(results.pop(2)).startswith("payload has 1 bytes")
     np.testing.assert_allclose(np.stack(results), [frame.logits for frame in frames], rtol=1e-4, atol=1e-4)
-    with ServerThread(stacked, ServerOptions(metrics_port=0)) as running, Client(running.address) as client:
+    options = ServerOptions(metrics_port=0, longest_wait_ms=1e4)
+    with ServerThread(stacked, options) as running, Client(running.address) as client:
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(lambda i: ask(client, frames[i % 5].request, cnn), range(60)))
         with urllib.request.urlopen(f"http://127.0.0.1:{running.metrics_port}/metrics", timeout=LIMIT_S) as page:
