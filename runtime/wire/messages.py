@@ -170,7 +170,8 @@ def _class_count(message: Any) -> int:
 def _parameters(message: Any) -> Mapping[str, Any]:
     count = len(message.parameters)
     expect(count <= MAX_PARAMETERS, f"{count} parameters, at most {MAX_PARAMETERS} expected")
-    return dict(message.parameters.items())
+    found: Mapping[str, Any] = message.parameters
+    return found
 
 
 def _text(parameters: Mapping[str, Any], key: str) -> str:
