@@ -78,9 +78,13 @@ class ClientLimits:
             )  # fmt: skip
         client.left -= 1.0
 
+    def has_share(self, name: str) -> bool:
+        """True where the client has its share under way."""
+        return name in self._clients and self._clients[name].held >= self._most
+
     def over_share(self, name: str, pushback_s: float) -> RefusedError | None:
         """The refusal of one more request of a client that has its share under way; None where it has less."""
-        if name not in self._clients or self._clients[name].held < self._most:
+        if not self.has_share(name):
             return None
         return RefusedError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,

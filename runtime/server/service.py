@@ -211,9 +211,11 @@ class InferenceService:
 
     def _refusal(self, client: str) -> RefusedError | None:
         """The refusal of one more request of this client; None where there is a place for it, or one was made."""
+        if self.under_way < self._max_concurrent and not self._limits.has_share(client):
+            return None
         pushback_s = self._batcher.pushback_s()
         refusal = self._limits.over_share(client, pushback_s)
-        if refusal is not None or self.under_way < self._max_concurrent or self._batcher.make_room(client):
+        if refusal is not None or self._batcher.make_room(client):
             return refusal
         return RefusedError(
             Code.RESOURCE_EXHAUSTED, f"{self._max_concurrent} requests are under way, the limit here",
