@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tidesplit.runtime.server.batching import Batcher, Job, Queue, WaitEstimate
+from tidesplit.runtime.server.batching import Batcher, WaitEstimate
+from tidesplit.runtime.server.fair_queue import Job, Queue
 from tidesplit.runtime.wire.messages import RefusedError
 
 TAKEN = [

@@ -18,8 +18,8 @@ from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.core.sending import Failure
 from tidesplit.runtime.device.client import GrpcClient
-from tidesplit.runtime.server.batching import Job, Queue
 from tidesplit.runtime.server.client_limits import ClientLimits, client_of, device_of
+from tidesplit.runtime.server.fair_queue import Job, Queue
 from tidesplit.runtime.server.serving import ServerOptions
 from tidesplit.runtime.server.tails import Tails
 from tidesplit.runtime.wire.messages import build_probe, build_request
