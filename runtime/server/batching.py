@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -117,7 +118,7 @@ class Batcher:
         """The result of one frame. RefusedError where it would wait too long, or the queue is full."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Computed] = loop.create_future()
-        job = Job(key, item, arrived_s, deadline_s, future.cancelled, lambda result: _settle(future, result), client)
+        job = Job(key, item, arrived_s, deadline_s, future.cancelled, partial(_settle, future), client)
         with self._lock:
             wait_s = sum(self._frame_s.get(ahead, 0.0) for ahead in self._queue.ahead(client)) / self._workers
             placed = wait_s <= self._longest_wait_s and self._queue.put(job)
@@ -132,7 +133,10 @@ class Batcher:
             )  # fmt: skip
         if begins:
             self._pool.submit(self._compute, loop)
-        return await future
+        try:
+            return await future
+        finally:
+            del job, future  # they hold a failure, whose traceback would hold them
 
     def _waits_long(self, wait_s: float) -> RefusedError:
         limit_ms = 1e3 * self._longest_wait_s

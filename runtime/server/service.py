@@ -118,7 +118,12 @@ class InferenceService:
                 logging.getLogger(__name__).exception("%s failed", name)
                 code, sentence = Code.INTERNAL, "the server made a mistake; its log has more"
             self.metrics.refused(self._label(message) if name == "ModelInfer" else "", code.name)
-            await context.abort(code, sentence, metadata)
+            try:
+                await context.abort(code, sentence, metadata)
+            finally:
+                # The context holds the exception, whose traceback would hold the context and the message until Python
+                # next looks for such circles: hundreds of messages later, with 1 MB each.
+                del context, data, message
             raise AssertionError("abort returns never")
 
         return handle

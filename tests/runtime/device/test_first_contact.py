@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from tests.runtime.deployed import points
 from tests.runtime.device.test_loop import CUT, Run
-from tests.runtime.servers import ServerThread
+from tests.runtime.servers import LIMIT_S, ServerThread
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.device.engine import Engine
 from tidesplit.runtime.log.record import Record
@@ -27,6 +31,12 @@ TOKEN = "f00dfacef00dfacef00d"
 @pytest.fixture(scope="module")
 def engine(cnn: Cnn) -> Engine:
     return Engine(cnn, points(cnn.partitions)[0].points)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a handshake takes longer than the greeting waits, which then is the first reason."""
+    monkeypatch.setattr("tidesplit.runtime.device.loop.PROBE_LIMIT_S", LIMIT_S)
 
 
 def check(engine: Engine, address: str, expected: str, lasts: bool, safety: Credentials | None = None) -> None:
@@ -87,20 +97,27 @@ def test_tls_that_does_not_come_about(
         check(engine, server.address, f"UNAVAILABLE: {expected}", lasts, safety)
 
 
-def test_a_server_whose_certificate_expired_while_it_ran(engine: Engine, keys: Path) -> None:
-    """It refuses to start with one. This one is plain gRPC without that check."""
-    key, chain = ((keys / f"expired.{kind}").read_bytes() for kind in ("key", "pem"))
+@contextlib.contextmanager
+def bare_server(secret: Any = None) -> Iterator[str]:
+    """The address of a plain gRPC server without any method."""
     server = grpc.server(ThreadPoolExecutor(1))
-    port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, chain)]))
+    bind = server.add_insecure_port if secret is None else partial(server.add_secure_port, server_credentials=secret)
+    port = bind("localhost:0")
     server.start()
+    try:
+        yield f"localhost:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+def test_a_server_whose_certificate_expired_while_it_ran(engine: Engine, keys: Path) -> None:
+    """It refuses to start with one. This one has no such check."""
+    key, chain = ((keys / f"expired.{kind}").read_bytes() for kind in ("key", "pem"))
     expected = "UNAVAILABLE: the server's certificate is not accepted: certificate has expired"
-    check(engine, f"localhost:{port}", expected, True, client_credentials(keys / "ca.pem"))
-    server.stop(0).wait()
+    with bare_server(grpc.ssl_server_credentials([(key, chain)])) as address:
+        check(engine, address, expected, True, client_credentials(keys / "ca.pem"))
 
 
 def test_a_server_that_is_none_of_ours(engine: Engine) -> None:
-    server = grpc.server(ThreadPoolExecutor(1))
-    port = server.add_insecure_port("localhost:0")
-    server.start()
-    check(engine, f"localhost:{port}", "UNIMPLEMENTED: Method not found", True)
-    server.stop(0).wait()
+    with bare_server() as address:
+        check(engine, address, "UNIMPLEMENTED: Method not found", True)

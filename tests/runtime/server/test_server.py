@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import shutil
@@ -241,6 +242,25 @@ def test_hostile_messages_get_no_memory(cnn: Cnn) -> None:
         taken = memory_mib(process.pid, "VmHWM") - before
     assert codes == {"INVALID_ARGUMENT"}
     assert taken < 64.0
+
+
+@pytest.mark.parametrize("payload", [b"x", bytes(900)])
+def test_a_refused_message_is_freed_at_once(cnn: Cnn, client: Client, payload: bytes) -> None:
+    """Not only when Python looks for circular garbage, which can be hundreds of messages of 1 MB later."""
+    kind = MESSAGES["ModelInferRequest"]
+    data = build_request(replace(picture_frame(cnn).request, payload=payload)).SerializeToString()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError):
+                client.raw(data)
+        end_s = time.monotonic() + LIMIT_S
+        while (left := sum(type(o) is kind for o in gc.get_objects())) and time.monotonic() < end_s:
+            time.sleep(0.01)
+    finally:
+        gc.enable()
+    assert left == 0
 
 
 def test_a_frame_past_its_deadline_is_not_computed(client: Client, cnn: Cnn) -> None:
