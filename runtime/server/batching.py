@@ -124,6 +124,8 @@ class Batcher:
             placed = wait_s <= self._longest_wait_s and self._queue.put(job)
             begins = placed and self._idle > 0
             self._idle -= begins
+            if wait_s > self._longest_wait_s:
+                self._queue.owe(client)
         if wait_s > self._longest_wait_s:
             raise self._waits_long(wait_s)
         if not placed:

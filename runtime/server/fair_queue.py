@@ -38,7 +38,8 @@ class Queue:
 
     A batch is the next job and later ones of the same key. Turns are start-time fair queueing: a client's jobs have
     turns one apart, from that of the newest batch on. So a client that sent nothing for a while saves up no turns.
-    No job is taken after `longest_wait_s` while others wait: an answer to them may still be of use.
+    No job is taken after `longest_wait_s` while others wait: an answer to them may still be of use. A client that is
+    owed a turn goes first, if none of its jobs wait. Otherwise cameras of one rate would be refused again and again.
     """
 
     def __init__(self, limit: int, longest_wait_s: float = math.inf) -> None:
@@ -46,6 +47,7 @@ class Queue:
         self._jobs: list[Job] = []  # by turn
         self._turn = 0.0  # of the newest batch
         self._next_turn: dict[str, float] = {}  # by client, where it is later than that
+        self._owed: set[str] = set()  # clients whose newest job was refused because of its wait
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -58,6 +60,7 @@ class Queue:
             return False
         job.turn = self._turn_of(job.client)
         self._next_turn[job.client] = job.turn + 1.0
+        self._owed.discard(job.client)
         insort(self._jobs, job, key=lambda other: other.turn)
         return True
 
@@ -66,7 +69,14 @@ class Queue:
         turn = self._turn_of(client)
         return [job.key for job in self._jobs if job.turn <= turn]
 
+    def owe(self, client: str) -> None:
+        """A job of this client was refused because of its wait."""
+        if len(self._owed) < self.limit:  # clients can be made up
+            self._owed.add(client)
+
     def _turn_of(self, client: str) -> float:
+        if client in self._owed and all(job.client != client for job in self._jobs):
+            return self._turn - 1.0
         return max(self._turn, self._next_turn.get(client, 0.0))
 
     def displaced(self, client: str) -> Job | None:
@@ -95,7 +105,9 @@ class Queue:
         batch = [job for job in alive if job.key == alive[0].key][: limit_of(alive[0].key)] if alive else []
         taken = set(map(id, batch))
         self._jobs = [job for job in alive if id(job) not in taken]
+        for job in late:
+            self.owe(job.client)
         if batch:
-            self._turn = batch[0].turn
+            self._turn = max(self._turn, batch[0].turn)
         self._next_turn = {name: turn for name, turn in self._next_turn.items() if turn > self._turn}
         return batch, late

@@ -129,6 +129,18 @@ def test_nobody_saves_up_turns() -> None:
     assert Counter(order) == {"a": 3, "l": 3}
 
 
+def test_a_client_that_was_refused_goes_first_once_and_only_if_none_of_its_jobs_wait() -> None:
+    queue = Queue(limit=16)
+    for name in "ab":
+        queue.put(Job("k", 0, 0.0, 9.0, client=name))
+    for name in "ac":
+        queue.owe(name)
+    assert (len(queue.ahead("a")), len(queue.ahead("c")), len(queue.ahead("d"))) == (2, 0, 2)
+    for name in "cc":
+        queue.put(Job("k", 0, 0.0, 9.0, client=name))
+    assert "".join(queue.take(0.0, lambda _: 1)[0][0].client for _ in range(4)) == "cabc"
+
+
 def test_the_newest_job_of_whom_has_most_makes_room() -> None:
     queue = Queue(limit=4)
     for n, name in enumerate("aaab"):
