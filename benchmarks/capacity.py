@@ -1,4 +1,8 @@
-"""What a server on one core serves of a cut, and a bare ONNX Runtime loop of the same tail on the same core."""
+"""What a server on one core serves of a cut, and a bare ONNX Runtime loop of the same tail on the same core.
+
+An echo server, which computes nothing, says what gRPC itself costs in Python. With it and the bare loop's time, no
+server that computes one frame after another could serve more than ``reachable`` of the bare loop's rate.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ from tidesplit.runtime.server.tails import Item, Tails
 from tidesplit.runtime.wire.messages import Request, build_request
 
 ROUNDS, ROUND_S = 5, 2.0  # of the bare loop and the server
+MEASURED = ("bare", "decoding", "server", "echo")
 AT_ONCE = 8  # frames under way while the server's throughput is measured
 
 
@@ -103,17 +108,27 @@ def served_rate(server: ServerProcess, message: Any) -> tuple[float, float]:
 
 
 def capacity(cnn: Cnn, cut: Cut, server: ServerProcess, cores: Sequence[int]) -> dict[str, float]:
-    """Frames a second and processor time of a frame: bare loop, decoding loop and server in turns, the median each."""
+    """Frames a second and processor time of a frame of all in `MEASURED`, the medians of several turns.
+
+    Also the server's share of the bare loop by rate and by processor time. The latter is steadier on a busy machine.
+    """
     message = build_request(Request(cnn.name, cut.partition, "", "1", cut.payload))
     loops, rounds = Loops(cnn, cut, cores), []
+    echo = ServerProcess(cores=cores, program=("-m", "tidesplit.benchmarks.echo_server"))
     try:
         loops.rate(0)
         served_rate(server, message)
         for _ in range(ROUNDS):
-            rounds.append((*loops.rate(0), *loops.rate(1), *served_rate(server, message)))
+            rounds.append((*loops.rate(0), *loops.rate(1), *served_rate(server, message), *served_rate(echo, message)))
     finally:
         loops.stop()
+        echo.stop()
     columns = np.array(rounds).T
-    names = ("bare_per_s", "bare_cpu_ms", "decoding_per_s", "decoding_cpu_ms", "server_per_s", "server_cpu_ms")
+    names = [f"{name}_{unit}" for name in MEASURED for unit in ("per_s", "cpu_ms")]
     found = {name: float(np.median(column)) for name, column in zip(names, columns, strict=True)}
-    return {**found, "share": float(np.median(columns[4] / columns[0]))}
+    return {
+        **found,
+        "share": float(np.median(columns[4] / columns[0])),
+        "cpu_share": float(np.median(columns[1] / columns[5])),
+        "reachable": float(np.median(columns[1] / (columns[1] + columns[7]))),
+    }

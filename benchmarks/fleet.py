@@ -1,15 +1,17 @@
 """Many cameras on one server and on several: python benchmarks/fleet.py --cnn FOLDER [--bundle OUT] [--json FILE]
 
 The servers share one processor core, the first; all else has the other ones. For each cut, in turns so that a
-disturbance hits both: frames a second of a bare ONNX Runtime loop of the tail on the server's core, and of the server
-with 8 frames under way. Then N devices, over N: at 32 they offer 80 % of what the server served, at 40 and 48 all of it
-and 120 %. At last, of two servers behind HAProxy, one is killed and started again while 32 devices offer half of that.
+disturbance hits all: frames a second of a bare ONNX Runtime loop of the tail on the server's core, of the server with 8
+frames under way, and of an echo server, which tells what gRPC itself costs in Python. Then N devices, over N: at 32
+they offer 80 % of what the server served, at 40 and 48 all of it and 120 %. At last, of two servers behind HAProxy, one
+is killed and started again while 32 devices offer half of that.
 
 A device is a light one: the runtime's real client with a payload encoded beforehand (drawn values; JPEG at p0), over a
 connection of its own. Two cores have no room for 32 processes that run a CNN. With --bundle, some of the N are true
 device processes (`tidesplit edge`, paced), and every frame of theirs must be settled once. --help has the numbers.
 
     lost      frames of light devices that ended not at all, or twice
+    in time   answers of light devices within the deadline, a second
     late      answers after the deadline of 300 ms
     refused   frames without an answer by gRPC status: a real device finishes these itself
     jain      Jain's index of the answers of each light device: 1 where all have the same
@@ -78,7 +80,11 @@ class Fleet:
             found = figures(*light.ends(), DEADLINE_S)
         finally:
             codes = [device.end(0.0) for device in true]
-        return {"devices": devices, "fps": round(fps, 2), **found, **true_figures(ends, codes)}
+        in_time_per_s = (found["answered"] - found["late"]) / self.seconds
+        return {
+            "devices": devices, "fps": round(fps, 2), **found, "in_time_per_s": in_time_per_s,
+            **true_figures(ends, codes),
+        }  # fmt: skip
 
 
 def true_figures(ends: Sequence[Ends], codes: Sequence[int]) -> Row:
@@ -96,7 +102,8 @@ def tell(row: Row) -> None:
     )
     print(
         f"  {row['servers']} servers, N {row['devices']:2d}, {row['load']:4.0%}: p50 {row['p50_ms']:.1f} ms, p99 "
-        f"{row['p99_ms']:.1f} ms, late {row['late']}, lost {row['lost']} of {row['sent']}, refused {row['refused']}, "
+        f"{row['p99_ms']:.1f} ms, in time {row['in_time_per_s']:.0f}/s, late {row['late']}, "
+        f"lost {row['lost']} of {row['sent']}, refused {row['refused']}, "
         f"Jain {row['jain']:.4f}{true}", flush=True
     )  # fmt: skip
 

@@ -48,11 +48,15 @@ BY_DEVICE = "hdr(tidesplit-device)\n    hash-type consistent"
 
 
 class ServerProcess:
-    """A server process with these options. `cores`: processor cores that it may use; none named: all."""
+    """A server process with these options. `cores`: processor cores that it may use; none named: all.
 
-    def __init__(self, *options: str, cores: Collection[int] = ()) -> None:
-        self._options, self._cores = options, cores
-        self.program: tuple[str, ...] = ("-m", "tidesplit.runtime.server")  # of the next start
+    `program` has Python's arguments before these options, for the next start.
+    """
+
+    def __init__(
+        self, *options: str, cores: Collection[int] = (), program: tuple[str, ...] = ("-m", "tidesplit.runtime.server")
+    ) -> None:
+        self._options, self._cores, self.program = options, cores, program
         self.address: Address = ("127.0.0.1", 0)
         self.start()
 

@@ -1,4 +1,4 @@
-"""A `Graph` as an ONNX model of batch size 1 and opset 17, which ONNX Runtime on a Cortex-A72 takes."""
+"""A `Graph` as an ONNX model of opset 17, which ONNX Runtime on a Cortex-A72 takes. Its batch size is 1 or free."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from tidesplit.models.graph import Graph, Node
 
 OPSET = 17
+FREE = "frames"  # name of the first axis, where it is free
 
 
 def _tensor(name: str, value: Tensor) -> onnx.TensorProto:
@@ -46,8 +47,13 @@ def _node(node: Node, rename: dict[str, str]) -> tuple[list[onnx.NodeProto], lis
     return [convolution, helper.make_node("Clip", [raw, "zero", "six"], [output])], weights
 
 
-def to_onnx(graph: Graph, name: str, outputs: Sequence[str], metadata: dict[str, str] | None = None) -> onnx.ModelProto:
-    """ONNX model with the input `x` `[1, *input_shape]` and the graph's outputs under the names given."""
+def to_onnx(
+    graph: Graph, name: str, outputs: Sequence[str], metadata: dict[str, str] | None = None, batch: int | str = 1
+) -> onnx.ModelProto:
+    """ONNX model with the input `x` `[batch, *input_shape]` and the graph's outputs under the names given.
+
+    `batch` may be `FREE`. Every operator here treats the pictures of a batch one by one.
+    """
     rename = dict(zip(graph.outputs, outputs, strict=True))
     nodes: list[onnx.NodeProto] = []
     weights = [
@@ -61,7 +67,7 @@ def to_onnx(graph: Graph, name: str, outputs: Sequence[str], metadata: dict[str,
     model = helper.make_model(
         helper.make_graph(
             nodes, name,
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *graph.input_shape])],
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *graph.input_shape])],
             [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs],
             weights,
         ),

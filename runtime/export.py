@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 SUBFOLDER = "cnn"
+CACHED = b"2"  # changes where an export of the same weights becomes another one; 2: tails of any number of frames
 Report = Callable[[str, int], None]
 """Called with each file's name and its size in bytes."""
 
@@ -152,7 +153,7 @@ def _cached(
     if not path.is_file():
         raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
     sources = [file.read_bytes() for file in (path, ranges_file(path), streams_file(path)) if file.is_file()]
-    version = hashlib.sha256(b"".join(sources)).hexdigest()[:VERSION_DIGITS]
+    version = hashlib.sha256(b"".join((*sources, CACHED))).hexdigest()[:VERSION_DIGITS]
     folder = cache_folder() / f"{name}-{version}{kind}"
     if (folder / MANIFEST).is_file():
         used(folder)

@@ -19,7 +19,7 @@ from tidesplit.compression.net.deployed_graphs import (
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.session import session
 from tidesplit.models.graph import Graph
-from tidesplit.models.onnx_graph import to_onnx
+from tidesplit.models.onnx_graph import FREE, to_onnx
 
 TOLERANCE = 1e-3  # share of the largest output. Other orders of float32 sums differ by about 1e-5.
 
@@ -38,14 +38,14 @@ def heads_model(system: SplitNet, ratio: float) -> onnx.ModelProto:
 
 
 def tail_model(system: SplitNet, partition: int) -> onnx.ModelProto:
-    """Wire values `x`, or at partition 0 the image, to `logits`."""
-    return _checked(tail_graph(system, partition), f"tail-p{partition}", ("logits",))
+    """Wire values `x`, or at partition 0 the image, to `logits`, for any number of frames."""
+    return _checked(tail_graph(system, partition), f"tail-p{partition}", ("logits",), FREE)
 
 
 def middle_model(system: SplitNet, first: int, second: int) -> onnx.ModelProto:
-    """Wire values `x` of one partition to `feature`, `y` and `score` of a later one."""
+    """Wire values `x` of one partition to `feature`, `y` and `score` of a later one, for any number of frames."""
     name = f"middle-p{first}-p{second}"
-    return _checked(middle_graph(system, first, second), name, ("feature", "y", "score"))
+    return _checked(middle_graph(system, first, second), name, ("feature", "y", "score"), FREE)
 
 
 def device_model(system: SplitNet, ratio: float) -> onnx.ModelProto:
@@ -69,11 +69,12 @@ def encoder_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelP
     return _checked(encoder_graph(system, partition, ratio), f"encoder-p{partition}-c{ratio:.2f}", ("y", "score"))
 
 
-def _checked(graph: Graph, name: str, outputs: tuple[str, ...]) -> onnx.ModelProto:
+def _checked(graph: Graph, name: str, outputs: tuple[str, ...], batch: int | str = 1) -> onnx.ModelProto:
     """The ONNX model. Raises RuntimeError where its outputs differ from torch's on a random input."""
-    model = to_onnx(graph, name, outputs)
+    model = to_onnx(graph, name, outputs, batch=batch)
     onnx.checker.check_model(model)
-    x = torch.randn(1, *graph.input_shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    frames = 2 if batch == FREE else 1
+    x = torch.randn(frames, *graph.input_shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     with torch.inference_mode():
         expected = [value.numpy() for value in graph.run(x)]
     found = session(model.SerializeToString()).run(None, {"x": x.numpy()})

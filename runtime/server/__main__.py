@@ -56,8 +56,12 @@ def parser() -> argparse.ArgumentParser:
         help="requests a second of one device, averaged over 2 s; 0 is any number (default 0)",
     )  # fmt: skip
     p.add_argument(
-        "--max-batch", type=whole_number(1, 64), default=8, metavar="N",
-        help="frames of one partition computed together, if the model was exported for several (default 8)",
+        "--max-batch", type=whole_number(1, 64), default=16, metavar="N",
+        help="frames of one partition computed together, within 25 ms (default 16)",
+    )  # fmt: skip
+    p.add_argument(
+        "--longest-wait-ms", type=number(1.0, 1e5), default=100.0, metavar="MS",
+        help="a frame that would wait longer for its turn is refused with a pause (default 100)",
     )  # fmt: skip
     p.add_argument(
         "--stream-mib", type=whole_number(1, 65536), default=128, metavar="MIB",

@@ -1,7 +1,7 @@
-"""The queue of frames that wait for a worker: batches, frames that are too late, and the wait to expect.
+"""Workers for the frames that wait: batches, refusals of frames that would wait too long, and the wait to expect.
 
-`Queue` and `WaitEstimate` are values; the time is passed in. `Batcher` connects them to an event loop and a pool of
-threads. No frame waits for a batch to fill: a worker takes the frames that are there.
+`Batcher` connects a `Queue` to an event loop and a pool of threads. No frame waits for a batch to fill: a worker takes
+the frames that are there.
 """
 
 from __future__ import annotations
@@ -10,96 +10,22 @@ import asyncio
 import math
 import threading
 import time
-from bisect import insort
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import grpc
 
+from tidesplit.runtime.server.fair_queue import Job, Queue
 from tidesplit.runtime.wire.messages import RefusedError
 
 # A client whose frame was refused because of the load shall wait as long as a frame does now, within these limits.
 LEAST_PUSHBACK_S, MOST_PUSHBACK_S = 0.1, 1.0
 FORGET_S = 1.0  # time constant of the mean wait; thirty frames of one camera pass in it
 HAND_OVER_S = 0.004  # a twentieth of a frame's usual deadline
-SHARE = 0.2  # weight of the newest wait in the mean
-
-
-@dataclass(eq=False)
-class Job:
-    """One frame's work. Jobs of one `key` may be computed together. Times are on one monotonic clock.
-
-    `client` sent the frame. `turn` is the queue's: jobs with a lower one go first. `gone` returns True once the client
-    no longer waits. `settle` takes the result or the exception.
-    """
-
-    key: str
-    item: Any
-    arrived_s: float
-    deadline_s: float
-    gone: Callable[[], bool] = field(default=lambda: False)
-    settle: Callable[[Any], None] = field(default=lambda _: None)
-    client: str = ""
-    turn: float = field(default=0.0, init=False)
-
-
-class Queue:
-    """A bounded queue, fair to clients. One client's jobs keep their order, and clients take turns.
-
-    A batch is the next job and later ones of the same key. Turns are start-time fair queueing: a client's jobs have
-    turns one apart, from that of the newest batch on. So a client that sent nothing for a while saves up no turns.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._jobs: list[Job] = []  # by turn
-        self._turn = 0.0  # of the newest batch
-        self._next_turn: dict[str, float] = {}  # by client, where it is later than that
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def put(self, job: Job) -> bool:
-        """Add a job. Returns False where the queue is full, even after abandoned jobs are removed."""
-        if len(self._jobs) >= self.limit:
-            self._jobs = [waiting for waiting in self._jobs if not waiting.gone()]
-        if len(self._jobs) >= self.limit:
-            return False
-        job.turn = max(self._turn, self._next_turn.get(job.client, 0.0))
-        self._next_turn[job.client] = job.turn + 1.0
-        insort(self._jobs, job, key=lambda other: other.turn)
-        return True
-
-    def displaced(self, client: str) -> Job | None:
-        """Remove the newest job of the client with most jobs, to make room for a job of `client`.
-
-        Returns None where that would not be fairer: no client has two jobs more.
-        """
-        alive = [job for job in self._jobs if not job.gone()]
-        counts = Counter(job.client for job in alive)
-        most, number = counts.most_common(1)[0] if counts else (client, 0)
-        if number < counts[client] + 2:
-            return None
-        found = next(job for job in reversed(alive) if job.client == most)
-        self._jobs.remove(found)
-        self._next_turn[most] = found.turn
-        return found
-
-    def take(self, now_s: float, limit_of: Callable[[str], int]) -> tuple[list[Job], list[Job]]:
-        """The next batch and the jobs past their deadline. Abandoned jobs are dropped."""
-        late = [job for job in self._jobs if not job.gone() and job.deadline_s <= now_s]
-        alive = [job for job in self._jobs if not job.gone() and job.deadline_s > now_s]
-        batch = [job for job in alive if job.key == alive[0].key][: limit_of(alive[0].key)] if alive else []
-        taken = set(map(id, batch))
-        self._jobs = [job for job in alive if id(job) not in taken]
-        if batch:
-            self._turn = batch[0].turn
-        self._next_turn = {name: turn for name, turn in self._next_turn.items() if turn > self._turn}
-        return batch, late
+SHARE = 0.2  # weight of the newest wait or time in its mean
 
 
 @dataclass
@@ -153,11 +79,14 @@ class Batcher:
         max_waiting: int,
         observe: Callable[[str, int], None] = lambda _key, _size: None,
         clock: Callable[[], float] = time.perf_counter,
+        longest_wait_s: float = math.inf,
     ) -> None:
         self._work, self._max_batch, self._observe, self._clock = work, max_batch, observe, clock
         self._lock = threading.Lock()  # of the queue and of `_idle`
-        self._queue, self._wait = Queue(max_waiting), WaitEstimate()
-        self._idle = workers
+        self._queue, self._wait = Queue(max_waiting, longest_wait_s), WaitEstimate()
+        self._longest_wait_s = longest_wait_s
+        self._frame_s: dict[str, float] = {}  # mean time of a frame by key, of the newest batches
+        self._workers = self._idle = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compute")
 
     @property
@@ -186,14 +115,19 @@ class Batcher:
         return True
 
     async def submit(self, key: str, item: Any, arrived_s: float, deadline_s: float, client: str = "") -> Computed:
-        """The result of one frame. RefusedError where the queue is full or the deadline passes before its turn."""
+        """The result of one frame. RefusedError where it would wait too long, or the queue is full."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Computed] = loop.create_future()
         job = Job(key, item, arrived_s, deadline_s, future.cancelled, partial(_settle, future), client)
         with self._lock:
-            placed = self._queue.put(job)
+            wait_s = sum(self._frame_s.get(ahead, 0.0) for ahead in self._queue.ahead(client)) / self._workers
+            placed = wait_s <= self._longest_wait_s and self._queue.put(job)
             begins = placed and self._idle > 0
             self._idle -= begins
+            if wait_s > self._longest_wait_s:
+                self._queue.owe(client)
+        if wait_s > self._longest_wait_s:
+            raise self._waits_long(wait_s)
         if not placed:
             raise RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.waiting} frames wait already, the limit here",
@@ -205,6 +139,18 @@ class Batcher:
             return await future
         finally:
             del job, future  # they hold a failure, whose traceback would hold them
+
+    def _waits_long(self, wait_s: float) -> RefusedError:
+        limit_ms = 1e3 * self._longest_wait_s
+        sentence = f"a frame would wait for {1e3 * wait_s:.0f} ms, the limit here is {limit_ms:.0f} ms"
+        return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, sentence, limit="wait", pushback_s=self.pushback_s())
+
+    def _too_late(self, job: Job, now_s: float) -> RefusedError:
+        waited_s = now_s - job.arrived_s
+        if now_s < job.deadline_s:
+            return self._waits_long(waited_s)
+        sentence = f"the deadline passed after {1e3 * waited_s:.0f} ms in the queue"
+        return RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, sentence)
 
     def _compute(self, loop: asyncio.AbstractEventLoop) -> None:
         """Compute batches until no frame waits, in a worker thread."""
@@ -223,12 +169,12 @@ class Batcher:
         loop.call_soon_threadsafe(self._finish, done)
 
     def _next(self) -> tuple[list[Job], list[_Batch]]:
-        """The next batch, and those whose deadline has passed. The worker is idle where there is no batch."""
+        """The next batch, and those that are too late. The worker is idle where there is no batch."""
         with self._lock:
             batch, late = self._queue.take(self._clock(), lambda key: min(self._max_batch, self._work.limit(key)))
             self._idle += not batch  # under the lock: a frame that comes from now on starts a worker
         now_s = self._clock()
-        return batch, [_Batch([job], [_too_late(job, now_s)], None) for job in late]
+        return batch, [_Batch([job], [self._too_late(job, now_s)], None) for job in late]
 
     def _results(self, batch: list[Job], began_s: float) -> list[Any]:
         try:
@@ -236,6 +182,8 @@ class Batcher:
         except Exception as error:  # each frame of the batch is answered with it
             results = [error] * len(batch)
         took_s = self._clock() - began_s
+        mean_s = self._frame_s.setdefault(batch[0].key, took_s / len(batch))
+        self._frame_s[batch[0].key] = (1 - SHARE) * mean_s + SHARE * took_s / len(batch)
         return [r if isinstance(r, Exception) else Computed(r, began_s, took_s) for r in results]
 
     def _finish(self, done: list[_Batch]) -> None:
@@ -270,8 +218,3 @@ def _settle(future: asyncio.Future[Computed], result: Any) -> None:
         future.set_exception(result)
     else:
         future.set_result(result)
-
-
-def _too_late(job: Job, now_s: float) -> RefusedError:
-    waited_ms = 1e3 * (now_s - job.arrived_s)
-    return RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, f"the deadline passed after {waited_ms:.0f} ms in the queue")

@@ -19,7 +19,7 @@ from tidesplit.runtime.wire.stream_place import DEVICE_METADATA
 
 __all__ = ["ClientLimits", "Limit", "client_of", "device_of"]
 
-Limit = Literal["rate", "share", "full", "displaced"]  # why a request was refused; the last two are the queue's
+Limit = Literal["rate", "share", "full", "displaced", "wait"]  # why a request was refused; the last three: the queue's
 # Two seconds' frames may come at once: so long a device waits for an answer, and a link that stalled holds them back.
 BURST_S = 2.0
 # A client that was refused is admitted again with this part of its burst. Otherwise it would be refused at every frame.
@@ -78,9 +78,13 @@ class ClientLimits:
             )  # fmt: skip
         client.left -= 1.0
 
+    def has_share(self, name: str) -> bool:
+        """True where the client has its share under way."""
+        return name in self._clients and self._clients[name].held >= self._most
+
     def over_share(self, name: str, pushback_s: float) -> RefusedError | None:
         """The refusal of one more request of a client that has its share under way; None where it has less."""
-        if name not in self._clients or self._clients[name].held < self._most:
+        if not self.has_share(name):
             return None
         return RefusedError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,

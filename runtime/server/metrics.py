@@ -55,7 +55,7 @@ class Metrics:
         self.counts[partition].refused += 1
 
     def limited(self, limit: str) -> None:
-        """A request was refused because of a limit: a client's "rate" or "share", a "full" server, or "displaced"."""
+        """A request was refused because of a limit, one of `client_limits.Limit`."""
 
     def batch(self, key: str, size: int) -> None:  # noqa: ARG002  # Prometheus counts sizes too
         """`size` frames were computed together by the model `key`."""
@@ -101,7 +101,7 @@ class Prometheus(Metrics):
             ["partition", "kind"], registry=registry,
         )  # fmt: skip
         self._limited = Total(
-            "tidesplit_limited", "Requests refused because of a limit: rate, share (of one client), full, displaced",
+            "tidesplit_limited", "Requests refused by limit: rate, share (of one client), full, displaced, wait",
             ["limit"], registry=registry,
         )  # fmt: skip
         for name, (text, read) in gauges.items():

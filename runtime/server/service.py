@@ -105,10 +105,9 @@ class InferenceService:
         kind = METHODS[name].request
 
         async def handle(data: bytes, context: Any) -> bytes:
-            partition, metadata, message = "", _NONE, None
+            message, metadata = None, _NONE
             try:
                 message = parse(kind, data)
-                partition = self._label(message) if name == "ModelInfer" else ""
                 answer: bytes = (await call(message, context)).SerializeToString()
                 return answer
             except RefusedError as error:
@@ -118,7 +117,7 @@ class InferenceService:
             except Exception:
                 logging.getLogger(__name__).exception("%s failed", name)
                 code, sentence = Code.INTERNAL, "the server made a mistake; its log has more"
-            self.metrics.refused(partition, code.name)
+            self.metrics.refused(self._label(message) if name == "ModelInfer" else "", code.name)
             try:
                 await context.abort(code, sentence, metadata)
             finally:
@@ -130,7 +129,9 @@ class InferenceService:
         return handle
 
     def _label(self, message: Any) -> str:
-        """The partition as a label of the metrics. A client's own text never becomes a label."""
+        """The partition as a label of the metrics, empty without a message. A client's own text never becomes one."""
+        if message is None:
+            return ""
         try:
             partition = model_partition(message.model_name, self._cnn.name)
         except RefusedError:
@@ -182,7 +183,7 @@ class InferenceService:
         if self.draining:
             raise RefusedError(Code.UNAVAILABLE, "the server is shutting down: ask another, or again later")
         device = device_of(context.invocation_metadata())
-        client = client_of(device, context.peer())
+        client = client_of(device, "" if device else context.peer())
         self._limits.check_rate(client, received_s)
         if message.model_name == PROBE:
             check_version(message.model_version, self._cnn.version)
@@ -215,9 +216,11 @@ class InferenceService:
 
     def _refusal(self, client: str) -> RefusedError | None:
         """The refusal of one more request of this client; None where there is a place for it, or one was made."""
+        if self.under_way < self._max_concurrent and not self._limits.has_share(client):
+            return None
         pushback_s = self._batcher.pushback_s()
         refusal = self._limits.over_share(client, pushback_s)
-        if refusal is not None or self.under_way < self._max_concurrent or self._batcher.make_room(client):
+        if refusal is not None or self._batcher.make_room(client):
             return refusal
         return RefusedError(
             Code.RESOURCE_EXHAUSTED, f"{self._max_concurrent} requests are under way, the limit here",

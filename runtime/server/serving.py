@@ -44,7 +44,8 @@ class ServerOptions:
     port: int = 0
     threads: int = 1
     max_concurrent: int = 64
-    max_batch: int = 8
+    max_batch: int = 16
+    longest_wait_ms: float = 100.0
     client_share: float = 0.75
     client_rate: float = 0.0
     metrics_port: int | None = None
@@ -109,7 +110,7 @@ class Server:
             self._next = self._next_hop()
         self._batcher = Batcher(
             self._tails, options.threads, options.max_batch, options.max_concurrent,
-            observe=lambda key, size: self._metrics.batch(key, size),
+            observe=lambda key, size: self._metrics.batch(key, size), longest_wait_s=1e-3 * options.longest_wait_ms,
         )  # fmt: skip
         self.streams = StreamDecoding(
             self._tails.decode_next, options.threads, Limits(most_bytes=options.stream_mib << 20),

@@ -16,6 +16,20 @@ def read_payload(message: Any, limit: int) -> bytes:
 
     A tensor of UINT8 has the shape `[bytes]` or `[1, bytes]`; one of BYTES has one element, `[1]` or `[1, 1]`.
     """
+    return _usual(message, limit) or _any_form(message, limit)
+
+
+def _usual(message: Any, limit: int) -> bytes:
+    """The bytes in a device's form, raw of the shape `[bytes]`. Empty where the form is another one, or none."""
+    if len(message.inputs) != 1 or len(message.raw_input_contents) != 1:
+        return b""
+    tensor, raw = message.inputs[0], message.raw_input_contents[0]
+    usual = tensor.name == INPUT and tensor.datatype == "UINT8" and tensor.shape == [len(raw)]
+    plain = not (tensor.parameters or tensor.HasField("contents"))
+    return raw if usual and plain and len(raw) <= limit else b""
+
+
+def _any_form(message: Any, limit: int) -> bytes:
     expect(len(message.inputs) == 1, f"{len(message.inputs)} inputs, expected one, {INPUT!r}")
     tensor = message.inputs[0]
     expect(tensor.name == INPUT, f"input {short(tensor.name)}, expected {INPUT!r}")

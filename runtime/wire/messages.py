@@ -17,7 +17,7 @@ import grpc
 from tidesplit.compression.codec.knobs import PASSED_ON, Knobs, read_knobs
 from tidesplit.runtime.wire.input_tensor import INPUT, read_payload, refuse_shared_memory
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
-from tidesplit.runtime.wire.refusals import RefusedError, expect, short
+from tidesplit.runtime.wire.refusals import RefusedError, expect, malformed, short
 from tidesplit.runtime.wire.stream_place import StreamPlace, put_place, read_place
 
 __all__ = [
@@ -135,7 +135,8 @@ def read_request(message: Any, cnn: str, version: str) -> Request:
     classes = _class_count(message)
     found = _parameters(message)
     next_point, place = _text(found, "next_point"), read_place(_text(found, "stream"), found, partition)
-    expect(not (place and next_point), "stream and next_point received: a stream crosses one hop only")
+    if place and next_point:
+        raise malformed("stream and next_point received: a stream crosses one hop only")
     return Request(
         cnn, partition, version, message.id, payload, _text(found, "point"), next_point, _flag(found), classes, place
     )
@@ -149,15 +150,18 @@ def read_probe(message: Any) -> tuple[str, bool]:
 
 
 def _check_id(message: Any) -> None:
-    expect(len(message.id) <= MAX_ID_CHARACTERS, f"id of {len(message.id)} characters, at most {MAX_ID_CHARACTERS}")
+    if len(message.id) > MAX_ID_CHARACTERS:
+        raise malformed(f"id of {len(message.id)} characters, at most {MAX_ID_CHARACTERS}")
 
 
 def _class_count(message: Any) -> int:
     """Classes that the client asks for in place of logits, 0 where it asks for none."""
     count = len(message.outputs)
-    only = count == 0 or (count == 1 and message.outputs[0].name == OUTPUT)
+    if count == 0:
+        return 0
+    only = count == 1 and message.outputs[0].name == OUTPUT
     expect(only, f"{count} outputs asked for, expected none or one, {OUTPUT!r}")
-    wanted = message.outputs[0].parameters if count else {}
+    wanted = message.outputs[0].parameters
     refuse_shared_memory(wanted, "output")
     if CLASSIFICATION not in wanted:
         return 0
@@ -168,18 +172,20 @@ def _class_count(message: Any) -> int:
 
 
 def _parameters(message: Any) -> Mapping[str, Any]:
-    count = len(message.parameters)
-    expect(count <= MAX_PARAMETERS, f"{count} parameters, at most {MAX_PARAMETERS} expected")
-    return dict(message.parameters.items())
+    found: Mapping[str, Any] = message.parameters
+    if len(found) > MAX_PARAMETERS:
+        raise malformed(f"{len(found)} parameters, at most {MAX_PARAMETERS} expected")
+    return found
 
 
 def _text(parameters: Mapping[str, Any], key: str) -> str:
     if key not in parameters:
         return ""
     value = parameters[key]
-    given = value.WhichOneof("parameter_choice") == "string_param" and len(value.string_param) <= MAX_TEXT_CHARACTERS
-    expect(given, f"parameter {key!r} is no text of at most {MAX_TEXT_CHARACTERS} characters")
-    return str(value.string_param)
+    text: str = value.string_param  # empty where the parameter is of another kind
+    if len(text) > MAX_TEXT_CHARACTERS or not (text or value.HasField("string_param")):
+        raise malformed(f"parameter {key!r} is no text of at most {MAX_TEXT_CHARACTERS} characters")
+    return text
 
 
 def _flag(parameters: Mapping[str, Any], key: str = "probe_next") -> bool:

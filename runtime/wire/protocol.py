@@ -36,6 +36,10 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16 << 10),  # a bearer token has 4 KiB at most
+    # By default gRPC finds a window by a ping after nearly every message, which costs a small request 4 % of its time.
+    # One whole message is enough: at 100 ms there and back it lets 80 Mbit/s through. 64 KiB would let 5 through.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # a second server on the port fails to start; by default both would share it
 )
 

@@ -28,10 +28,15 @@ class RefusedError(ValueError):
         return ((PUSHBACK, f"{1e3 * self.pushback_s:.0f}"),) if self.pushback_s else ()
 
 
+def malformed(sentence: str) -> RefusedError:
+    """The refusal (INVALID_ARGUMENT) of a request that has a mistake in it."""
+    return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, sentence)
+
+
 def expect(holds: bool, sentence: str) -> None:
-    """RefusedError (INVALID_ARGUMENT) unless `holds`."""
+    """RefusedError (INVALID_ARGUMENT) unless `holds`. Its sentence is made each time: most requests never need it."""
     if not holds:
-        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, sentence)
+        raise malformed(sentence)
 
 
 def short(text: str) -> str:

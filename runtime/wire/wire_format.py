@@ -27,15 +27,15 @@ def parse(kind: Any, data: bytes) -> Any:
 
 def _check_fields(data: bytes) -> None:
     """Count top-level fields; protobuf checks their contents later. IndexError where a number is cut off."""
-    at, fields = 0, 0
-    while at < len(data):
-        tag, at = _varint(data, at)
+    at, fields, end = 0, 0, len(data)
+    while at < end:
+        tag, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)  # one byte is usual
         wire_type = tag & 7
-        if wire_type == VARINT:
-            _, at = _varint(data, at)
-        elif wire_type == BYTES:
-            size, at = _varint(data, at)
+        if wire_type == BYTES:
+            size, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
             at += size
+        elif wire_type == VARINT:
+            _, at = _varint(data, at)
         elif wire_type in FIXED:
             at += FIXED[wire_type]
         else:

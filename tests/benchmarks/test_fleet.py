@@ -40,7 +40,7 @@ def test_light_devices_and_both_loops(tmp_path: Path) -> None:
     for cut in cuts:
         bare_loop(cnn, cut)()
         assert decoding_loop(cnn, cut)()
-    with ServerThread(cnn, ServerOptions()) as server:
+    with ServerThread(cnn, ServerOptions(longest_wait_ms=1e4)) as server:
         orders = [Order(server.address, cnn.folder, cut.point, cut.payload, (7, 8), 20.0, 0.5) for cut in cuts]
         sent, ends = send(orders[0])
         light = LightDevices(orders[1:])

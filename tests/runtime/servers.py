@@ -26,13 +26,13 @@ from tidesplit.runtime.wire.security import Credentials
 LIMIT_S = 20.0  # limit of a call that should succeed on a busy machine
 
 
-def for_any_batch(folder: Path, model: str) -> None:
-    """Rewrite a model so that it takes any number of frames at once. The manifest keeps the old hash."""
+def for_one_frame(folder: Path, model: str) -> None:
+    """Rewrite a model so that it takes one frame at once, as older exports do. The manifest keeps the old hash."""
     path = folder / f"{model}.onnx"
     made = onnx.load(path)
     del made.graph.value_info[:]
     for value in (*made.graph.input, *made.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        value.type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(made, path)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tidesplit.runtime.server.batching import Batcher, Job, Queue, WaitEstimate
+from tidesplit.runtime.server.batching import Batcher, WaitEstimate
+from tidesplit.runtime.server.fair_queue import Job, Queue
 from tidesplit.runtime.wire.messages import RefusedError
 
 TAKEN = [
@@ -36,6 +37,21 @@ def test_batches(jobs: Any, limit: int, now_s: float, keys: list[str], late: int
     batch, too_late = queue.take(now_s, lambda _: limit)
     assert [j.key for j in batch] == keys
     assert (len(too_late), len(queue)) == (late, left)
+
+
+@pytest.mark.parametrize(
+    ("came_s", "taken", "late"),
+    [
+        ([0.0, 0.95], [0.95], 1), ([0.0, 0.1], [0.0, 0.1], 0), ([0.0, 0.5, 0.99], [0.99], 2),
+        ([0.95, 0.99], [0.95, 0.99], 0),
+    ],
+)  # fmt: skip
+def test_who_waited_too_long_is_given_up_for_others(came_s: list[float], taken: list[float], late: int) -> None:
+    """After 0.1 s of waiting, at the time 1.0. Where nobody else waits, such a frame is computed all the same."""
+    queue = Queue(limit=8, longest_wait_s=0.1)
+    assert all(queue.put(Job("a", None, at_s, 9.0)) for at_s in came_s)
+    batch, too_late = queue.take(1.0, lambda _: 8)
+    assert ([job.arrived_s for job in batch], len(too_late), len(queue)) == (taken, late, 0)
 
 
 def test_queue_is_bounded_and_abandoned_jobs_make_room() -> None:
@@ -145,10 +161,10 @@ def test_failed_work_fails_only_its_own_frames() -> None:
 
 
 class Clocked:
-    """Work of 1.5 ms for each batch on a clock of its own."""
+    """Work of so long for each frame, on a clock of its own."""
 
-    def __init__(self) -> None:
-        self.now_s = 0.0
+    def __init__(self, frame_s: float) -> None:
+        self.now_s, self._frame_s = 0.0, frame_s
         self.first = threading.Event()
 
     def limit(self, key: str) -> int:
@@ -156,7 +172,7 @@ class Clocked:
 
     def run(self, key: str, items: Sequence[Any]) -> list[Any]:
         assert self.first.wait(20.0)
-        self.now_s += 0.0015
+        self.now_s += self._frame_s
         return list(items)
 
 
@@ -164,7 +180,7 @@ def test_short_batches_are_handed_over_together_and_none_waits_long() -> None:
     """The worker hands over after three batches: a fourth would keep the first result for 4.5 ms."""
 
     async def run() -> None:
-        work, handed = Clocked(), []
+        work, handed = Clocked(0.0015), []
         batcher = Batcher(work, workers=1, max_batch=8, max_waiting=8, clock=lambda: work.now_s)
         finish = batcher._finish
 
@@ -178,6 +194,35 @@ def test_short_batches_are_handed_over_together_and_none_waits_long() -> None:
         work.first.set()
         assert [done.value for done in await asyncio.gather(*tasks)] == [str(k) for k in range(8)]
         assert handed == [3, 3, 2]
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def test_a_frame_that_would_wait_too_long_is_refused_at_once() -> None:
+    """A frame takes 40 ms here, and may wait for 100 ms. So a flood gets three places, and another client its own."""
+
+    async def run() -> None:
+        work = Clocked(frame_s=0.04)
+        batcher = Batcher(work, 1, max_batch=8, max_waiting=64, clock=lambda: work.now_s, longest_wait_s=0.1)
+        work.first.set()
+        await batcher.submit("a", "known", 0.0, 60.0)  # from now on the time of a frame is known
+        work.first.clear()
+        flood = [asyncio.ensure_future(batcher.submit("a", str(k), work.now_s, 60.0, "flood")) for k in range(8)]
+        await asyncio.sleep(0.05)  # the worker has taken the first one
+        other = asyncio.ensure_future(batcher.submit("a", "other", work.now_s, 60.0, "other"))
+        await asyncio.sleep(0)
+        refused = [task.exception() for task in flood if task.done()]
+        assert len(refused) in (4, 5), "three wait, one is computed; which is known to the worker only"
+        for error in refused:
+            assert isinstance(error, RefusedError)
+            assert (error.code, error.limit) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "wait")
+            assert error.pushback_s >= 0.1
+            assert str(error) == "a frame would wait for 120 ms, the limit here is 100 ms"
+        assert not other.done()
+        work.first.set()
+        assert (await other).value == "other"
+        await asyncio.gather(*flood, return_exceptions=True)
         await batcher.close()
 
     asyncio.run(run())

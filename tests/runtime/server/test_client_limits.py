@@ -18,8 +18,8 @@ from tidesplit.compression.codec.knobs import PASSED_ON, Knobs
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.core.sending import Failure
 from tidesplit.runtime.device.client import GrpcClient
-from tidesplit.runtime.server.batching import Job, Queue
 from tidesplit.runtime.server.client_limits import ClientLimits, client_of, device_of
+from tidesplit.runtime.server.fair_queue import Job, Queue
 from tidesplit.runtime.server.serving import ServerOptions
 from tidesplit.runtime.server.tails import Tails
 from tidesplit.runtime.wire.messages import build_probe, build_request
@@ -129,6 +129,18 @@ def test_nobody_saves_up_turns() -> None:
     assert Counter(order) == {"a": 3, "l": 3}
 
 
+def test_a_client_that_was_refused_goes_first_once_and_only_if_none_of_its_jobs_wait() -> None:
+    queue = Queue(limit=16)
+    for name in "ab":
+        queue.put(Job("k", 0, 0.0, 9.0, client=name))
+    for name in "ac":
+        queue.owe(name)
+    assert (len(queue.ahead("a")), len(queue.ahead("c")), len(queue.ahead("d"))) == (2, 0, 2)
+    for name in "cc":
+        queue.put(Job("k", 0, 0.0, 9.0, client=name))
+    assert "".join(queue.take(0.0, lambda _: 1)[0][0].client for _ in range(4)) == "cabc"
+
+
 def test_the_newest_job_of_whom_has_most_makes_room() -> None:
     queue = Queue(limit=4)
     for n, name in enumerate("aaab"):
@@ -207,7 +219,8 @@ def test_a_full_server_has_room_for_a_device_that_has_none_yet(cnn: Cnn, monkeyp
         return run(*given)
 
     monkeypatch.setattr(Tails, "run", slowly)
-    with ServerThread(cnn, ServerOptions(max_concurrent=8, max_batch=1)) as server, Client(server.address) as client:
+    options = ServerOptions(max_concurrent=8, max_batch=1, longest_wait_ms=1e4)
+    with ServerThread(cnn, options) as server, Client(server.address) as client:
         stub = client.stub("ModelInfer")
         for _ in range(20):
             calls = [
