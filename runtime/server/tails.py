@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -40,7 +40,7 @@ class Tails:
     """All tails of a folder, and with `middles` all models between two cuts. They are loaded at once."""
 
     def __init__(self, cnn: Cnn, middles: bool = False) -> None:
-        self.cnn = cnn = replace(cnn, arena=True)
+        self.cnn = cnn
         self.partitions = tuple(p for p in range(cnn.partitions) if cnn.has(tail_name(p)))
         if not self.partitions:
             raise CnnError(f"{cnn.folder} holds no tails: it was exported for a device")
