@@ -13,6 +13,7 @@ half of that on the server.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import threading
@@ -272,7 +273,7 @@ def main() -> int:
     p.add_argument("--messages", type=int, default=100_000, help="over the wire (default 100000; 0 for none)")
     p.add_argument("--payloads", type=int, default=0, help="in this process (default 0)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--json", type=Path, help="write the figures to this file")
+    p.add_argument("--json", type=Path, help="write the figures to this file; those of the part left out stay in it")
     options = p.parse_args()
     cnn = load_cnn(options.cnn) if options.cnn else cached_server("efficientnet_lite0", report=say)
     rng = np.random.default_rng(options.seed)
@@ -284,7 +285,8 @@ def main() -> int:
         found |= in_this_process(Hostile(cnn, streams, random.Random(options.seed)), options.payloads)
     for name, value in found.items():
         print(f"{name}: {value}")
-    write_json(options.json, {**found, "machine": machine_facts(1)})
+    before = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    write_json(options.json, {**before, **found, "machine": machine_facts(1)})
     wrong = faults(found)
     print("\n".join(wrong) or f"all typed, nothing over {MOST_MIB} MiB")
     return 1 if wrong else 0
