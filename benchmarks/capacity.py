@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Loops:
 
 def _loop(folder: Path, cut: Cut, cores: Sequence[int], pipe: Connection) -> None:
     os.sched_setaffinity(0, cores)
-    cnn = replace(load_cnn(folder), arena=True)
+    cnn = load_cnn(folder)
     loops = bare_loop(cnn, cut), decoding_loop(cnn, cut)
     while True:
         run = loops[pipe.recv()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from tidesplit.benchmarks.processes import cpu_s, memory_mib
 from tidesplit.envs.world.vocabulary import Floats
 
-NORMAL_95 = 1.96
-LEAST = 3  # samples more than means, for a slope with an interval
+BLOCK_S = 300.0  # memory hardly depends on what it was so long ago
+# 97.5th percentiles of Student's t, by degrees of freedom from 1 on.
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 
 
 class Sample(NamedTuple):
@@ -25,7 +26,7 @@ class Sample(NamedTuple):
 
 
 class Slope(NamedTuple):
-    """Growth in MiB an hour with its 95 % interval, from ``n`` samples. NaN where there are too few."""
+    """Growth in MiB an hour with its 95 % interval, from ``n`` blocks. NaN where there are too few."""
 
     mib_an_hour: float
     low: float
@@ -34,31 +35,35 @@ class Slope(NamedTuple):
 
 
 def slope(samples: Sequence[Sample], warm_up_s: float) -> Slope:
-    """Least squares within lives, without the first ``warm_up_s`` of each.
+    """Least squares within lives, through the means of blocks of ``BLOCK_S``, without the first ``warm_up_s`` of each.
 
-    Memory changes in steps, so neighbouring samples say the same. The interval counts only as many samples as would be
-    independent, by the correlation of neighbouring residuals.
+    Memory keeps its level for minutes, so neighbouring samples say the same. Blocks are nearly independent. What is
+    left of their correlation, and that of a line through few blocks, reduces the number that counts in the interval.
     """
-    lives: dict[int, list[Sample]] = {}
+    lives: dict[int, dict[int, list[Sample]]] = {}
     for sample in samples:
         if sample.age_s >= warm_up_s:
-            lives.setdefault(sample.life, []).append(sample)
-    x = _centred([[s.at_s for s in life] for life in lives.values()])
-    y = _centred([[s.mib for s in life] for life in lives.values()])
-    if x.size - len(lives) < LEAST:
-        return Slope(np.nan, np.nan, np.nan, x.size)
-    n, spread = x.size, float(x @ x)
+            blocks = lives.setdefault(sample.life, {})
+            blocks.setdefault(int((sample.age_s - warm_up_s) // BLOCK_S), []).append(sample)
+    means = [_means(blocks.values()) for blocks in lives.values()]
+    x, y = np.concatenate([np.zeros((0, 2)), *(life - life.mean(axis=0) for life in means)]).T
+    n, free = len(x), len(x) - len(means) - 1
+    if free < 1:
+        return Slope(np.nan, np.nan, np.nan, n)
+    spread = float(x @ x)
     growth = float(x @ y) / spread
     rest = y - growth * x
-    alike = float(np.clip(rest[1:] @ rest[:-1] / max(float(rest @ rest), 1e-12), 0.0, 0.99))
-    independent = max(n * (1 - alike) / (1 + alike) - len(lives) - 1, 1.0)
-    error = NORMAL_95 * float(np.sqrt(rest @ rest / independent / spread))
+    alike = float(np.clip(rest[1:] @ rest[:-1] / max(float(rest @ rest), 1e-12) + 1 / n, 0.0, 0.9))
+    independent = max(n * (1 - alike) / (1 + alike) - (n - free), 1.0)
+    student = float(np.interp(independent, np.arange(1, len(STUDENT) + 1), STUDENT))
+    error = student * float(np.sqrt(rest @ rest / independent / spread))
     return Slope(3600 * growth, 3600 * (growth - error), 3600 * (growth + error), n)
 
 
-def _centred(lives: Sequence[Sequence[float]]) -> Floats:
-    """The values of all lives in a row, each less the mean of its own life."""
-    return np.concatenate([np.zeros(0), *(np.array(life) - np.mean(life) for life in lives)])
+def _means(blocks: Collection[Sequence[Sample]]) -> Floats:
+    """Mean moment and memory of each block, without one at the end that has less than half of its samples."""
+    least = max(map(len, blocks)) / 2
+    return np.array([np.mean([(s.at_s, s.mib) for s in block], axis=0) for block in blocks if len(block) >= least])
 
 
 class Watch:

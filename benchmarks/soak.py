@@ -2,13 +2,12 @@
 
 Device processes (`tidesplit edge`, paced as the bundle's device) share one emulated link of 5 Mbit/s and 60 ms to one
 server process. At random moments the link goes dark, or all its connections are reset or half closed, or the server
-freezes or is killed and started again. Each minute the memory of every process is printed. At the end:
+freezes. In the first third it is also killed and started again; its last life is then long enough to show growth. Each
+minute the memory of every process is printed. At the end:
 
     once      True where every device settled each of its frames exactly once, and ended without an error
     reasons   how often each reason for a failure stands in the log, without its numbers
-    slope     growth of each process's memory in MiB an hour with its 95 % interval, after a warm-up
-
-The slope of a server that was restarted is the common one of all its lives, each of them without its own warm-up.
+    slope     growth of each process's memory in MiB an hour with its 95 % interval, after a warm-up of each life
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ PATIENCE_S = 60.0  # that devices may take longer than their frames, for their s
 RTT_S = 0.060
 STEADY = Trace("steady", np.zeros(1), 60.0, np.full(1, 5e6))
 FAULTS = {"dark": 0.3, "reset": 0.25, "half-close": 0.25, "freeze": 0.2}  # shares among the faults but restarts
+RESTARTS = 1 / 3  # part of the time in which there are restarts
 LASTS_S = (0.5, 4.0)  # of a dark link and of a freeze
 Fault = tuple[float, str]  # its moment and kind
 
@@ -68,10 +68,10 @@ class Ends:
 
 
 def drawn_faults(length_s: float, fault_s: float, restart_s: float, rng: np.random.Generator) -> list[Fault]:
-    """Faults in their order. Restarts and the others come at random, with these mean times between them."""
+    """Faults in their order. They come at random, with these mean times between them; restarts in the first third."""
     kinds, shares = list(FAULTS), list(FAULTS.values())
     others = ((at_s, str(rng.choice(kinds, p=shares))) for at_s in _moments(fault_s, length_s, rng))
-    restarts = ((at_s, "restart") for at_s in _moments(restart_s, length_s, rng))
+    restarts = ((at_s, "restart") for at_s in _moments(restart_s, RESTARTS * length_s, rng))
     return sorted([*others, *restarts])
 
 
@@ -134,8 +134,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--fps", type=float, default=10.0, help="frames a second of each (default 10)")
     parser.add_argument("--deadline-ms", type=float, default=300.0, help="of each frame (default 300)")
     parser.add_argument("--fault-s", type=float, default=20.0, help="mean time between faults (default 20)")
-    parser.add_argument("--restart-s", type=float, default=600.0, help="mean time between restarts (default 600)")
-    parser.add_argument("--warm-up-s", type=float, default=180.0, help="not counted in slopes (default 180)")
+    parser.add_argument("--restart-s", type=float, default=120.0, help="mean time between restarts (default 120)")
+    parser.add_argument("--warm-up-s", type=float, default=600.0, help="not counted in slopes (default 600)")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser

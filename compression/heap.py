@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+TRIM_S = 30.0  # between two looks for holes. Each takes 1 ms
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8  # glibc malloc.h
 
 
@@ -39,6 +41,25 @@ def packed_heap() -> Iterator[None]:
     _set({M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 2**20})
     if libc := _glibc():
         libc.malloc_trim(0)
+
+
+@contextmanager
+def trimmed_heap(every_s: float = TRIM_S) -> Iterator[None]:
+    """While a program runs for days: give back the pages of free memory between live blocks, from time to time.
+
+    Otherwise such holes slowly spread over the heap, so that a process grows that holds no more than before.
+    """
+    libc, ended = _glibc(), threading.Event()
+
+    def work() -> None:
+        while libc and not ended.wait(every_s):
+            libc.malloc_trim(0)
+
+    threading.Thread(target=work, name="heap", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _set(parameters: dict[int, int]) -> None:

@@ -46,8 +46,6 @@ class Cnn:
     Args:
         files: the SHA-256 of each file, by name.
         models: the files that each model is a chain of, by the model's name.
-        arena: True where sessions keep the memory of their largest run. On a server, whose heap keeps no large blocks,
-            page faults would make every run longer by a fifth to a half. A small device has no room for it.
     """
 
     folder: Path
@@ -59,7 +57,6 @@ class Cnn:
     files: Mapping[str, str]
     models: Mapping[str, tuple[str, ...]]
     engine: str = ENGINES[0]
-    arena: bool = False
     # Sessions in use, so that models with a file in common hold it once: by file, engine and threads.
     _opened: WeakValueDictionary[tuple[str, str, int], Session] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
@@ -121,7 +118,7 @@ class Cnn:
     def _onnx(self, file: str, threads: int) -> Session:
         data = self.read(file)
         try:
-            opened: Session = session(data, threads, self.arena)
+            opened: Session = session(data, threads)
             return opened
         except Exception as error:  # ONNX Runtime's errors have no public class
             path, why = self.folder / file, " ".join(str(error).split())

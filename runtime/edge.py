@@ -29,7 +29,7 @@ from PIL import Image
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.bundle import Bundle
 from tidesplit.compression.codec.pixels import Pixels
-from tidesplit.compression.heap import packed_heap
+from tidesplit.compression.heap import packed_heap, trimmed_heap
 from tidesplit.envs.budget.account import Spending
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand, gb_per_month
@@ -240,7 +240,8 @@ def run(
         engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
     safety = credentials(options)
     try:
-        with GrpcClient(options.server, cnn, safety, options.insecure, options.next_point) as client, Log(sinks) as log:
+        channel = GrpcClient(options.server, cnn, safety, options.insecure, options.next_point)
+        with trimmed_heap(), channel as client, Log(sinks) as log:
             is_paced = options.pace is not None
             device = Device(
                 controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices

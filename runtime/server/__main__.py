@@ -14,7 +14,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from tidesplit.compression.heap import lean_heap
+from tidesplit.compression.heap import lean_heap, trimmed_heap
 from tidesplit.data.option_types import number, whole_number
 from tidesplit.runtime.cnn import Cnn, load_cnn
 from tidesplit.runtime.export import cached_server, say
@@ -118,7 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = read_options(given)
         cnn = _load(given)
-        asyncio.run(_serve(Server(cnn, options), cnn, how))
+        with trimmed_heap():
+            asyncio.run(_serve(Server(cnn, options), cnn, how))
     except ValueError as error:
         print(f"tidesplit server: error: {error}", file=sys.stderr)
         return 2

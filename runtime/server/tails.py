@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -46,7 +46,7 @@ class Tails:
     """All tails of a folder, and with `middles` all models between two cuts. They are loaded at once."""
 
     def __init__(self, cnn: Cnn, middles: bool = False) -> None:
-        self.cnn = cnn = replace(cnn, arena=True)
+        self.cnn = cnn
         self.partitions = tuple(p for p in range(cnn.partitions) if cnn.has(tail_name(p)))
         if not self.partitions:
             raise CnnError(f"{cnn.folder} holds no tails: it was exported for a device")
