@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"{' or '.join(PRESETS)}, or a JSON file with size, mean, std, colours, layout (default: %(default)s)",
     )  # fmt: skip
     option("--px", type=int, metavar="N", help="side of the net's pictures (default: that of --preprocess, 224)")
+    option("--server-net", metavar="NET", help="another net, for the pictures that the server answers as a whole")
+    option("--server-weights", type=Path, metavar="FILE", help="the weights of --server-net")
+    option(
+        "--server-preprocess", metavar="WHAT",
+        help="what --server-net expects; pictures are scaled to its size (default: --preprocess, at --px)",
+    )  # fmt: skip
     option("--classes", type=Path, metavar="FILE", help="names of the classes, one a line, in the net's order")
     option("--cuts", type=_numbers, default=(), metavar="N,...", help="numbers of cuts, as --list shows them")
     option("--list", action="store_true", help="show the legal cuts and the chosen ones, and end")

@@ -16,7 +16,7 @@ from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.compression.session import session
-from tidesplit.prepare.result.models_of_cut_net import RATIO, Files, chains
+from tidesplit.prepare.result.models_of_cut_net import RATIO, SERVER_FILE, Files, chains
 from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.trained import ImagePoint
 from tidesplit.runtime.models import head_name, tail_name
@@ -62,7 +62,7 @@ class Judge:
         self, files: Files, codec: WireCodec, partitions: int, precisions: tuple[Precision, ...], threads: int
     ) -> None:
         self._sessions = {name: session(data, threads) for name, data in files.items()}
-        self._chains = chains(partitions, precisions)
+        self._chains = chains(partitions, precisions, SERVER_FILE in files)
         self._codec, self._partitions, self._precisions = codec, partitions, precisions
 
     def run(self, model: str, x: Floats) -> list[Floats]:
@@ -90,6 +90,10 @@ class Judge:
                     found[cut_id(knobs, precision)] = self._answer(tail_name(p), values[None]), len(payload)
         return found
 
+    def reference(self, pixels: Pixels) -> int:
+        """The answer that is taken for right where there are no labels: the server's to the undamaged picture."""
+        return self._answer(tail_name(0), to_input(pixels))
+
     def _answer(self, model: str, x: Floats) -> int:
         return int(np.argmax(self.run(model, x)[0]))
 
@@ -97,11 +101,11 @@ class Judge:
 def judge(
     judge_of: Judge, pictures: Pictures, labelled: bool, say: Callable[[float], None] = lambda _: None
 ) -> dict[str, Counts]:
-    """Counts by point id. Without labels an answer is right where it equals the uncut net's in float32."""
+    """Counts by point id. Without labels an answer is right where it equals the reference."""
     totals: dict[str, Counts] = defaultdict(Counts)
     for i, (pixels, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
         answers = judge_of.answers(np.asarray(pixels))
-        expected = int(label) if labelled else answers[device_id(RATIO)][0]
+        expected = int(label) if labelled else judge_of.reference(np.asarray(pixels))
         for point, (answer, size) in answers.items():
             totals[point].add(Counts.of(torch.tensor([answer == expected]), [size]))
         say((i + 1) / len(pictures.labels))

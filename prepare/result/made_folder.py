@@ -17,7 +17,7 @@ from tidesplit.data.files import whole
 from tidesplit.models.graph import Builder
 from tidesplit.prepare.chosen_cuts import share_of
 from tidesplit.prepare.cut_net import FULL, CutNet
-from tidesplit.prepare.result.models_of_cut_net import Files, chains
+from tidesplit.prepare.result.models_of_cut_net import SERVER_FILE, Files, chains
 from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.source.preprocessing import Preprocess
 from tidesplit.profiling.cuts.operations import Traced
@@ -62,7 +62,7 @@ def write_cnn(
         "step": {p: step.tolist() for p, step in codec.step.items()},
         "tables": texts(codec.tables),
         "changes": texts(codec.changes),
-        "models": chains(len(codec.cuts) + 1, precisions),
+        "models": chains(len(codec.cuts) + 1, precisions, SERVER_FILE in files),
         "files": {file: hashlib.sha256(data).hexdigest() for file, data in files.items()},
     }
     with whole(folder / MANIFEST) as part:
@@ -96,7 +96,7 @@ def _macs(net: CutNet, partition: int, bottlenecks: Mapping[int, tuple[float, fl
     if partition == net.partitions:
         return whole_net, 0.0
     if partition == 0:
-        return 0.0, whole_net
+        return 0.0, whole_net if net.server is None else net.server.macs
     cut, (encoder, decoder) = net.cuts[partition - 1], bottlenecks[partition]
     return cut.macs_before + encoder, cut.macs_after + decoder
 
@@ -122,7 +122,7 @@ def card(profile: Profile, net: CutNet, pictures: FolderPictures, preprocess: Pr
         f"- weights `{str(profile.cnn['weights_sha256'])[:16]}`",
         f"- fitted to {len(pictures.fit)} pictures, measured on {len(pictures.held)} others",
         f"- the figures are {_MEASURES[pictures.measure]}, with a 95 % interval",
-        f"- uncut net: {uncut.accuracy:.1%}", "",
+        f"- uncut net: {uncut.accuracy:.1%}", *_of_server(profile, net), "",
         f"| point | after | of the compute | bytes | {pictures.measure} | interval |", "|---|---|---:|---:|---:|---|",
     ]  # fmt: skip
     for point in profile.points:
@@ -136,9 +136,17 @@ def card(profile: Profile, net: CutNet, pictures: FolderPictures, preprocess: Pr
     return "\n".join(lines) + "\n"
 
 
+def _of_server(profile: Profile, net: CutNet) -> list[str]:
+    if net.server is None:
+        return []
+    times = net.server.macs / sum(net.traced.macs.values())
+    name = profile.cnn["server_net"]["net"]
+    return [f"- pictures are answered by `{name}`: {times:.1f} times the compute, at {net.server.own_px} pixels"]
+
+
 _MEASURES = {
     "top-1": "top-1 accuracy: the share of right answers",
-    "agreement": "agreement: the share of answers equal to those of the uncut net in float32",
+    "agreement": "agreement: the share of answers equal to those of the server's whole net to the undamaged picture",
 }
 
 
