@@ -128,7 +128,7 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
         row["points"] = list(rows_of(profile))
         words = ("--profile", out, "--server", "this-machine", "--trace", "lte.csv", "--out", bundle)
         if options.short:
-            row["train"] = run(*words, *SHORT_OPTIONS, program=("-c", SHORT))
+            row["train"] = run(*words, *SHORT_OPTIONS, program=("-c", SHORT)) | {"command": "train, shortened"}
         else:
             row["train"] = run("train", *words)
         run("export", "--bundle", bundle, "--cnn", out / "cnn")
