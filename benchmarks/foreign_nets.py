@@ -102,7 +102,7 @@ def answers(bundle: Path, cnn: Path, pictures: Path, frames: int) -> dict[str, d
             log = bundle / f"frames-{point or 'policy'}.jsonl"
             log.unlink(missing_ok=True)
             words = ["edge", "--bundle", bundle, "--server", f"{host}:{port}", "--source", pictures, "--json", log]
-            words += ["--frames", frames, "--fps", 10, "--deadline-ms", 2000]
+            words += ["--frames", frames // 5 if point else frames, "--fps", 20, "--deadline-ms", 2000]
             run(*map(str, words), *(("--point", point) if point else ()))
             lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
             found[point or "policy"] = dict(Counter(line["answered_by"] for line in lines))
@@ -146,7 +146,12 @@ def main() -> None:
     parser.add_argument("net", metavar="NET", help="of tidesplit prepare")
     parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; the policy lies next to it")
-    parser.add_argument("--frames", type=int, default=300, help="of each run of the device (default: %(default)s)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=300,
+        help="sent by the policy; a fifth of them by each fixed point (default: %(default)s)",
+    )
     parser.add_argument("--short", action="store_true", help="train on few labels, for the path's sake only")
     parser.add_argument("--json", type=Path, help="file of rows to add to")
     options = parser.parse_args(words[:at])

@@ -42,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
         help=f"{' or '.join(PRESETS)}, or a JSON file with size, mean, std, colours, layout (default: %(default)s)",
     )  # fmt: skip
     option("--px", type=int, metavar="N", help="side of the net's pictures (default: that of --preprocess, 224)")
+    option(
+        "--crop", type=number(0.0, 1.0), metavar="SHARE",
+        help="take a picture's middle, of so much of its shorter side; 0: squash the whole picture (default: 0)",
+    )  # fmt: skip
     option("--server-net", metavar="NET", help="another net, for the pictures that the server answers as a whole")
     option("--server-weights", type=Path, metavar="FILE", help="the weights of --server-net")
     option(

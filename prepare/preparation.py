@@ -68,7 +68,7 @@ class Preparation:
         keep_heap()
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
-        self.preprocess = read_preprocess(options.preprocess, options.px)
+        self.preprocess = read_preprocess(options.preprocess, options.px, options.crop)
         self.net = load_picture_net(options.net, options.weights, self.preprocess)
         px = self.preprocess.size
         outputs = outputs_of(self.net, px)
@@ -124,7 +124,7 @@ class Preparation:
             *basis,
             [[asdict(cut), asdict(part.spec)] for cut, part in zip(net.cuts, net.bottlenecks.values(), strict=True)],
         ]
-        to_fit = pictures.to_fit(px)
+        to_fit = pictures.to_fit(px, self.preprocess.crop)
         names = {
             p: (f"cut {net.cuts[p - 1].index}", [*basis, asdict(net.cuts[p - 1]), asdict(part.spec)])
             for p, part in net.bottlenecks.items()
@@ -237,7 +237,9 @@ class Preparation:
         return f"{len(tables)} tables"
 
     def _models(self, path: Path, show: Show) -> str:
-        picture = torch.from_numpy(to_input(np.asarray(self.pictures.to_judge(self.preprocess.size).images[0])))
+        picture = torch.from_numpy(
+            to_input(np.asarray(self.pictures.to_judge(self.preprocess.size, self.preprocess.crop).images[0]))
+        )
         count, every = 0, 3 * self.cut_net.partitions - 2 + (self.cut_net.server is not None)
 
         def tell(name: str) -> None:
@@ -263,7 +265,9 @@ class Preparation:
     ) -> str:
         pictures = self.pictures
         runner = Judge(files, codec, self.cut_net.partitions, precisions, self.options.threads)
-        counts = judge(runner, pictures.to_judge(self.preprocess.size), pictures.labels is not None, show)
+        counts = judge(
+            runner, pictures.to_judge(self.preprocess.size, self.preprocess.crop), pictures.labels is not None, show
+        )
         path.write_text(json.dumps({name: asdict(some) for name, some in counts.items()}), encoding="utf-8")
         uncut = counts["device-c1.00"]
         return f"{pictures.measure} of {len(counts)} points on {uncut.n} pictures, uncut {uncut.right / uncut.n:.1%}"

@@ -46,6 +46,7 @@ class Cnn:
     Args:
         files: the SHA-256 of each file, by name.
         models: the files that each model is a chain of, by the model's name.
+        crop: side of the middle that is taken of a picture, over its shorter side; 0: the whole picture is squashed.
         arena: True where sessions keep the memory of their largest run. On a server, whose heap keeps no large blocks,
             page faults would make every run longer by a fifth to a half. A small device has no room for it.
     """
@@ -59,6 +60,7 @@ class Cnn:
     files: Mapping[str, str]
     models: Mapping[str, tuple[str, ...]]
     engine: str = ENGINES[0]
+    crop: float = 0.0
     arena: bool = False
     # Sessions in use, so that models with a file in common hold it once: by file, engine and threads.
     _opened: WeakValueDictionary[tuple[str, str, int], Session] = field(
@@ -188,6 +190,7 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
             cuts, low, step, int(sha256[:4], 16), parse(CodeTables, tables, cuts), parse(ChangeTables, changes, cuts)
         ),
         files=files,
+        crop=float(manifest.get("preprocess", {}).get("crop", 0.0)),
         models=_models(manifest.get("models"), files),
     )
 

@@ -202,9 +202,10 @@ def run(
     sinks: list[Sink] = [tally, *outputs, *sinks_of(options)]
     cnn = for_bundle(options.bundle, report, options.engine)
     if arrays is None:
-        pictures = source.ahead(source.source(options.source, cnn.input_px, demand.fps, skipped, say))  # from now on
+        made = source.source(options.source, cnn.input_px, demand.fps, skipped, say, cnn.crop)
+        pictures = source.ahead(made)  # from now on
     else:
-        pictures = source.of_arrays(arrays, cnn.input_px)
+        pictures = source.of_arrays(arrays, cnn.input_px, cnn.crop)
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
