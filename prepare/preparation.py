@@ -31,7 +31,7 @@ from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, ha
 from tidesplit.prepare.result.int8_parts import int8_parts
 from tidesplit.prepare.result.judged import Judge, judge, rows_of
 from tidesplit.prepare.result.made_folder import CARD_FILE, card, profile_of, values_moved, weights_hash, write_cnn
-from tidesplit.prepare.result.models_of_cut_net import RATIO, float_files, part_file
+from tidesplit.prepare.result.models_of_cut_net import RATIO, check_sizes, float_files, part_file
 from tidesplit.prepare.result.timed import timed
 from tidesplit.prepare.source.folder_pictures import listing, read_folder
 from tidesplit.prepare.source.net_source import hash_of
@@ -85,6 +85,7 @@ class Preparation:
         self.pictures = read_folder(options.pictures, outputs, [name for name in names if name], options.judge)
         self.cut_net = CutNet(self.net, traced, chosen, px)
         self.cut_net.server = self._server_net(outputs)
+        check_sizes(self.cut_net)
         self._prepare()
 
     def _server_net(self, outputs: int) -> ServerNet | None:

@@ -45,6 +45,24 @@ def decoder_file(partition: int) -> str:
     return f"decoder-p{partition}.onnx"
 
 
+def check_sizes(net: CutNet) -> None:
+    """Refuse a net whose files would be too large, before anything is trained.
+
+    Raises:
+        PrepareError: one of its parts is.
+    """
+    parts: dict[str, nn.Module] = {part_file(p, p + 1): part for p, part in enumerate(net.parts)}
+    if net.server is not None:
+        parts[SERVER_FILE] = net.server
+    for name, part in parts.items():
+        size = sum(tensor.numel() * tensor.element_size() for tensor in part.state_dict().values())
+        if size > LARGEST_BYTES:
+            raise PrepareError(
+                f"{name} would take {size / 2**20:.0f} MiB, at most {LARGEST_BYTES // 2**20} expected: "
+                "the net is too large"
+            )
+
+
 def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lambda _: None) -> dict[str, bytes]:
     """All float32 files. `picture` `[1, 3, px, px]` is an example that torch and ONNX are compared on."""
     found: dict[str, bytes] = {}
@@ -52,11 +70,6 @@ def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lamb
     def add(name: str, module: nn.Module, example: Tensor, *outputs: str) -> None:
         tell(name)
         found[name] = to_onnx(module, example, name.removesuffix(".onnx"), outputs)
-        if len(found[name]) > LARGEST_BYTES:
-            raise PrepareError(
-                f"{name} takes {len(found[name]) / 2**20:.0f} MiB, at most {LARGEST_BYTES // 2**20} expected: "
-                "the net is too large for a device"
-            )
 
     with torch.no_grad():
         features = [picture]

@@ -80,3 +80,12 @@ def test_pictures_of_its_own_size_are_not_scaled() -> None:
     net = ServerNet(nn.Identity(), PX, PX)
     x = torch.rand(1, 3, PX, PX)
     assert torch.equal(net(x), x)
+
+
+def test_nets_that_are_too_large_are_refused_before_anything_is_trained(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidesplit.prepare.result.models_of_cut_net.LARGEST_BYTES", 60_000)
+    assert prepare(pictures, tmp_path / "made", "bigger") == 2
+    assert "server.onnx would take 0 MiB, at most 0 expected: the net is too large" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
