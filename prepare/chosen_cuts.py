@@ -17,6 +17,8 @@ APART = 0.08
 MOST = 5
 COARSEST = 8
 """Largest stride of a bottleneck."""
+LARGEST_PATCH = 1536
+"""Values under one position of the grid, up to which an encoder of stride 4 is one convolution over all of them."""
 SMALLEST_GRID = 8
 """A feature of so few positions in each direction is not made coarser."""
 
@@ -91,6 +93,6 @@ def spec_of(cut: Cut, px: int) -> BottleneckSpec:
         stride *= 2
     wire = min(48 if side // stride < SMALLEST_GRID else 32, max(8, channels))
     hidden = min(256, max(96, 2 * channels))
-    if stride <= 2:
-        return BottleneckSpec(wire=wire, stride=stride, kernel=3 if stride > 1 else 1, hidden=hidden)
+    if stride <= 2 or (stride < COARSEST and channels * stride**2 <= LARGEST_PATCH):
+        return BottleneckSpec(wire=wire, stride=stride, kernel=2 * stride - 1, hidden=hidden)
     return BottleneckSpec(wire=wire, stride=stride, kernel=3, inner=min(64, 2 * channels), hidden=hidden)

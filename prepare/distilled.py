@@ -1,8 +1,10 @@
 """Train the bottleneck of a cut by the uncut net's own answers. No labels are needed, and the net stays as it is.
 
-The loss is the divergence of the answers behind the bottleneck from those of the uncut net, and the error of the
-rebuilt feature over its variance. Each picture of a batch has a bit width of its own. Heads do not change, so their
-features are computed once (`feature_cache`), and a step costs the tail only.
+It starts as the best linear code of the feature (`linear_start`). The loss is the divergence of the answers behind the
+bottleneck from those of the uncut net, and the error of the rebuilt feature, weighed by how much it matters to the
+answer. On a picture that the net knows by heart, the feature says much more than the answer. Each picture of a batch
+has a bit width of its own. Heads do not change, so their features are computed once (`feature_cache`), and a step costs
+the tail only.
 """
 
 from __future__ import annotations
@@ -21,13 +23,26 @@ from tidesplit.compression.net.bottleneck import Bottleneck
 from tidesplit.compression.phase.parts import Average, by_share
 from tidesplit.prepare.cut_net import FULL, Part, run
 from tidesplit.prepare.feature_cache import Cached
+from tidesplit.prepare.linear_start import (
+    components,
+    fits,
+    metric,
+    moments,
+    most_values,
+    patches,
+    root,
+    sensitivity,
+    start,
+)
 
 WARMUP = 20  # steps
 CLIP = 1.0  # largest norm of a gradient
 WEIGHT_DECAY = 0.01
 AVERAGE = 0.98  # weight of the past in the average of the weights, by step
-FEATURE = 0.3  # weight of the feature's error
+FEATURE = 1.0  # weight of the feature's error
 NORM_BATCHES = 12  # batches that the final statistics of BatchNorms are taken over
+MOMENT_BATCHES, GRADIENT_BATCHES = 32, 10
+"""Batches that the feature's covariance, and the answers' sensitivity to it, are taken over."""
 BIT_CHANCES = (0.3, 0.3, 0.25, 0.15)
 """How often each bit width is trained. Few bits need it most."""
 
@@ -50,7 +65,7 @@ class DistillOptions:
     minutes: float = 4.0
     steps: int = 2000
     batch: int = 32
-    rate: float = 4e-3
+    rate: float = 5e-4
     seed: int = 0
 
 
@@ -71,9 +86,23 @@ class Distillation:
         self.tails, self.bottleneck, self.cached = tails, bottleneck, cached
         self.options, self.half = options, half
         self._rng = np.random.default_rng(options.seed)
+        self._grain = bottleneck.spec.stride if fits(bottleneck) else 1
+        self._weights = torch.eye(bottleneck.channels * self._grain**2)
+
+    def begin(self) -> None:
+        """Measure how much each error of the feature matters, and start from the best linear code if there is one."""
+        found = moments(self._features(MOMENT_BATCHES), self._grain)
+        seed = self.options.seed
+        information = sensitivity(self._answer, self._features(GRADIENT_BATCHES), self._grain, seed)
+        weights = metric(information, found.covariance)
+        self._weights = root(weights)[0]
+        if fits(self.bottleneck):
+            start(self.bottleneck, found, *components(found.covariance, weights, most_values(self.bottleneck)))
+            self._settle()
 
     def run(self, say: Say) -> None:
         """Train, then take exact statistics. Leaves the bottleneck in eval mode."""
+        self.begin()
         options = self.options
         parameters = [p for p in self.bottleneck.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, options.rate, weight_decay=WEIGHT_DECAY)
@@ -101,8 +130,17 @@ class Distillation:
         size = self.options.batch
         while True:
             order = self._rng.permutation(len(self.cached))
-            for start in range(0, len(order) - size + 1, size):
-                yield self.cached.rows(order[start : start + size])
+            for first in range(0, len(order) - size + 1, size):
+                yield self.cached.rows(order[first : first + size])
+
+    def _features(self, count: int) -> Iterator[Tensor]:
+        """Features of so many batches."""
+        for _, (feature, _) in zip(range(count), self._batches(), strict=False):
+            yield feature
+
+    def _answer(self, feature: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            return run(self.tails, feature).float()
 
     def _rows(self) -> Tensor:
         """A bit width for each picture of a batch, as an index into BITS."""
@@ -112,9 +150,13 @@ class Distillation:
         """Loss of a batch of features `[B, C, H, W]` with the uncut net's logits `[B, classes]`."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             rebuilt = self._rebuilt(feature, rows)
-            answer = run(self.tails, rebuilt).float()
-        wrong = (rebuilt.float() - feature).square().mean() / feature.var()
-        return _divergence(answer, target) + FEATURE * wrong
+            wrong = self.wrong(rebuilt, feature)
+        return _divergence(self._answer(rebuilt), target) + FEATURE * wrong
+
+    def wrong(self, rebuilt: Tensor, feature: Tensor) -> Tensor:
+        """Error of features `[B, C, H, W]`, weighed by how much it matters. It is one where nothing is rebuilt."""
+        off = patches(rebuilt - feature, self._grain)
+        return F.conv2d(off, self._weights[:, :, None, None]).float().square().sum(1).mean()
 
     def _rebuilt(self, feature: Tensor, rows: Tensor) -> Tensor:
         y, score = self.bottleneck.encode(feature, FULL)
@@ -123,12 +165,13 @@ class Distillation:
     @torch.no_grad()
     def _settle(self) -> None:
         """Exact statistics of the BatchNorms, over a few batches."""
+        self.bottleneck.train()
         norms = [m for m in self.bottleneck.modules() if isinstance(m, nn.BatchNorm2d)]
         kept = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
-        for _, (feature, _) in zip(range(NORM_BATCHES), self._batches(), strict=False):
+        for feature in self._features(NORM_BATCHES):
             with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
                 self._rebuilt(feature, self._rows())
         for norm, momentum in zip(norms, kept, strict=True):

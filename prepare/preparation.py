@@ -28,9 +28,10 @@ from tidesplit.prepare.chosen_cuts import choose, share_of
 from tidesplit.prepare.cut_net import FULL, CutNet, Part
 from tidesplit.prepare.distilled import Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
+from tidesplit.prepare.result.card import CARD_FILE, card, summary
 from tidesplit.prepare.result.int8_parts import int8_parts
-from tidesplit.prepare.result.judged import Judge, judge, rows_of
-from tidesplit.prepare.result.made_folder import CARD_FILE, card, profile_of, values_moved, weights_hash, write_cnn
+from tidesplit.prepare.result.judged import UNCUT, Judge, Judged, judge, rows_of
+from tidesplit.prepare.result.made_folder import profile_of, values_moved, weights_hash, write_cnn
 from tidesplit.prepare.result.models_of_cut_net import RATIO, check_sizes, float_files, part_file
 from tidesplit.prepare.result.timed import timed
 from tidesplit.prepare.source.folder_pictures import listing, read_folder
@@ -42,7 +43,6 @@ from tidesplit.prepare.step_files import Show, Steps
 from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table
 from tidesplit.profiling.cuts.operations import TraceFailedError, trace
 from tidesplit.profiling.measuring.clock import machine_facts
-from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.export import SUBFOLDER
 
@@ -157,7 +157,7 @@ class Preparation:
         codec = replace(codec, tag=int(sha256[:4], 16))
         judged_by = [sha256, listing(pictures.held), pictures.labels]
         path = steps.file("accuracy", ".json", judged_by, partial(self._judge, files, codec, precisions))
-        counts = {name: Counts(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
+        counts = {name: Judged(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
         name = self.out.resolve().name
         cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, pictures.classes, codec, files, precisions)
         rows = rows_of(counts, net.partitions, precisions, px)
@@ -175,7 +175,8 @@ class Preparation:
         )  # fmt: skip
         (self.out / profiles.FILE).write_bytes(path.read_bytes())
         with whole(self.out / CARD_FILE) as part:
-            part.write_text(card(profile, net, pictures, self.preprocess, self.command), encoding="utf-8")
+            part.write_text(card(profile, counts, net, pictures, self.preprocess, self.command), encoding="utf-8")
+        print(summary(profile, counts))
         print(f"{self.out}: {profiles.FILE}, {CARD_FILE}, {SUBFOLDER}/ with weights {sha256[:16]}")
 
     def _batched(self, size: int, pictures: Pictures) -> tuple[list[Part], bool]:
@@ -270,7 +271,7 @@ class Preparation:
             runner, pictures.to_judge(self.preprocess.size, self.preprocess.crop), pictures.labels is not None, show
         )
         path.write_text(json.dumps({name: asdict(some) for name, some in counts.items()}), encoding="utf-8")
-        uncut = counts["device-c1.00"]
+        uncut = counts[UNCUT]
         return f"{pictures.measure} of {len(counts)} points on {uncut.n} pictures, uncut {uncut.right / uncut.n:.1%}"
 
 

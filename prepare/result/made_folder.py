@@ -1,4 +1,4 @@
-"""What a preparation leaves: a folder with the profile, the CNN's models with their manifest, and a card to read."""
+"""What a preparation leaves: a folder with the profile, and the CNN's models with their manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tidesplit.compression.codec.knobs import Precision
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.data.files import whole
 from tidesplit.models.graph import Builder
-from tidesplit.prepare.chosen_cuts import share_of
 from tidesplit.prepare.cut_net import FULL, CutNet
 from tidesplit.prepare.result.models_of_cut_net import SERVER_FILE, Files, chains
 from tidesplit.prepare.source.folder_pictures import FolderPictures
@@ -24,8 +23,6 @@ from tidesplit.profiling.cuts.operations import Traced
 from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
 from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, load_cnn
 from tidesplit.runtime.export import texts
-
-CARD_FILE = "card.md"
 
 
 def weights_hash(files: Files, codec: WireCodec) -> str:
@@ -109,45 +106,6 @@ def _bottleneck_macs(net: CutNet, partition: int) -> tuple[float, float]:
     encoder = encoding.finish(*bottleneck.build_encoder(encoding, "x", FULL))
     decoder = decoding.finish(bottleneck.build_decoder(decoding, "x"))
     return float(encoder.macs()), float(decoder.macs())
-
-
-def card(profile: Profile, net: CutNet, pictures: FolderPictures, preprocess: Preprocess, command: str) -> str:
-    """A page about the prepared net: what it was made of, and a table of its cuts."""
-    points = {p.id: p for p in profile.points}
-    uncut = points["device-c1.00"]
-    lines = [
-        f"# {profile.name}", "", f"Made by `{command}`.", "",
-        f"- {len(pictures.classes)} classes, pictures of {preprocess.size} x {preprocess.size}"
-        f" pixels, {preprocess.colours}, mean {list(preprocess.mean)}, std {list(preprocess.std)}",
-        f"- weights `{str(profile.cnn['weights_sha256'])[:16]}`",
-        f"- fitted to {len(pictures.fit)} pictures, measured on {len(pictures.held)} others",
-        f"- the figures are {_MEASURES[pictures.measure]}, with a 95 % interval",
-        f"- uncut net: {uncut.accuracy:.1%}", *_of_server(profile, net), "",
-        f"| point | after | of the compute | bytes | {pictures.measure} | interval |", "|---|---|---:|---:|---:|---|",
-    ]  # fmt: skip
-    for point in profile.points:
-        where, share = "", ""
-        if point.codec == "feature":
-            cut = net.cuts[point.partition - 1]
-            where, share = f"`{cut.name}`", f"{share_of(cut):.0%}"
-        low, high = point.accuracy_ci95
-        figures = f"{point.bytes_mean:.0f} | {point.accuracy:.1%} | {low:.1%} to {high:.1%}"
-        lines.append(f"| `{point.id}` | {where} | {share} | {figures} |")
-    return "\n".join(lines) + "\n"
-
-
-def _of_server(profile: Profile, net: CutNet) -> list[str]:
-    if net.server is None:
-        return []
-    times = net.server.macs / sum(net.traced.macs.values())
-    name = profile.cnn["server_net"]["net"]
-    return [f"- pictures are answered by `{name}`: {times:.1f} times the compute, at {net.server.own_px} pixels"]
-
-
-_MEASURES = {
-    "top-1": "top-1 accuracy: the share of right answers",
-    "agreement": "agreement: the share of answers equal to those of the server's whole net to the undamaged picture",
-}
 
 
 def values_moved(traced: Traced) -> float:

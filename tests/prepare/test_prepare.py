@@ -172,7 +172,7 @@ def test_bad_pictures_and_settings(pictures: Path, tmp_path: Path, capsys: pytes
     assert "--cuts 1,99 received" in told(capsys, [*net, "--pictures", str(pictures), "--cuts", "1,99"], out)
     (few / "own.json").write_text('{"sise": 32}', encoding="utf-8")
     own = ["--pictures", str(pictures), "--preprocess", str(few / "own.json")]
-    assert "an object with some of the fields colours, layout, mean, size, std" in told(capsys, [*net, *own], out)
+    assert "an object with some of the fields colours, crop, layout, mean, size, std" in told(capsys, [*net, *own], out)
 
 
 @pytest.mark.parametrize(
