@@ -23,6 +23,7 @@ from tidesplit.compression.net.bottleneck import Bottleneck
 from tidesplit.compression.phase.parts import Average, by_share
 from tidesplit.prepare.cut_net import FULL, Part, run
 from tidesplit.prepare.feature_cache import Cached
+from tidesplit.prepare.level_start import put_levels
 from tidesplit.prepare.linear_start import (
     components,
     fits,
@@ -31,6 +32,7 @@ from tidesplit.prepare.linear_start import (
     most_values,
     patches,
     root,
+    rows,
     sensitivity,
     start,
 )
@@ -43,6 +45,8 @@ FEATURE = 1.0  # weight of the feature's error
 NORM_BATCHES = 12  # batches that the final statistics of BatchNorms are taken over
 MOMENT_BATCHES, GRADIENT_BATCHES = 32, 10
 """Batches that the feature's covariance, and the answers' sensitivity to it, are taken over."""
+LEVEL_BATCHES, LEVEL_ROWS = 8, 10000
+"""Batches, and about how many of their patches, that the quantizer's levels are chosen by."""
 BIT_CHANCES = (0.3, 0.3, 0.25, 0.15)
 """How often each bit width is trained. Few bits need it most."""
 
@@ -90,15 +94,25 @@ class Distillation:
         self._weights = torch.eye(bottleneck.channels * self._grain**2)
 
     def begin(self) -> None:
-        """Measure how much each error of the feature matters, and start from the best linear code if there is one."""
+        """Measure how much each error of the feature matters. Where there is a best linear code, start from it.
+
+        Its quantizer stays as it is, so that training cannot raise the bytes.
+        """
         found = moments(self._features(MOMENT_BATCHES), self._grain)
-        seed = self.options.seed
-        information = sensitivity(self._answer, self._features(GRADIENT_BATCHES), self._grain, seed)
+        features = self._features(GRADIENT_BATCHES)
+        information = sensitivity(self._answer, features, self._grain, self.options.seed)
         weights = metric(information, found.covariance)
         self._weights = root(weights)[0]
-        if fits(self.bottleneck):
-            start(self.bottleneck, found, *components(found.covariance, weights, most_values(self.bottleneck)))
-            self._settle()
+        if not fits(self.bottleneck):
+            return
+        encoder, decoder = components(found.covariance, weights, most_values(self.bottleneck))
+        start(self.bottleneck, found, encoder, decoder)
+        patch = torch.cat([rows(feature, self._grain) for feature in self._features(LEVEL_BATCHES)])
+        values = (patch[:: max(1, len(patch) // LEVEL_ROWS)] - found.mean) @ encoder.T
+        put_levels(self.bottleneck, values, (decoder * (weights @ decoder)).sum(0))
+        for fixed in (self.bottleneck.quantizer, self.bottleneck.encoder_norm):
+            fixed.requires_grad_(False)
+        self._settle()
 
     def run(self, say: Say) -> None:
         """Train, then take exact statistics. Leaves the bottleneck in eval mode."""

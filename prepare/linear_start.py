@@ -31,7 +31,8 @@ def patches(feature: Tensor, stride: int) -> Tensor:
     return F.pixel_unshuffle(F.pad(feature, [0, width, 0, height]), stride)
 
 
-def _rows(feature: Tensor, stride: int) -> Tensor:
+def rows(feature: Tensor, stride: int) -> Tensor:
+    """The patches of a feature `[B, C, H, W]`, one a row, `[N, D]`."""
     return patches(feature, stride).flatten(2).transpose(1, 2).flatten(0, 1)
 
 
@@ -48,8 +49,8 @@ def moments(features: Iterable[Tensor], stride: int) -> Moments:
     """Moments of the patches of features `[B, C, H, W]`."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for feature in features:
-        rows = _rows(feature, stride)
-        count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.T @ rows
+        patch = rows(feature, stride)
+        count, total, squares = count + len(patch), total + patch.sum(0), squares + patch.T @ patch
     mean = total / count
     return Moments(mean, squares / count - torch.outer(mean, mean))
 
@@ -71,8 +72,8 @@ def sensitivity(answer: Callable[[Tensor], Tensor], features: Iterable[Tensor], 
         drawn = share.sqrt() * torch.randn(share.shape, generator=generator)
         direction = drawn - share * drawn.sum(1, keepdim=True)
         (gradient,) = torch.autograd.grad((logits * direction).sum(), feature)
-        rows = _rows(gradient, stride)
-        found = found + rows.T @ rows
+        moved = rows(gradient, stride)
+        found = found + moved.T @ moved
     return found
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tidesplit.compression.net.bottleneck import Bottleneck, BottleneckSpec
 from tidesplit.prepare.cut_net import FULL
+from tidesplit.prepare.level_start import SILENT, entropies, levels
 from tidesplit.prepare.linear_start import components, fits, metric, moments, patches, root, sensitivity, start
 
 
@@ -87,3 +88,28 @@ def test_patches_fill_up_with_zeros() -> None:
     found = patches(torch.ones(1, 2, 3, 3), 2)
     assert found.shape == (1, 8, 2, 2)
     assert found.sum() == 18
+
+
+def test_entropies_of_known_codes() -> None:
+    codes = torch.tensor([[0, 3, 1], [1, 3, 1], [2, 3, 2], [3, 3, 2]])
+    torch.testing.assert_close(entropies(codes, 4), torch.tensor([2.0, 0.0, 1.0]))
+
+
+def test_channels_that_matter_get_finer_levels() -> None:
+    torch.manual_seed(0)
+    values = torch.randn(20000, 3)
+    _, free = levels(values, torch.ones(3), 2, price=0.0)
+    assert free.tolist() == pytest.approx([0.9957] * 3, rel=0.15)  # Max (1960), four even levels of a normal value
+    low, step = levels(values, torch.tensor([1.0, 0.05, 1e-4]), 4, price=0.002)
+    assert step[0] < 0.5 < step[1] < step[2] == SILENT
+    assert low[2] == 0.0
+
+
+def test_at_one_price_bits_follow_importance() -> None:
+    """A quarter of the importance takes about one bit less, as rate-distortion theory says."""
+    torch.manual_seed(0)
+    values = torch.randn(20000, 2)
+    low, step = levels(values, torch.tensor([1.0, 0.25]), 8, price=0.004)
+    codes = ((values - low) / step).round().clamp(0, 255)
+    first, second = entropies(codes, 256).tolist()
+    assert first - second == pytest.approx(1.0, abs=0.2)
