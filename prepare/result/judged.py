@@ -35,8 +35,8 @@ QUALITIES = (
     ("webp", 20),
     ("webp", 50),
 )
-SMALLER = (("jpeg", 20, 128), ("webp", 20, 128), ("webp", 5, 128), ("webp", 20, 64))
-"""Pictures of fewer pixels. The smallest ones take about as few bytes as a cut."""
+SMALLER = (("jpeg", 20, 128), ("webp", 20, 128), ("webp", 5, 128), ("webp", 5, 112))
+"""Pictures of fewer pixels, of the sides that a server takes. The smallest ones take the fewest bytes."""
 UNCUT = device_id(RATIO)
 """The uncut net in float32."""
 
