@@ -7,6 +7,8 @@ error and the price of its bits. At one price for all channels that is the best 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,8 @@ def entropies(codes: Tensor, count: int) -> Tensor:
     channels = codes.shape[1]
     cells = codes.long() + count * torch.arange(channels)
     shares = torch.bincount(cells.flatten(), minlength=count * channels).view(channels, count) / len(codes)
-    return -torch.special.xlogy(shares, shares).sum(1) / torch.log(torch.tensor(2.0))
+    bits: Tensor = -torch.special.xlogy(shares, shares).sum(1) / math.log(2.0)
+    return bits
 
 
 def levels(values: Tensor, importance: Tensor, bits: int, price: float) -> tuple[Tensor, Tensor]:
@@ -60,3 +63,13 @@ def put_levels(bottleneck: Bottleneck, values: Tensor, importance: Tensor) -> No
         low, step = levels(values, importance, bits, PRICES[bits] * cut.height * cut.width)
         quantizer.low[row, :kept] = low
         quantizer.log_step[row, :kept] = step.log()
+
+
+@torch.no_grad()
+def received(bottleneck: Bottleneck, values: Tensor, chances: tuple[float, ...]) -> Tensor:
+    """Values `[n, k]` as the decoder gets them, in bit widths drawn with these chances."""
+    shares = torch.tensor(chances).cumsum(0) * len(values)
+    drawn = torch.bucketize(torch.arange(len(values)).float(), shares, right=True).clamp(max=len(BITS) - 1)
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
+    quantized: Tensor = bottleneck.quantizer(values[:, :, None, None], drawn[order])
+    return quantized[:, :, 0, 0]
