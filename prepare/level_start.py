@@ -15,7 +15,7 @@ from torch import Tensor
 from tidesplit.compression.codec.knobs import BITS
 from tidesplit.compression.net.bottleneck import Bottleneck
 
-PRICES = {1: 8e-5, 2: 6e-5, 4: 3.6e-5, 8: 1.4e-5}
+PRICES = {1: 8e-5, 2: 6e-5, 4: 4.2e-5, 8: 1.8e-5}
 """Error that one more bit of a payload must save, by bit width. An error as large as the feature itself is one."""
 STEPS = torch.logspace(-1.6, 0.6, 23)
 """Distances of levels that are tried, in standard deviations."""
