@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         help="most training steps of one cut (default: %(default)s)",
     )
     option("--batch", type=whole_number(2, 1024), default=32, help="pictures in a step (default: %(default)s)")
-    option("--rate", type=number(1e-6, 1.0), default=5e-4, help="rate of AdamW (default: %(default)s)")
+    option("--rate", type=number(1e-6, 1.0), default=1e-3, help="rate of AdamW (default: %(default)s)")
     option(
         "--judge",
         type=whole_number(16, 10**6),

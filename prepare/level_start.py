@@ -7,13 +7,15 @@ error and the price of its bits. At one price for all channels that is the best 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from tidesplit.compression.codec.knobs import BITS
 from tidesplit.compression.net.bottleneck import Bottleneck
 
-PRICES = {1: 8e-5, 2: 6e-5, 4: 3.6e-5, 8: 1.4e-5}
+PRICES = {1: 8e-5, 2: 6e-5, 4: 4.2e-5, 8: 1.8e-5}
 """Error that one more bit of a payload must save, by bit width. An error as large as the feature itself is one."""
 STEPS = torch.logspace(-1.6, 0.6, 23)
 """Distances of levels that are tried, in standard deviations."""
@@ -26,7 +28,8 @@ def entropies(codes: Tensor, count: int) -> Tensor:
     channels = codes.shape[1]
     cells = codes.long() + count * torch.arange(channels)
     shares = torch.bincount(cells.flatten(), minlength=count * channels).view(channels, count) / len(codes)
-    return -torch.special.xlogy(shares, shares).sum(1) / torch.log(torch.tensor(2.0))
+    bits: Tensor = -torch.special.xlogy(shares, shares).sum(1) / math.log(2.0)
+    return bits
 
 
 def levels(values: Tensor, importance: Tensor, bits: int, price: float) -> tuple[Tensor, Tensor]:
@@ -60,3 +63,13 @@ def put_levels(bottleneck: Bottleneck, values: Tensor, importance: Tensor) -> No
         low, step = levels(values, importance, bits, PRICES[bits] * cut.height * cut.width)
         quantizer.low[row, :kept] = low
         quantizer.log_step[row, :kept] = step.log()
+
+
+@torch.no_grad()
+def received(bottleneck: Bottleneck, values: Tensor, chances: tuple[float, ...]) -> Tensor:
+    """Values `[n, k]` as the decoder gets them, in bit widths drawn with these chances."""
+    shares = torch.tensor(chances).cumsum(0) * len(values)
+    drawn = torch.bucketize(torch.arange(len(values)).float(), shares, right=True).clamp(max=len(BITS) - 1)
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
+    quantized: Tensor = bottleneck.quantizer(values[:, :, None, None], drawn[order])
+    return quantized[:, :, 0, 0]

@@ -115,10 +115,17 @@ def fits(bottleneck: Bottleneck) -> bool:
 
 
 @torch.no_grad()
-def start(bottleneck: Bottleneck, found: Moments, encoder: Tensor, decoder: Tensor) -> None:
+def start(bottleneck: Bottleneck, found: Moments, encoder: Tensor, decoder: Tensor, received: Tensor) -> None:
     """Make a bottleneck this linear code, as far as its layers allow. Values more than 3.7 deviations off are clipped.
 
     One hidden channel is constant, and gives each value of a patch its mean. Those not needed begin without effect.
+
+    Args:
+        bottleneck: changed in place.
+        found: moments of the patches.
+        encoder: `[k, D]`.
+        decoder: `[D, k]`.
+        received: `[n, k]`, values as the decoder gets them in training. Its BatchNorms undo their statistics.
     """
     spec, channels, kept = bottleneck.spec, bottleneck.channels, len(encoder)
     area, first = spec.stride**2, spec.kernel // 2
@@ -130,16 +137,18 @@ def start(bottleneck: Bottleneck, found: Moments, encoder: Tensor, decoder: Tens
         weight[: kept + 1] = 0.0
     bottleneck.mix[at, at, 1, 1] = 1.0
     bottleneck.spread[at, 0, 1, 1] = 1.0
-    for norm in (bottleneck.mix_norm, bottleneck.spread_norm):
-        norm.weight[:kept], norm.bias[:kept] = SLOPE, MIDDLE
+    mean, variance = received.mean(0), received.var(0, unbiased=False)
+    for norm, slope in ((bottleneck.mix_norm, 1.0), (bottleneck.spread_norm, SLOPE)):  # its input has that slope
+        norm.weight[:kept] = SLOPE / slope * (slope**2 * variance + norm.eps).sqrt()
+        norm.bias[:kept] = MIDDLE + SLOPE * mean
         norm.weight[kept], norm.bias[kept] = 0.0, 1.0
     bottleneck.expand.zero_()
     bottleneck.expand[:, :kept, 0, 0] = decoder / SLOPE
     bottleneck.expand[:, kept, 0, 0] = found.mean - MIDDLE / SLOPE * decoder.sum(1)
-    mean = found.mean.view(channels, area)
-    variance = decoder.square().sum(1).view(channels, area).mean(1) + mean.var(1, unbiased=False)
-    bottleneck.expand_norm.weight.copy_(variance.sqrt())
-    bottleneck.expand_norm.bias.copy_(mean.mean(1))
+    means = (found.mean + decoder @ mean).view(channels, area)
+    variances = (decoder.square() @ variance).view(channels, area).mean(1) + means.var(1, unbiased=False)
+    bottleneck.expand_norm.weight.copy_((variances + bottleneck.expand_norm.eps).sqrt())
+    bottleneck.expand_norm.bias.copy_(means.mean(1))
 
 
 def most_values(bottleneck: Bottleneck) -> int:

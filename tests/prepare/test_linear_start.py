@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tidesplit.compression.net.bottleneck import Bottleneck, BottleneckSpec
 from tidesplit.prepare.cut_net import FULL
 from tidesplit.prepare.level_start import SILENT, entropies, levels
-from tidesplit.prepare.linear_start import components, fits, metric, moments, patches, root, sensitivity, start
+from tidesplit.prepare.linear_start import components, fits, metric, moments, patches, root, rows, sensitivity, start
 
 
 def features_of_rank(rank: int, channels: int, side: int, stride: int, count: int = 64) -> Tensor:
@@ -34,12 +34,14 @@ def test_a_feature_of_few_dimensions_is_given_back(spec: BottleneckSpec) -> None
     feature = features_of_rank(6, 12, 8, spec.stride)
     bottleneck = Bottleneck(1, (12, 8, 8), spec).train()
     found = moments([feature], spec.stride)
-    start(bottleneck, found, *components(found.covariance, torch.eye(len(found.mean)), spec.wire))
+    encoder, decoder = components(found.covariance, torch.eye(len(found.mean)), spec.wire)
+    values = (rows(feature, spec.stride) - found.mean) @ encoder.T
+    start(bottleneck, found, encoder, decoder, 0.5 * values)
     for norm in bottleneck.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = None  # the statistics of this one batch
     with torch.no_grad():
-        bottleneck.decode(bottleneck.encode(feature, FULL)[0])
+        bottleneck.decode(0.5 * bottleneck.encode(feature, FULL)[0])  # half as large, so that statistics matter
         rebuilt = bottleneck.eval().decode(bottleneck.encode(feature, FULL)[0])
     assert fits(bottleneck)
     assert (rebuilt - feature).square().mean() < 0.005 * feature.var()
