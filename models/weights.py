@@ -9,11 +9,13 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -45,6 +47,18 @@ def save_weights(path: Path, module: nn.Module, metadata: dict[str, str]) -> Non
     save_file(kept, str(path), metadata | ({SAME: json.dumps(same)} if same else {}))
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A weights file to read. ValueError where it is none."""
+    if not path.is_file():
+        raise ValueError(f"there is no weights file {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no file of safetensors: {error}") from error
+
+
 def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
     """Fill the module and put it in eval mode. Additions of image offload keep their value where the file has none.
 
@@ -54,12 +68,15 @@ def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
     Raises:
         ValueError: missing or foreign tensors.
     """
-    with safe_open(str(path), framework="pt") as file:
+    with _opened(path) as file:
         names = [name for name in file.keys() if not name.startswith(TABLES)]  # noqa: SIM118 (not a mapping)
         state = {name: file.get_tensor(name).float() for name in names}
         same = json.loads((file.metadata() or {}).get(SAME, "{}"))
     state |= {name: state[other] for name, other in same.items() if other in state}
-    missing, unexpected = module.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # torch names every tensor of another shape, one a line
+        raise ValueError(f"{path} does not fit the network: {str(error).splitlines()[1].strip()}") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     missing = [name for name in missing if not FITTED_LATER.search(name)]
     missing = [name for name in missing if not (may_lack and may_lack in name)]
@@ -70,7 +87,7 @@ def load_weights(path: Path, module: nn.Module, may_lack: str = "") -> None:
 
 def save_tables(path: Path, tables: Mapping[str, bytes]) -> None:
     """Replace the tables in a weights file. The file is written whole or not at all."""
-    with safe_open(str(path), framework="pt") as file:
+    with _opened(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         metadata = file.metadata()
     state = {name: tensor for name, tensor in state.items() if not name.startswith(TABLES)}
@@ -82,15 +99,27 @@ def save_tables(path: Path, tables: Mapping[str, bytes]) -> None:
 
 def load_tables(path: Path) -> dict[str, bytes]:
     """The tables in a weights file, by name."""
-    with safe_open(str(path), framework="pt") as file:
+    with _opened(path) as file:
         names = [name for name in file.keys() if name.startswith(TABLES)]  # noqa: SIM118 (not a mapping)
         return {name.removeprefix(TABLES): file.get_tensor(name).numpy().tobytes() for name in names}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that `save_weights` was given."""
-    with safe_open(str(path), framework="pt") as file:
+    with _opened(path) as file:
         return {name: text for name, text in (file.metadata() or {}).items() if name != SAME}
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Names of the classes that a CNN's weights were trained on.
+
+    Raises:
+        ValueError: the file names none, so it is not one of `tidesplit train-cnn`.
+    """
+    found = read_metadata(path).get("classes")
+    if found is None:
+        raise ValueError(f"{path} names no classes: weights of tidesplit train-cnn expected")
+    return tuple(json.loads(found))
 
 
 def sha256_of(path: Path) -> str:

@@ -42,6 +42,16 @@ def parser() -> argparse.ArgumentParser:
         help=f"{' or '.join(PRESETS)}, or a JSON file with size, mean, std, colours, layout (default: %(default)s)",
     )  # fmt: skip
     option("--px", type=int, metavar="N", help="side of the net's pictures (default: that of --preprocess, 224)")
+    option(
+        "--crop", type=number(0.0, 1.0), metavar="SHARE",
+        help="take a picture's middle, of so much of its shorter side; 0: squash the whole picture (default: 0)",
+    )  # fmt: skip
+    option("--server-net", metavar="NET", help="another net, for the pictures that the server answers as a whole")
+    option("--server-weights", type=Path, metavar="FILE", help="the weights of --server-net")
+    option(
+        "--server-preprocess", metavar="WHAT",
+        help="what --server-net expects; pictures are scaled to its size (default: --preprocess, at --px)",
+    )  # fmt: skip
     option("--classes", type=Path, metavar="FILE", help="names of the classes, one a line, in the net's order")
     option("--cuts", type=_numbers, default=(), metavar="N,...", help="numbers of cuts, as --list shows them")
     option("--list", action="store_true", help="show the legal cuts and the chosen ones, and end")
@@ -53,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         help="most training steps of one cut (default: %(default)s)",
     )
     option("--batch", type=whole_number(2, 1024), default=32, help="pictures in a step (default: %(default)s)")
-    option("--rate", type=number(1e-6, 1.0), default=4e-3, help="rate of AdamW (default: %(default)s)")
+    option("--rate", type=number(1e-6, 1.0), default=1e-3, help="rate of AdamW (default: %(default)s)")
     option(
         "--judge",
         type=whole_number(16, 10**6),

@@ -17,8 +17,14 @@ APART = 0.08
 MOST = 5
 COARSEST = 8
 """Largest stride of a bottleneck."""
+LARGEST_PATCH = 1536
+"""Values under one position of the grid, up to which an encoder of stride 4 is one convolution over all of them."""
 SMALLEST_GRID = 8
-"""A feature of so few positions in each direction is not made coarser."""
+"""A feature of so few positions in each direction is not made coarser,"""
+FEWEST = 4
+"""but the last features of a net are, down to so many. Their positions are soon averaged, so they may share values."""
+WIRES = ((8, 32), (5, 64), (0, 192))
+"""Most values at a position, by the least positions in each direction."""
 
 
 def share_of(cut: Cut) -> float:
@@ -82,15 +88,18 @@ def choose(cuts: Sequence[Cut], px: int, indices: Sequence[int] = ()) -> tuple[C
 
 
 def spec_of(cut: Cut, px: int) -> BottleneckSpec:
-    """The bottleneck of a cut: a grid of about px / 32 positions, of px / 16 where the feature is fine."""
+    """The bottleneck of a cut: a grid of about px / 32 positions, of px / 16 or px / 64 for fine or coarse features."""
     _, channels, side, _ = cut.shape
     coarse = max(SMALLEST_GRID, px // 32)
     target = coarse if side <= px // 16 else max(coarse, px // 16)
+    if FEWEST < side <= px // 32:
+        target = FEWEST
     stride = 1
     while side > target * stride and stride < COARSEST:
         stride *= 2
-    wire = min(48 if side // stride < SMALLEST_GRID else 32, max(8, channels))
-    hidden = min(256, max(96, 2 * channels))
-    if stride <= 2:
-        return BottleneckSpec(wire=wire, stride=stride, kernel=3 if stride > 1 else 1, hidden=hidden)
+    most = next(wire for least, wire in WIRES if -(-side // stride) >= least)
+    wire = min(most, max(8, channels * stride**2 if stride <= 2 else channels))
+    hidden = max(min(256, max(96, 2 * channels)), wire + 8)
+    if stride <= 2 or (stride < COARSEST and channels * stride**2 <= LARGEST_PATCH):
+        return BottleneckSpec(wire=wire, stride=stride, kernel=2 * stride - 1, hidden=hidden)
     return BottleneckSpec(wire=wire, stride=stride, kernel=3, inner=min(64, 2 * channels), hidden=hidden)

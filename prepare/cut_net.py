@@ -13,6 +13,7 @@ from tidesplit.models.slim import set_of_ratio
 from tidesplit.prepare.chosen_cuts import spec_of
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PrepareError
+from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.profiling.cuts.legal_cuts import Cut, segment
 from tidesplit.profiling.cuts.operations import Traced, trace
 
@@ -46,6 +47,7 @@ class CutNet:
 
     def __init__(self, net: PictureNet, traced: Traced, cuts: Sequence[Cut], px: int) -> None:
         self.net, self.traced, self.cuts, self.px = net, traced, tuple(cuts), px
+        self.server: ServerNet | None = None  # None: this net answers pictures too
         self.parts = self._parts(traced)
         self.bottlenecks = {p: self._bottleneck(p) for p in range(1, self.partitions)}
 

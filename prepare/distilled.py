@@ -1,8 +1,12 @@
 """Train the bottleneck of a cut by the uncut net's own answers. No labels are needed, and the net stays as it is.
 
-The loss is the divergence of the answers behind the bottleneck from those of the uncut net, and the error of the
-rebuilt feature over its variance. Each picture of a batch has a bit width of its own. Heads do not change, so their
-features are computed once (`feature_cache`), and a step costs the tail only.
+It starts as the best linear code of the feature (`linear_start`, `level_start`), and training improves the decoder. The
+loss is the divergence of the answers from those of the uncut net, and the error of the rebuilt feature, weighed by how
+much it matters to the answer. On a picture that the net knows by heart, the feature says much more than the answer.
+
+Each picture of a batch has a bit width of its own. Heads do not change, so their features are computed once
+(`feature_cache`), and a step costs the tail only. A bottleneck with a layer before its encoder has no linear start. It
+is trained whole.
 """
 
 from __future__ import annotations
@@ -21,15 +25,34 @@ from tidesplit.compression.net.bottleneck import Bottleneck
 from tidesplit.compression.phase.parts import Average, by_share
 from tidesplit.prepare.cut_net import FULL, Part, run
 from tidesplit.prepare.feature_cache import Cached
+from tidesplit.prepare.level_start import put_levels, received
+from tidesplit.prepare.linear_start import (
+    components,
+    fits,
+    metric,
+    moments,
+    most_values,
+    patches,
+    root,
+    rows,
+    sensitivity,
+    start,
+)
 
 WARMUP = 20  # steps
 CLIP = 1.0  # largest norm of a gradient
 WEIGHT_DECAY = 0.01
 AVERAGE = 0.98  # weight of the past in the average of the weights, by step
-FEATURE = 0.3  # weight of the feature's error
+FEATURE = 1.0  # weight of the feature's error
 NORM_BATCHES = 12  # batches that the final statistics of BatchNorms are taken over
-BIT_CHANCES = (0.3, 0.3, 0.25, 0.15)
-"""How often each bit width is trained. Few bits need it most."""
+MOMENT_BATCHES, GRADIENT_BATCHES = 32, 10
+"""Batches that the feature's covariance, and the answers' sensitivity to it, are taken over."""
+LEVEL_BATCHES, LEVEL_ROWS = 8, 10000
+"""Batches, and about how many of their patches, that the quantizer's levels are chosen by."""
+BIT_CHANCES = (0.15, 0.25, 0.35, 0.25)
+"""How often each bit width is trained."""
+USUAL_BATCHES, TINY = 2, 1e-6
+"""Batches of each bit width that its usual loss is taken over, and the least one."""
 
 Say = Callable[[float, float], None]
 """Called with the share that is done and the loss."""
@@ -50,7 +73,7 @@ class DistillOptions:
     minutes: float = 4.0
     steps: int = 2000
     batch: int = 32
-    rate: float = 4e-3
+    rate: float = 1e-3
     seed: int = 0
 
 
@@ -71,14 +94,52 @@ class Distillation:
         self.tails, self.bottleneck, self.cached = tails, bottleneck, cached
         self.options, self.half = options, half
         self._rng = np.random.default_rng(options.seed)
+        self._grain = bottleneck.spec.stride if fits(bottleneck) else 1
+        self._weights = torch.eye(bottleneck.channels * self._grain**2)
+        self._usual, self._linear = torch.ones(len(BITS)), False
+
+    def begin(self) -> None:
+        """Measure how much each error of the feature matters. Where there is a best linear code, start from it.
+
+        Then only the decoder is trained: codes and bytes stay as they are, and so do all statistics.
+        """
+        found = moments(self._features(MOMENT_BATCHES), self._grain)
+        features = self._features(GRADIENT_BATCHES)
+        information = sensitivity(self._answer, features, self._grain, self.options.seed)
+        weights = metric(information, found.covariance)
+        self._weights = root(weights)[0]
+        if not fits(self.bottleneck):
+            return
+        encoder, decoder = components(found.covariance, weights, most_values(self.bottleneck))
+        patch = torch.cat([rows(feature, self._grain) for feature in self._features(LEVEL_BATCHES)])
+        values = (patch[:: max(1, len(patch) // LEVEL_ROWS)] - found.mean) @ encoder.T
+        put_levels(self.bottleneck, values, (decoder * (weights @ decoder)).sum(0))
+        start(self.bottleneck, found, encoder, decoder, received(self.bottleneck, values, BIT_CHANCES))
+        self._settle()
+        self._linear = True
+        bottleneck = self.bottleneck
+        for fixed in (bottleneck.encoder, bottleneck.score, *bottleneck.encoder_norm.parameters(),
+                      *bottleneck.quantizer.parameters()):  # fmt: skip
+            fixed.requires_grad_(False)
+        self._usual = self._losses_by_bits()
+
+    @torch.no_grad()
+    def _losses_by_bits(self) -> Tensor:
+        """Mean loss of each bit width now."""
+        found = torch.zeros(len(BITS))
+        for turn, (feature, target) in zip(range(len(BITS) * USUAL_BATCHES), self._batches(), strict=False):
+            row = turn % len(BITS)
+            found[row] += self.losses(feature, target, torch.full((len(feature),), row)).mean() / USUAL_BATCHES
+        return found.clamp(min=TINY)
 
     def run(self, say: Say) -> None:
         """Train, then take exact statistics. Leaves the bottleneck in eval mode."""
+        self.begin()
         options = self.options
         parameters = [p for p in self.bottleneck.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, options.rate, weight_decay=WEIGHT_DECAY)
         average, schedule, begun_s = Average(parameters, AVERAGE), by_share(WARMUP), time.perf_counter()
-        self.bottleneck.train()
+        self.bottleneck.train(not self._linear)
         for step, (feature, target) in enumerate(self._batches()):
             spent = (time.perf_counter() - begun_s) / (60 * options.minutes)
             share = max(spent, step / options.steps)
@@ -94,27 +155,45 @@ class Distillation:
             average.update()
             say(max(share, (step + 1) / options.steps), loss.item())
         average.put()
-        self._settle()
+        if not self._linear:
+            self._settle()
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and logits of whole batches in random order, for ever."""
         size = self.options.batch
         while True:
             order = self._rng.permutation(len(self.cached))
-            for start in range(0, len(order) - size + 1, size):
-                yield self.cached.rows(order[start : start + size])
+            for first in range(0, len(order) - size + 1, size):
+                yield self.cached.rows(order[first : first + size])
+
+    def _features(self, count: int) -> Iterator[Tensor]:
+        """Features of so many batches."""
+        for _, (feature, _) in zip(range(count), self._batches(), strict=False):
+            yield feature
+
+    def _answer(self, feature: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            return run(self.tails, feature).float()
 
     def _rows(self) -> Tensor:
         """A bit width for each picture of a batch, as an index into BITS."""
         return torch.from_numpy(self._rng.choice(len(BITS), self.options.batch, p=BIT_CHANCES))
 
     def loss(self, feature: Tensor, target: Tensor, rows: Tensor) -> Tensor:
-        """Loss of a batch of features `[B, C, H, W]` with the uncut net's logits `[B, classes]`."""
+        """Mean loss of a batch. Each bit width's is over its usual one, or few bits would outweigh all others."""
+        return (self.losses(feature, target, rows) / self._usual[rows]).mean()
+
+    def losses(self, feature: Tensor, target: Tensor, rows: Tensor) -> Tensor:
+        """Losses `[B]` of features `[B, C, H, W]` in bit widths `rows`, with the uncut net's logits `[B, classes]`."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             rebuilt = self._rebuilt(feature, rows)
-            answer = run(self.tails, rebuilt).float()
-        wrong = (rebuilt.float() - feature).square().mean() / feature.var()
-        return _divergence(answer, target) + FEATURE * wrong
+            wrong = self.wrong(rebuilt, feature)
+        return _divergence(self._answer(rebuilt), target) + FEATURE * wrong
+
+    def wrong(self, rebuilt: Tensor, feature: Tensor) -> Tensor:
+        """Errors `[B]` of features, weighed by how much they matter. They are one where nothing is rebuilt."""
+        off = patches(rebuilt - feature, self._grain)
+        return F.conv2d(off, self._weights[:, :, None, None]).float().square().sum(1).mean((1, 2))
 
     def _rebuilt(self, feature: Tensor, rows: Tensor) -> Tensor:
         y, score = self.bottleneck.encode(feature, FULL)
@@ -123,12 +202,13 @@ class Distillation:
     @torch.no_grad()
     def _settle(self) -> None:
         """Exact statistics of the BatchNorms, over a few batches."""
+        self.bottleneck.train()
         norms = [m for m in self.bottleneck.modules() if isinstance(m, nn.BatchNorm2d)]
         kept = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
-        for _, (feature, _) in zip(range(NORM_BATCHES), self._batches(), strict=False):
+        for feature in self._features(NORM_BATCHES):
             with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
                 self._rebuilt(feature, self._rows())
         for norm, momentum in zip(norms, kept, strict=True):
@@ -137,5 +217,5 @@ class Distillation:
 
 
 def _divergence(answer: Tensor, target: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of answers from the uncut net's, both logits `[B, classes]`."""
-    return F.kl_div(answer.log_softmax(1), target.log_softmax(1), log_target=True, reduction="batchmean")
+    """Kullback-Leibler divergences `[B]` of answers from the uncut net's, both logits `[B, classes]`."""
+    return F.kl_div(answer.log_softmax(1), target.log_softmax(1), log_target=True, reduction="none").sum(1)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision
 from tidesplit.compression.codec.learned_entropy import CODED_BITS, CodeTables, named, parse
@@ -29,21 +28,21 @@ from tidesplit.prepare.chosen_cuts import choose, share_of
 from tidesplit.prepare.cut_net import FULL, CutNet, Part
 from tidesplit.prepare.distilled import Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
+from tidesplit.prepare.result.card import CARD_FILE, card, summary
 from tidesplit.prepare.result.int8_parts import int8_parts
-from tidesplit.prepare.result.judged import Judge, judge, rows_of
-from tidesplit.prepare.result.made_folder import CARD_FILE, card, profile_of, values_moved, weights_hash, write_cnn
-from tidesplit.prepare.result.models_of_cut_net import RATIO, float_files, part_file
+from tidesplit.prepare.result.judged import UNCUT, Judge, Judged, judge, rows_of
+from tidesplit.prepare.result.made_folder import profile_of, values_moved, weights_hash, write_cnn
+from tidesplit.prepare.result.models_of_cut_net import RATIO, check_sizes, float_files, part_file
 from tidesplit.prepare.result.timed import timed
 from tidesplit.prepare.source.folder_pictures import listing, read_folder
-from tidesplit.prepare.source.net_source import hash_of, load_net
-from tidesplit.prepare.source.onnx_net import load_onnx
-from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.net_source import hash_of
+from tidesplit.prepare.source.picture_net import load_picture_net, outputs_of
 from tidesplit.prepare.source.preprocessing import PrepareError, read_preprocess
+from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.prepare.step_files import Show, Steps
 from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table
 from tidesplit.profiling.cuts.operations import TraceFailedError, trace
 from tidesplit.profiling.measuring.clock import machine_facts
-from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.export import SUBFOLDER
 
@@ -69,10 +68,10 @@ class Preparation:
         keep_heap()
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
-        self.preprocess = read_preprocess(options.preprocess, options.px)
-        self.net = PictureNet(self._own_net(), self.preprocess).eval()
+        self.preprocess = read_preprocess(options.preprocess, options.px, options.crop)
+        self.net = load_picture_net(options.net, options.weights, self.preprocess)
         px = self.preprocess.size
-        outputs = self._outputs(px)
+        outputs = outputs_of(self.net, px)
         names = [] if options.classes is None else options.classes.read_text(encoding="utf-8").split("\n")
         try:
             traced = trace(self.net, torch.zeros(1, 3, px, px))
@@ -85,27 +84,30 @@ class Preparation:
             return
         self.pictures = read_folder(options.pictures, outputs, [name for name in names if name], options.judge)
         self.cut_net = CutNet(self.net, traced, chosen, px)
+        self.cut_net.server = self._server_net(outputs)
+        check_sizes(self.cut_net)
         self._prepare()
 
-    def _own_net(self) -> nn.Module:
-        """The net as the user has it: an ONNX file, or what a factory makes."""
+    def _server_net(self, outputs: int) -> ServerNet | None:
+        """The server's net for whole pictures, where it has one of its own."""
         options = self.options
-        if not options.net.endswith(".onnx"):
-            return load_net(options.net, options.weights)
-        if options.weights is not None:
-            raise PrepareError("--weights received with an ONNX file, which has its own")
-        return load_onnx(Path(options.net), self.preprocess.size, self.preprocess.layout)
+        if options.server_net is None:
+            return None
+        preprocess = self.preprocess
+        if options.server_preprocess is not None:
+            preprocess = read_preprocess(options.server_preprocess)
+        net = load_picture_net(options.server_net, options.server_weights, preprocess)
+        found = outputs_of(net, preprocess.size)
+        if found != outputs:
+            raise PrepareError(f"--server-net {options.server_net} has {found} classes, {outputs} expected as NET has")
+        return ServerNet(net, preprocess.size, self.preprocess.size).eval()
 
-    def _outputs(self, px: int) -> int:
-        with torch.no_grad():
-            try:
-                logits = self.net(torch.zeros(1, 3, px, px))
-            except Exception as error:  # the net is the user's own code
-                reason = " ".join(str(error).split())[:200]
-                raise PrepareError(f"the net cannot take pictures of {px} x {px} pixels: {reason}") from error
-        if logits.dim() != 2:
-            raise PrepareError(f"the net gives an output of shape {list(logits.shape)}, logits [1, classes] expected")
-        return int(logits.shape[1])
+    def _of_server(self) -> dict[str, Any]:
+        """What the server's own net is, for the profile; empty where it has none."""
+        server = self.cut_net.server
+        if server is None:
+            return {}
+        return {"net": self.options.server_net, "weights_sha256": hash_of(server), "px": server.own_px}
 
     def _show_cuts(self, listed: tuple[Cut, ...], chosen: tuple[Cut, ...]) -> None:
         print(table(listed))
@@ -123,7 +125,7 @@ class Preparation:
             *basis,
             [[asdict(cut), asdict(part.spec)] for cut, part in zip(net.cuts, net.bottlenecks.values(), strict=True)],
         ]
-        to_fit = pictures.to_fit(px)
+        to_fit = pictures.to_fit(px, self.preprocess.crop)
         names = {
             p: (f"cut {net.cuts[p - 1].index}", [*basis, asdict(net.cuts[p - 1]), asdict(part.spec)])
             for p, part in net.bottlenecks.items()
@@ -144,7 +146,8 @@ class Preparation:
             shutil.rmtree(features, ignore_errors=True)  # large, and needed no more
         raw = {name: bytes(tensor.numpy()) for name, tensor in load_file(str(path)).items()}
         codec = replace(codec, tables=parse(CodeTables, raw, codec.cuts))
-        path = steps.file("models", ".safetensors", every, self._models)
+        server = self._of_server()
+        path = steps.file("models", ".safetensors", [*every, server] if server else every, self._models)
         files = _bytes_of(path)
         if int8:
             path = steps.file("int8 models", ".safetensors", every, partial(self._int8, files, to_fit))
@@ -154,7 +157,7 @@ class Preparation:
         codec = replace(codec, tag=int(sha256[:4], 16))
         judged_by = [sha256, listing(pictures.held), pictures.labels]
         path = steps.file("accuracy", ".json", judged_by, partial(self._judge, files, codec, precisions))
-        counts = {name: Counts(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
+        counts = {name: Judged(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
         name = self.out.resolve().name
         cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, pictures.classes, codec, files, precisions)
         rows = rows_of(counts, net.partitions, precisions, px)
@@ -162,7 +165,7 @@ class Preparation:
             "input_px": px, "classes": len(pictures.classes), "dataset": self.options.pictures.resolve().name,
             "weights_sha256": sha256, "measure": pictures.measure, "preprocess": self.preprocess.values(),
             "feature_bytes": {str(p): cut.feature_bytes for p, cut in enumerate(net.cuts, start=1)},
-            "values_moved": {str(RATIO): values_moved(net.traced)},
+            "values_moved": {str(RATIO): values_moved(net.traced)}, **({"server_net": server} if server else {}),
         }  # fmt: skip
         machine = machine_facts(self.options.threads)
         profile = profile_of(name, net, pictures, rows, facts, self.command, _words(machine))
@@ -172,7 +175,8 @@ class Preparation:
         )  # fmt: skip
         (self.out / profiles.FILE).write_bytes(path.read_bytes())
         with whole(self.out / CARD_FILE) as part:
-            part.write_text(card(profile, net, pictures, self.preprocess, self.command), encoding="utf-8")
+            part.write_text(card(profile, counts, net, pictures, self.preprocess, self.command), encoding="utf-8")
+        print(summary(profile, counts))
         print(f"{self.out}: {profiles.FILE}, {CARD_FILE}, {SUBFOLDER}/ with weights {sha256[:16]}")
 
     def _batched(self, size: int, pictures: Pictures) -> tuple[list[Part], bool]:
@@ -235,8 +239,10 @@ class Preparation:
         return f"{len(tables)} tables"
 
     def _models(self, path: Path, show: Show) -> str:
-        picture = torch.from_numpy(to_input(np.asarray(self.pictures.to_judge(self.preprocess.size).images[0])))
-        count, every = 0, 3 * self.cut_net.partitions - 2
+        picture = torch.from_numpy(
+            to_input(np.asarray(self.pictures.to_judge(self.preprocess.size, self.preprocess.crop).images[0]))
+        )
+        count, every = 0, 3 * self.cut_net.partitions - 2 + (self.cut_net.server is not None)
 
         def tell(name: str) -> None:
             nonlocal count
@@ -261,9 +267,11 @@ class Preparation:
     ) -> str:
         pictures = self.pictures
         runner = Judge(files, codec, self.cut_net.partitions, precisions, self.options.threads)
-        counts = judge(runner, pictures.to_judge(self.preprocess.size), pictures.labels is not None, show)
+        counts = judge(
+            runner, pictures.to_judge(self.preprocess.size, self.preprocess.crop), pictures.labels is not None, show
+        )
         path.write_text(json.dumps({name: asdict(some) for name, some in counts.items()}), encoding="utf-8")
-        uncut = counts["device-c1.00"]
+        uncut = counts[UNCUT]
         return f"{pictures.measure} of {len(counts)} points on {uncut.n} pictures, uncut {uncut.right / uncut.n:.1%}"
 
 

@@ -58,7 +58,9 @@ def _stills(options: argparse.Namespace) -> None:
         begun, path = profile_files(options.profile, options.file)
         before = profiles.load(begun) if begun.exists() else None
         trained, devices = load_trained(options.profile, options.weights), before.devices if before else {}
-        made = assemble(options.profile, trained, rows, devices, _machine(options), options.dataset)
+        made = assemble(
+            options.profile, trained, rows, devices, _machine(options), options.dataset or _folder(options.images)
+        )
         if before:
             made = with_streams_of(before, made)
             _say_which_streams(before, made)
@@ -139,6 +141,11 @@ def _write(path: Path, rows: Sequence[Any]) -> None:
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
+def _folder(path: Path) -> str:
+    """A folder's name with that of the folder around it, because pictures often lie in one called test."""
+    return "/".join(path.resolve().parts[-2:])
+
+
 def _machine(options: argparse.Namespace) -> str:
     facts = machine_facts(options.jobs)
     return f"{facts['cpu']}, {facts['cores']} cores"
@@ -181,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         option("--jobs", type=int, default=CORES, help="number of processes (default: one a core)")
         option("--write-profile", action="store_true", help=f"make the result the profile's {to_write}")
     accuracy("--ray", metavar="ADDRESS", help="Ray cluster to run on")
-    accuracy("--dataset", default="Caltech-101 test", help="name of the pictures in the profile (default: %(default)s)")
+    accuracy("--dataset", default="", help="name of the pictures in the profile (default: that of their folder)")
     for option in (accuracy, chain):
         option(
             "--file", type=Path, help="profile file to read and write (default: NAME.json, begun as the bundled one)"

@@ -46,6 +46,7 @@ class Cnn:
     Args:
         files: the SHA-256 of each file, by name.
         models: the files that each model is a chain of, by the model's name.
+        crop: side of the middle that is taken of a picture, over its shorter side; 0: the whole picture is squashed.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Cnn:
     files: Mapping[str, str]
     models: Mapping[str, tuple[str, ...]]
     engine: str = ENGINES[0]
+    crop: float = 0.0
     # Sessions in use, so that models with a file in common hold it once: by file, engine and threads.
     _opened: WeakValueDictionary[tuple[str, str, int], Session] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
@@ -185,6 +187,7 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
             cuts, low, step, int(sha256[:4], 16), parse(CodeTables, tables, cuts), parse(ChangeTables, changes, cuts)
         ),
         files=files,
+        crop=float(manifest.get("preprocess", {}).get("crop", 0.0)),
         models=_models(manifest.get("models"), files),
     )
 

@@ -38,7 +38,7 @@ from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Skipped
 from tidesplit.runtime.choosing.fixed_point import fixed_point
-from tidesplit.runtime.cnn import ENGINES, CnnError
+from tidesplit.runtime.cnn import ENGINES
 from tidesplit.runtime.device.client import GrpcClient, credentials
 from tidesplit.runtime.device.engine import Engine, points_of
 from tidesplit.runtime.device.loop import Device
@@ -222,15 +222,11 @@ def run(
     tally, skipped = Tally(), Skipped(say)
     sinks: list[Sink] = [tally, *outputs, *sinks_of(options)]
     cnn = for_bundle(options.bundle, report, options.engine)
-    if (expected := bundle.profile.cnn.get("weights_sha256")) not in (None, cnn.weights_sha256):
-        raise CnnError(
-            f"{cnn.folder} holds weights {cnn.version}, the policy was trained for {str(expected)[:16]}: "
-            "delete the folder, and the right weights are exported"
-        )
     if arrays is None:
-        pictures = source.ahead(source.source(options.source, cnn.input_px, demand.fps, skipped, say))  # from now on
+        made = source.source(options.source, cnn.input_px, demand.fps, skipped, say, cnn.crop)
+        pictures = source.ahead(made)  # from now on
     else:
-        pictures = source.of_arrays(arrays, cnn.input_px)
+        pictures = source.of_arrays(arrays, cnn.input_px, cnn.crop)
     trained_for = bundle.profile.devices[bundle.manifest["device"]]
     compare_engines(trained_for, options.engine, say)
     if not options.point:

@@ -50,12 +50,23 @@ def trained(name: str, weights: Path | None = None) -> Trained:
         raise CnnError(
             f"exporting needs torch and onnx, and {error.name} is not installed: run it where 'tidesplit[train]' is"
         ) from error
+    _weights_path(name, weights)
     try:
         return load_trained(name, weights)
     except (KeyError, ValueError, OSError) as error:
-        raise CnnError(
-            f"no trained CNN called {name!r} ({error}); one of tidesplit prepare has a folder, which --cnn names"
-        ) from error
+        raise CnnError(str(error)) from error
+
+
+def _weights_path(name: str, weights: Path | None) -> Path:
+    """The weights file that is given, or else the bundled one.
+
+    Raises:
+        CnnError: no CNN of that name is bundled.
+    """
+    path = weights or WEIGHTS / f"{name}.safetensors"
+    if weights is None and not path.is_file():
+        raise CnnError(f"no trained CNN called {name!r}; one of tidesplit prepare has a folder, which --cnn names")
+    return path
 
 
 def for_server(source: Trained, middles: bool) -> Plan:
@@ -149,9 +160,7 @@ def _cached(
     name: str, weights: Path | None, kind: str, plans: Callable[[Trained], tuple[Plan, ...]], report: Report
 ) -> Cnn:
     """The CNN's models of some ``plans`` in the folder of their ``kind`` in the user's cache."""
-    path = weights or WEIGHTS / f"{name}.safetensors"
-    if not path.is_file():
-        raise CnnError(f"no trained CNN called {name!r}: {path} does not exist")
+    path = _weights_path(name, weights)
     sources = [file.read_bytes() for file in (path, ranges_file(path), streams_file(path)) if file.is_file()]
     version = hashlib.sha256(b"".join((*sources, CACHED))).hexdigest()[:VERSION_DIGITS]
     folder = cache_folder() / f"{name}-{version}{kind}"
@@ -169,17 +178,25 @@ def for_bundle(
 ) -> Cnn:
     """The models that a bundle's points need, in its folder `cnn`. The first call for an engine exports them.
 
+    A folder of other weights than the policy's is written again.
+
     Raises:
         CnnError: there is no such CNN, or its weights are others than those that the policy was trained for.
     """
     from tidesplit.agents.bundle import load
 
-    folder = bundle / SUBFOLDER
+    loaded, folder, held = load(bundle), bundle / SUBFOLDER, ""
     if (folder / MANIFEST).is_file():
-        return for_engine(load_cnn(folder), engine, report)
-    loaded = load(bundle)
-    source = trained(loaded.profile.name, weights)
-    _check_weights(loaded.profile, source.sha256, f"tidesplit export --bundle {bundle} --weights FILE")
+        cnn = load_cnn(folder)
+        if cnn.weights_sha256 == _expected(loaded.profile, cnn.weights_sha256):
+            return for_engine(cnn, engine, report)
+        held = f"{folder} holds other weights, {cnn.weights_sha256[:VERSION_DIGITS]}; "
+    remedy = f"give tidesplit export --bundle {bundle} the right ones by --weights FILE or --cnn FOLDER"
+    try:
+        source = trained(loaded.profile.name, weights)
+        _check_weights(loaded.profile, source.sha256, weights or "the bundled file", remedy)
+    except CnnError as error:
+        raise CnnError(held + str(error)) from error
     points = points_of(loaded.profile, loaded.table.ids)
     return for_engine(export(source, folder, for_device(source, points), report=report), engine, report)
 
@@ -193,7 +210,8 @@ def copy_for_bundle(bundle: Path, source: Cnn, report: Report = lambda *_: None,
     from tidesplit.agents.bundle import load
 
     loaded, folder = load(bundle), bundle / SUBFOLDER
-    _check_weights(loaded.profile, source.weights_sha256, f"the folder of {loaded.profile.name}, not {source.folder}")
+    remedy = f"give --cnn the folder of {loaded.profile.name} with these weights"
+    _check_weights(loaded.profile, source.weights_sha256, source.folder, remedy)
     points = points_of(loaded.profile, loaded.table.ids)
     needed = sorted({name for point in points for name in (first_model(point), finish_model(point)) if name})
     if missing := [name for name in needed if not source.has(name)]:
@@ -212,11 +230,17 @@ def copy_for_bundle(bundle: Path, source: Cnn, report: Report = lambda *_: None,
     return for_engine(load_cnn(folder), engine, report)
 
 
-def _check_weights(profile: Profile, found: str, remedy: str) -> None:
-    expected = str(profile.cnn.get("weights_sha256", found))
+def _expected(profile: Profile, found: str) -> str:
+    """The hash of the weights that a profile was measured with; `found` where it names none."""
+    return str(profile.cnn.get("weights_sha256", found))
+
+
+def _check_weights(profile: Profile, found: str, place: Path | str, remedy: str) -> None:
+    expected = _expected(profile, found)
     if expected != found:
         raise CnnError(
-            f"weights {found[:VERSION_DIGITS]} found, the policy was trained for {expected[:VERSION_DIGITS]}: {remedy}"
+            f"{place} has weights {found[:VERSION_DIGITS]}, the policy was trained for {expected[:VERSION_DIGITS]}: "
+            f"{remedy}"
         )
 
 

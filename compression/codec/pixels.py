@@ -1,4 +1,8 @@
-"""Pictures as the network takes them: squashed to a square, scaled to [-1, 1]."""
+"""Pictures as the network takes them: made square, scaled to [-1, 1].
+
+A picture is squashed to a square, or its middle is cut out. `crop` is the side of that middle over the shorter side of
+the picture, and 0 where the whole picture is squashed.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,20 @@ MAX_PIXELS = 1 << 26  # Pillow holds a picture in 4 bytes a pixel: 256 MiB, half
 PAPER = (255, 255, 255)  # behind transparent pixels, as most viewers show them
 
 
-def load_square(file: Path | IO[bytes], px: int) -> Pixels:
-    """Decode one picture, turn it upright as its EXIF says, and squash it to `[px, px, 3]`."""
+def load_square(file: Path | IO[bytes], px: int, crop: float = 0.0) -> Pixels:
+    """Decode one picture, turn it upright as its EXIF says, and make it `[px, px, 3]`."""
     with Image.open(file) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"picture of {image.width}x{image.height} pixels received, at most {MAX_PIXELS} expected")
-        return squash(ImageOps.exif_transpose(image), px)
+        return squash(ImageOps.exif_transpose(image), px, crop)
 
 
-def squash(image: Image.Image, px: int) -> Pixels:
-    """The picture squashed to `[px, px, 3]` (bicubic, antialiased)."""
-    return np.asarray(_to_rgb(image).resize((px, px), Image.Resampling.BICUBIC))
+def squash(image: Image.Image, px: int, crop: float = 0.0) -> Pixels:
+    """The picture at `[px, px, 3]` (bicubic, antialiased)."""
+    side = crop * min(image.size)
+    left, top = ((length - side) / 2 for length in image.size)
+    box = (left, top, left + side, top + side) if crop else None
+    return np.asarray(_to_rgb(image).resize((px, px), Image.Resampling.BICUBIC, box=box))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

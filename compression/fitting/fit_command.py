@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes
 from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.models.registry import build, weights_path
-from tidesplit.models.weights import load_weights, read_metadata
+from tidesplit.models.weights import load_weights, read_classes
 
 Fit = Callable[[Path, SplitNet, Bytes], str]
 """Fits something to pictures uint8 ``[N, px, px, 3]``, stores it by the weights file, and says what it has written."""
@@ -41,7 +40,7 @@ def run_fit(
     try:
         if options.pictures < 1:
             raise ValueError(f"{options.pictures} pictures received, at least 1 expected")
-        system = SplitNet(build(options.model, len(json.loads(read_metadata(path)["classes"]))))
+        system = SplitNet(build(options.model, len(read_classes(path))))
         load_weights(path, system)
         data = TrainingPictures(options.data)
         rows = np.random.default_rng(0).permutation(len(data.labels))[: options.pictures]

@@ -27,7 +27,7 @@ class TrainConfig:
     model: str = _option("efficientnet_lite0", "which CNN")
     data: str = _option("", "folder with train/<class>/*.jpg, or a packed .npz file of training pictures (CIFAR-10)")
     out: str = _option("runs/cnn", "folder of checkpoints and TensorBoard logs")
-    weights: str = _option("", "weights file to write; empty: models/<model>.safetensors")
+    weights: str = _option("", "weights file to write; empty: <model>.safetensors in --out")
     resume: bool = _option(False, "go on from the checkpoints in --out")
     until: str = _option(
         "export", "last phase to run: finetune, rank, sandwich, calibrate, fullwidth, warmup, refine, pictures, export"

@@ -126,16 +126,16 @@ def load_pictures(folder: Path, px: int) -> Pictures:
     return squares(*list_pictures(folder), px)
 
 
-def squares(files: list[Path], labels: Ints, classes: tuple[str, ...], px: int) -> Pictures:
-    """Listed pictures at `px`. They are cached under a key of their file names and sizes."""
+def squares(files: list[Path], labels: Ints, classes: tuple[str, ...], px: int, crop: float = 0.0) -> Pictures:
+    """Listed pictures at `px`, `crop` as in `squash`. They are cached under a key of their file names and sizes."""
     listing = "\n".join(f"{path}:{path.stat().st_size}" for path in files)
-    key = hashlib.sha256(f"{px}\n{listing}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{px}{f' {crop}' if crop else ''}\n{listing}".encode()).hexdigest()[:16]
     cache = Path(tempfile.gettempdir()) / f"tidesplit-pictures-{key}.npy"
     if not cache.exists():
         partial = cache.with_suffix(f".{threading.get_ident()}.tmp.npy")
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(files), px, px, 3))
         for i, path in enumerate(files):
-            array[i] = load_square(path, px)
+            array[i] = load_square(path, px, crop)
         array.flush()
         partial.rename(cache)
     images: Bytes = np.load(cache, mmap_mode="r")

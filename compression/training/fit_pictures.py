@@ -30,7 +30,7 @@ from tidesplit.compression.pictures.packed import TrainingPictures
 from tidesplit.compression.training.small_pictures import fit_small_pictures
 from tidesplit.data.files import whole
 from tidesplit.models.registry import build, weights_path
-from tidesplit.models.weights import load_tables, load_weights, read_metadata, save_tables, save_weights
+from tidesplit.models.weights import load_tables, load_weights, read_classes, read_metadata, save_tables, save_weights
 
 CROPS_FROM = 8 / 7  # side of the pictures that crops are taken from, over the net's: 256 px for 224
 OPTIONS = ("seed", "batch", "holdout", "pictures_steps", "pictures_minutes", "pictures_lr")  # kept in the file
@@ -50,7 +50,7 @@ def _fit(path: Path, data: TrainingPictures, config: TrainConfig) -> None:
     """Train the weights in `path` further and write them back."""
     metadata, tables = read_metadata(path), load_tables(path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    system = SplitNet(build(config.model, len(json.loads(metadata["classes"]))))
+    system = SplitNet(build(config.model, len(read_classes(path))))
     load_weights(path, system)
     system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     px = system.net.input_px

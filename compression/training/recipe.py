@@ -38,9 +38,9 @@ from tidesplit.compression.training.small_pictures import fit_small_pictures
 from tidesplit.compression.training.warmup import warm_bottlenecks
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet
-from tidesplit.models.registry import build, weights_path
+from tidesplit.models.registry import build
 from tidesplit.models.slim import fold_tails, seed_tail
-from tidesplit.models.weights import load_weights, save_tables, save_weights
+from tidesplit.models.weights import load_weights, save_tables, save_weights, sha256_of
 
 CACHE_PX = 256  # crops of 35 % of the area are then 151 px wide, close to the 160 px of training
 CALIBRATION = 512  # pictures: 25,000 samples a channel even at the coarsest grid, 7x7
@@ -105,7 +105,10 @@ def train(config: TrainConfig) -> None:
     some = np.random.default_rng(config.seed).permutation(index)[:CALIBRATION]
     seen, unseen = (data.rows(rows, system.net.input_px) for rows in (some, held))
     if config.start_from:
-        load_weights(Path(config.start_from), system, may_lack="_low.")
+        try:
+            load_weights(Path(config.start_from), system, may_lack="_low.")
+        except ValueError as error:
+            raise ConfigError(f"--start-from: {error}") from error
         seed_tail(system.net, 0)  # fullwidth trains the uncut net through image offload
     else:
         _train_widths(system, job)
@@ -123,12 +126,13 @@ def _export(system: SplitNet, config: TrainConfig, seen: Pictures, unseen: Pictu
     paths = {"data", "out", "weights", "start_from"}  # of one machine, so no part of the recipe
     options = {name: value for name, value in asdict(config).items() if name not in paths}
     recipe = {"name": config.model, "classes": json.dumps(seen.classes), "recipe": json.dumps(options)}
-    path = Path(config.weights) if config.weights else weights_path(config.model)
+    path = Path(config.weights) if config.weights else config.folder / f"{config.model}.safetensors"
     fold_tails(system.net)
     save_weights(path, system, recipe)
     # Pictures not trained on have slightly other features, so tables are fitted to both kinds. No label is read.
     images = np.concatenate([seen.images, unseen.images])
     save_tables(path, named(fit_tables(system, images, lambda text: print(text, flush=True))))
+    print(f"weights {sha256_of(path)[:16]} written to {path}")
 
 
 def main(arguments: list[str] | None = None) -> int:

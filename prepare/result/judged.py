@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.compression.session import session
-from tidesplit.prepare.result.models_of_cut_net import RATIO, Files, chains
+from tidesplit.prepare.result.models_of_cut_net import RATIO, SERVER_FILE, Files, chains
 from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.trained import ImagePoint
 from tidesplit.runtime.models import head_name, tail_name
@@ -33,7 +35,40 @@ QUALITIES = (
     ("webp", 20),
     ("webp", 50),
 )
-SMALLER = (("jpeg", 20, 128), ("webp", 20, 128))
+SMALLER = (("jpeg", 20, 128), ("webp", 20, 128), ("webp", 5, 128), ("webp", 5, 112))
+"""Pictures of fewer pixels, of the sides that a server takes. The smallest ones take the fewest bytes."""
+UNCUT = device_id(RATIO)
+"""The uncut net in float32."""
+
+
+@dataclass
+class Judged(Counts):
+    """Counts of one point, and its answers against those of the uncut net.
+
+    Args:
+        won: pictures that it answers right and the uncut net wrong.
+        lost: the reverse.
+        same: pictures with the same answer, right or wrong.
+    """
+
+    won: int = 0
+    lost: int = 0
+    same: int = 0
+
+    def note(self, answer: int, uncut: int, expected: int, size: int) -> None:
+        """Count the answer for one picture."""
+        self.add(Counts.of(torch.tensor([answer == expected]), [size]))
+        self.won += answer == expected != uncut
+        self.lost += uncut == expected != answer
+        self.same += answer == uncut
+
+    def gain(self) -> tuple[float, float]:
+        """Mean difference of the accuracy to the uncut net's, and the half width of its 95 % interval.
+
+        The pictures are the same, so the differences by picture are averaged. Each is -1, 0 or 1.
+        """
+        mean = (self.won - self.lost) / self.n
+        return mean, 1.96 * math.sqrt(max(0.0, (self.won + self.lost) / self.n - mean * mean) / self.n)
 
 
 def image_points(px: int) -> tuple[ImagePoint, ...]:
@@ -62,7 +97,7 @@ class Judge:
         self, files: Files, codec: WireCodec, partitions: int, precisions: tuple[Precision, ...], threads: int
     ) -> None:
         self._sessions = {name: session(data, threads) for name, data in files.items()}
-        self._chains = chains(partitions, precisions)
+        self._chains = chains(partitions, precisions, SERVER_FILE in files)
         self._codec, self._partitions, self._precisions = codec, partitions, precisions
 
     def run(self, model: str, x: Floats) -> list[Floats]:
@@ -90,20 +125,24 @@ class Judge:
                     found[cut_id(knobs, precision)] = self._answer(tail_name(p), values[None]), len(payload)
         return found
 
+    def reference(self, pixels: Pixels) -> int:
+        """The answer that is taken for right where there are no labels: the server's to the undamaged picture."""
+        return self._answer(tail_name(0), to_input(pixels))
+
     def _answer(self, model: str, x: Floats) -> int:
         return int(np.argmax(self.run(model, x)[0]))
 
 
 def judge(
     judge_of: Judge, pictures: Pictures, labelled: bool, say: Callable[[float], None] = lambda _: None
-) -> dict[str, Counts]:
-    """Counts by point id. Without labels an answer is right where it equals the uncut net's in float32."""
-    totals: dict[str, Counts] = defaultdict(Counts)
+) -> dict[str, Judged]:
+    """Counts by point id. Without labels an answer is right where it equals the reference."""
+    totals: dict[str, Judged] = defaultdict(Judged)
     for i, (pixels, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
         answers = judge_of.answers(np.asarray(pixels))
-        expected = int(label) if labelled else answers[device_id(RATIO)][0]
+        expected = int(label) if labelled else judge_of.reference(np.asarray(pixels))
         for point, (answer, size) in answers.items():
-            totals[point].add(Counts.of(torch.tensor([answer == expected]), [size]))
+            totals[point].note(answer, answers[UNCUT][0], expected, size)
         say((i + 1) / len(pictures.labels))
     return dict(totals)
 

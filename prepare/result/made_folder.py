@@ -1,4 +1,4 @@
-"""What a preparation leaves: a folder with the profile, the CNN's models with their manifest, and a card to read."""
+"""What a preparation leaves: a folder with the profile, and the CNN's models with their manifest."""
 
 from __future__ import annotations
 
@@ -15,17 +15,14 @@ from tidesplit.compression.codec.knobs import Precision
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.data.files import whole
 from tidesplit.models.graph import Builder
-from tidesplit.prepare.chosen_cuts import share_of
 from tidesplit.prepare.cut_net import FULL, CutNet
-from tidesplit.prepare.result.models_of_cut_net import Files, chains
+from tidesplit.prepare.result.models_of_cut_net import SERVER_FILE, Files, chains
 from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.source.preprocessing import Preprocess
 from tidesplit.profiling.cuts.operations import Traced
 from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
 from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, load_cnn
 from tidesplit.runtime.export import texts
-
-CARD_FILE = "card.md"
 
 
 def weights_hash(files: Files, codec: WireCodec) -> str:
@@ -62,7 +59,7 @@ def write_cnn(
         "step": {p: step.tolist() for p, step in codec.step.items()},
         "tables": texts(codec.tables),
         "changes": texts(codec.changes),
-        "models": chains(len(codec.cuts) + 1, precisions),
+        "models": chains(len(codec.cuts) + 1, precisions, SERVER_FILE in files),
         "files": {file: hashlib.sha256(data).hexdigest() for file, data in files.items()},
     }
     with whole(folder / MANIFEST) as part:
@@ -96,7 +93,7 @@ def _macs(net: CutNet, partition: int, bottlenecks: Mapping[int, tuple[float, fl
     if partition == net.partitions:
         return whole_net, 0.0
     if partition == 0:
-        return 0.0, whole_net
+        return 0.0, whole_net if net.server is None else net.server.macs
     cut, (encoder, decoder) = net.cuts[partition - 1], bottlenecks[partition]
     return cut.macs_before + encoder, cut.macs_after + decoder
 
@@ -109,37 +106,6 @@ def _bottleneck_macs(net: CutNet, partition: int) -> tuple[float, float]:
     encoder = encoding.finish(*bottleneck.build_encoder(encoding, "x", FULL))
     decoder = decoding.finish(bottleneck.build_decoder(decoding, "x"))
     return float(encoder.macs()), float(decoder.macs())
-
-
-def card(profile: Profile, net: CutNet, pictures: FolderPictures, preprocess: Preprocess, command: str) -> str:
-    """A page about the prepared net: what it was made of, and a table of its cuts."""
-    points = {p.id: p for p in profile.points}
-    uncut = points["device-c1.00"]
-    lines = [
-        f"# {profile.name}", "", f"Made by `{command}`.", "",
-        f"- {len(pictures.classes)} classes, pictures of {preprocess.size} x {preprocess.size}"
-        f" pixels, {preprocess.colours}, mean {list(preprocess.mean)}, std {list(preprocess.std)}",
-        f"- weights `{str(profile.cnn['weights_sha256'])[:16]}`",
-        f"- fitted to {len(pictures.fit)} pictures, measured on {len(pictures.held)} others",
-        f"- the figures are {_MEASURES[pictures.measure]}, with a 95 % interval",
-        f"- uncut net: {uncut.accuracy:.1%}", "",
-        f"| point | after | of the compute | bytes | {pictures.measure} | interval |", "|---|---|---:|---:|---:|---|",
-    ]  # fmt: skip
-    for point in profile.points:
-        where, share = "", ""
-        if point.codec == "feature":
-            cut = net.cuts[point.partition - 1]
-            where, share = f"`{cut.name}`", f"{share_of(cut):.0%}"
-        low, high = point.accuracy_ci95
-        figures = f"{point.bytes_mean:.0f} | {point.accuracy:.1%} | {low:.1%} to {high:.1%}"
-        lines.append(f"| `{point.id}` | {where} | {share} | {figures} |")
-    return "\n".join(lines) + "\n"
-
-
-_MEASURES = {
-    "top-1": "top-1 accuracy: the share of right answers",
-    "agreement": "agreement: the share of answers equal to those of the uncut net in float32",
-}
 
 
 def values_moved(traced: Traced) -> float:

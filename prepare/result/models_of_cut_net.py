@@ -4,6 +4,7 @@
     part-1-2.onnx      from the first cut to the second, and so on; the last one gives the logits
     encoder-p1.onnx    feature at the first cut to the values to send and the attention score
     decoder-p1.onnx    received values to the rebuilt feature
+    server.onnx        the server's own net from the picture, where it has one
 
 A part is in many models, so a device loads it once. With 8-bit integers a part's name ends in `-i8`.
 """
@@ -23,6 +24,7 @@ from tidesplit.prepare.source.preprocessing import PrepareError
 from tidesplit.runtime.cnn import LARGEST_BYTES
 from tidesplit.runtime.models import finish_name, head_name, middle_name, tail_name
 
+SERVER_FILE = "server.onnx"
 Files = Mapping[str, bytes]
 """ONNX models by file name."""
 RATIO = 1.0
@@ -43,6 +45,24 @@ def decoder_file(partition: int) -> str:
     return f"decoder-p{partition}.onnx"
 
 
+def check_sizes(net: CutNet) -> None:
+    """Refuse a net whose files would be too large, before anything is trained.
+
+    Raises:
+        PrepareError: one of its parts is.
+    """
+    parts: dict[str, nn.Module] = {part_file(p, p + 1): part for p, part in enumerate(net.parts)}
+    if net.server is not None:
+        parts[SERVER_FILE] = net.server
+    for name, part in parts.items():
+        size = sum(tensor.numel() * tensor.element_size() for tensor in part.state_dict().values())
+        if size > LARGEST_BYTES:
+            raise PrepareError(
+                f"{name} would take {size / 2**20:.0f} MiB, at most {LARGEST_BYTES // 2**20} expected: "
+                "the net is too large"
+            )
+
+
 def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lambda _: None) -> dict[str, bytes]:
     """All float32 files. `picture` `[1, 3, px, px]` is an example that torch and ONNX are compared on."""
     found: dict[str, bytes] = {}
@@ -50,11 +70,6 @@ def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lamb
     def add(name: str, module: nn.Module, example: Tensor, *outputs: str) -> None:
         tell(name)
         found[name] = to_onnx(module, example, name.removesuffix(".onnx"), outputs)
-        if len(found[name]) > LARGEST_BYTES:
-            raise PrepareError(
-                f"{name} takes {len(found[name]) / 2**20:.0f} MiB, at most {LARGEST_BYTES // 2**20} expected: "
-                "the net is too large for a device"
-            )
 
     with torch.no_grad():
         features = [picture]
@@ -68,11 +83,15 @@ def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lamb
             values = torch.randn(1, cut.channels, cut.height, cut.width, generator=torch.Generator().manual_seed(p))
             add(encoder_file(p), Encoder(bottleneck), features[p], "y", "score")
             add(decoder_file(p), Decoder(bottleneck), values, "feature")
+        if net.server is not None:
+            add(SERVER_FILE, net.server, picture, "logits")
     return found
 
 
-def chains(partitions: int, precisions: tuple[Precision, ...] = (FLOAT32,)) -> dict[str, list[str]]:
-    """The files of each deployed model in order."""
+def chains(
+    partitions: int, precisions: tuple[Precision, ...] = (FLOAT32,), server: bool = False
+) -> dict[str, list[str]]:
+    """The files of each deployed model in order. ``server``: True where the server has a net of its own."""
     every = range(1, partitions)
     found: dict[str, list[str]] = {}
     for precision in precisions:
@@ -82,7 +101,7 @@ def chains(partitions: int, precisions: tuple[Precision, ...] = (FLOAT32,)) -> d
             found[head_name(p, RATIO, precision)] = [*parts[:p], encoder_file(p)]
             found[finish_name(p, RATIO, precision)] = parts[p:]
     parts = found[device_id(RATIO)]
-    found[tail_name(0)] = parts
+    found[tail_name(0)] = [SERVER_FILE] if server else parts
     for first in every:
         found[tail_name(first)] = [decoder_file(first), *parts[first:]]
         found[middle_name(0, first)] = [*parts[:first], encoder_file(first)]

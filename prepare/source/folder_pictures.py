@@ -39,14 +39,15 @@ class FolderPictures:
         """What an accuracy means: the share of right answers, or of answers equal to the uncut net's."""
         return "agreement" if self.labels is None else "top-1"
 
-    def to_fit(self, px: int) -> Pictures:
-        """The training pictures, a little larger than the net's."""
-        return squares(list(self.fit), np.zeros(len(self.fit), dtype=np.int64), ("",), round(CROPS_FROM * px))
+    def to_fit(self, px: int, crop: float = 0.0) -> Pictures:
+        """The training pictures, a little larger than the net's. `crop`: see `squash`."""
+        side, labels = round(CROPS_FROM * px), np.zeros(len(self.fit), dtype=np.int64)
+        return squares(list(self.fit), labels, ("",), side, min(1.0, CROPS_FROM * crop))
 
-    def to_judge(self, px: int) -> Pictures:
+    def to_judge(self, px: int, crop: float = 0.0) -> Pictures:
         """The pictures that accuracy is measured on. Labels are zeros where there are none."""
         labels: Ints = np.array(self.labels or [0] * len(self.held), dtype=np.int64)
-        return squares(list(self.held), labels, self.classes, px)
+        return squares(list(self.held), labels, self.classes, px, crop)
 
 
 def listing(files: Sequence[Path]) -> list[str]:

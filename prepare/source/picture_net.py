@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.prepare.source.preprocessing import Preprocess
+from tidesplit.prepare.source.net_source import load_net
+from tidesplit.prepare.source.onnx_net import load_onnx
+from tidesplit.prepare.source.preprocessing import PrepareError, Preprocess
 
 
 class PictureNet(nn.Module):
@@ -39,3 +43,35 @@ class PictureNet(nn.Module):
             found = found[0]
         assert isinstance(found, Tensor)
         return found
+
+
+def load_picture_net(name: str, weights: Path | None, preprocess: Preprocess) -> PictureNet:
+    """The net of an ONNX file, or one that a factory makes, in eval mode.
+
+    Raises:
+        PrepareError: there is no such net, or the weights do not fit.
+    """
+    if not name.endswith(".onnx"):
+        net = load_net(name, weights)
+    elif weights is not None:
+        raise PrepareError(f"{weights} received with {name}: an ONNX file has its own weights")
+    else:
+        net = load_onnx(Path(name), preprocess.size, preprocess.layout)
+    return PictureNet(net, preprocess).eval()
+
+
+def outputs_of(net: PictureNet, px: int) -> int:
+    """Number of the net's classes.
+
+    Raises:
+        PrepareError: it cannot take pictures of this size, or gives no logits.
+    """
+    with torch.no_grad():
+        try:
+            logits = net(torch.zeros(1, 3, px, px))
+        except Exception as error:  # the net is the user's own code
+            reason = " ".join(str(error).split())[:200]
+            raise PrepareError(f"the net cannot take pictures of {px} x {px} pixels: {reason}") from error
+    if logits.dim() != 2:
+        raise PrepareError(f"the net gives an output of shape {list(logits.shape)}, logits [1, classes] expected")
+    return int(logits.shape[1])

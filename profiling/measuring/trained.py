@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +27,7 @@ from tidesplit.compression.net.int8 import Ranges, load_ranges
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.models.registry import build, weights_path
-from tidesplit.models.weights import load_tables, load_weights, read_metadata, sha256_of
+from tidesplit.models.weights import load_tables, load_weights, read_classes, sha256_of
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Trained:
 def load_trained(name: str, weights: Path | None = None) -> Trained:
     """The network called `name`, from the bundled weights or others. The last one is kept."""
     path = weights or weights_path(name)
-    classes = tuple(json.loads(read_metadata(path)["classes"]))
+    classes = read_classes(path)
     system = SplitNet(build(name, len(classes)))
     load_weights(path, system)
     system.requires_grad_(False)

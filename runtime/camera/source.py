@@ -1,6 +1,7 @@
 """Sources of frames: a folder of pictures, a camera, a recording, or drawn test pictures.
 
-A thread of its own decodes pictures ahead, so that reading a file does not count as the device's work.
+A thread of its own decodes pictures ahead, so that reading a file does not count as the device's work. `crop` says
+which part of a picture is taken, see `squash`.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 DRAWN = 16
 
 
-def folder(path: Path, px: int, skipped: Skipped | None = None) -> Iterator[Picture]:
+def folder(path: Path, px: int, skipped: Skipped | None = None, crop: float = 0.0) -> Iterator[Picture]:
     """Pictures of a folder and its subfolders in the order of their names, over and over."""
     if not path.is_dir():
         raise SourceError(f"{path} is not a folder of pictures")
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise SourceError(f"{path} holds no pictures: expected files that end in {', '.join(sorted(SUFFIXES))}")
-    return _read(files, path, px, skipped or Skipped())
+    return _read(files, path, px, skipped or Skipped(), crop)
 
 
-def _read(files: list[Path], root: Path, px: int, skipped: Skipped) -> Iterator[Picture]:
+def _read(files: list[Path], root: Path, px: int, skipped: Skipped, crop: float) -> Iterator[Picture]:
     broken: set[Path] = set()
     for file in cycle(files):
         if len(broken) == len(files):
@@ -48,7 +49,7 @@ def _read(files: list[Path], root: Path, px: int, skipped: Skipped) -> Iterator[
         if file in broken:
             continue
         try:
-            pixels = load_square(file, px)
+            pixels = load_square(file, px, crop)
         except UNREADABLE as error:
             broken.add(file)
             skipped(str(file), error)
@@ -63,14 +64,16 @@ def drawn(px: int) -> Iterator[Picture]:
     return cycle(made)
 
 
-def stream(file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = silent) -> CameraStream:
+def stream(
+    file: IO[bytes], px: int, skipped: Skipped | None = None, say: Say = silent, crop: float = 0.0
+) -> CameraStream:
     """The MJPEG or H.264 stream of a camera program. `rpicam-vid -o -` and ffmpeg write both."""
     skipped = skipped or Skipped(say)
     reader = PictureReader(file, partial(video_frames.H264Decoder, skipped), skipped)
-    return CameraStream(reader, partial(video_frames.square, px=px), skipped, say)
+    return CameraStream(reader, partial(video_frames.square, px=px, crop=crop), skipped, say)
 
 
-def of_arrays(arrays: Iterable[Pixels], px: int) -> Iterator[Picture]:
+def of_arrays(arrays: Iterable[Pixels], px: int, crop: float = 0.0) -> Iterator[Picture]:
     """The caller's own pictures, uint8 `[height, width, 3]`. A live one arrives when it is handed over.
 
     Raises:
@@ -81,27 +84,31 @@ def of_arrays(arrays: Iterable[Pixels], px: int) -> Iterator[Picture]:
             raise SourceError(
                 f"picture {number}: {array.dtype} {array.shape} received, uint8 [height, width, 3] expected"
             )
-        yield Picture(squash(Image.fromarray(array), px), f"picture-{number}")
+        yield Picture(squash(Image.fromarray(array), px, crop), f"picture-{number}")
 
 
-def source(where: str, px: int, fps: float, skipped: Skipped, say: Say = silent) -> Iterator[Picture]:
+def source(
+    where: str, px: int, fps: float, skipped: Skipped, say: Say = silent, crop: float = 0.0
+) -> Iterator[Picture]:
     """Pictures from a folder, a video file, a device, an address, or a stream (a named pipe, or "-")."""
     if not where:
         return drawn(px)
     if where == "-":
         if sys.stdin is None or sys.stdin.isatty():
             raise SourceError("--source -: no stream on the standard input, the output of a camera program expected")
-        return stream(open(sys.stdin.fileno(), "rb", closefd=False), px, skipped, say)
+        return stream(open(sys.stdin.fileno(), "rb", closefd=False), px, skipped, say, crop)
     path = Path(where)
     if "://" in where or path.is_char_device():
-        return CameraStream(Camera(where, fps, skipped, say), partial(video_frames.square, px=px), skipped, say)
+        return CameraStream(
+            Camera(where, fps, skipped, say), partial(video_frames.square, px=px, crop=crop), skipped, say
+        )
     if path.is_dir():
-        return folder(path, px, skipped)
+        return folder(path, px, skipped, crop)
     if not path.exists():
         raise SourceError(f"{where} is not a folder of pictures, a video file, a camera device or an address")
     if path.is_fifo() or _begins_as_jpeg(path):
-        return stream(path.open("rb"), px, skipped, say)
-    return video_frames.recording(where, px, fps, skipped, say)
+        return stream(path.open("rb"), px, skipped, say, crop)
+    return video_frames.recording(where, px, fps, skipped, say, crop)
 
 
 def _begins_as_jpeg(path: Path) -> bool:

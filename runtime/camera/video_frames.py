@@ -28,16 +28,16 @@ class DecodedFrame:
     def __len__(self) -> int:
         return self._frame.width * self._frame.height * 3 // 2
 
-    def square(self, px: int) -> Pixels:
-        """Pixels `[px, px, 3]`, upright."""
+    def square(self, px: int, crop: float = 0.0) -> Pixels:
+        """Pixels `[px, px, 3]`, upright. `crop`: see `squash`."""
         image: Image.Image = self._frame.to_image()  # type: ignore[no-untyped-call]
         turns = round(self._frame.rotation / 90) % 4
-        return squash(image.rotate(90 * turns, expand=True) if turns else image, px)
+        return squash(image.rotate(90 * turns, expand=True) if turns else image, px, crop)
 
 
-def square(data: bytes | DecodedFrame, px: int) -> Pixels:
-    """A shot's data as pixels `[px, px, 3]`."""
-    return data.square(px) if isinstance(data, DecodedFrame) else load_square(io.BytesIO(data), px)
+def square(data: bytes | DecodedFrame, px: int, crop: float = 0.0) -> Pixels:
+    """A shot's data as pixels `[px, px, 3]`. `crop`: see `squash`."""
+    return data.square(px, crop) if isinstance(data, DecodedFrame) else load_square(io.BytesIO(data), px, crop)
 
 
 def pyav(source: str) -> Any:
@@ -92,8 +92,10 @@ class H264Decoder:
         return not self._damaged
 
 
-def recording(path: str, px: int, fps: float, skipped: Skipped, say: Say) -> Iterator[Picture]:
-    """Every picture of a video file. A rate that is not `fps` is said."""
+def recording(
+    path: str, px: int, fps: float, skipped: Skipped, say: Say, crop: float = 0.0
+) -> Iterator[Picture]:  # fmt: skip
+    """Every picture of a video file. A rate that is not `fps` is said. `crop`: see `squash`."""
     module, count = pyav(f"the video {path}"), 0
     try:
         with module.open(path) as container:
@@ -106,7 +108,7 @@ def recording(path: str, px: int, fps: float, skipped: Skipped, say: Say) -> Ite
                 say(f"{path} has {rate:.4g} pictures a second, it is played at {fps:g}")
             for packet in container.demux(stream):
                 for frame in frames_of(packet, skipped, path):
-                    yield Picture(DecodedFrame(frame).square(px), f"{path}:{count}")
+                    yield Picture(DecodedFrame(frame).square(px, crop), f"{path}:{count}")
                     count += 1
     except module.error.FFmpegError as error:
         raise SourceError(f"{path} is no video that can be read: {error.strerror}") from error

@@ -79,7 +79,8 @@ def check_version(received: str, expected: str) -> None:
     if received not in ("", expected):
         raise RefusedError(
             Code.FAILED_PRECONDITION,
-            f"weights {short(received)} received, this server has {expected}: device and server need the same release",
+            f"weights {short(received)} received, this server has {expected}: start tidesplit server with --cnn FOLDER "
+            "of the device's weights",
         )
 
 

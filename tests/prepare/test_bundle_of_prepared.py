@@ -61,7 +61,7 @@ def test_other_weights_are_refused(prepared: Path, tmp_path: Path, capsys: pytes
     manifest = json.loads((other / "cnn.json").read_text(encoding="utf-8"))
     (other / "cnn.json").write_text(json.dumps({**manifest, "weights_sha256": "6b" * 32}), encoding="utf-8")
     assert main(["--bundle", str(out), "--cnn", str(other)]) == 2
-    assert "weights 6b6b6b6b6b6b6b6b found, the policy was trained for 5a5a5a5a5a5a5a5a" in capsys.readouterr().err
+    assert "has weights 6b6b6b6b6b6b6b6b, the policy was trained for 5a5a5a5a5a5a5a5a" in capsys.readouterr().err
     assert main(["--bundle", str(out)]) == 2
-    assert "found, the policy was trained for 5a5a5a5a5a5a5a5a: tidesplit export --bundle" in capsys.readouterr().err
+    assert "the policy was trained for 5a5a5a5a5a5a5a5a: give tidesplit export --bundle" in capsys.readouterr().err
     assert not (out / "cnn").exists()

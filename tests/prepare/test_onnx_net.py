@@ -45,7 +45,15 @@ def pooled() -> nn.Module:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [small_net, with_softmax, pooled, lambda: MobileNetV3Small(10)])
+def clipped() -> nn.Module:
+    torch.manual_seed(2)
+    return nn.Sequential(
+        nn.ReplicationPad2d((0, 1, 1, 0)), nn.Conv2d(3, 8, 3, 2), nn.ReLU6(), nn.ReflectionPad2d(1), nn.Conv2d(8, 8, 3),
+        nn.Hardtanh(-0.1, 0.7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [small_net, with_softmax, pooled, clipped, lambda: MobileNetV3Small(10)])
 def test_the_same_answers(make: Callable[[], nn.Module], tmp_path: Path) -> None:
     net = make().eval()
     found = load_onnx(written(net, tmp_path / "net.onnx"), PX, "NCHW")
@@ -55,8 +63,9 @@ def test_the_same_answers(make: Callable[[], nn.Module], tmp_path: Path) -> None
         np.testing.assert_allclose(found(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_it_can_be_cut(tmp_path: Path) -> None:
-    net = PictureNet(load_onnx(written(small_net(), tmp_path / "net.onnx"), PX, "NCHW"), PRESETS["imagenet"]).eval()
+@pytest.mark.parametrize("make", [small_net, clipped])
+def test_it_can_be_cut(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    net = PictureNet(load_onnx(written(make(), tmp_path / "net.onnx"), PX, "NCHW"), PRESETS["imagenet"]).eval()
     traced = trace(net, torch.zeros(1, 3, PX, PX))
     cut = CutNet(net, traced, choose(find_cuts(traced), PX), PX)
     x = torch.randn(2, 3, PX, PX)

@@ -109,12 +109,13 @@ def test_without_labels_agreement_is_measured(made: Path, pictures: Path, tmp_pa
     flat.mkdir()
     for i, path in enumerate(sorted(pictures.rglob("*.png"))):
         (flat / f"{i}.png").write_bytes(path.read_bytes())
-    assert prepare(flat, tmp_path / "other", "--no-int8", "--preprocess", "lite") == 0
+    assert prepare(flat, tmp_path / "other", "--no-int8", "--preprocess", "lite", "--crop", "0.8") == 0
     profile = profiles.load(tmp_path / "other" / "profile.json")
     assert (profile.cnn["measure"], profile.point("device-c1.00").accuracy) == ("agreement", 1.0)
     assert "agreement" in profile.accuracy_provenance.spread
     manifest = json.loads((tmp_path / "other" / "cnn" / "cnn.json").read_text(encoding="utf-8"))
     assert (manifest["preprocess"]["mean"], manifest["classes"][1]) == ([0.5, 0.5, 0.5], "class 1")
+    assert load_cnn(tmp_path / "other" / "cnn").crop == 0.8  # the device does as the preparation did
 
 
 def test_cuts_are_listed(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +172,7 @@ def test_bad_pictures_and_settings(pictures: Path, tmp_path: Path, capsys: pytes
     assert "--cuts 1,99 received" in told(capsys, [*net, "--pictures", str(pictures), "--cuts", "1,99"], out)
     (few / "own.json").write_text('{"sise": 32}', encoding="utf-8")
     own = ["--pictures", str(pictures), "--preprocess", str(few / "own.json")]
-    assert "an object with some of the fields colours, layout, mean, size, std" in told(capsys, [*net, *own], out)
+    assert "an object with some of the fields colours, crop, layout, mean, size, std" in told(capsys, [*net, *own], out)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.prepare.source.picture_net import PictureNet
-from tidesplit.prepare.source.preprocessing import PRESETS, PrepareError, Preprocess
+from tidesplit.prepare.source.preprocessing import PRESETS, PrepareError, Preprocess, read_preprocess
 
 
 class _Seen(nn.Module):
@@ -46,8 +46,15 @@ def test_lite_needs_no_layer() -> None:
         ({"std": (0.0, 1.0, 1.0)}, "values above 0 expected"),
         ({"colours": "GRB"}, "RGB or BGR expected"),
         ({"layout": "CHW"}, "NCHW or NHWC expected"),
+        ({"crop": 0.1}, "crop 0.1 received, 0, or 0.3 to 1 expected"),
     ],
 )
 def test_wrong_values(wrong: dict[str, object], told: str) -> None:
     with pytest.raises(PrepareError, match=told):
         Preprocess(**wrong)  # type: ignore[arg-type]
+
+
+def test_size_and_crop_of_the_command_line_win() -> None:
+    found = read_preprocess("lite", 96, 0.875)
+    assert (found.size, found.crop) == (96, 0.875)
+    assert read_preprocess("imagenet") == PRESETS["imagenet"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tidesplit.compression.codec.image_codec import UNREADABLE
-from tidesplit.compression.codec.pixels import MAX_PIXELS, load_square, natural_picture
+from tidesplit.compression.codec.pixels import MAX_PIXELS, load_square, natural_picture, squash
 
 STEPS = np.array([[0, 64], [128, 255]])  # of 8 bits, `[2, 2]`
 
@@ -118,3 +118,18 @@ def test_damaged_pictures_are_decoded_or_unreadable(format_):
             assert load_square(io.BytesIO(damaged), 16).shape == (16, 16, 3)
         except UNREADABLE:
             continue
+
+
+@pytest.mark.parametrize("size", [(12, 8), (8, 12), (8, 8)])
+def test_the_middle_of_a_picture(size: tuple[int, int]) -> None:
+    """At the picture's own scale a crop is a slice, and "resize to 256, crop 224" is the same as its middle at once."""
+    width, height = size
+    pixels = natural_picture(12)[:height, :width]
+    top, left = (height - 4) // 2, (width - 4) // 2
+    assert np.array_equal(squash(Image.fromarray(pixels), 4, 0.5), pixels[top : top + 4, left : left + 4])
+    large = Image.fromarray(natural_picture(400)[: 40 * height // 2, : 40 * width // 2])
+    scale = 64 / min(large.size)
+    smaller = large.resize((round(large.width * scale), round(large.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (smaller.width - 56) // 2, (smaller.height - 56) // 2
+    twice = np.asarray(smaller.crop((left, top, left + 56, top + 56))).astype(int)
+    assert np.abs(squash(large, 56, 56 / 64).astype(int) - twice).max() <= 2

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tidesplit.runtime.camera.source import SourceError, ahead, drawn, folder, stream
+from tidesplit.runtime.camera.picture import Skipped
+from tidesplit.runtime.camera.source import SourceError, ahead, drawn, folder, of_arrays, source, stream
 
 
 def jpeg(shade, size=(40, 30)):
@@ -48,6 +49,22 @@ def test_a_stream_of_jpegs_is_cut_at_its_frames_whatever_the_reads():
         got = list(stream(file(b"noise" + b"".join(frames)), 16))
         assert [float(np.mean(p.pixels)) for p in got] == pytest.approx([0, 90, 255], abs=3)
         assert [p.name for p in got] == ["stream-0", "stream-1", "stream-2"]
+
+
+def test_the_middle_of_a_picture_is_taken_from_every_source(tmp_path):
+    """Its edges are black, its middle is white."""
+    array = np.zeros((48, 96, 3), np.uint8)
+    array[8:40, 32:64] = 255
+    Image.fromarray(array).save(tmp_path / "a.png")
+    data = io.BytesIO()
+    Image.fromarray(array).save(data, "jpeg", quality=95)
+    for crop, white in ((0.5, True), (0.0, False)):
+        shown = [
+            next(source(str(tmp_path), 16, 10, Skipped(), crop=crop)),
+            next(stream(io.BytesIO(data.getvalue()), 16, crop=crop)),
+            next(of_arrays([array], 16, crop)),
+        ]
+        assert [bool(picture.pixels.min() > 240) for picture in shown] == [white] * 3
 
 
 def test_ahead_keeps_order_and_raises_errors_where_they_belong():

@@ -1,0 +1,91 @@
+"""A page about a prepared net: what it was made of, what its cuts lose, and where a picture does as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tidesplit.prepare.chosen_cuts import share_of
+from tidesplit.prepare.cut_net import CutNet
+from tidesplit.prepare.result.judged import UNCUT, Judged
+from tidesplit.prepare.source.folder_pictures import FolderPictures
+from tidesplit.prepare.source.preprocessing import Preprocess
+from tidesplit.profiling.points.profile import OperatingPoint, Profile
+
+CARD_FILE = "card.md"
+SMALL_BYTES = 500
+"""The last line of a preparation names the best cut of at most so many bytes."""
+_MEASURES = {
+    "top-1": "top-1 accuracy: the share of right answers",
+    "agreement": "agreement: the share of answers equal to the server's to the undamaged picture, by its whole net",
+}
+
+
+def card(
+    profile: Profile, counts: Mapping[str, Judged], net: CutNet, pictures: FolderPictures, preprocess: Preprocess,
+    command: str,
+) -> str:  # fmt: skip
+    """The page, in Markdown."""
+    lines = [
+        f"# {profile.name}", "", f"Made by `{command}`.", "",
+        f"- {len(pictures.classes)} classes, pictures of {preprocess.size} x {preprocess.size}"
+        f" pixels, {preprocess.colours}, mean {list(preprocess.mean)}, std {list(preprocess.std)}",
+        f"- weights `{str(profile.cnn['weights_sha256'])[:16]}`",
+        f"- fitted to {len(pictures.fit)} pictures, measured on {len(pictures.held)} others",
+        f"- the figures are {_MEASURES[pictures.measure]}, with a 95 % interval",
+        f"- uncut net: {profile.point(UNCUT).accuracy:.1%}",
+        *_of_server(profile, net),
+        "- *gain*: points more than the uncut net on the same pictures, with a 95 % interval",
+        "- *same answer*: the share of answers equal to the uncut net's",
+        "- *instead*: a picture of no more bytes that answers as well as the cut; take it where the server has time",
+        "",
+        f"| point | after | of the compute | bytes | {pictures.measure} | interval | gain | same answer | instead |",
+        "|---|---|---:|---:|---:|---|---:|---:|---|",
+    ]  # fmt: skip
+    return "\n".join([*lines, *(_row(point, profile, counts[point.id], net) for point in profile.points)]) + "\n"
+
+
+def _of_server(profile: Profile, net: CutNet) -> list[str]:
+    if net.server is None:
+        return []
+    times = net.server.macs / sum(net.traced.macs.values())
+    name = profile.cnn["server_net"]["net"]
+    return [f"- pictures are answered by `{name}`: {times:.1f} times the compute, at {net.server.own_px} pixels"]
+
+
+def _row(point: OperatingPoint, profile: Profile, judged: Judged, net: CutNet) -> str:
+    where = share = instead = ""
+    if point.codec == "feature":
+        cut, rival = net.cuts[point.partition - 1], as_good_picture(point, profile)
+        where, share = f"`{cut.name}`", f"{share_of(cut):.0%}"
+        instead = f"`{rival.id}`, {rival.accuracy:.1%}" if rival else ""
+    low, high = point.accuracy_ci95
+    figures = f"{point.bytes_mean:.0f} | {point.accuracy:.1%} | {low:.1%} to {high:.1%} | {_gain(judged)}"
+    return f"| `{point.id}` | {where} | {share} | {figures} | {judged.same / judged.n:.1%} | {instead} |"
+
+
+def _gain(judged: Judged) -> str:
+    mean, half = judged.gain()
+    return f"{100 * mean:+.1f} ± {100 * half:.1f}"
+
+
+def as_good_picture(cut: OperatingPoint, profile: Profile) -> OperatingPoint | None:
+    """The best picture of at most a cut's bytes, where it is at least as accurate as the cut."""
+    fit = [p for p in profile.points if p.partition == 0 and p.bytes_mean <= cut.bytes_mean]
+    best = max(fit, key=lambda p: p.accuracy, default=None)
+    return best if best is not None and best.accuracy >= cut.accuracy else None
+
+
+def summary(profile: Profile, counts: Mapping[str, Judged]) -> str:
+    """The best cut of few bytes, and how many cuts a picture of no more bytes beats."""
+    cuts = [p for p in profile.points if p.codec == "feature"]
+    beaten = [p for p in cuts if as_good_picture(p, profile)]
+    small = [p for p in cuts if p.bytes_mean <= SMALL_BYTES]
+    words = f"no cut takes {SMALL_BYTES} bytes or fewer"
+    if small:
+        best = max(small, key=lambda p: p.accuracy)
+        judged = counts[best.id]
+        words = (
+            f"best cut of at most {SMALL_BYTES} bytes: {best.id}, {best.bytes_mean:.0f} bytes, {_gain(judged)} points "
+            f"to the uncut net on {judged.n} pictures, same answer on {judged.same / judged.n:.1%}"
+        )
+    return f"{words}; a picture of no more bytes does as well as {len(beaten)} of {len(cuts)} points at cuts"
