@@ -1,12 +1,13 @@
 """Accuracy at equal budgets over ten minutes, of policies and rules, on uplinks that nobody was trained or tuned on.
 
     python benchmarks/budgets.py --bundle OUT [OUT ...] --tune-on TRAIN --family NAME=TRACES [...] --json FILE
-    python benchmarks/budgets.py --bundle OUT --tune-on TRAIN --family NAME=TRACES --watts 4.4 4.8 5.4 inf --fast
+    python benchmarks/budgets.py --bundle OUT --tune-on TRAIN --family NAME=TRACES --watts 4.4 4.8 5.4 inf
 
 The bundles differ in their training seed. Where a family is also trained on, its last part is judged, as tidesplit
 train keeps it back. The traces of a family are put one after the other, and each course of events
 begins at another moment of them. Every controller begins with the prices to which it settled on the training traces.
---watts plays other budgets than that of the training. --fast leaves out the MPC, which takes most of the time.
+--watts plays other budgets than that of the training. --rules names the rules; the MPC and foresight take most of the
+time.
 Everything is simulated, and watts are estimated.
 """
 
@@ -38,8 +39,7 @@ from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import MISS, gb_per_month
 from tidesplit.train import TrainingOptions, held_out
 
-FAST = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned", FORESIGHT)
-SLOW = ("MPC, tuned", TRUE_BANDWIDTH)
+RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned", "MPC, tuned", TRUE_BANDWIDTH, FORESIGHT)
 TUNING = Tuning()
 HOLDOUT, HOLDOUT_S = TrainingOptions.holdout, TrainingOptions.holdout_s
 
@@ -81,9 +81,8 @@ def entrants_of(
     options: argparse.Namespace, tuned_in: Scenario, trained: Sequence[bundles.Bundle]
 ) -> dict[str, Entrant]:
     """Rules and policies, each beginning with its own prices. Runs in a process of its own."""
-    names = [*FAST, *(() if options.fast else SLOW)]
     demand = tuned_in.demands[0]
-    found: dict[str, Entrant] = dict(tuning_cache.cached_rules(tuned_in, TUNING, names))
+    found: dict[str, Entrant] = dict(tuning_cache.cached_rules(tuned_in, TUNING, options.rules))
     prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else Prices.of(0.0, 0.0)
     for seed, one in enumerate(trained):
         policy: Entrant = one.policy
@@ -160,7 +159,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--watts", nargs="+", type=float, help="budgets; inf: none (default: that of the training)")
     parser.add_argument("--minutes", type=float, default=10.0, help="of each course (default: %(default)g)")
     parser.add_argument("--courses", type=int, default=4, help="courses of events (default: %(default)s)")
-    parser.add_argument("--fast", action="store_true", help="without the two MPC")
+    parser.add_argument("--rules", nargs="*", choices=RULES, default=list(RULES), metavar="RULE", help="(default: all)")
     parser.add_argument("--probe-after-s", type=float, default=0.5, help="silence before a probe, without a budget")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser

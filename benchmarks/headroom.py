@@ -137,7 +137,7 @@ def standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
 
 def cells(options: argparse.Namespace) -> list[Cell]:
     """Every combination that is asked for."""
-    every = itertools.product(options.device, PACES, BUDGETS)
+    every = itertools.product(options.device, [pace for pace in PACES if pace[0] in options.fps], BUDGETS)
     return [Cell(device, *pace, *budgets) for device, pace, budgets in every]
 
 
@@ -196,6 +196,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--family", nargs="+", type=family, required=True, help="test traces, each NAME=FOLDER")
     parser.add_argument("--profile", default="efficientnet_lite0")
     parser.add_argument("--device", nargs="+", default=list(DEVICES), help="machines of the profile")
+    parser.add_argument("--fps", nargs="+", type=float, default=[fps for fps, _ in PACES], help="paces to play")
     parser.add_argument("--bundle", type=Path, help="folder of a policy that is played in every cell")
     parser.add_argument("--seeds", type=int, default=4, help="courses of events (default: %(default)s)")
     parser.add_argument("--traces", type=int, default=2, help="most traces of a family (default: %(default)s)")
