@@ -347,7 +347,7 @@ def verdict(rows: Sequence[Row], demand: Demand) -> str:
     worth = {name: float(np.mean([row.utility for row in found])) for name, found in of.items()}
     rules = [name for name in names if name in (*RULES, VIDEO, *FAMILIES) and meets(of[name], demand)]
     if not meets(of[POLICY], demand):
-        return f"{POLICY} overspends on these traces. Budgets hold in the mean over minutes: benchmarks/budgets.py plays ten."
+        return f"{POLICY} overspends here. Budgets hold in the mean over minutes: benchmarks/budgets.py plays ten."
     if not rules:
         return f"No rule meets the budgets, {POLICY} does."
     rule = max(rules, key=lambda name: worth[name])
