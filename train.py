@@ -421,14 +421,15 @@ def learn(
     checkpoint = out / CHECKPOINT
     if config.output.resume:
         try:
-            training.load_checkpoint(model, checkpoint)
+            training.load_checkpoint(model, checkpoint, keeper)
         except ValueError as error:
             raise UsageError(str(error)) from error
     else:
         for number, loss in enumerate(training.learn_by_imitation(model, train_on, recipe, ticks)):
             logger.record("imitation/expected_regret", loss)
             logger.dump(number)
-        training.save_checkpoint(model, checkpoint)
+        keeper.check(training.policy_of(model))
+        training.save_checkpoint(model, checkpoint, keeper)
 
     def bound() -> float | None:
         known = all(future.done() for future in checking)
@@ -436,15 +437,14 @@ def learn(
 
     def on_check() -> None:
         logger.record("check/worth", keeper.check(policy))
-        training.save_checkpoint(model, checkpoint)
+        training.save_checkpoint(model, checkpoint, keeper)
 
     policy = training.policy_of(model)
-    keeper.check(policy)
     training.learn_by_ppo(model, recipe, Monitor(watched, bound, on_check=on_check), ticks, logger)
     keeper.check(policy)
-    keeper.restore(policy)
     logger.dump(model.num_timesteps)  # the last rollouts' figures; later ones have other steps
-    training.save_checkpoint(model, checkpoint)
+    training.save_checkpoint(model, checkpoint, keeper)
+    keeper.restore(policy)
     return model
 
 

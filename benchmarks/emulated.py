@@ -7,7 +7,7 @@ bundle's device. Frames, bytes, answers and fallbacks are real; the computing ti
 The simulator plays the same controller on the same seconds of the trace, in a world where only the request's overhead
 varies. It then replays the decisions that the runtime took. Per trace, the two orders of the controllers are compared.
 A controller is the policy, a rule, or the identifier of an operating point, which then every frame uses. Rules are
-tuned on the bundle's training traces.
+tuned on the bundle's training traces. Under budgets, prices begin where each settled there, in runtime and simulator.
 
 --clips makes the frames consecutive: of clips that a camera model (static, handheld, vehicle) makes of --images, or of
 folders of real clips. They are made before the first run. --servers adds runs with faults, which are not simulated:
@@ -30,14 +30,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.judging.budgeted import Budgeted
-from tidesplit.agents.judging.evaluation import History, play
+from tidesplit.agents.judging.evaluation import Entrant, History, play
 from tidesplit.agents.judging.ladder import FAMILIES, POLICY, RULES, VIDEO
 from tidesplit.agents.judging.replay import EMULATED, agreement
 from tidesplit.agents.rules.controllers import Static
@@ -53,6 +53,7 @@ from tidesplit.benchmarks.run_figures import (
     sent_row,
     simulated_row,
 )
+from tidesplit.envs.budget.prices import USUAL_PRICES
 from tidesplit.envs.simulation.scenario import thrifty
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, load_traces
@@ -115,8 +116,19 @@ def standing(servers: str, stage: Stage) -> Iterator[tuple[Address, Restarts]]:
         yield addresses[0] if count == 1 else stack.enter_context(balanced(addresses, servers == BY_DEVICE)), restarts
 
 
-def emulate(chosen: Chosen, trace: Trace, servers: str, stage: Stage) -> Emulated:
+def acting(entrant: Entrant) -> tuple[Controller, tuple[float, float]]:
+    """The controller itself, and the prices of a joule and of a byte at which it begins."""
+    if isinstance(entrant, Budgeted):
+        return acting(entrant.entrant)[0], entrant.prices
+    inner = entrant.controller if isinstance(entrant, ladder.WithoutLink) else entrant
+    if not hasattr(inner, "predict"):
+        raise SystemExit(f"{getattr(entrant, 'name', entrant)} needs the simulator, and cannot run on a device")
+    return cast(Controller, inner), USUAL_PRICES
+
+
+def emulate(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> Emulated:
     """One run through the runtime."""
+    controller, prices = acting(entrant)
     records: list[Record] = []
     offset: list[float] = []
     loaded, engine = stage.loaded, stage.engine
@@ -129,18 +141,9 @@ def emulate(chosen: Chosen, trace: Trace, servers: str, stage: Stage) -> Emulate
         client = Witness(link.address, engine.cnn)
         with client, Log([records.append]) as log:
             device = Device(
-                chosen.controller,
-                loaded.table,
-                loaded.demand,
-                engine,
-                client,
-                log,
-                thrifty(USUAL, [loaded.demand]),
-                paced=True,
-                started=started,
-                guarded=False,
-                first_prices=chosen.first_prices,
-            )
+                controller, loaded.table, loaded.demand, engine, client, log, thrifty(USUAL, [loaded.demand]),
+                paced=True, started=started, guarded=False, first_prices=prices,
+            )  # fmt: skip
             device.run(stage.pictures(), stage.frames)
             epoch_s = time.perf_counter() - device.now_s()
             failures = client.failures(epoch_s)  # before the client's end, which fails what is under way
@@ -151,18 +154,19 @@ def emulate(chosen: Chosen, trace: Trace, servers: str, stage: Stage) -> Emulate
         **sent_row(lines, loaded.table),
         **break_row(lines, failures, {r.frame: r.placed_s for r in records}),
         "down_s": restarts.down_s,
+        "spending": lines[-1]["spending"],
     }
     return Emulated(lines, offset[0], figures)
 
 
-def simulate(chosen: Chosen, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> History:
+def simulate(entrant: Entrant, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> History:
     """The simulator's own run of a controller on the same seconds."""
     world = thrifty(EMULATED, [loaded.demand])
     scenario = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=world)
     simulation = Simulation(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
     simulation.links[0].offset_s[:] = offset_s
     simulation.frames[:] = np.minimum(simulation.frames, frames)
-    return play(Budgeted(chosen.controller, chosen.first_prices), simulation)[0]
+    return play(entrant, simulation)[0]
 
 
 class Order(NamedTuple):
@@ -203,34 +207,28 @@ def tell(trace: str, found: Order) -> None:
         print(f"    swapped: {a} over {b} by {emulated:.3f} emulated, {simulated:.3f} simulated")
 
 
-class Chosen(NamedTuple):
-    """A controller, and the prices of a joule and a byte at which it begins under budgets."""
-
-    controller: Controller
-    first_prices: tuple[float, float]
-
-
-def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -> dict[str, Chosen]:
+def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -> dict[str, Entrant]:
     """The controllers by name.
 
     Raises:
         ProfileError: a name that is neither the policy, a rule nor an operating point of the bundle.
     """
     rules: Mapping[str, Any] = {}
-    if wanted := set(names) & {*RULES, VIDEO, *FAMILIES}:
-        world = thrifty(loaded.world, [loaded.demand])
-        traces = tuple(load_traces(tune_on))
-        scenario = Scenario(traces=traces, demands=(loaded.demand,), table=loaded.table, world=world)
-        rules = ladder.tuned_rules(scenario, ladder.Tuning(), wanted)
-    found: dict[str, Chosen] = {}
+    demand = loaded.demand
+    if asked := set(names) & {*RULES, VIDEO, *FAMILIES}:
+        scenario = Scenario(
+            traces=tuple(load_traces(tune_on)), demands=(demand,), table=loaded.table, world=thrifty(USUAL, [demand])
+        )
+        rules = ladder.tuned_rules(scenario, ladder.Tuning(), asked)
+    found: dict[str, Entrant] = {}
     for name in names:
-        prices = loaded.first_prices
-        controller: Any = loaded.policy if name == POLICY else rules.get(name)
-        if isinstance(controller, Budgeted):
-            controller, prices = controller.entrant, controller.prices
-        if isinstance(controller, ladder.WithoutLink):
-            controller = controller.controller
-        found[name] = Chosen(controller or Static(name, loaded.table.row(name)), prices)
+        if name == POLICY:
+            found[name] = Budgeted(loaded.policy, loaded.first_prices) if demand.budgeted else loaded.policy
+        elif name in rules:
+            rule = rules[name]
+            found[name] = rule.controller if isinstance(rule, ladder.WithoutLink) else rule
+        else:
+            found[name] = Static(name, loaded.table.row(name))
     return found
 
 
@@ -269,13 +267,13 @@ def begun(file: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def run_row(controller: Chosen, trace: Trace, servers: str, stage: Stage) -> dict[str, Any]:
+def run_row(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> dict[str, Any]:
     """Figures of a run; of one with steady servers, also the simulator's."""
-    run = emulate(controller, trace, servers, stage)
+    run = emulate(entrant, trace, servers, stage)
     if servers != STEADY:
         return {"emulated": run.figures}
     loaded = stage.loaded
-    model = simulated_row(simulate(controller, trace, loaded, run.offset_s, stage.frames), loaded.demand.period_s)
+    model = simulated_row(simulate(entrant, trace, loaded, run.offset_s, stage.frames), loaded.demand.period_s)
     same = agreement(run.lines, trace, loaded.table, loaded.demand, run.offset_s)
     return {"emulated": run.figures, "simulated": model, "replay": asdict(same)}
 

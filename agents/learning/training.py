@@ -85,21 +85,21 @@ class Keeper:
 
     def __init__(self, worth: Callable[[PointPolicy], float]) -> None:
         self._worth = worth
-        self._best: tuple[float, dict[str, torch.Tensor]] | None = None
+        self.best: tuple[float, dict[str, torch.Tensor]] | None = None
         self.checks: list[float] = []
 
     def check(self, policy: PointPolicy) -> float:
         """Check a policy, and keep it if it is the best so far. Returns what it is worth."""
         worth = self._worth(policy)
         self.checks.append(worth)
-        if self._best is None or worth >= self._best[0]:
-            self._best = worth, {name: value.clone() for name, value in policy.state_dict().items()}
+        if self.best is None or worth >= self.best[0]:
+            self.best = worth, {name: value.clone() for name, value in policy.state_dict().items()}
         return worth
 
     def restore(self, policy: PointPolicy) -> None:
         """Give a policy the weights of the best one."""
-        if self._best is not None:
-            policy.load_state_dict(self._best[1])
+        if self.best is not None:
+            policy.load_state_dict(self.best[1])
 
 
 def stretches(scenario: Scenario) -> Scenario:
@@ -192,20 +192,27 @@ class Ticker(BaseCallback):
         self._progress(self._name, min(self.num_timesteps, self._until) - self._begin, self._until - self._begin)
 
 
-def save_checkpoint(model: MaskablePPO, path: Path) -> None:
-    """Write weights, optimiser state and step count as safetensors. Reading such a file cannot run code."""
+def save_checkpoint(model: MaskablePPO, path: Path, keeper: Keeper | None = None) -> None:
+    """Write weights, optimiser state and step count as safetensors. Reading such a file cannot run code.
+
+    ``keeper``: its best policy is written too.
+    """
     from safetensors.torch import save_file
 
     tensors = {f"policy.{k}": v.contiguous() for k, v in model.policy.state_dict().items()}
     for index, state in model.policy.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{k}": v.clone().contiguous() for k, v in state.items()}
     tensors["steps"] = torch.tensor(model.num_timesteps)
+    if keeper is not None and keeper.best is not None:
+        worth, weights = keeper.best
+        tensors["worth"] = torch.tensor(worth, dtype=torch.float64)
+        tensors |= {f"best.{name}": value.contiguous() for name, value in weights.items()}
     with whole(path) as part:
         save_file(tensors, str(part))
 
 
-def load_checkpoint(model: MaskablePPO, path: Path) -> None:
-    """Set the model to the state in a checkpoint.
+def load_checkpoint(model: MaskablePPO, path: Path, keeper: Keeper | None = None) -> None:
+    """Set the model, and the keeper if there is one, to the state in a checkpoint.
 
     Raises:
         ValueError: the file is no checkpoint of this policy.
@@ -218,6 +225,9 @@ def load_checkpoint(model: MaskablePPO, path: Path) -> None:
         model.policy.load_state_dict(weights)
     except Exception as error:
         raise ValueError(f"{path}: no checkpoint of this policy ({error})") from error
+    if keeper is not None and "worth" in tensors:
+        best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
+        keeper.best = float(tensors["worth"]), best
     states: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         if key.startswith("adam."):

@@ -241,6 +241,7 @@ FORESEEN = {
         LTE.tail_w * 0.050 + (LTE.sending_w - LTE.tail_w) * 0.010 + LTE.joules_per_byte * 1000,
         0,
     ),
+    "cost": (0, 0, 0),  # there is no budget
 }
 
 
