@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,23 @@ from numpy.typing import NDArray
 from tidesplit.envs.world.observation import Observation
 
 Floats32 = NDArray[np.float32]
+
+
+LARGEST_BYTES = 16 * 2**20  # of the arrays. Ours take 30 KB
+
+
+def arrays_of(data: bytes) -> Mapping[str, Any]:
+    """The arrays of an .npz file.
+
+    Raises:
+        ValueError: it is none, or unpacked it would be larger than a policy can be.
+    """
+    with ZipFile(BytesIO(data)) as packed:
+        size = sum(member.file_size for member in packed.infolist())
+    if size > LARGEST_BYTES:
+        raise ValueError(f"{size} bytes of arrays received, at most {LARGEST_BYTES} expected")
+    net: Mapping[str, Any] = np.load(BytesIO(data), allow_pickle=False)
+    return net
 
 
 class DeviceNet:
@@ -27,7 +45,7 @@ class DeviceNet:
     """
 
     def __init__(self, data: bytes, points: int) -> None:
-        net: Mapping[str, Any] = np.load(BytesIO(data), allow_pickle=False)
+        net = arrays_of(data)
         scaled, fields = net["state.scaled"], net["points.scaled"]
         self._order, self._fields = np.argsort(scaled, kind="stable"), np.argsort(~fields, kind="stable")
         width, count, hidden = len(scaled), len(fields), len(net["own.bias"])

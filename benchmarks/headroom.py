@@ -7,6 +7,8 @@ all tuned on the training traces at the cell's own budgets, and one who sees fiv
 utility between the two. With --bundle it has the policy too, which is the same file in every cell, and the share of the
 headroom that it captures. Controllers whose budgets are overspent by more than 2 % are listed, and never the best rule.
 
+Cells whose budgets no choice of points can meet are left out, and said.
+
 A budget of energy is given as the share of the watts, above those of an idle device, that the best static point needs.
 Everything is simulated, and watts are estimated.
 """
@@ -18,7 +20,6 @@ import itertools
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ PACES = ((30.0, 100.0), (10.0, 150.0))  # frames a second, deadline in milliseco
 BUDGETS = ((None, None), (0.75, None), (0.5, None), (None, 10.0))
 """Share of the best static point's watts above idle, and GB a month."""
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned")
-TUNING = Tuning(lanes=8)
+TUNING = Tuning(lanes=24)
 COUNTS = 0.01  # headroom from which a cell counts
 
 
@@ -73,12 +74,19 @@ def demand_of(cell: Cell, tune_on: Sequence[Trace], profile: str) -> Demand:
 def played(
     cell: Cell, families: Mapping[str, Sequence[Trace]], tune_on: Sequence[Trace], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Rows of one cell, one for each family and controller. Runs in a process of its own."""
+    """Rows of one cell, one for each family and controller; none where its budgets cannot be met.
+
+    Runs in a process of its own.
+    """
     demand = demand_of(cell, tune_on, options.profile)
     tuned_in = scenario_from(trace=tune_on, profile=options.profile, device=cell.device, demands=[demand])
+    try:
+        prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else None
+    except ladder.BudgetError as error:
+        print(f"{cell.device}, {cell.fps:g} fps, left out: {error}", file=sys.stderr)
+        return []
     names = [name for name in RULES if demand.budgeted or name not in ladder.FOR_BUDGETS]
     entrants: dict[str, Entrant] = dict(ladder.tuned_rules(tuned_in, TUNING, names))
-    prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else None
     if options.bundle:
         entrants[POLICY] = policy_of(options.bundle, tuned_in, prices)
     seer = Foresight(FORESIGHT)
@@ -214,24 +222,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     tune_on = [trace for spec in options.tune_on for trace in some(spec, 40, np.inf)]
     rows: list[dict[str, Any]] = []
     with contest.workers() as pool:
-        futures = submitted(pool, cells(options), families, tune_on, options)
+        futures = [pool.submit(played, cell, families, tune_on, options) for cell in cells(options)]
         for number, future in enumerate(futures, start=1):
             rows += future.result()
             print(f"{number} of {len(futures)} cells, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
     Console(width=150).print(table_of(rows))
     recipe = {key: getattr(options, key) for key in ("profile", "seeds", "traces", "seconds", "tune_on")}
     write_json(options.json, {"kind": "simulated", **recipe, "rows": rows})
-
-
-def submitted(
-    pool: ProcessPoolExecutor,
-    every: Sequence[Cell],
-    families: Mapping[str, Sequence[Trace]],
-    tune_on: Sequence[Trace],
-    options: argparse.Namespace,
-) -> list[Future[list[dict[str, Any]]]]:
-    """One task a cell."""
-    return [pool.submit(played, cell, families, tune_on, options) for cell in every]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import tidesplit.agents.bundle
 from tests.agents.small import BUMPY, scenario, steps
 from tests.profiles import DEVICE, SERVER, synthetic_profile
 from tidesplit.agents.bundle import ARRAYS, MANIFEST, POLICY, PROFILE, Bundle, BundleError, OnnxPolicy, load, sha256
+from tidesplit.agents.device_net import LARGEST_BYTES, arrays_of
 from tidesplit.agents.judging.evaluation import play, simulation_of
 from tidesplit.agents.learning.bundle_writer import normaliser, write_bundle
 from tidesplit.agents.learning.monitor import Learner
@@ -284,3 +286,11 @@ def test_a_bundle_written_again_is_whole(folder: Path, model: MaskablePPO) -> No
     flipped(folder / POLICY)
     write(folder, model)
     assert profiles.load(folder / PROFILE) == load(folder).profile
+
+
+def test_arrays_that_would_fill_the_memory_are_refused() -> None:
+    packed = BytesIO()
+    np.savez_compressed(packed, zeros=np.zeros(LARGEST_BYTES, np.uint8))
+    assert len(packed.getvalue()) < LARGEST_BYTES / 100
+    with pytest.raises(ValueError, match="bytes of arrays received, at most"):
+        arrays_of(packed.getvalue())
