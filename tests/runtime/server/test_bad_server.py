@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
+from tests.memory import live_mib
 from tests.runtime.deployed import CLASSES, points
 from tests.runtime.device.test_loop import CUT, Run
 from tests.runtime.punctual import on_time
@@ -142,6 +144,8 @@ def test_a_fallback_that_breaks_loses_its_frame_and_no_other(cnn, served, monkey
 
 def test_memory_does_not_grow_over_thousands_of_frames(cnn, served):
     """Frames of all kinds: answered, refused, and those dropped where the machine is too busy for the rate."""
+    if live_mib() is None:
+        pytest.skip("this C library does not tell what is allocated")
 
     def spoil(message):
         if int(message.id) % 7 == 0:
@@ -152,8 +156,8 @@ def test_memory_does_not_grow_over_thousands_of_frames(cnn, served):
     def watch(record):
         seen[record.frame] += 1
         kinds["dropped" if record.dropped else record.answered_by] += 1
-        if record.frame % 300 == 0:
-            sizes.append(resident_mib())
+        if record.frame % 100 == 0:
+            sizes.append(live_mib())
 
     profile, _ = points(cnn.partitions)
     demand = Demand(fps=250, deadline_s=0.2)
@@ -162,9 +166,5 @@ def test_memory_does_not_grow_over_thousands_of_frames(cnn, served):
     assert len(seen) == 3_000
     assert set(seen.values()) == {1}
     assert kinds["server"] >= 300, kinds
-    assert sizes[-1] - sizes[2] < 8.0, sizes
-
-
-def resident_mib():
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * 4096 / 2**20
+    early, last = (statistics.median(some) for some in (sizes[5:10], sizes[-5:]))  # how many are in flight varies
+    assert last - early < 4.0, sizes
