@@ -142,7 +142,7 @@ class TrainingOptions:
     """Training, and the time kept back from it."""
 
     steps: int = training.PpoConfig.steps
-    """Frames of PPO after imitation."""
+    """Frames of PPO, the last phase of training."""
     table_spread: float = 0.0
     """Log-normal spread of timings and sizes in training. Above 0 the policy serves other devices and CNNs too."""
     trace_spread: float = 1.5
@@ -406,7 +406,7 @@ def learn(
     logger: Logger,
     ticks: training.Progress,
 ) -> MaskablePPO:
-    """Train by imitation, then the critic, then PPO; check on the episodes ``watched``, and save a checkpoint then.
+    """Train by imitation, rollouts and PPO; check on the episodes ``watched``, and save a checkpoint then.
 
     ``prices``: those about which each episode draws its own. ``checking`` becomes the clairvoyant's utility on each of
     the episodes that are watched.
@@ -425,10 +425,11 @@ def learn(
         except ValueError as error:
             raise UsageError(str(error)) from error
     else:
-        for number, loss in enumerate(training.learn_by_imitation(model, train_on, recipe, ticks)):
-            logger.record("imitation/expected_regret", loss)
-            logger.dump(number)
-        keeper.check(training.policy_of(model))
+        for phase, learn_by in (("imitation", training.learn_by_imitation), ("rollouts", training.learn_by_rollouts)):
+            for number, loss in enumerate(learn_by(model, train_on, recipe, ticks)):
+                logger.record(f"{phase}/expected_regret", loss)
+                logger.dump(number)
+            keeper.check(training.policy_of(model))
         training.save_checkpoint(model, checkpoint, keeper)
 
     def bound() -> float | None:
