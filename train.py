@@ -42,6 +42,8 @@ from tidesplit.agents.judging.own_controllers import ControllerError, OwnControl
 from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
+from tidesplit.agents.learning.starting import start_from
+from tidesplit.data.files import GENERALIST
 from tidesplit.data.named import NamedError
 from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
@@ -141,6 +143,8 @@ class DemandOptions:
 class TrainingOptions:
     """Training, and the time kept back from it."""
 
+    start: str = "scratch"
+    """scratch, generalist (the policy that ships), or a bundle's folder: its policy takes the place of imitation."""
     steps: int = training.PpoConfig.steps
     """Frames of PPO, the last phase of training."""
     table_spread: float = 0.0
@@ -425,7 +429,12 @@ def learn(
         except ValueError as error:
             raise UsageError(str(error)) from error
     else:
-        for phase, learn_by in (("imitation", training.learn_by_imitation), ("rollouts", training.learn_by_rollouts)):
+        phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
+        if (start := config.training.start) != "scratch":
+            start_from(training.policy_of(model), GENERALIST if start == "generalist" else Path(start))
+            keeper.check(training.policy_of(model))
+            del phases["imitation"]
+        for phase, learn_by in phases.items():
             for number, loss in enumerate(learn_by(model, train_on, recipe, ticks)):
                 logger.record(f"{phase}/expected_regret", loss)
                 logger.dump(number)

@@ -39,8 +39,8 @@ class RolloutConfig:
         entropy: weight of the entropy, regret for one nat.
     """
 
-    rounds: int = 4
-    labels_per_round: int = 3000
+    rounds: int = 3
+    labels_per_round: int = 2500
     every: int = 30
     points: int = 6
     frames: int = 24

@@ -50,7 +50,7 @@ class PpoConfig:
         hidden: width of the actor's hidden layers.
     """
 
-    steps: int = 200_000
+    steps: int = 100_000
     critic_steps: int = 50_000
     lanes: int = 256
     rollout: int = 64

@@ -14,6 +14,7 @@ from tidesplit.agents.learning.rollouts import RolloutConfig, improve, played_on
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 
+torch.set_num_threads(1)  # so small nets gain nothing by more
 QUICK = RolloutConfig(rounds=2, labels_per_round=96, every=6, points=4, frames=8)
 
 
