@@ -4,7 +4,8 @@
 
 Policies are trained at the demand of train.py on the trace's first part, the last part is judged over ten minutes. PPO
 follows imitation once without and once with rollouts between them. Every controller begins with the prices to which it
-settled on the training part. Everything is simulated, and watts are estimated.
+settled on the training part. The second table is of starts: utility less cost of the first ten seconds, at fixed
+prices, begun at random moments. Everything is simulated, and watts are estimated.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from tidesplit.agents.judging import budgeted, contest, ladder, tuning_cache
 from tidesplit.agents.judging.budgeted import MIXTURE, THRESHOLD
@@ -28,12 +31,13 @@ from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.benchmarks.budgets import TUNING, parted, row_of, table_of
 from tidesplit.benchmarks.results import write_json
-from tidesplit.envs.budget.prices import PriceDraw
+from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import DEVICE, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.train import DemandOptions, TrainingOptions
 
 RULES = ("best static point", MIXTURE, THRESHOLD)
+START_S, STARTS = 10.0, 96
 IMITATION, ROLLOUTS = "imitation", "imitation + rollouts"
 
 
@@ -61,19 +65,33 @@ def learned_rows(tuned_in: Scenario, judged: Scenario, seed: int, steps: int, co
     rows = []
     for name, policy in policies(train_on, recipe).items():
         entrant = budgeted.settled(Learner(policy), tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
-        rows.append({**_row(name, entrant, judged, courses), "seed": seed})
+        rows.append({**_row(name, entrant, judged, prices, courses), "seed": seed})
     return rows
 
 
 def rule_rows(tuned_in: Scenario, judged: Scenario, courses: int) -> list[dict[str, Any]]:
     """Rows of the rules. Runs in a process of its own."""
     rules = tuning_cache.cached_rules(tuned_in, TUNING, RULES)
-    return [_row(name, rule, judged, courses) for name, rule in rules.items()]
+    prices = ladder.mixture_prices(tuned_in, TUNING)
+    return [_row(name, rule, judged, prices, courses) for name, rule in rules.items()]
 
 
-def _row(name: str, entrant: Entrant, judged: Scenario, courses: int) -> dict[str, Any]:
+def _row(name: str, entrant: Entrant, judged: Scenario, prices: Prices, courses: int) -> dict[str, Any]:
     facts = {"family": judged.traces[0].name, "demand": asdict(judged.demands[0]), "controller": name}
-    return {**facts, **row_of(entrant, judged, courses)}
+    starts = budgeted.at_prices(replace(judged, episode_s=START_S), prices)
+    return {
+        **facts,
+        **row_of(entrant, judged, courses),
+        "starts": ladder.mean_utility(entrant, starts, ladder.Tuning(lanes=STARTS)),
+    }
+
+
+def starts_of(rows: Sequence[dict[str, Any]]) -> Table:
+    """A line for each controller: the mean over training seeds of its worth in the first seconds."""
+    table = Table("controller", "utility less cost", title=f"First {START_S:g} seconds, {STARTS} starts; simulated")
+    for name in dict.fromkeys(row["controller"] for row in rows):
+        table.add_row(name, f"{np.mean([row['starts'] for row in rows if row['controller'] == name]):.4f}")
+    return table
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -104,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             pool.submit(learned_rows, tuned_in, judged, seed, options.steps, options.courses) for seed in options.seeds
         ]
         rows = [*ruled.result(), *itertools.chain.from_iterable(task.result() for task in tasks)]
-    Console(width=150).print(table_of(rows))
+    Console(width=150).print(table_of(rows), starts_of(rows))
     print(f"{time.perf_counter() - begun:.0f} s")
     recipe = {key: getattr(options, key) for key in ("trace", "seeds", "steps", "minutes", "courses")}
     write_json(options.json, {"kind": "simulated", **recipe, "rows": rows})
