@@ -89,7 +89,7 @@ def imitate(
         epochs = config.last_epochs if number == config.rounds - 1 else config.epochs_per_round
         share = number / max(config.rounds - 1, 1)
         weight = config.first_entropy * (config.last_entropy / config.first_entropy) ** share
-        loss = _fit(policy, labels, optimizer, config, epochs, weight, rng)
+        loss = fit(policy, labels, optimizer, config.batch, epochs, weight, rng)
         report(number + 1, config.rounds, loss)
 
 
@@ -110,23 +110,23 @@ def collect(
         regrets.append(np.minimum(losses, REGRET_CAP).astype(np.float32))
         count += len(labelled)
         points = np.argmin(losses, axis=1) if policy is None else greedy(policy, flat, mask)
-        _, ended = simulation.step(_explored(points, mask, config.explore, rng))
+        _, ended = simulation.step(explored(points, mask, config.explore, rng))
         if ended.any():
             simulation.reset(np.flatnonzero(ended))
     return Labels(*(torch.from_numpy(np.concatenate(part)) for part in (flats, masks, regrets)))
 
 
-def _explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:
+def explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:
     """The points, ``[B]``, a ``share`` of them replaced by random allowed ones."""
     at_random = np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
     return np.where(rng.random(len(points)) < share, at_random, points)
 
 
-def _fit(
+def fit(
     policy: PointPolicy,
     labels: Labels,
     optimizer: torch.optim.Optimizer,
-    config: ImitationConfig,
+    batch: int,
     epochs: int,
     weight: float,
     rng: np.random.Generator,
@@ -138,7 +138,7 @@ def _fit(
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(losses)))
         total = 0.0
-        for rows in torch.split(order, config.batch):
+        for rows in torch.split(order, batch):
             logits = scores(policy.actor, state[rows], points[rows]).masked_fill(~labels.mask[rows], -1e9)
             log_p = logits.log_softmax(dim=1)
             p = log_p.exp()
