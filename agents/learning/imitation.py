@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tidesplit.agents.judging.seer import teacher_regret
 from tidesplit.agents.learning.policy import PointPolicy, greedy
+from tidesplit.agents.learning.scoring import scores
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.vocabulary import Bools, Ints
 
@@ -131,20 +132,20 @@ def fit(
     rng: np.random.Generator,
 ) -> float:
     """Minimise expected regret less ``weight`` times the entropy. Returns the expected regret of the last epoch."""
-    state, points = policy.read(labels.flat)
+    state, points = (columns.contiguous() for columns in policy.read(labels.flat))
     losses = torch.where(labels.mask, labels.regret, torch.zeros(()))
     total = 0.0
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(losses)))
         total = 0.0
         for rows in torch.split(order, batch):
-            logits = policy.actor(state[rows], points[rows]).masked_fill(~labels.mask[rows], -1e9)
+            logits = scores(policy.actor, state[rows], points[rows]).masked_fill(~labels.mask[rows], -1e9)
             log_p = logits.log_softmax(dim=1)
             p = log_p.exp()
             expected = (p * losses[rows]).sum(dim=1).mean()
             entropy = -(p * log_p).sum(dim=1).mean()
             optimizer.zero_grad()
-            (expected - weight * entropy).backward()
+            (expected - weight * entropy).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(policy.actor.parameters(), 1.0)
             optimizer.step()
             total += expected.item() * len(rows)

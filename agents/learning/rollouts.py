@@ -16,6 +16,7 @@ import torch
 
 from tidesplit.agents.learning.imitation import Labels, explored, fit
 from tidesplit.agents.learning.policy import PointPolicy, greedy
+from tidesplit.agents.learning.scoring import scores
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
 
@@ -107,7 +108,7 @@ def _labelled(policy: PointPolicy, simulation: Simulation, lanes: Ints, config: 
 @torch.no_grad()
 def _likely(policy: PointPolicy, flat: torch.Tensor, mask: Bools, most: int) -> Ints:
     """Rows of the most likely points, ``[N, K]``. Where fewer are allowed, the likeliest stands for the others."""
-    logits = policy.actor(*policy.read(flat)).masked_fill(~torch.from_numpy(mask), -torch.inf)
+    logits = scores(policy.actor, *policy.read(flat)).masked_fill(~torch.from_numpy(mask), -torch.inf)
     points: Ints = logits.topk(min(most, mask.shape[1]), dim=1).indices.numpy()
     allowed = np.take_along_axis(mask, points, axis=1)
     return np.where(allowed, points, points[:, :1])

@@ -20,6 +20,7 @@ from stable_baselines3.common.logger import Logger
 
 from tidesplit.agents.learning.imitation import ImitationConfig, imitate
 from tidesplit.agents.learning.policy import PointPolicy
+from tidesplit.agents.learning.ppo import PointPPO
 from tidesplit.agents.learning.privileged import TrainingVecEnv
 from tidesplit.agents.learning.rollouts import RolloutConfig, improve
 from tidesplit.data.files import whole
@@ -115,7 +116,7 @@ def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
     ppo = recipe.ppo
     env = TrainingVecEnv(ppo.lanes, scenario=stretches(scenario))
     env.seed(recipe.seed)
-    return MaskablePPO(
+    return PointPPO(
         PointPolicy,
         env,
         learning_rate=lambda left: ppo.rate * max(left, 0.05),
