@@ -1,9 +1,10 @@
 """Policy iteration by rollouts: the policy learns which point pays best if it goes on by itself after it.
 
-The teacher of imitation sees six frames. It never tries a link that was broken, because the key frame of a stream and
-the first answers pay only later. Here every likely point is tried from the same state against the same course of
-events, and the policy plays on. The differences between the points are then due to the points, so that few states are
-enough. It is no-regret policy iteration (Ross and Bagnell, arXiv:1406.5979), whose regrets are fitted like a teacher's.
+The teacher of imitation sees six frames. Its policy stays on the device while nothing is known of the link, as at a
+start, because the key frame of a stream pays only later. Here every likely point is tried from the same state against
+the same course of events, and the policy plays on. The differences between the points are then due to the points, so
+that few states are enough. It is no-regret policy iteration (Ross and Bagnell, arXiv:1406.5979), whose regrets are
+fitted like a teacher's.
 """
 
 from __future__ import annotations
