@@ -51,7 +51,8 @@ def privileged_columns(simulation: Simulation) -> NDArray[np.float32]:
 
 def _link_columns(link: TraceUplink, now_s: Floats) -> list[Floats]:
     lanes = np.arange(len(now_s))
-    carried = [link.bytes_between(lanes, now_s, now_s + span) / span for span in SPANS_S]
+    before = link.bytes_until(lanes, now_s)
+    carried = [(link.bytes_until(lanes, now_s + span) - before) / span for span in SPANS_S]
     first_s = np.minimum(link.finish_s(lanes, now_s, np.full(len(lanes), PACKET_BYTES)) - now_s, 2.0)
     columns = [np.log10(np.maximum(rate, 0.0) + 1e3) - 5.0 for rate in carried]
     return [*columns, np.log10(first_s + 1e-3) + 2.0]

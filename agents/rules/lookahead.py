@@ -148,7 +148,12 @@ def _last_stream(references: References) -> Ints:
 
 
 def _beam(group: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, width: int) -> Ints:
-    """Rows of the best ``width`` plans of each group, at most one for each cell of queue lengths and last stream."""
+    """Rows of the best ``width`` plans of each group, at most one for each cell of queue lengths and last stream.
+
+    The plans of a group are neighbours.
+    """
+    if width == 1 and (best := _best(group, score)).size < len(group):
+        return best[_beam(group[best], score[best], queues.take(best), next_arrival_s[best], width)]
     cells = np.zeros(len(group), dtype=np.int64)
     first, *further = (hop.free_s for hop in queues.hops)
     for until_s in (queues.device_free_s, queues.worker_until_s, first, queues.finish_until_s, *further):
@@ -163,3 +168,11 @@ def _beam(group: Ints, score: Floats, queues: Queues, next_arrival_s: Floats, wi
     rank = np.arange(len(order)) - np.searchsorted(group[order], group[order], side="left")
     kept: Ints = order[rank < width]
     return kept
+
+
+def _best(group: Ints, score: Floats) -> Ints:
+    """Rows of the plans with the highest score of their group. The plans of a group are neighbours."""
+    begin = np.flatnonzero(np.diff(group, prepend=-1))
+    highest = np.maximum.reduceat(score, begin)
+    rows: Ints = np.flatnonzero(score == np.repeat(highest, np.diff(begin, append=len(group))))
+    return rows

@@ -41,6 +41,16 @@ def test_table_and_file(profile: str, tmp_path: Path, capsys: pytest.CaptureFixt
     short = ["--seconds", "0.02", "--rounds", "1", "--lanes", "8", "--processes", "1"]
     env_throughput.main(["--profile", profile, "--json", str(out), *short])
     rows = json.loads(out.read_text())["rows"]
-    assert [row["what"] for row in rows] == ["batched", "batched", "DummyVecEnv of single", "PPO training"]
+    learning = ["PPO training", "PPO, critic only", "labels", "fitting"]
+    assert [row["what"] for row in rows] == ["batched", "batched", "DummyVecEnv of single", *learning]
     lines = capsys.readouterr().out.splitlines()
-    assert [text.split()[0] for text in lines] == ["environment", "batched", "batched", "DummyVecEnv", "PPO"]
+    assert [text.split()[0] for text in lines[:5]] == ["environment", "batched", "batched", "DummyVecEnv", "PPO"]
+    assert len(lines) == 8
+
+
+def test_an_older_copy_is_compared_by_processor_time() -> None:
+    rows = [Speed.of("batched", [[(9.0, 40.0)]] * processes, lanes=4, points=9) for processes in (1, 2)]
+    first, last = ({"batched": [(1.0, a)], "batched, 2 processes": [(1.0, 16.0)]} for a in (10.0, 30.0))
+    found = env_throughput.ratios(rows, first, last)
+    assert found["batched"] == {"before": 20.0, "after": 40.0, "ratio": 2.0}
+    assert found["batched, 2 processes"]["ratio"] == 5.0

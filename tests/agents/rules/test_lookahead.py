@@ -179,3 +179,11 @@ def test_one_plan_a_cell_and_last_stream_stays() -> None:
     queues = Queues.idle(4, streams=2)._replace(references=References(sent, np.full((4, 2), np.inf)))
     kept = _beam(np.zeros(4, dtype=np.int64), np.array([3.0, 1.0, 2.0, 4.0]), queues, np.zeros(4), 9)
     assert kept.tolist() == [3, 0, 1]
+
+
+def test_the_best_plan_of_a_group_is_the_first_of_many() -> None:
+    rng = np.random.default_rng(0)
+    group, score = np.repeat(np.arange(40), 9), rng.integers(4, size=360) / 4.0  # many are equally good
+    queues = Queues.idle(360)._replace(device_free_s=rng.integers(6, size=360) * 0.003)
+    alone, many = (_beam(group, score, queues, np.zeros(360), width) for width in (1, 5))
+    assert alone.tolist() == many[np.unique(group[many], return_index=True)[1]].tolist()
