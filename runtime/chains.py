@@ -12,7 +12,7 @@ from functools import partial
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
-from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, RATIOS, Precision, device_id
+from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision, device_id
 from tidesplit.runtime.models import encoder_name, finish_name, head_name, part_name
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def device_plan(source: Trained, wanted: Collection[str] | None = None) -> Plan:
     """The plan of the device's models with these names, or of all that there can be. Unknown names are left out."""
     chains: dict[str, tuple[str, ...]] = {}
     makers: dict[str, Callable[[], onnx.ModelProto]] = {}
-    for ratio in RATIOS:
+    for ratio in source.system.net.ratios:
         for precision in PRECISIONS if source.ranges is not None else (FLOAT32,):
             family = _Family(source, ratio, precision)
             chains |= family.chains(family.models() if wanted is None else wanted)

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tidesplit.compression.codec.knobs import Precision
 from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.compression.net.work import work_of
 from tidesplit.data.files import whole
-from tidesplit.models.graph import Builder
 from tidesplit.prepare.cut_net import FULL, CutNet
 from tidesplit.prepare.result.models_of_cut_net import SERVER_FILE, Files, chains
 from tidesplit.prepare.source.folder_pictures import FolderPictures
@@ -101,11 +102,9 @@ def _macs(net: CutNet, partition: int, bottlenecks: Mapping[int, tuple[float, fl
 def _bottleneck_macs(net: CutNet, partition: int) -> tuple[float, float]:
     """Multiply-accumulates of a bottleneck's encoder and decoder."""
     bottleneck, cut = net.bottlenecks[partition], net.bottlenecks[partition].cut
-    encoding = Builder(net.cuts[partition - 1].shape[1:])
-    decoding = Builder((cut.channels, cut.height, cut.width))
-    encoder = encoding.finish(*bottleneck.build_encoder(encoding, "x", FULL))
-    decoder = decoding.finish(bottleneck.build_decoder(decoding, "x"))
-    return float(encoder.macs()), float(decoder.macs())
+    encoder = work_of(bottleneck.encode, torch.zeros(net.cuts[partition - 1].shape), FULL)
+    decoder = work_of(bottleneck.decode, torch.zeros(1, cut.channels, cut.height, cut.width))
+    return float(encoder.macs), float(decoder.macs)
 
 
 def values_moved(traced: Traced) -> float:
