@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -112,28 +112,32 @@ def frozen(net: _Net, width_set: str, *others: str) -> _Net:
 
     `others`: further width sets whose norms it keeps.
     """
-    shared = [*net.parameters(), *net.buffers(), *(m for m in net.modules() if isinstance(m, nn.BatchNorm2d))]
-    made = deepcopy(net, {id(one): one for one in shared})
-
-    def put(place: nn.Module, name: str, weight: Tensor) -> None:
-        owner, _, own_name = name.rpartition(".")
-        setattr(place.get_submodule(owner), own_name, nn.Parameter(weight, requires_grad=False))
-
-    for name, module in list(made.named_modules()):
+    memo: dict[int, Any] = {id(one): one for one in (*net.parameters(), *net.buffers())}
+    added: dict[str, Tensor] = {}
+    for name, module in net.named_modules():
         if isinstance(module, WidthNorm):
-            module.norms = nn.ModuleDict({n: norm for n, norm in module.norms.items() if n in (width_set, *others)})
+            own = {n: norm for n, norm in module.norms.items() if n in (width_set, *others)}
+            memo[id(module.norms)] = nn.ModuleDict(own)
         elif isinstance(module, LowRank):
             weight = name.removesuffix("_low")
-            put(made, weight, module(made.get_parameter(weight), width_set))
-            module.up, module.down = nn.ParameterDict(), nn.ParameterDict()
+            added[weight] = module(net.get_parameter(weight), width_set)
+            memo[id(module)] = LowRank(0, 0, {})
+    made = deepcopy(net, memo)
+    for name, weight in added.items():
+        _put(made, name, weight)
     for module in list(made.modules()):
         for name, axis in module.inner_axes().items() if isinstance(module, Slim) else ():
             weight = module.get_parameter(name)
             kept = inner_channels(weight.shape[axis], width_of(width_set))
-            put(module, name, weight.narrow(axis, 0, kept).contiguous())
+            _put(module, name, weight.narrow(axis, 0, kept).contiguous())
         if isinstance(module, Slim):
             module.settle()
     return made
+
+
+def _put(net: nn.Module, name: str, weight: Tensor) -> None:
+    owner, _, own_name = name.rpartition(".")
+    setattr(net.get_submodule(owner), own_name, nn.Parameter(weight, requires_grad=False))
 
 
 def first(weight: Tensor, rows: int, columns: int | None = None) -> Tensor:

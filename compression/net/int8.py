@@ -9,6 +9,7 @@ A feature has the same codes in the part that makes it and in the next. So parts
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,7 @@ Ranges = Mapping[str, list[Range]]
 PICTURE: Range = (-1.0, 1.0)
 COLOURS = 3  # channels of a picture; no cut has so few
 OPERATIONS = ["Add", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool"]
+NAME = re.compile(r"(part|encoder)-p?(?P<begin>\d+)(-(?P<end>\d+))?-(?P<ratio>c[0-9.]+)")
 MERGED = ("Clip", "Flatten")  # share the range of the operator before
 
 
@@ -45,8 +47,10 @@ def measure_ranges(system: SplitNet, images: Bytes) -> dict[str, list[Range]]:
         features = [scale(image[None]).numpy() for image in images]
         for begin, end in pairwise(range(system.net.partitions + 1)):
             if begin:
-                found[_encoder(begin, ratio)], _ = extremes(encoder_model(system, begin, ratio), features)
-            found[_part(begin, end, ratio)], features = extremes(part_model(system, begin, end, ratio), features)
+                encoder = encoder_model(system, begin, ratio)
+                found[encoder.graph.name], _ = extremes(encoder, features)
+            part = part_model(system, begin, end, ratio)
+            found[part.graph.name], features = extremes(part, features)
     return found
 
 
@@ -79,34 +83,20 @@ def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
         ValueError: they were measured with other weights.
     """
     found = load_fitted(ranges_file(weights), system, "ranges")
-    if found is not None and _part(0, 1, system.net.ratios[0]) not in found:
+    if found is not None and f"part-0-1-c{system.net.ratios[0]:.2f}" not in found:
         raise ValueError(f"{ranges_file(weights)} is of an earlier form: tidesplit fit-ranges writes it")
     return None if found is None else {name: [(low, high) for low, high in rows] for name, rows in found.items()}
 
 
-def int8_part(system: SplitNet, begin: int, end: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
-    """Feature `x` at one partition to `feature` at a later one, at the ends from the image and to `logits`."""
-    found = [row for first, last in pairwise(range(begin, end + 1)) for row in ranges[_part(first, last, ratio)]]
-    return quantized(part_model(system, begin, end, ratio), _entry(begin, ratio, ranges), found)
-
-
-def int8_encoder(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
-    """The feature `x` of an int8 head to values `y` and attention `score`."""
-    found = ranges[_encoder(partition, ratio)]
-    return quantized(encoder_model(system, partition, ratio), _entry(partition, ratio, ranges), found)
-
-
-def _part(begin: int, end: int, ratio: float) -> str:
-    return f"part-{begin}-{end}-c{ratio:.2f}"
-
-
-def _encoder(partition: int, ratio: float) -> str:
-    return f"encoder-p{partition}-c{ratio:.2f}"
-
-
-def _entry(partition: int, ratio: float, ranges: Ranges) -> Range:
-    """Range at a partition."""
-    return ranges[_part(partition - 1, partition, ratio)][-1] if partition else PICTURE
+def int8_model(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
+    """The int8 form of a part, or of an encoder, which its name tells. The model that is given is changed."""
+    found = NAME.fullmatch(model.graph.name)
+    if found is None:
+        raise ValueError(f"a part or an encoder of a device expected, {model.graph.name!r} received")
+    begin, end, ratio = int(found["begin"]), found["end"], found["ratio"]
+    entry = ranges[f"part-{begin - 1}-{begin}-{ratio}"][-1] if begin else PICTURE
+    rows = [f"part-{p}-{p + 1}-{ratio}" for p in range(begin, int(end))] if end else [model.graph.name]
+    return quantized(model, entry, [range_ for row in rows for range_ in ranges[row]])
 
 
 def _values(graph: onnx.GraphProto) -> list[list[onnx.NodeProto]]:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Knobs, Precision, cut_id, device_id
-from tidesplit.compression.net.int8 import int8_encoder, int8_part
+from tidesplit.compression.net.deploy import encoder_model, part_model
+from tidesplit.compression.net.int8 import int8_model
 from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.compression.session import Session, SessionChain, session
 from tidesplit.models.slim import set_of_ratio
@@ -101,10 +102,11 @@ def int8_session(name: str, weights: Path | None, partition: int, ratio: float) 
     """An int8 head, or at the last partition the whole net."""
     trained = load_trained(name, weights)
     assert trained.ranges is not None
-    models = [int8_part(trained.system, 0, partition, ratio, trained.ranges)]
+    models = [part_model(trained.system, 0, partition, ratio)]
     if partition < trained.system.net.partitions:
-        models.append(int8_encoder(trained.system, partition, ratio, trained.ranges))
-    return SessionChain([session(model.SerializeToString(), torch.get_num_threads()) for model in models])
+        models.append(encoder_model(trained.system, partition, ratio))
+    made = [int8_model(model, trained.ranges).SerializeToString() for model in models]
+    return SessionChain([session(model, torch.get_num_threads()) for model in made])
 
 
 def _run(model: Session, image: Tensor) -> list[Tensor]:

@@ -7,11 +7,10 @@ import torch
 
 from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.codec.pixels import natural_picture, to_input
-from tidesplit.compression.net.deploy import encoder_model, part_model
+from tidesplit.compression.net.deploy import encoder_model, part_model, tail_model
 from tidesplit.compression.net.int8 import (
     extremes,
-    int8_encoder,
-    int8_part,
+    int8_model,
     load_ranges,
     measure_ranges,
     quantized,
@@ -78,21 +77,21 @@ def test_ranges_are_the_extremes_of_every_value():
 def test_int8_models_answer_nearly_as_float32_ones(system, ranges):
     x = to_input(natural_picture(32, seed=99))
     for ratio in (RATIOS[0], RATIOS[-1]):
-        whole = run(int8_part(system, 0, 3, ratio, ranges), x)[0]
+        whole = run(int8_model(part_model(system, 0, 3, ratio), ranges), x)[0]
         assert off(whole, run(part_model(system, 0, 3, ratio), x)[0]) < 0.2
         for p in (1, 2):
-            (feature,) = run(int8_part(system, 0, p, ratio, ranges), x)
+            (feature,) = run(int8_model(part_model(system, 0, p, ratio), ranges), x)
             assert feature.dtype == np.float32
             assert off(feature, run(part_model(system, 0, p, ratio), x)[0]) < 0.1
-            sent = run(int8_encoder(system, p, ratio, ranges), feature)
+            sent = run(int8_model(encoder_model(system, p, ratio), ranges), feature)
             for found, expected in zip(sent, run(encoder_model(system, p, ratio), feature), strict=True):
                 assert off(found, expected) < 0.1
-            finished = run(int8_part(system, p, 3, ratio, ranges), feature)[0]
+            finished = run(int8_model(part_model(system, p, 3, ratio), ranges), feature)[0]
             assert np.array_equal(finished, whole)
 
 
 def test_weights_are_bytes_and_the_same_models_come_again(system, ranges):
-    once, again = (int8_part(system, 0, 3, 1.0, ranges).SerializeToString() for _ in range(2))
+    once, again = (int8_model(part_model(system, 0, 3, 1.0), ranges).SerializeToString() for _ in range(2))
     assert once == again
     assert len(once) < 0.4 * len(part_model(system, 0, 3, 1.0).SerializeToString())
 
@@ -101,12 +100,12 @@ def test_the_first_convolution_of_a_picture_stays_float32(system, ranges):
     def takes_x(model):
         return [node.op_type for node in model.graph.node if "x" in node.input]
 
-    assert takes_x(int8_part(system, 0, 3, 0.5, ranges)) == ["Conv"]
-    assert takes_x(int8_part(system, 1, 3, 0.5, ranges)) == ["QuantizeLinear"]
+    assert takes_x(int8_model(part_model(system, 0, 3, 0.5), ranges)) == ["Conv"]
+    assert takes_x(int8_model(part_model(system, 1, 3, 0.5), ranges)) == ["QuantizeLinear"]
 
 
 def test_names_tell_precision(system, ranges):
-    models = (int8_part(system, 0, 1, 0.5, ranges), int8_encoder(system, 1, 0.5, ranges))
+    models = (int8_model(part_model(system, 0, 1, 0.5), ranges), int8_model(encoder_model(system, 1, 0.5), ranges))
     assert [m.graph.name for m in models] == ["part-0-1-c0.50-i8", "encoder-p1-c0.50-i8"]
     for model in models:
         onnx.checker.check_model(model)
@@ -132,7 +131,12 @@ def test_ranges_survive_the_file_and_belong_to_their_weights(system, ranges, tmp
 def test_ranges_of_another_network_are_refused(system, ranges):
     short = {**ranges, "part-2-3-c1.00": ranges["part-2-3-c1.00"][:-1]}
     with pytest.raises(ValueError, match=r"part-0-3-c1\.00-i8: ranges of \d+ values received, of \d+ expected"):
-        int8_part(system, 0, 3, 1.0, short)
+        int8_model(part_model(system, 0, 3, 1.0), short)
+
+
+def test_only_parts_and_encoders_have_ranges(system, ranges):
+    with pytest.raises(ValueError, match="a part or an encoder of a device expected, 'tail-p1' received"):
+        int8_model(tail_model(system, 1), ranges)
 
 
 def test_ranges_of_an_earlier_form_are_refused(system, ranges, tmp_path):

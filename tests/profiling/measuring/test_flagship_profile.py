@@ -9,7 +9,8 @@ from PIL import Image
 
 from tidesplit.compression.codec.knobs import Knobs, device_id
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
-from tidesplit.compression.net.int8 import int8_encoder, int8_part, measure_ranges, save_ranges
+from tidesplit.compression.net.deploy import encoder_model, part_model
+from tidesplit.compression.net.int8 import int8_model, measure_ranges, save_ranges
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.session import session
 from tidesplit.models.cifar_resnet import CifarResNet
@@ -74,8 +75,8 @@ def test_rows_have_what_the_report_promises(rows):
 def test_int8_points_go_through_the_deployed_models(rows, weights, images):
     """A count by hand: session, codec and tail, picture by picture."""
     trained = flagship.load_trained("efficientnet_lite0", weights)
-    head, net = (session(int8_part(trained.system, 0, p, 0.25, trained.ranges).SerializeToString()) for p in (5, 6))
-    encoder = session(int8_encoder(trained.system, 5, 0.25, trained.ranges).SerializeToString())
+    floats = *(part_model(trained.system, 0, p, 0.25) for p in (5, 6)), encoder_model(trained.system, 5, 0.25)
+    head, net, encoder = (session(int8_model(model, trained.ranges).SerializeToString()) for model in floats)
     sizes, right, local = [], 0, 0
     for label, name in enumerate(("ant", "bee")):
         for i in range(2):
