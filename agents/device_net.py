@@ -96,7 +96,7 @@ class DeviceNet:
         encoded, hidden = self._encoded[:-1], self._hidden
         self._of_point[:, -1] = self._of_state @ self._state + self._of_state_bias
         np.maximum(np.dot(self._of_point, self._points, out=encoded), self._zero, out=encoded)
-        self._own[:, -1] = self._others @ encoded.max(axis=1) + self._own_bias
+        self._own[:, -1] = self._others @ np.maximum.reduce(encoded, axis=1) + self._own_bias
         np.maximum(np.dot(self._own, self._encoded, out=hidden), self._zero, out=hidden)
         scores: Floats32 = self._score @ hidden
         return scores

@@ -40,8 +40,8 @@ class Lookup:
     """The best point by predicted latency, if the link keeps the bandwidth of the last measurements.
 
     A point fits if its predicted latency and its device time are short enough. The point of the highest expected
-    accuracy is chosen, or the quickest fitting one for the objective latency. Where no point is worth anything, the
-    quickest of all is chosen.
+    accuracy is chosen, or the quickest fitting one for the objective latency, see `best_fitting`. Where none is worth
+    anything, the quickest of all is chosen.
 
     Attributes:
         safety: factor on the estimated bandwidth (the harmonic mean of the last messages).
@@ -83,7 +83,6 @@ class Lookup:
         by_server = np.where(fits, np.where(foreseen.local > 0.0, 1.0, 1.0 - self.doubt), 0.0)
         worth = by_server * foreseen.accuracy + (1.0 - by_server) * np.where(saves, foreseen.finish_accuracy, 0.0)
         worth -= self.key_cost * (foreseen.reference_age >= NEEDS_KEY)
-        worth -= foreseen.cost
         return best_fitting(observation, latency, fits | saves, mask, self.quickest, worth)
 
 
@@ -208,7 +207,9 @@ def best_fitting(
     quickest: bool = False,
     accuracy: NDArray[np.floating[Any]] | None = None,
 ) -> Ints:
-    """The most accurate fitting point of each lane, or the quickest one for the objective latency.
+    """The most accurate fitting point of each lane, or the quickest one for the objective latency, each less its cost.
+
+    Where joules or bytes have a price, a point that does not fit can be the best: worth nothing, but it may cost less.
 
     Args:
         observation: gives each lane's objective and each point's accuracy.
@@ -223,10 +224,13 @@ def best_fitting(
     """
     by_latency = (observation.seen.for_latency[:, None] > 0.0) | quickest
     expected = observation.foreseen.accuracy if accuracy is None else accuracy
-    worth = np.where(by_latency, -latency, expected.astype(np.float64) - 1e-6 * latency)
+    left = 1.0 - latency / observation.seen.deadline_s[:, None]
+    worth = np.where(fits, np.where(by_latency, left, expected.astype(np.float64) - 1e-6 * latency), 0.0)
+    priced = (observation.seen.joule_price > 0.0) | (observation.seen.byte_price > 0.0)
+    among = fits | (mask & priced[:, None])
+    best = np.where(among, worth - observation.foreseen.cost, -np.inf).argmax(axis=1)
     soonest = np.where(mask, -latency, -np.inf)
-    some = fits.any(axis=1)
-    return _rows(np.where(some, np.where(fits, worth, -np.inf).argmax(axis=1), soonest.argmax(axis=1)))
+    return _rows(np.where(among.any(axis=1), best, soonest.argmax(axis=1)))
 
 
 def _rows(points: Ints | np.intp) -> Ints:

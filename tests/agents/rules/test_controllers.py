@@ -101,6 +101,30 @@ def test_lookup_weighs_races(knobs: dict[str, Any], state: dict[str, float], cho
     assert Lookup(name="", **knobs).predict(seen(RACES, **state)).tolist() == [chosen]
 
 
+# A picture and a net of the device, which takes five times the energy, at 1 utility a joule.
+PRICED = {
+    "accuracy": [0.92, 0.80], "latency_s": [0.060, 0.030], "head_s": [0.006, 0.030], "payload": [5000.0, 0.0],
+    "local": [0.0, 1.0], "cost": [0.05, 0.25],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("margin_s", "state", "chosen"),
+    [
+        (0.0, {"joule_price": 1.0}, 0),  # .87 and .55
+        (0.050, {"joule_price": 1.0}, 1),  # -.05 for a picture that is too late, .55
+        (0.050, {"joule_price": 4.0}, 0),  # -.20 for a picture that is too late, -.20 for the net: the first of equals
+        (0.080, {"joule_price": 1.0}, 0),  # neither fits: -.05 and -.25
+        (0.080, {}, 1),  # no price: the quickest
+        (0.0, {"joule_price": 1.0, "for_latency": 1.0}, 1),  # .40 - .05 and .70 - .25
+        (0.0, {"joule_price": 2.0, "for_latency": 1.0}, 0),  # .40 - .10 and .70 - .50
+    ],
+)
+def test_lookup_weighs_costs(margin_s: float, state: dict[str, float], chosen: int) -> None:
+    points = {**PRICED, "cost": [state.get("joule_price", 0.0) * joules for joules in PRICED["cost"]]}
+    assert Lookup(name="", margin_s=margin_s).predict(seen(points, **state)).tolist() == [chosen]
+
+
 def test_lookup_stays_within_the_mask() -> None:
     assert Lookup(name="").predict(seen(POINTS, [False, True, True, True])).tolist() == [1]
     assert Lookup(name="", margin_s=9.0).predict(seen(POINTS, [True, True, False, False])).tolist() == [1]
