@@ -1,38 +1,19 @@
-"""The interface of a slimmable CNN, and the methods that all of them share."""
+"""The interface of a slimmable CNN: four methods to write, and those that all of them share.
+
+Measuring, export and runtime need of a net `part`, `shape` and a few facts. All else is for training.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tidesplit.data.ratios import RATIOS
 from tidesplit.models.slim import Slim, permute_norm, ranking
-
-
-class CuttableNet(Protocol):
-    """What compression, profiling and runtime need of a net.
-
-    Partition 0 is the picture, the last partition the logits, those between are cuts. A *width set* names a width and
-    its statistics (`models.slim`).
-    """
-
-    name: str
-    input_px: int
-    ratios: Sequence[float]
-
-    @property
-    def partitions(self) -> int:
-        """Index of the last partition: the whole CNN on the device."""
-
-    def shape(self, partition: int) -> tuple[int, int, int]:
-        """Channels, height and width at a partition before the last."""
-
-    def part(self, x: Tensor, width_set: str, begin: int, end: int) -> Tensor:
-        """The net between two partitions, from `x` `[B, C, H, W]` at the first one."""
 
 
 class SlimNet(Slim):
