@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from tidesplit.compression.net.bottleneck import Bottleneck
 from tidesplit.models.slim import set_of_ratio
@@ -25,7 +25,7 @@ class Part(nn.Module):
 
     def __init__(self, traced: Traced, first: Cut | None, last: Cut | None) -> None:
         super().__init__()
-        self.body = segment(traced, first, last)
+        self.body = _for_batches(segment(traced, first, last))
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature, or at first the picture, to the next feature or the logits."""
@@ -33,6 +33,16 @@ class Part(nn.Module):
         result = found[0] if isinstance(found, tuple | list) else found
         assert isinstance(result, Tensor)
         return result
+
+
+def _for_batches(body: fx.GraphModule) -> fx.GraphModule:
+    """A segment of the net for one picture, whose views take batches too: their first size follows from the others."""
+    views = (torch.ops.aten.view.default, torch.ops.aten.reshape.default)
+    for node in body.graph.nodes:
+        if node.target in views and node.meta["val"].shape[:1] == (1,):
+            node.args = (node.args[0], [-1, *node.meta["val"].shape[1:]])
+    body.recompile()
+    return body
 
 
 class CutNet:

@@ -266,10 +266,9 @@ class Preparation:
         self, files: dict[str, bytes], codec: WireCodec, precisions: tuple[Precision, ...], path: Path, show: Show
     ) -> str:
         pictures = self.pictures
-        runner = Judge(files, codec, self.cut_net.partitions, precisions, self.options.threads)
-        counts = judge(
-            runner, pictures.to_judge(self.preprocess.size, self.preprocess.crop), pictures.labels is not None, show
-        )
+        judge_of = Judge(files, codec, self.cut_net.partitions, precisions)
+        to_judge = pictures.to_judge(self.preprocess.size, self.preprocess.crop)
+        counts = judge(judge_of, to_judge, pictures.labels is not None, self.options.threads, show)
         path.write_text(json.dumps({name: asdict(some) for name, some in counts.items()}), encoding="utf-8")
         uncut = counts[UNCUT]
         return f"{pictures.measure} of {len(counts)} points on {uncut.n} pictures, uncut {uncut.right / uncut.n:.1%}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,10 @@ from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.compression.session import session
-from tidesplit.prepare.result.models_of_cut_net import RATIO, SERVER_FILE, Files, chains
+from tidesplit.prepare.result.models_of_cut_net import RATIO, SERVER_FILE, Files, chains, encoder_file, part_file
 from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.trained import ImagePoint
-from tidesplit.runtime.models import head_name, tail_name
+from tidesplit.runtime.models import tail_name
 
 Floats = npt.NDArray[np.float32]
 REGION = 1.0
@@ -83,67 +84,74 @@ def knobs_of_cuts(partitions: int) -> list[Knobs]:
 
 
 class Judge:
-    """Runs the points on pictures.
+    """Runs the points on pictures, one thread a picture.
+
+    Each part of a head runs once for all cuts behind it, and equal payloads of two heads have one answer. So an answer
+    is that of device and server, which run the same files.
 
     Args:
         files: ONNX models.
         codec: of every cut.
         partitions: index of the last partition.
         precisions: in which a device can run the net.
-        threads: of one run.
     """
 
-    def __init__(
-        self, files: Files, codec: WireCodec, partitions: int, precisions: tuple[Precision, ...], threads: int
-    ) -> None:
-        self._sessions = {name: session(data, threads) for name, data in files.items()}
+    def __init__(self, files: Files, codec: WireCodec, partitions: int, precisions: tuple[Precision, ...]) -> None:
+        self._sessions = {name: session(data, threads=1) for name, data in files.items()}
         self._chains = chains(partitions, precisions, SERVER_FILE in files)
         self._codec, self._partitions, self._precisions = codec, partitions, precisions
-
-    def run(self, model: str, x: Floats) -> list[Floats]:
-        """Outputs of the last file of a model's chain."""
-        found = [x]
-        for file in self._chains[model]:
-            found = self._sessions[file].run(None, {"x": found[0]})
-        return found
 
     def answers(self, pixels: Pixels) -> dict[str, tuple[int, int]]:
         """Answer and bytes by point id, for a picture `[px, px, 3]`."""
         found, px, picture = dict[str, tuple[int, int]](), pixels.shape[0], to_input(pixels)
         for point in image_points(px):
             payload = encode_image(pixels, point.codec, point.quality, point.px)
-            seen = to_input(seen_by_server(payload, px))
-            found[point.id] = self._answer(tail_name(0), seen), len(payload)
+            found[point.id] = self._tail(0, to_input(seen_by_server(payload, px))), len(payload)
+        answered = dict[bytes, int]()
         for precision in self._precisions:
-            found[device_id(RATIO, precision)] = self._answer(device_id(RATIO, precision), picture), 0
-            for p in range(1, self._partitions):
-                y, score = self.run(head_name(p, RATIO, precision), picture)
-                for bits in BITS:
-                    knobs = Knobs(p, RATIO, REGION, bits)
-                    payload = self._codec.encode(y[0], score[0, 0], knobs)
-                    values, _ = self._codec.decode(payload)
-                    found[cut_id(knobs, precision)] = self._answer(tail_name(p), values[None]), len(payload)
+            feature = picture
+            for p in range(self._partitions):
+                if p:
+                    y, score = self._run(encoder_file(p), feature)
+                    for knobs in (Knobs(p, RATIO, REGION, bits) for bits in BITS):
+                        payload = self._codec.encode(y[0], score[0, 0], knobs)
+                        if payload not in answered:
+                            answered[payload] = self._tail(p, self._codec.decode(payload)[0][None])
+                        found[cut_id(knobs, precision)] = answered[payload], len(payload)
+                (feature,) = self._run(part_file(p, p + 1, precision), feature)
+            found[device_id(RATIO, precision)] = int(np.argmax(feature)), 0
         return found
 
     def reference(self, pixels: Pixels) -> int:
         """The answer that is taken for right where there are no labels: the server's to the undamaged picture."""
-        return self._answer(tail_name(0), to_input(pixels))
+        return self._tail(0, to_input(pixels))
 
-    def _answer(self, model: str, x: Floats) -> int:
-        return int(np.argmax(self.run(model, x)[0]))
+    def _tail(self, partition: int, x: Floats) -> int:
+        """The server's answer to values, or at partition 0 to a picture."""
+        for file in self._chains[tail_name(partition)]:
+            (x,) = self._run(file, x)
+        return int(np.argmax(x))
+
+    def _run(self, file: str, x: Floats) -> list[Floats]:
+        outputs: list[Floats] = self._sessions[file].run(None, {"x": x})
+        return outputs
 
 
 def judge(
-    judge_of: Judge, pictures: Pictures, labelled: bool, say: Callable[[float], None] = lambda _: None
+    judge_of: Judge, pictures: Pictures, labelled: bool, threads: int = 1, say: Callable[[float], None] = lambda _: None
 ) -> dict[str, Judged]:
     """Counts by point id. Without labels an answer is right where it equals the reference."""
+
+    def one(pixels: Pixels, label: int) -> tuple[dict[str, tuple[int, int]], int]:
+        return judge_of.answers(pixels), label if labelled else judge_of.reference(pixels)
+
     totals: dict[str, Judged] = defaultdict(Judged)
-    for i, (pixels, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
-        answers = judge_of.answers(np.asarray(pixels))
-        expected = int(label) if labelled else judge_of.reference(np.asarray(pixels))
-        for point, (answer, size) in answers.items():
-            totals[point].note(answer, answers[UNCUT][0], expected, size)
-        say((i + 1) / len(pictures.labels))
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(one, map(np.asarray, pictures.images), map(int, pictures.labels))
+        for done, (answers, expected) in enumerate(found, start=1):
+            for point, (answer, size) in answers.items():
+                totals[point].note(answer, answers[UNCUT][0], expected, size)
+            say(done / len(pictures.labels))
     return dict(totals)
 
 

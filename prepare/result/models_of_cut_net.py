@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision, device_id
 from tidesplit.prepare.cut_net import CutNet, Decoder, Encoder, run
-from tidesplit.prepare.result.onnx_parts import to_onnx
+from tidesplit.prepare.result.onnx_parts import alike, to_onnx
 from tidesplit.prepare.source.preprocessing import PrepareError
 from tidesplit.runtime.cnn import LARGEST_BYTES
 from tidesplit.runtime.models import finish_name, head_name, middle_name, tail_name
@@ -85,7 +85,7 @@ def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lamb
             add(decoder_file(p), Decoder(bottleneck), values, "feature")
         if net.server is not None:
             add(SERVER_FILE, net.server, picture, "logits")
-    return found
+    return alike(found)
 
 
 def chains(

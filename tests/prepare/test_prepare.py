@@ -11,15 +11,18 @@ import torch
 from PIL import Image
 
 from tests.prepare.small_net import CLASSES, small_net
-from tidesplit.compression.codec.knobs import Knobs
+from tidesplit.compression.codec.knobs import PRECISIONS, Knobs
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
 from tidesplit.prepare.__main__ import main
+from tidesplit.prepare.result.judged import Judge, judge
+from tidesplit.prepare.source.folder_pictures import read_folder
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PRESETS
 from tidesplit.profiling.__main__ import main as profile_main
 from tidesplit.profiling.devices.raspberry_pi import main as estimate_main
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.cnn import load_cnn
+from tidesplit.runtime.server.tails import Item, Tails
 from tidesplit.runtime.timing.work import check_models
 
 NET = "tests.prepare.small_net"
@@ -93,6 +96,25 @@ def test_the_profile_stands_by_itself(made: Path, tmp_path: Path, capsys: pytest
     assert "my_cnn" in capsys.readouterr().out
     assert estimate_main(["--profile", str(copied), "--from", "this-machine", "--table", "raspberry-pi-5"]) == 0
     assert profiles.load(copied).devices["raspberry-pi-5"] == profiles.load(made).devices["raspberry-pi-5"]
+
+
+def test_points_are_judged_by_the_models_of_device_and_server(made: Path, pictures: Path) -> None:
+    cnn, folder = load_cnn(made / "cnn"), read_folder(pictures, CLASSES).to_judge(PX)
+    files = {name: cnn.read(name) for name in cnn.files}
+    judge_of = Judge(files, cnn.codec, cnn.partitions, PRECISIONS)
+    counts = judge(judge_of, folder, labelled=True)
+    assert judge(judge_of, folder, labelled=True, threads=3) == counts
+    for point in profiles.load(made / "profile.json").points:
+        assert (point.n, point.accuracy) == (counts[point.id].n, counts[point.id].right / point.n)
+    picture, found = np.asarray(folder.images[0]), judge_of.answers(np.asarray(folder.images[0]))
+    _, y, score = cnn.session("head-p1-c1.00-i8").run(None, {"x": to_input(picture)})
+    payload = cnn.codec.encode(y[0], score[0, 0], Knobs(1, 1.0, 1.0, 4))
+    tail, server = cnn.session("tail-p1"), Tails(cnn)
+    (answer,) = server.run("tail-p1", [Item(1, payload)])
+    assert found["p1-c1.00-r1.00-b4-i8"] == (int(answer.argmax()), len(payload))
+    assert tail.get_inputs()[0].shape[0] == "frames"
+    assert server.limit("tail-p1") > 1
+    assert found["device-c1.00-i8"][0] == cnn.session("device-c1.00-i8").run(None, {"x": to_input(picture)})[0].argmax()
 
 
 def test_finished_steps_are_kept(made: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
