@@ -81,5 +81,5 @@ def _model(
 ) -> onnx.ModelProto:
     if any(part.training for part in module.children()):
         raise RuntimeError(f"{name}: cannot export a network in training mode, call eval() first")
-    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    x = torch.randn(2 if free else 1, *shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     return to_onnx(module, x, name, outputs, free)

@@ -28,42 +28,62 @@ FREE = "frames"  # name of the first axis, where it is free
 TOLERANCE = 1e-3  # share of the largest output. Other orders of float32 sums, and folded BatchNorms, differ by 1e-5.
 
 
+class DiffersError(ValueError):
+    """A model answers differently from the module that it was made of."""
+
+
 def to_onnx(
     module: nn.Module, example: Tensor, name: str, outputs: Sequence[str], free: bool = False
 ) -> onnx.ModelProto:
     """The ONNX model of a module, with the input `x` of the example's shape, or for any number of frames.
 
     Raises:
-        RuntimeError: its outputs differ from torch's.
+        DiffersError: its outputs differ from torch's.
     """
+    model = exported(module, example, name, outputs, free)
+    _tidy(model.graph)
+    onnx.checker.check_model(model)
+    compare(module, example, model, TOLERANCE)
+    return model
+
+
+def exported(
+    module: nn.Module, example: Tensor, name: str, outputs: Sequence[str], free: bool = False
+) -> onnx.ModelProto:
+    """The model as torch's exporter writes it."""
     module.training = False  # else the exporter would leave its parts in training mode
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         path = Path(folder) / "model.onnx"
         warnings.simplefilter("ignore")  # the exporter is marked as old; the new one needs further packages
         torch.onnx.export(
             module, (example.clone(),), path, dynamo=False, opset_version=OPSET, input_names=["x"],
-            output_names=list(outputs),
+            output_names=list(outputs), dynamic_axes={axis: {0: FREE} for axis in ("x", *outputs)} if free else None,
         )  # fmt: skip
         model = onnx.load(path)
     model.graph.name, model.ir_version, model.producer_name = name, IR_VERSION, "tidesplit"
-    _tidy(model.graph)
-    for value in (*model.graph.input, *model.graph.output) if free else ():
-        value.type.tensor_type.shape.dim[0].dim_param = FREE
-    onnx.checker.check_model(model)
-    _compare(module, example, model, outputs)
     return model
 
 
-def _compare(module: nn.Module, x: Tensor, model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+def compare(module: nn.Module, x: Tensor, model: onnx.ModelProto, tolerance: float) -> None:
+    """Run a model and its module on the same input.
+
+    Raises:
+        DiffersError: an output differs by more than this share of its largest value.
+    """
     with torch.no_grad():
         made = module(x.clone())
-    expected = made if isinstance(made, tuple) else (made,)
+    expected = [made] if isinstance(made, Tensor) else list(made)
     found = session(model.SerializeToString()).run(None, {"x": x.numpy()})
-    for title, ours, theirs in zip(outputs, found, expected, strict=True):
-        error = float(np.abs(ours - theirs.numpy()).max() / (np.abs(theirs.numpy()).max() + 1e-9))
-        if not error < TOLERANCE:
-            name = model.graph.name
-            raise RuntimeError(f"ONNX model {name}, output {title}: differs from torch by {error:.2g} of its range")
+    for output, ours, theirs in zip(model.graph.output, found, expected, strict=True):
+        off = error(ours, theirs.numpy())
+        if not off < tolerance:
+            where = f"ONNX model {model.graph.name}, output {output.name}"
+            raise DiffersError(f"{where}: differs from torch by {off:.2g} of its range")
+
+
+def error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Largest difference, as a share of the largest value."""
+    return float(np.abs(ours - theirs).max() / (np.abs(theirs).max() + 1e-9))
 
 
 def _tidy(graph: onnx.GraphProto) -> None:
