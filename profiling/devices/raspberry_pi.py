@@ -23,13 +23,12 @@ from pathlib import Path
 import torch
 
 from tidesplit.compression.codec.knobs import FLOAT32, Precision
-from tidesplit.compression.net.work import work_of
+from tidesplit.compression.net.cnn_work import CnnWork, work_of
 from tidesplit.data.files import profile_files
 from tidesplit.models.registry import build
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.devices.boards import BOARDS, ERRORS, JITTER, MLPERF, RATES, PiBoard
 from tidesplit.profiling.devices.derivation import derivation
-from tidesplit.profiling.devices.public_nets import CnnWork
 from tidesplit.profiling.devices.scission import DataError, Errors
 from tidesplit.profiling.points.profile import (
     DeviceTable,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from tidesplit.compression.codec.knobs import cut_id, device_id
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.compression.net.deploy import arriving
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.net.work import work_of
 from tidesplit.models.slim import frozen, set_of_partition
 from tidesplit.profiling.measuring.trained import Trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
@@ -42,7 +42,7 @@ def _extras(trained: Trained) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _tail_macs(system: SplitNet, partition: int) -> int:
+def _tail_macs(system: SplitNet, partition: int) -> float:
     plain = frozen(system, set_of_partition(partition))
     return work_of(plain.tail, torch.zeros(1, *arriving(system, partition)), partition).macs
 

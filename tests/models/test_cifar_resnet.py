@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.net.work import work_of
 from tidesplit.compression.pictures.packed import load_packed
 from tidesplit.data.ratios import RATIOS
 from tidesplit.models.cifar_resnet import CifarResNet

@@ -3,7 +3,7 @@ import warnings
 import pytest
 import torch
 
-from tidesplit.compression.net.work import work_of
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.data.ratios import RATIOS
 from tidesplit.models.efficientnet_lite0 import LITE2_BLOCKS, EfficientNetLite0
 from tidesplit.models.imagenet import load_imagenet

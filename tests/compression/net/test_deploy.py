@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.compression.net.deploy import head_model, part_model, tail_model
 from tidesplit.compression.net.system import SplitNet
-from tidesplit.compression.net.work import work_of
 from tidesplit.compression.session import session
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 

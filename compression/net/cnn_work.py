@@ -13,11 +13,11 @@ from torch.utils.flop_counter import flop_registry
 aten = torch.ops.aten
 
 
-class Work(NamedTuple):
+class CnnWork(NamedTuple):
     """Multiply-accumulates, and values that convolutions read and write, without weights and padding."""
 
-    macs: int
-    values: int
+    macs: float
+    values: float
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -34,9 +34,9 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
 
-def work_of(run: Callable[..., object], x: Tensor, *options: object) -> Work:
+def work_of(run: Callable[..., object], x: Tensor, *options: object) -> CnnWork:
     """The work of a run for `x` `[1, ...]`, and further arguments."""
     counter = _Counter()  # type: ignore[no-untyped-call]
     with torch.no_grad(), counter:
         run(x, *options)
-    return Work(counter.macs, counter.values)
+    return CnnWork(counter.macs, counter.values)
