@@ -42,6 +42,8 @@ from tidesplit.agents.judging.own_controllers import ControllerError, OwnControl
 from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
+from tidesplit.agents.learning.starting import start_from
+from tidesplit.data.files import GENERALIST
 from tidesplit.data.named import NamedError
 from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
@@ -141,8 +143,10 @@ class DemandOptions:
 class TrainingOptions:
     """Training, and the time kept back from it."""
 
+    start: str = "scratch"
+    """scratch, generalist (the policy that ships), or a bundle's folder: its policy takes the place of imitation."""
     steps: int = training.PpoConfig.steps
-    """Frames of PPO after imitation."""
+    """Frames of PPO, the last phase of training."""
     table_spread: float = 0.0
     """Log-normal spread of timings and sizes in training. Above 0 the policy serves other devices and CNNs too."""
     trace_spread: float = 1.5
@@ -406,7 +410,7 @@ def learn(
     logger: Logger,
     ticks: training.Progress,
 ) -> MaskablePPO:
-    """Train by imitation, then the critic, then PPO; check on the episodes ``watched``, and save a checkpoint then.
+    """Train by imitation, rollouts and PPO; check on the episodes ``watched``, and save a checkpoint then.
 
     ``prices``: those about which each episode draws its own. ``checking`` becomes the clairvoyant's utility on each of
     the episodes that are watched.
@@ -425,10 +429,16 @@ def learn(
         except ValueError as error:
             raise UsageError(str(error)) from error
     else:
-        for number, loss in enumerate(training.learn_by_imitation(model, train_on, recipe, ticks)):
-            logger.record("imitation/expected_regret", loss)
-            logger.dump(number)
-        keeper.check(training.policy_of(model))
+        phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
+        if (start := config.training.start) != "scratch":
+            start_from(training.policy_of(model), GENERALIST if start == "generalist" else Path(start))
+            keeper.check(training.policy_of(model))
+            del phases["imitation"]
+        for phase, learn_by in phases.items():
+            for number, loss in enumerate(learn_by(model, train_on, recipe, ticks)):
+                logger.record(f"{phase}/expected_regret", loss)
+                logger.dump(number)
+            keeper.check(training.policy_of(model))
         training.save_checkpoint(model, checkpoint, keeper)
 
     def bound() -> float | None:

@@ -35,26 +35,13 @@ from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.budget.prices import Prices
 from tidesplit.envs.simulation.scenario import thrifty
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
-from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
 from tidesplit.envs.world.vocabulary import MISS, gb_per_month
 from tidesplit.train import TrainingOptions, held_out
 
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned", "MPC, tuned", TRUE_BANDWIDTH, FORESIGHT)
 TUNING = Tuning()
 HOLDOUT, HOLDOUT_S = TrainingOptions.holdout, TrainingOptions.holdout_s
-
-
-def joined(name: str, traces: Sequence[Trace]) -> Trace:
-    """The traces one after the other. A round trip stays where every trace has one."""
-    starts = np.cumsum([0.0, *(trace.duration_s for trace in traces)])
-    trips = [trace.rtt_s for trace in traces if trace.rtt_s is not None]
-    return Trace(
-        name=name,
-        time_s=np.concatenate([trace.time_s + at for trace, at in zip(traces, starts, strict=False)]),
-        bandwidth_bps=np.concatenate([trace.bandwidth_bps for trace in traces]),
-        rtt_s=np.concatenate(trips) if len(trips) == len(traces) else None,
-        duration_s=float(starts[-1]),
-    )
 
 
 def row_of(entrant: Entrant, judged: Scenario, courses: int) -> dict[str, Any]:
@@ -100,7 +87,7 @@ def parted(tune_on: Sequence[str], families: Sequence[tuple[str, str]]) -> tuple
         first, last = held_out(load_traces(spec), HOLDOUT, HOLDOUT_S) if spec in judged else (load_traces(spec), [])
         judged |= {spec: last} if last else {}
         seen += first
-    return seen, {name: joined(name, judged[spec]) for name, spec in families}
+    return seen, {name: concatenate(name, judged[spec]) for name, spec in families}
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -1,10 +1,12 @@
 """Train the policy that ships: one for all demands, budgets, devices and links.
 
-    python benchmarks/generalist.py --trace TRAIN [TRAIN ...] --out data/policies/generalist
+    python benchmarks/generalist.py --trace TRAIN [TRAIN ...] --out out/imitated --rollouts 0
+    python benchmarks/generalist.py --trace TRAIN [TRAIN ...] --out data/policies/generalist --start out/imitated
 
 Episodes draw a demand, prices of energy and data, a device and servers of their own speed, and a link about one of the
-traces. A tenth of them has free energy, a tenth free data. The folder is a bundle as `tidesplit train` writes it,
-without Stable-Baselines3's own file. Everything is simulated.
+traces. Every TRAIN is drawn equally often; the traces of a folder follow one another. A tenth of the episodes has free
+energy, a tenth free data. The folder is a bundle as `tidesplit train` writes it, without Stable-Baselines3's own file.
+There is no PPO: it made this policy worse at every check. Everything is simulated.
 """
 
 from __future__ import annotations
@@ -27,10 +29,14 @@ from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.imitation import ImitationConfig
 from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.policy import PointPolicy
+from tidesplit.agents.learning.rollouts import RolloutConfig
+from tidesplit.agents.learning.starting import start_from
 from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import DEVICE, SERVER, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
-from tidesplit.envs.traces.trace import load_traces
+from tidesplit.envs.traces.model import generate
+from tidesplit.envs.traces.presets import PRESETS
+from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.train import ticker
@@ -40,53 +46,63 @@ PACES = tuple(itertools.product((5.0, 10.0, 15.0, 20.0, 30.0), (75.0, 100.0, 150
 SOME_W, SOME_GB = 5.0, 30.0  # the demands have both budgets, so that both prices are drawn
 PRICES = PriceDraw(Prices.of(1.5, 3e-5), spread=10.0)
 TABLE_SPREAD, TRACE_SPREAD = 0.7, 1.5
-CHECKS = 4
+GENERATED_S, GENERATED_SEED = 3600.0, 1_000_000
 
 
-def scenario(options: argparse.Namespace) -> Scenario:
+def families(options: argparse.Namespace) -> list[list[Trace]]:
+    """The traces of each of --trace, then those of --generated."""
+    rng = np.random.default_rng(GENERATED_SEED)
+    generated = [generate(PRESETS[name], GENERATED_S, rng) for name in options.generated]
+    return [load_traces(spec) for spec in options.trace] + [[trace] for trace in generated]
+
+
+def scenario(options: argparse.Namespace, of: Sequence[list[Trace]]) -> Scenario:
     """Everything that episodes are drawn from."""
     demands = [Demand(fps=fps, deadline_s=ms / 1e3, max_watts=SOME_W, max_gb_month=SOME_GB) for fps, ms in PACES]
-    traces = [trace for spec in options.trace for trace in load_traces(spec)]
+    traces = [concatenate(traces[0].name, traces) for traces in of]
     asked = scenario_from(trace=traces, profile=options.profile, device=options.device, demands=demands)
     return replace(asked, table_spread=TABLE_SPREAD, trace_spread=TRACE_SPREAD, price_draw=PRICES)
 
 
 def trained(
     options: argparse.Namespace, train_on: Scenario, ticks: training.Progress
-) -> tuple[PointPolicy, list[float]]:
-    """The policy, and what it was worth at each check."""
+) -> tuple[PointPolicy, dict[str, float]]:
+    """The policy, and its worth after each phase."""
     recipe = training.Recipe(
         imitation=ImitationConfig(rounds=options.rounds, labels_per_round=options.labels),
-        ppo=training.PpoConfig(steps=options.steps, gamma=0.99),
+        rollouts=RolloutConfig(rounds=options.rollouts, labels_per_round=options.rollout_labels),
         seed=options.seed,
     )
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     model = training.new_model(train_on, recipe)
     policy = training.policy_of(model)
-    training.learn_by_imitation(model, train_on, recipe, ticks)
     checked_on, tuning = replace(train_on, episode_s=12.0), ladder.Tuning(lanes=128)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, tuning))
-    keeper.check(policy)
-    for part in range(1, CHECKS + 1):
-        until = replace(recipe, ppo=replace(recipe.ppo, steps=options.steps * part // CHECKS))
-        training.learn_by_ppo(model, until, None, ticks)
-        keeper.check(policy)
+    if options.start is None:
+        training.learn_by_imitation(model, train_on, recipe, ticks)
+    else:
+        start_from(policy, options.start)
+    worth = {"start": keeper.check(policy)}
+    if options.rollouts:
+        training.learn_by_rollouts(model, train_on, recipe, ticks)
+        worth["rollouts"] = keeper.check(policy)
     keeper.restore(policy)
-    return policy, keeper.checks
+    return policy, worth
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, write the bundle, print what the policy was worth after imitation and in the course of PPO."""
+    """Train, write the bundle, print the worth of the policy after each phase."""
     options = arguments().parse_args(argv)
     contest.stop_on_sigterm()
     begun = time.perf_counter()
-    train_on = scenario(options)
+    of = families(options)
+    train_on = scenario(options, of)
     with Progress() as progress:
-        policy, checks = trained(options, train_on, ticker(progress))
+        policy, worth = trained(options, train_on, ticker(progress))
     profile = profiles.load(options.profile)
-    serves = purpose.purpose(profile, (options.device, SERVER), train_on)
-    plain = {key: value for key, value in vars(options).items() if key != "out"} | {"trace": " ".join(options.trace)}
+    paths = {"trace": " ".join(options.trace), "generated": " ".join(options.generated)}
+    plain = {key: value for key, value in vars(options).items() if key not in ("out", "start")} | paths
     write_bundle(
         options.out,
         policy,
@@ -95,21 +111,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         machines=(options.device, SERVER),
         demand=Demand(),
         first_prices=(float(PRICES.usual.joule[0]), float(PRICES.usual.byte[0])),
-        config=plain | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
+        config=plain | {"trained_on": [*itertools.chain.from_iterable(map(purpose.stretches, of))]},
     )
-    print(json.dumps({"seconds": round(time.perf_counter() - begun), "worth": np.round(checks, 4).tolist()}))
+    print(
+        json.dumps({"seconds": round(time.perf_counter() - begun), "worth": {k: round(v, 4) for k, v in worth.items()}})
+    )
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", nargs="+", required=True, help="training traces: files, folders, bundled names")
+    parser.add_argument("--generated", nargs="*", default=["lte", "umts"], choices=PRESETS, help="(default: lte umts)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--profile", default="efficientnet_lite0")
     parser.add_argument("--device", default=DEVICE, help="machine about which devices are drawn (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=8, help="rounds of imitation (default: %(default)s)")
     parser.add_argument("--labels", type=int, default=6000, help="labels of a round (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=800_000, help="frames of PPO (default: %(default)s)")
+    parser.add_argument("--rollouts", type=int, default=6, help="rounds of rollouts (default: %(default)s)")
+    parser.add_argument(
+        "--rollout-labels", type=int, default=3000, help="labels of such a round (default: %(default)s)"
+    )
+    parser.add_argument("--start", type=Path, help="bundle whose policy takes the place of imitation")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 

@@ -22,5 +22,6 @@ def trained(
     recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
     model = training.new_model(varied, recipe)
     training.learn_by_imitation(model, varied, recipe, lambda *_: None)
+    training.learn_by_rollouts(model, varied, recipe, lambda *_: None)
     training.learn_by_ppo(model, recipe, None, lambda *_: None)
     return training.policy_of(model)

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "data" / "profiles"
 TRACES = ROOT / "data" / "traces"
+GENERALIST = ROOT / "data" / "policies" / "generalist"
 WEIGHTS = ROOT / "models"
 
 

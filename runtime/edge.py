@@ -50,6 +50,7 @@ from tidesplit.runtime.log.outputs import Board, JsonLines
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.uplink_trace import UplinkTrace
 from tidesplit.runtime.log.writer import Live, Log, Sink, say
+from tidesplit.runtime.shipped import own_copy
 from tidesplit.runtime.trained_for import compare_budgets, compare_engines, threads_for
 
 # A thread that computes in Python makes the others wait for so long: pictures and answers, whose moments count. The
@@ -65,7 +66,11 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
+    made.add_argument(
+        "--bundle",
+        type=Path,
+        help="folder that tidesplit train wrote (default: the policy that ships, see docs/use.md)",
+    )
     made.add_argument("--server", required=True, metavar="HOST:PORT", help="address of tidesplit server")
     made.add_argument(
         "--source", "--images", default="",
@@ -208,9 +213,10 @@ def run(
         raise ValueError(f"--frames {options.frames} received, 1 or more expected")
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"--threads {options.threads} received, 1 or more expected")
-    bundle = bundles.load(options.bundle)
+    folder = options.bundle or own_copy()
+    bundle = bundles.load(folder)
     if len(bundle.table.hops) > 1 and options.next_point:
-        raise ValueError(f"--next-point: the policy of {options.bundle} has three tiers and chooses that itself")
+        raise ValueError(f"--next-point: the policy of {folder} has three tiers and chooses that itself")
     demand = bundle.demand.changed(
         options.fps, options.deadline_ms, options.min_accuracy, options.max_watts, options.max_gb_month
     )
@@ -221,7 +227,7 @@ def run(
     controller = fixed_point(table, options.point) if options.point else bundle.policy
     tally, skipped = Tally(), Skipped(say)
     sinks: list[Sink] = [tally, *outputs, *sinks_of(options)]
-    cnn = for_bundle(options.bundle, report, options.engine)
+    cnn = for_bundle(folder, report, options.engine)
     if arrays is None:
         made = source.source(options.source, cnn.input_px, demand.fps, skipped, say, cnn.crop)
         pictures = source.ahead(made)  # from now on

@@ -43,7 +43,11 @@ from tidesplit import train
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning import training
 ladder.Tuning.__init__.__kwdefaults__.update(lanes=4, episode_s=4.0)
-training.Recipe = partial(training.Recipe, imitation=training.ImitationConfig(labels_per_round=800))
+few = dict(
+    imitation=training.ImitationConfig(labels_per_round=800),
+    rollouts=training.RolloutConfig(rounds=1, labels_per_round=200),
+)
+training.Recipe = partial(training.Recipe, **few)
 sys.exit(train.main())
 """
 

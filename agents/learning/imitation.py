@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tidesplit.agents.judging.seer import teacher_regret
 from tidesplit.agents.learning.policy import PointPolicy, greedy
+from tidesplit.agents.learning.scoring import scores
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.vocabulary import Bools, Ints
 
@@ -88,7 +89,7 @@ def imitate(
         epochs = config.last_epochs if number == config.rounds - 1 else config.epochs_per_round
         share = number / max(config.rounds - 1, 1)
         weight = config.first_entropy * (config.last_entropy / config.first_entropy) ** share
-        loss = _fit(policy, labels, optimizer, config, epochs, weight, rng)
+        loss = fit(policy, labels, optimizer, config.batch, epochs, weight, rng)
         report(number + 1, config.rounds, loss)
 
 
@@ -109,42 +110,42 @@ def collect(
         regrets.append(np.minimum(losses, REGRET_CAP).astype(np.float32))
         count += len(labelled)
         points = np.argmin(losses, axis=1) if policy is None else greedy(policy, flat, mask)
-        _, ended = simulation.step(_explored(points, mask, config.explore, rng))
+        _, ended = simulation.step(explored(points, mask, config.explore, rng))
         if ended.any():
             simulation.reset(np.flatnonzero(ended))
     return Labels(*(torch.from_numpy(np.concatenate(part)) for part in (flats, masks, regrets)))
 
 
-def _explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:
+def explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:
     """The points, ``[B]``, a ``share`` of them replaced by random allowed ones."""
     at_random = np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
     return np.where(rng.random(len(points)) < share, at_random, points)
 
 
-def _fit(
+def fit(
     policy: PointPolicy,
     labels: Labels,
     optimizer: torch.optim.Optimizer,
-    config: ImitationConfig,
+    batch: int,
     epochs: int,
     weight: float,
     rng: np.random.Generator,
 ) -> float:
     """Minimise expected regret less ``weight`` times the entropy. Returns the expected regret of the last epoch."""
-    state, points = policy.read(labels.flat)
+    state, points = (columns.contiguous() for columns in policy.read(labels.flat))
     losses = torch.where(labels.mask, labels.regret, torch.zeros(()))
     total = 0.0
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(losses)))
         total = 0.0
-        for rows in torch.split(order, config.batch):
-            logits = policy.actor(state[rows], points[rows]).masked_fill(~labels.mask[rows], -1e9)
+        for rows in torch.split(order, batch):
+            logits = scores(policy.actor, state[rows], points[rows]).masked_fill(~labels.mask[rows], -1e9)
             log_p = logits.log_softmax(dim=1)
             p = log_p.exp()
             expected = (p * losses[rows]).sum(dim=1).mean()
             entropy = -(p * log_p).sum(dim=1).mean()
             optimizer.zero_grad()
-            (expected - weight * entropy).backward()
+            (expected - weight * entropy).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(policy.actor.parameters(), 1.0)
             optimizer.step()
             total += expected.item() * len(rows)

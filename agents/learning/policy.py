@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tidesplit.agents.learning.privileged import column_count
 from tidesplit.agents.learning.scorer import Critic, Features, Scorer
+from tidesplit.agents.learning.scoring import scores
 from tidesplit.envs.world.fields import fields_of
 
 
@@ -103,7 +104,7 @@ class PointPolicy(MaskableActorCriticPolicy):
         return values
 
     def _distribution(self, state: Tensor, points: Tensor, masks: Any) -> MaskableDistribution:
-        distribution = self.action_dist.proba_distribution(action_logits=self.actor(state, points))
+        distribution = self.action_dist.proba_distribution(action_logits=scores(self.actor, state, points))
         if masks is not None:
             distribution.apply_masking(masks)
         return distribution
@@ -115,6 +116,6 @@ def greedy(policy: PointPolicy, flat: np.ndarray, mask: np.ndarray) -> np.ndarra
     ``flat``: flat observations, ``[B, S + F * A]``. ``mask``: allowed points, ``[B, A]``.
     """
     with torch.no_grad():
-        logits = policy.actor(*policy.read(torch.from_numpy(flat)))
+        logits = scores(policy.actor, *policy.read(torch.from_numpy(flat)))
         chosen: np.ndarray = logits.masked_fill(~torch.from_numpy(mask), -torch.inf).argmax(dim=1).numpy()
     return chosen

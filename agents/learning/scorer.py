@@ -147,6 +147,10 @@ class Critic(nn.Module):
 
     def forward(self, state: Tensor, points: Tensor, privileged: Tensor) -> Tensor:
         """Values ``[B, 1]`` of normalised features and privileged columns ``[B, P]``."""
-        summary = [privileged, state, points.mean(dim=1), points.amax(dim=1), points.amin(dim=1)]
-        values: Tensor = self.value(torch.cat(summary, dim=1))
+        values: Tensor = self.value(self.summary(state, points, privileged))
         return values
+
+    def summary(self, state: Tensor, points: Tensor, privileged: Tensor) -> Tensor:
+        """Everything that the critic reads, ``[B, C]``."""
+        columns = points.permute(1, 0, 2).contiguous()  # points first: sums and maxima are then of whole rows
+        return torch.cat([privileged, state, columns.mean(dim=0), columns.amax(dim=0), columns.amin(dim=0)], dim=1)

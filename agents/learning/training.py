@@ -1,7 +1,8 @@
-"""Trains the policy in three phases: imitation, then only the critic, then PPO with small steps.
+"""Trains the policy in four phases: imitation, rollouts, then only the critic, then PPO with small steps.
 
-PPO from scratch ends at "always on the device". Imitation gives it a good actor to start from. The critic then learns
-while the actor is frozen, because an untrained critic's advantages would ruin the actor.
+PPO from scratch ends at "always on the device". Imitation gives it a good actor to start from, and rollouts teach it
+what pays only later. The critic then learns while the actor is frozen, because an untrained critic's advantages would
+ruin the actor.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from stable_baselines3.common.logger import Logger
 
 from tidesplit.agents.learning.imitation import ImitationConfig, imitate
 from tidesplit.agents.learning.policy import PointPolicy
+from tidesplit.agents.learning.ppo import PointPPO
 from tidesplit.agents.learning.privileged import TrainingVecEnv
+from tidesplit.agents.learning.rollouts import RolloutConfig, improve
 from tidesplit.data.files import whole
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 
@@ -48,7 +51,7 @@ class PpoConfig:
         hidden: width of the actor's hidden layers.
     """
 
-    steps: int = 200_000
+    steps: int = 100_000
     critic_steps: int = 50_000
     lanes: int = 256
     rollout: int = 64
@@ -69,6 +72,7 @@ class Recipe:
     """Hyperparameters of a whole training, and its seed."""
 
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    rollouts: RolloutConfig = field(default_factory=RolloutConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     seed: int = 0
 
@@ -112,7 +116,7 @@ def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
     ppo = recipe.ppo
     env = TrainingVecEnv(ppo.lanes, scenario=stretches(scenario))
     env.seed(recipe.seed)
-    return MaskablePPO(
+    return PointPPO(
         PointPolicy,
         env,
         learning_rate=lambda left: ppo.rate * max(left, 0.05),
@@ -133,23 +137,39 @@ def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
 
 def learn_by_imitation(model: MaskablePPO, scenario: Scenario, recipe: Recipe, progress: Progress) -> list[float]:
     """First phase: imitation. Returns the expected regret after each round."""
-    rng = np.random.default_rng([recipe.seed, 1])
-    rngs = [np.random.default_rng([recipe.seed, 2, lane]) for lane in range(64)]
-    simulation = Simulation(stretches(scenario), rngs)
+    rng, simulation = np.random.default_rng([recipe.seed, 1]), _played(scenario, recipe.seed, 2, lanes=64)
+    losses, report = _reports("imitation", progress)
+    imitate(policy_of(model), simulation, recipe.imitation, rng, report)
+    return losses
+
+
+def learn_by_rollouts(model: MaskablePPO, scenario: Scenario, recipe: Recipe, progress: Progress) -> list[float]:
+    """Second phase: rollouts. Returns the expected regret after each round."""
+    rng, simulation = np.random.default_rng([recipe.seed, 3]), _played(scenario, recipe.seed, 4, lanes=128)
+    losses, report = _reports("rollouts", progress)
+    improve(policy_of(model), simulation, recipe.rollouts, rng, report)
+    return losses
+
+
+def _played(scenario: Scenario, seed: int, phase: int, lanes: int) -> Simulation:
+    return Simulation(stretches(scenario), [np.random.default_rng([seed, phase, lane]) for lane in range(lanes)])
+
+
+def _reports(name: str, progress: Progress) -> tuple[list[float], Callable[[int, int, float], None]]:
+    """A list of losses, and a function that fills it and reports progress in the phase."""
     losses: list[float] = []
 
     def report(done: int, total: int, loss: float) -> None:
         losses.append(loss)
-        progress("imitation", done, total)
+        progress(name, done, total)
 
-    imitate(policy_of(model), simulation, recipe.imitation, rng, report)
-    return losses
+    return losses, report
 
 
 def learn_by_ppo(
     model: MaskablePPO, recipe: Recipe, callback: BaseCallback | None, progress: Progress, logger: Logger | None = None
 ) -> None:
-    """Second and third phase: only the critic, then actor and critic.
+    """Third and fourth phase: only the critic, then actor and critic.
 
     The model continues from its own ``num_timesteps``, so a checkpoint can be resumed. ``callback`` and ``logger`` are
     Stable-Baselines3's. ``progress`` is called after each rollout.

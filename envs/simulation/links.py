@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.hop import Crossing, RoundTrip
-from tidesplit.envs.world.vocabulary import Floats, Ints, Transfers
+from tidesplit.envs.world.vocabulary import Floats, Ints, Transfers, each
 
 RTT_SPREAD = 0.4  # round trips differ less from link to link than bandwidths; assumed
 
@@ -52,6 +53,15 @@ class Links:
             return trip
         self.scale[lane], rtt = np.exp(self._spread * np.array([1.0, RTT_SPREAD]) * rng.standard_normal(2))
         return RoundTrip(rtt * trip.rtt_s, rtt * trip.base_s)
+
+    def forked(self, lanes: Ints) -> Links:
+        """The links of these lanes, ``[N]``."""
+        fork = copy(self)
+        fork.trace_of, fork.offset_s = self.trace_of[lanes], self.offset_s[lanes]
+        fork.scale = None if self.scale is None else self.scale[lanes]
+        fork.uplink = self.uplink.starting(fork.trace_of, fork.offset_s, fork.scale)
+        fork.transfers = each(lambda ring: ring[lanes], self.transfers)
+        return fork
 
     def forget(self, lanes: Ints) -> None:
         """Forget the messages of these lanes."""

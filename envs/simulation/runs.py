@@ -28,6 +28,10 @@ class Runs(NamedTuple):
         """Forget the runs of these lanes."""
         self.columns[:, :, lanes] = self.none(len(lanes)).columns
 
+    def forked(self, lanes: Ints) -> Runs:
+        """The runs of these lanes, ``[N]``."""
+        return Runs(self.columns[:, :, lanes])
+
     def push(self, run: Run, deadline_s: Floats) -> Runs:
         """The runs with a new one in the lanes where it is ever handed over."""
         newest = np.array((*run, deadline_s))[:, None]
@@ -71,6 +75,12 @@ class Pace:
     def forget(self, lanes: Ints) -> None:
         """Believe in the tables again in these lanes."""
         self._last[:, lanes] = self.slow_down[lanes] = 1.0
+
+    def forked(self, lanes: Ints) -> Pace:
+        """What these lanes believe, ``[N]``."""
+        fork = Pace(len(lanes))
+        fork._last, fork.slow_down = self._last[:, lanes], self.slow_down[lanes]
+        return fork
 
     def measured(self, slow_down: Floats) -> None:
         """Take newly measured slow-downs, ``[B]``, 0 where there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,6 +132,24 @@ class Simulation:
         self.first_prices = Prices(*(np.broadcast_to(price, self.lanes).copy() for price in prices))
         self._move_prices()
         self._observation = None
+
+    def forked(self, lanes: Ints) -> Simulation:
+        """A simulation that goes on from the present of these lanes, ``[N]``, which may be named many times.
+
+        Copies of a lane meet the same course of events. Their episodes cannot begin again.
+        """
+        fork = copy(self)
+        fork.rngs, fork.lanes, fork._all = [], len(lanes), np.arange(len(lanes))
+        for name in ("demands", "budgets", "ledger", "first_prices", "queues", "_course"):
+            setattr(fork, name, each(lambda values: values[lanes], getattr(self, name)))
+        for name in ("frames", "frame", "last_point"):
+            setattr(fork, name, getattr(self, name)[lanes])
+        if self.scenario.table_spread:
+            fork.table = self.table.with_columns(lambda column: column.T[:, lanes].T, self.table.ids)
+        fork.links = [links.forked(lanes) for links in self.links]
+        fork._runs, fork._pace = self._runs.forked(lanes), self._pace.forked(lanes)
+        fork._situation = fork._observation = None
+        return fork
 
     def _move_prices(self) -> None:
         if self.scenario.price_draw is None:

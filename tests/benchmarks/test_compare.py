@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import History, Row, summarise
 from tidesplit.agents.judging.ladder import POLICY
 from tidesplit.benchmarks import budgets, compare, headroom
-from tidesplit.envs.traces.trace import Trace, load_traces
+from tidesplit.envs.traces.trace import load_traces
 from tidesplit.envs.world.vocabulary import SERVER, Demand
 from tidesplit.profiling.points.profile import save
 
@@ -113,18 +112,6 @@ def test_headroom_is_over_the_best_rule_that_keeps_to_its_budgets() -> None:
     found = headroom.standing([*rows, in_cell(FORESIGHT, 0.9), in_cell(POLICY, 0.85)])
     assert found.rule == MIXTURE
     assert (found.headroom, found.share) == pytest.approx((0.1, 0.5))
-
-
-def test_traces_are_put_one_after_the_other() -> None:
-    first = Trace("a", np.array([0.0, 1.0]), 3.0, np.array([1e6, 2e6]), np.array([0.04, 0.05]))
-    last = Trace("b", np.array([0.0]), 2.0, np.array([4e6]), np.array([0.06]))
-    both = budgets.joined("both", [first, last])
-    assert both.duration_s == 5.0
-    assert both.time_s.tolist() == [0.0, 1.0, 3.0]
-    assert both.bandwidth_bps.tolist() == [1e6, 2e6, 4e6]
-    assert both.rtt_s is not None
-    assert both.rtt_s.tolist() == [0.04, 0.05, 0.06]
-    assert budgets.joined("one", [first, replace(last, rtt_s=None)]).rtt_s is None
 
 
 def test_time_that_was_trained_on_is_not_judged() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.prepare.result.card import as_good_picture, summary
-from tidesplit.prepare.result.judged import UNCUT, Judged
+from tidesplit.prepare.result.judged import UNCUT, Judged, judge
 from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
 
 
@@ -41,3 +43,24 @@ def test_a_picture_of_no_more_bytes_is_a_rival() -> None:
         "best cut of at most 500 bytes: p1-a, 480 bytes, -2.0 ± 3.9 points to the uncut net on 100 pictures, same "
         "answer on 90.0%; a picture of no more bytes does as well as 1 of 3 points at cuts"
     )
+
+
+class _Answers:
+    """In place of a `Judge`: answers of the uncut net in turn."""
+
+    def __init__(self, uncut: list[int]) -> None:
+        self._uncut = iter(uncut)
+
+    def answers(self, pixels: object) -> dict[str, tuple[int, int]]:
+        del pixels
+        return {UNCUT: (next(self._uncut), 0)}
+
+
+@pytest.mark.parametrize(("uncut", "said"), [([3, 3, 3], "answers class 3 to all 3 pictures"), ([3, 3, 4], "")])
+def test_a_net_of_one_answer_is_named(uncut: list[int], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = Pictures(np.zeros((3, 2, 2, 3), np.uint8), np.full(3, 3), ("a",))
+    counts = judge(_Answers(uncut), pictures, labelled=True)  # type: ignore[arg-type]
+    assert counts[UNCUT].right == uncut.count(3)
+    told = capsys.readouterr().err
+    assert said in told
+    assert bool(told) == bool(said)

@@ -239,3 +239,25 @@ def test_names_that_lead_nowhere(arguments: dict[str, object], error: type[Excep
 def test_bundled_trace_by_its_bare_name() -> None:
     scenario = scenario_from(trace="lte", profile=synthetic_profile())
     assert [trace.name for trace in scenario.traces] == ["lte"]
+
+
+def test_a_fork_goes_on_as_its_lanes_do_and_leaves_them_alone() -> None:
+    played = simulation(lanes=3, table_spread=0.2, demands=[Demand(max_watts=4.0)])
+    played.scenario = replace(played.scenario, trace_spread=0.5)
+    for k in range(20):
+        played.step(np.array([k % 10, (k + 3) % 10, (k + 7) % 10]))
+    fork, aside = played.forked(np.array([2, 0, 2])), played.forked(np.array([1]))
+    for k in range(30):
+        aside.step(np.array([9]))
+        np.testing.assert_array_equal(fork.observation().flat(), played.observation().flat()[[2, 0, 2]])
+        copies, own = fork.step(np.array([k % 10, 1, k % 10]))[0], played.step(np.array([1, 5, k % 10]))[0]
+        np.testing.assert_array_equal(stacked(copies)[..., [0, 1, 2]], stacked(own)[..., [2, 0, 2]])
+    assert aside.frame.tolist() == [50]
+
+
+def test_copies_of_a_lane_may_take_other_points() -> None:
+    played = simulation(lanes=1)
+    fork = played.forked(np.zeros(2, dtype=np.int64))
+    outcome, _ = fork.step(np.array([1, 9]))
+    assert outcome.utility[0] != outcome.utility[1]
+    assert played.frame.tolist() == [0]
