@@ -1,4 +1,4 @@
-"""What a net computes for one input, counted while it runs. On torch's device `meta` it runs without arithmetic."""
+"""What a net computes for one input, counted while it runs without arithmetic."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -37,6 +38,6 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def work_of(run: Callable[..., object], x: Tensor, *options: object) -> CnnWork:
     """The work of a run for `x` `[1, ...]`, and further arguments."""
     counter = _Counter()  # type: ignore[no-untyped-call]
-    with torch.no_grad(), counter:
-        run(x, *options)
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as fake, counter:
+        run(fake.from_tensor(x), *options)
     return CnnWork(counter.macs, counter.values)
