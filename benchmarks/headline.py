@@ -100,7 +100,7 @@ def crossing_bytes(net: SlimNet, partition: int) -> float:
     """Bytes at a cut: one per value of the picture (partition 0), four per value of a feature."""
     if partition == 0:
         return 3.0 * net.input_px**2
-    return FLOAT32_BYTES * float(np.prod(net.feature_shape(net.cuts[partition - 1], net.input_px)))
+    return FLOAT32_BYTES * float(np.prod(net.shape(partition)))
 
 
 def uplinks(folder: Path, family: str) -> tuple[Trace, ...]:

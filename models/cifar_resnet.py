@@ -15,16 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.models.graph import Builder
-from tidesplit.models.slim import (
-    WidthNorm,
-    inner_channels,
-    permute_norm,
-    ranking,
-    sets_from,
-    weighed,
-    width_of,
-)
+from tidesplit.models.slim import Inner, WidthNorm, first, inner_channels, sets_from, weighed, width_of
 from tidesplit.models.slim_net import SlimNet
 
 EPS = 1e-3
@@ -67,19 +58,11 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, width_set: str) -> Tensor:
         """Feature `[B, inputs, H, W]` at one width set."""
         inner = inner_channels(self.inner, width_of(width_set))
-        y = F.conv2d(x, self.first[:inner], stride=self.spec.stride, padding=1)
+        y = F.conv2d(x, first(self.first, inner), stride=self.spec.stride, padding=1)
         y = F.relu6(self.norm1(y, width_set))
         y = weighed(y, self.gate)
-        y = self.norm2(F.conv2d(y, self.second[:, :inner], padding=1), width_set)
+        y = self.norm2(F.conv2d(y, first(self.second, self.spec.outputs, inner), padding=1), width_set)
         return torch.add(y, x) if self.spec.skips else y
-
-    def build(self, builder: Builder, x: str, width_set: str) -> str:
-        """Append the folded block."""
-        inner, pads = inner_channels(self.inner, width_of(width_set)), (1, 1, 1, 1)
-        norm1, norm2 = self.norm1.norms[width_set], self.norm2.norms[width_set]
-        y = builder.conv(x, self.first[:inner], norm1, self.spec.stride, pads, relu6=True)
-        y = builder.conv(y, self.second[:, :inner], norm2, 1, pads)
-        return builder.add(y, x) if self.spec.skips else y
 
 
 class CifarResNet(SlimNet):
@@ -100,39 +83,19 @@ class CifarResNet(SlimNet):
             if parameter.dim() == 4:
                 nn.init.kaiming_normal_(parameter, mode="fan_out")
 
-    def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:
-        """Image `[B, 3, H, W]` in [-1, 1] through the stem and `stop` blocks."""
-        y = F.relu6(self.stem_norm(F.conv2d(image, self.stem, padding=1), width_set))
-        return self.middle(y, width_set, 0, stop)
+    def start(self, image: Tensor, width_set: str) -> Tensor:
+        """Image `[B, 3, H, W]` in [-1, 1] through the stem."""
+        return F.relu6(self.stem_norm(F.conv2d(image, self.stem, padding=1), width_set))
 
-    def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after `start` blocks to the mean of the last one, `[B, 64]`."""
-        return self.middle(feature, width_set, start, len(BLOCKS)).mean(dim=(2, 3))
+    def pool(self, feature: Tensor, width_set: str) -> Tensor:  # noqa: ARG002
+        """Feature after all blocks to its mean, `[B, 64]`."""
+        return feature.mean(dim=(2, 3))
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Mean `[B, 64]` to logits `[B, classes]`."""
         return F.linear(pooled, self.classifier.weight, self.classifier.bias)
 
-    def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
-        """Append the folded stem and the first `stop` blocks."""
-        y = builder.conv("x", self.stem, self.stem_norm.norms[width_set], 1, (1, 1, 1, 1), relu6=True)
-        return self.build_middle(builder, y, width_set, 0, stop)
-
-    def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
-        """Append the folded blocks after `start`, and the classifier."""
-        y = self.build_middle(builder, feature, width_set, start, len(self.blocks))
-        return builder.linear(builder.mean(y), self.classifier.weight, self.classifier.bias)
-
-    def inner_axes(self) -> dict[str, int]:
+    def inner_parts(self) -> dict[str, Inner]:
         """Rows of a block's first convolution, columns of its second."""
-        names = {"first": 0, "second": 1}
-        return {f"blocks.{i}.{name}": axis for i in range(len(BLOCKS)) for name, axis in names.items()}
-
-    @torch.no_grad()
-    def rank(self, gates: dict[str, Tensor]) -> None:
-        """Permute inner channels, larger gates first."""
-        for name, gate in gates.items():
-            block, order = self.gated()[name], ranking(gate)
-            block.first.copy_(block.first[order])
-            permute_norm(block.norm1, order)
-            block.second.copy_(block.second[:, order])
+        blocks = [f"blocks.{i}" for i in range(len(BLOCKS))]
+        return {name: Inner((f"{name}.first",), (f"{name}.second",), (f"{name}.norm1",)) for name in blocks}

@@ -23,7 +23,7 @@ def same_padding(kernel: int, stride: int) -> tuple[int, int]:
 def _pad(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Pad height and width of `x` `[B, C, H, W]`. At stride 2, an odd axis needs one more zero in front."""
     pads: list[int] = []
-    for size in (x.shape[3], x.shape[2]):
+    for size in (int(x.shape[3]), int(x.shape[2])):  # plain numbers also where it is traced
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         pads += [total // 2, total - total // 2]
     return F.pad(x, pads) if any(pads) else x
@@ -90,4 +90,7 @@ def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:
         result = _Depthwise.apply(x, weight, stride)  # type: ignore[no-untyped-call]
         assert isinstance(result, Tensor)
         return result
-    return F.conv2d(_pad(x, weight.shape[2], stride), weight.to(x.dtype), stride=stride, groups=weight.shape[0])
+    weight = weight if weight.dtype == x.dtype else weight.to(x.dtype)
+    if stride == 1:
+        return F.conv2d(x, weight, padding=weight.shape[2] // 2, groups=len(weight))
+    return F.conv2d(_pad(x, weight.shape[2], stride), weight, stride=stride, groups=len(weight))

@@ -9,21 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.models.depthwise import depthwise, same_padding
-from tidesplit.models.graph import Builder
+from tidesplit.models.depthwise import depthwise
 from tidesplit.models.slim import (
+    Inner,
     LowRank,
     WidthNorm,
+    first,
     inner_channels,
-    permute_norm,
     pointwise,
-    ranking,
     sets_from,
     weighed,
     width_of,
@@ -106,23 +104,10 @@ class MBConv(nn.Module):
         y = x
         if spec.expand > 1:
             y = F.relu6(self.norm0(pointwise(y, self.expand_low(self.expand, width_set), inner), width_set))
-        y = F.relu6(self.norm1(depthwise(y, self.spatial[:inner], spec.stride), width_set))
+        y = F.relu6(self.norm1(depthwise(y, first(self.spatial, inner), spec.stride), width_set))
         y = weighed(y, self.gate)
         y = self.norm2(pointwise(y, self.project_low(self.project, width_set), spec.outputs), width_set)
         return torch.add(y, x) if spec.stride == 1 and spec.inputs == spec.outputs else y
-
-    def build(self, builder: Builder, x: str, width_set: str) -> str:
-        """Append the folded block. Returns the name of its output."""
-        spec, inner = self.spec, inner_channels(self.inner, width_of(width_set))
-        y = x
-        if spec.expand > 1:
-            weight = self.expand_low(self.expand, width_set)[:inner]
-            y = builder.conv(y, weight, self.norm0.norms[width_set], relu6=True)
-        before, after = same_padding(spec.kernel, spec.stride)
-        pads = (before, before, after, after)
-        y = builder.conv(y, self.spatial[:inner], self.norm1.norms[width_set], spec.stride, pads, inner, relu6=True)
-        y = builder.conv(y, self.project_low(self.project, width_set)[:, :inner], self.norm2.norms[width_set])
-        return builder.add(y, x) if spec.stride == 1 and spec.inputs == spec.outputs else y
 
 
 class EfficientNetLite0(SlimNet):
@@ -155,69 +140,32 @@ class EfficientNetLite0(SlimNet):
         nn.init.zeros_(self.classifier.bias)
         nn.init.normal_(self.classifier.weight, std=0.01)
 
-    def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:
-        """Image `[B, 3, H, W]` in [-1, 1], even sides, through the stem and `stop` blocks."""
-        weight = self.stem[: inner_channels(STEM, width_of(width_set))]
+    def start(self, image: Tensor, width_set: str) -> Tensor:
+        """Image `[B, 3, H, W]` in [-1, 1], even sides, through the stem."""
+        weight = first(self.stem, inner_channels(STEM, width_of(width_set)))
         if image.shape[2] % 2 or image.shape[3] % 2:
             raise ValueError(f"image of sides {tuple(image.shape[2:])} received, even ones expected")
-        y = F.relu6(self.stem_norm(F.conv2d(F.pad(image, [0, 1, 0, 1]), weight, stride=2), width_set))
-        return self.middle(y, width_set, 0, stop)
+        return F.relu6(self.stem_norm(F.conv2d(F.pad(image, [0, 1, 0, 1]), weight, stride=2), width_set))
 
-    def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after `start` blocks to the mean of the last convolution, `[B, 1280]` at full width."""
-        y = self.middle(feature, width_set, start, len(self.blocks))
+    def pool(self, feature: Tensor, width_set: str) -> Tensor:
+        """Feature after all blocks to the mean of the last convolution, `[B, 1280]` at full width."""
         weight = self.last_low(self.last, width_set)
-        y = F.relu6(self.last_norm(pointwise(y, weight, inner_channels(HEAD, width_of(width_set))), width_set))
-        return weighed(y, self.gate).mean(dim=(2, 3))
+        y = pointwise(feature, weight, inner_channels(HEAD, width_of(width_set)))
+        return weighed(F.relu6(self.last_norm(y, width_set)), self.gate).mean(dim=(2, 3))
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Mean `[B, C]` to logits `[B, classes]`."""
         y = F.dropout(pooled, self.dropout, self.training)
-        return F.linear(y, self.classifier.weight[:, : y.shape[1]], self.classifier.bias)
+        return F.linear(y, first(self.classifier.weight, self.classes, y.shape[1]), self.classifier.bias)
 
-    def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
-        """Append the folded stem and the first `stop` blocks."""
-        width = inner_channels(STEM, width_of(width_set))
-        y = builder.conv("x", self.stem[:width], self.stem_norm.norms[width_set], 2, (0, 0, 1, 1), relu6=True)
-        return self.build_middle(builder, y, width_set, 0, stop)
+    def inner_parts(self) -> dict[str, Inner]:
+        """Channels between the convolutions of every block, and the 1280 before the classifier.
 
-    def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
-        """Append the folded blocks after `start`, and the classifier."""
-        y = self.build_middle(builder, feature, width_set, start, len(self.blocks))
-        width = inner_channels(HEAD, width_of(width_set))
-        weight = self.last_low(self.last, width_set)[:width]
-        y = builder.mean(builder.conv(y, weight, self.last_norm.norms[width_set], relu6=True))
-        return builder.linear(y, self.classifier.weight[:, :width], self.classifier.bias)
-
-    def gated(self) -> dict[str, Any]:
-        """Every block, and the net itself for the 1280 channels before the classifier."""
-        return super().gated() | {"last": self}
-
-    def inner_axes(self) -> dict[str, int]:
-        """Rows of expansions, spatial kernels, stem and last convolution. Columns of the rest."""
-        axes = {"stem": 0, "last": 0, "classifier.weight": 1}
+        Block 1 has no expansion, so its inner channels are the stem's.
+        """
+        found = {"": Inner(("last",), ("classifier.weight",), ("last_norm",))}
         for i, spec in enumerate(self.specs):
-            axes |= {f"blocks.{i}.spatial": 0, f"blocks.{i}.project": 1}
-            axes |= {f"blocks.{i}.expand": 0} if spec.expand > 1 else {}
-        return axes
-
-    @torch.no_grad()
-    def rank(self, gates: dict[str, Tensor]) -> None:
-        """Permute inner channels, larger gates first."""
-        for name, gate in gates.items():
-            order = ranking(gate)  # the additions are still zero, so they stay as they are
-            if name == "last":
-                self.last.copy_(self.last[order])
-                self.classifier.weight.copy_(self.classifier.weight[:, order])
-                permute_norm(self.last_norm, order)
-                continue
-            block = self.gated()[name]
-            if block.spec.expand > 1:
-                block.expand.copy_(block.expand[order])
-                permute_norm(block.norm0, order)
-            else:  # block 1 has no expansion, so its inner channels are the stem's
-                self.stem.copy_(self.stem[order])
-                permute_norm(self.stem_norm, order)
-            block.spatial.copy_(block.spatial[order])
-            permute_norm(block.norm1, order)
-            block.project.copy_(block.project[:, order])
+            name = f"blocks.{i}"
+            row, norm = (f"{name}.expand", f"{name}.norm0") if spec.expand > 1 else ("stem", "stem_norm")
+            found[name] = Inner((row, f"{name}.spatial"), (f"{name}.project",), (norm, f"{name}.norm1"))
+        return found

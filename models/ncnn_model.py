@@ -1,7 +1,7 @@
 """An ONNX model of this project as a model of ncnn: its text of layers and its weights.
 
 ncnn needs 2.5 times fewer instructions than ONNX Runtime on a Cortex-A72, for the same float32 answers. The operators
-are those that `onnx_graph.py` writes, so that no other converter is needed.
+are those that `compression/net/onnx_export.py` leaves, so that no other converter is needed.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def _layer(node: onnx.NodeProto, merged: onnx.NodeProto | None, weights: dict[st
     top, left, bottom, right = given["pads"]
     groups, after = given["group"], RELU6 if merged is not None else ""
     kind, grouped = ("Convolution", "") if groups == 1 else ("ConvolutionDepthWise", f" 7={groups}")
-    size = f"0={len(weight)} 1={weight.shape[3]} 11={weight.shape[2]} 3={given['strides'][0]}"
+    size = f"0={len(weight)} 1={weight.shape[3]} 11={weight.shape[2]} 3={given['strides'][0]} 5={len(node.input) - 2}"
     return Layer(
-        kind, inputs, outputs, f"{size} 4={left} 14={top} 15={right} 16={bottom} 5=1 6={weight.size}{grouped}{after}"
+        kind, inputs, outputs, f"{size} 4={left} 14={top} 15={right} 16={bottom} 6={weight.size}{grouped}{after}"
     )
 
 
@@ -97,4 +97,4 @@ def _weights(node: onnx.NodeProto, weights: dict[str, Floats]) -> Iterator[bytes
     """The weights of a layer, then its bias."""
     if node.op_type in ("Conv", "Gemm"):
         yield FLOAT32 + weights[node.input[1]].astype("<f4").tobytes()
-        yield weights[node.input[2]].astype("<f4").tobytes()
+        yield from (weights[bias].astype("<f4").tobytes() for bias in node.input[2:])

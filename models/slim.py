@@ -7,7 +7,10 @@ and heads are their first blocks. `p0`, `p1`, ... are the server's tails of part
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from tidesplit.data.ratios import RATIOS
 
+_Net = TypeVar("_Net", bound=nn.Module)
 MOMENTUM = 0.1  # at EfficientNet's 0.01 statistics lag so far behind in short training that evaluation collapses
 
 
@@ -36,6 +40,30 @@ def width_of(width_set: str) -> float:
 def inner_channels(channels: int, ratio: float) -> int:
     """Number of inner channels at `ratio`."""
     return max(1, math.ceil(channels * ratio))
+
+
+class Inner(NamedTuple):
+    """Channels that shrink with the ratio: names of the parameters that have them as rows or columns, and of norms."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    norms: tuple[str, ...] = ()
+
+
+class Slim(nn.Module):
+    """A module whose forward takes the first inner channels of its weights."""
+
+    def settle(self) -> None:
+        """Compute once what stays the same in every run. Called for a copy of one width set."""
+
+    @abstractmethod
+    def inner_parts(self) -> dict[str, Inner]:
+        """Groups of inner channels by the name of the submodule with their gate, empty for the module itself."""
+
+    def inner_axes(self) -> dict[str, int]:
+        """Axis of the inner channels, by the name of each parameter that has any. BatchNorms are left out."""
+        groups = self.inner_parts().values()
+        return {name: axis for group in groups for axis in (0, 1) for name in group[axis]}
 
 
 class WidthNorm(nn.Module):
@@ -78,9 +106,50 @@ class LowRank(nn.Module):
         return weight + product[:, :, None, None]
 
 
+@torch.no_grad()
+def frozen(net: _Net, width_set: str, *others: str) -> _Net:
+    """A copy for one width set: weights are cut to its width, and additions are in them. The rest is shared.
+
+    `others`: further width sets whose norms it keeps.
+    """
+    memo: dict[int, Any] = {id(one): one for one in (*net.parameters(), *net.buffers())}
+    added: dict[str, Tensor] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, WidthNorm):
+            own = {n: norm for n, norm in module.norms.items() if n in (width_set, *others)}
+            memo[id(module.norms)] = nn.ModuleDict(own)
+        elif isinstance(module, LowRank):
+            weight = name.removesuffix("_low")
+            added[weight] = module(net.get_parameter(weight), width_set)
+            memo[id(module)] = LowRank(0, 0, {})
+    made = deepcopy(net, memo)
+    for name, weight in added.items():
+        _put(made, name, weight)
+    for module in list(made.modules()):
+        for name, axis in module.inner_axes().items() if isinstance(module, Slim) else ():
+            weight = module.get_parameter(name)
+            kept = inner_channels(weight.shape[axis], width_of(width_set))
+            _put(module, name, weight.narrow(axis, 0, kept).contiguous())
+        if isinstance(module, Slim):
+            module.settle()
+    return made
+
+
+def _put(net: nn.Module, name: str, weight: Tensor) -> None:
+    owner, _, own_name = name.rpartition(".")
+    setattr(net.get_submodule(owner), own_name, nn.Parameter(weight, requires_grad=False))
+
+
+def first(weight: Tensor, rows: int, columns: int | None = None) -> Tensor:
+    """The first rows and columns of a weight, which is itself where it has no more."""
+    if rows < len(weight):
+        weight = weight[:rows]
+    return weight if columns is None or columns == weight.shape[1] else weight[:, :columns]
+
+
 def pointwise(x: Tensor, weight: Tensor, out_channels: int) -> Tensor:
     """1x1 convolution of `x` `[B, C, H, W]` with the first `out_channels` filters and the first C input channels."""
-    return F.conv2d(x, weight[:out_channels, : x.shape[1]])
+    return F.conv2d(x, first(weight, out_channels, x.shape[1]))
 
 
 def weighed(x: Tensor, gate: Tensor | None) -> Tensor:

@@ -1,4 +1,7 @@
-"""The interface of a slimmable CNN, and the methods that all of them share."""
+"""The interface of a slimmable CNN: four methods to write, and those that all of them share.
+
+Measuring, export and runtime need of a net `part`, `shape` and a few facts. All else is for training.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from tidesplit.models.graph import Builder
+from tidesplit.data.ratios import RATIOS
+from tidesplit.models.slim import Slim, permute_norm, ranking
 
 
-class SlimNet(nn.Module):
+class SlimNet(Slim):
     """A CNN that can be cut and slimmed: a stem, blocks, a classifier.
 
     Blocks are counted from 1, and `cuts[p - 1]` is the last block before the cut of partition p. A block's `inner` is
@@ -20,6 +25,7 @@ class SlimNet(nn.Module):
 
     name: str
     input_px: int
+    ratios: Sequence[float] = RATIOS
     stem_stride: int
     classes: int
     cuts: Sequence[int]
@@ -33,74 +39,78 @@ class SlimNet(nn.Module):
         return len(self.cuts) + 1
 
     @abstractmethod
-    def head(self, image: Tensor, width_set: str, stop: int) -> Tensor:
-        """Image `[B, 3, H, W]` in [-1, 1] through the stem and the first `stop` blocks."""
+    def start(self, image: Tensor, width_set: str) -> Tensor:
+        """Image `[B, 3, H, W]` in [-1, 1] through the stem."""
 
     @abstractmethod
-    def pooled(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after `start` blocks to the vector `[B, C]` that the classifier sees."""
+    def pool(self, feature: Tensor, width_set: str) -> Tensor:
+        """Feature after all blocks to the vector `[B, C]` that the classifier sees."""
 
     @abstractmethod
     def classify(self, pooled: Tensor) -> Tensor:
         """That vector to logits `[B, classes]`."""
 
-    @abstractmethod
-    def build_head(self, builder: Builder, width_set: str, stop: int) -> str:
-        """Append the folded stem and the first `stop` blocks. Returns the name of the feature."""
+    def part(self, x: Tensor, width_set: str, begin: int, end: int) -> Tensor:
+        """From one partition to a later one. Partition 0 is the image, the last one the logits."""
+        if end == self.partitions:
+            return self.classify(self.pooled(x, width_set, begin))
+        return self._through(x, width_set, begin, end)
 
-    @abstractmethod
-    def build_tail(self, builder: Builder, feature: str, width_set: str, start: int) -> str:
-        """Append the folded blocks after `start`, and the classifier. Returns the name of the logits."""
+    def pooled(self, x: Tensor, width_set: str, begin: int) -> Tensor:
+        """From a partition to the vector `[B, C]` that the classifier sees."""
+        return self.pool(self._through(x, width_set, begin, self.partitions), width_set)
 
-    @abstractmethod
-    def inner_axes(self) -> dict[str, int]:
-        """Axis of the inner channels, by the name of each parameter that has any. BatchNorms are left out."""
+    def _through(self, x: Tensor, width_set: str, begin: int, end: int) -> Tensor:
+        places = (0, *self.cuts, len(self.blocks))
+        if begin == 0:
+            x = self.start(x, width_set)
+        for block in self.blocks[places[begin] : places[end]]:
+            x = block(x, width_set)
+        return x
 
-    @abstractmethod
-    def rank(self, gates: dict[str, Tensor]) -> None:
-        """Permute inner channels, larger gates first. The function at full width stays the same."""
-
-    def middle(self, feature: Tensor, width_set: str, start: int, stop: int) -> Tensor:
-        """Feature after `start` blocks to the feature after `stop` blocks."""
-        for block in self.blocks[start:stop]:
-            feature = block(feature, width_set)
-        return feature
-
-    def build_middle(self, builder: Builder, feature: str, width_set: str, start: int, stop: int) -> str:
-        """Append the folded blocks after `start`, up to `stop`. Returns the name of the feature."""
-        for block in self.blocks[start:stop]:
-            feature = block.build(builder, feature, width_set)  # type: ignore[operator]
-        return feature
-
-    def feature_shape(self, cut: int, px: int) -> tuple[int, int, int]:
-        """Channels, height and width of the feature after `cut` blocks."""
-        side = px // self.stem_stride
+    def shape(self, partition: int) -> tuple[int, int, int]:
+        """Channels, height and width at a partition, 0 for the image."""
+        if partition == 0:
+            return 3, self.input_px, self.input_px
+        cut, side = self.cuts[partition - 1], self.input_px // self.stem_stride
         for spec in self.specs[:cut]:
             side = -(-side // spec.stride)
-        return self.specs[cut - 1].outputs if cut else self.stem.shape[0], side, side
-
-    def gated(self) -> dict[str, Any]:
-        """Modules with inner channels, by name. Each multiplies them by its `gate`, unless that is None."""
-        return {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
-
-    def tail(self, feature: Tensor, width_set: str, start: int) -> Tensor:
-        """Feature after `start` blocks to logits `[B, classes]`."""
-        return self.classify(self.pooled(feature, width_set, start))
+        return self.specs[cut - 1].outputs, side, side
 
     def heads(self, image: Tensor, width_set: str, partitions: int) -> list[Tensor]:
         """The feature at each of the first `partitions` cuts, in one pass."""
-        found: list[Tensor] = []
-        feature, start = self.head(image, width_set, 0), 0
-        for cut in self.cuts[:partitions]:
-            feature, start = self.middle(feature, width_set, start, cut), cut
+        found, feature = list[Tensor](), image
+        for p in range(partitions):
+            feature = self.part(feature, width_set, p, p + 1)
             found.append(feature)
         return found
 
     def features(self, image: Tensor, width_set: str) -> tuple[list[Tensor], Tensor]:
         """The feature at every cut, and the logits, in one pass."""
-        found = self.heads(image, width_set, len(self.cuts))
-        return found, self.tail(found[-1], width_set, self.cuts[-1])
+        *found, logits = self.heads(image, width_set, self.partitions)
+        return found, logits
 
     def forward(self, image: Tensor, width_set: str = "r100") -> Tensor:
         """Image `[B, 3, H, W]` in [-1, 1] to logits `[B, classes]`."""
-        return self.tail(self.head(image, width_set, 0), width_set, 0)
+        return self.part(image, width_set, 0, self.partitions)
+
+    def gated(self) -> dict[str, Any]:
+        """Modules with inner channels, by name. Each multiplies them by its `gate`, unless that is None."""
+        return {name: self.get_submodule(name) for name in self.inner_parts()}
+
+    @torch.no_grad()
+    def rank(self, gates: dict[str, Tensor]) -> None:
+        """Permute inner channels, larger gates first. The function at full width stays the same.
+
+        Additions of tails must still be zero.
+        """
+        for name, gate in gates.items():
+            group, order = self.inner_parts()[name], ranking(gate)
+            for row in group.rows:
+                weight = self.get_parameter(row)
+                weight.copy_(weight[order])
+            for column in group.columns:
+                weight = self.get_parameter(column)
+                weight.copy_(weight[:, order])
+            for norm in group.norms:
+                permute_norm(self.get_submodule(norm), order)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from tidesplit.compression.codec.pixels import to_input
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.fitting.fit_entropy import Values, fit_cut
 from tidesplit.compression.heap import keep_heap
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.compression.pictures.labelled import Pictures, scale
 from tidesplit.data.files import whole
 from tidesplit.prepare.chosen_cuts import choose, share_of
@@ -31,7 +32,7 @@ from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, ha
 from tidesplit.prepare.result.card import CARD_FILE, card, summary
 from tidesplit.prepare.result.int8_parts import int8_parts
 from tidesplit.prepare.result.judged import UNCUT, Judge, Judged, judge, rows_of
-from tidesplit.prepare.result.made_folder import profile_of, values_moved, weights_hash, write_cnn
+from tidesplit.prepare.result.made_folder import profile_of, weights_hash, write_cnn
 from tidesplit.prepare.result.models_of_cut_net import RATIO, check_sizes, float_files, part_file
 from tidesplit.prepare.result.timed import timed
 from tidesplit.prepare.source.folder_pictures import listing, read_folder
@@ -165,7 +166,8 @@ class Preparation:
             "input_px": px, "classes": len(pictures.classes), "dataset": self.options.pictures.resolve().name,
             "weights_sha256": sha256, "measure": pictures.measure, "preprocess": self.preprocess.values(),
             "feature_bytes": {str(p): cut.feature_bytes for p, cut in enumerate(net.cuts, start=1)},
-            "values_moved": {str(RATIO): values_moved(net.traced)}, **({"server_net": server} if server else {}),
+            "values_moved": {str(RATIO): work_of(net.net, torch.zeros(1, 3, px, px)).values},
+            **({"server_net": server} if server else {}),
         }  # fmt: skip
         machine = machine_facts(self.options.threads)
         profile = profile_of(name, net, pictures, rows, facts, self.command, _words(machine))

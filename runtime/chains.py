@@ -12,7 +12,7 @@ from functools import partial
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
-from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, RATIOS, Precision, device_id
+from tidesplit.compression.codec.knobs import FLOAT32, Precision, device_id
 from tidesplit.runtime.models import encoder_name, finish_name, head_name, part_name
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ def device_plan(source: Trained, wanted: Collection[str] | None = None) -> Plan:
     """The plan of the device's models with these names, or of all that there can be. Unknown names are left out."""
     chains: dict[str, tuple[str, ...]] = {}
     makers: dict[str, Callable[[], onnx.ModelProto]] = {}
-    for ratio in RATIOS:
-        for precision in PRECISIONS if source.ranges is not None else (FLOAT32,):
-            family = _Family(source, ratio, precision)
+    for ratio in source.system.net.ratios:
+        float32: dict[str, bytes] = {}
+        for precision in source.precisions:
+            family = _Family(source, ratio, precision, float32)
             chains |= family.chains(family.models() if wanted is None else wanted)
             makers |= family.makers()
     return Plan(chains, {file: makers[file] for chain in chains.values() for file in chain})
@@ -43,11 +44,12 @@ def device_plan(source: Trained, wanted: Collection[str] | None = None) -> Plan:
 
 @dataclass(frozen=True)
 class _Family:
-    """The device's models of one ratio and precision."""
+    """The device's models of one ratio and precision. `float32`: what is made, so that int8 models are made of it."""
 
     source: Trained
     ratio: float
     precision: Precision
+    float32: dict[str, bytes]
 
     @property
     def _last(self) -> int:
@@ -85,15 +87,21 @@ class _Family:
         return made | {encoder_name(p, self.ratio, self.precision): partial(self._make_encoder, p) for p in cuts}
 
     def _make_part(self, first: int, last: int) -> onnx.ModelProto:
-        from tidesplit.compression.net import deploy, int8
+        from tidesplit.compression.net.deploy import part_model
 
-        if self.precision == FLOAT32 or self.source.ranges is None:
-            return deploy.part_model(self.source.system, first, last, self.ratio)
-        return int8.int8_part(self.source.system, first, last, self.ratio, self.source.ranges)
+        return self._in_precision(f"{first}-{last}", partial(part_model, self.source.system, first, last, self.ratio))
 
     def _make_encoder(self, partition: int) -> onnx.ModelProto:
-        from tidesplit.compression.net import deploy, int8
+        from tidesplit.compression.net.deploy import encoder_model
 
-        if self.precision == FLOAT32 or self.source.ranges is None:
-            return deploy.encoder_model(self.source.system, partition, self.ratio)
-        return int8.int8_encoder(self.source.system, partition, self.ratio, self.source.ranges)
+        return self._in_precision(f"{partition}", partial(encoder_model, self.source.system, partition, self.ratio))
+
+    def _in_precision(self, name: str, make: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
+        import onnx
+
+        from tidesplit.compression.net.int8 import int8_model
+
+        if name not in self.float32:
+            self.float32[name] = make().SerializeToString()
+        model = onnx.load_from_string(self.float32[name])
+        return model if self.precision == FLOAT32 else int8_model(model, self.source.ranges or {})

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 SUBFOLDER = "cnn"
-CACHED = b"2"  # changes where an export of the same weights becomes another one; 2: tails of any number of frames
+CACHED = b"3"  # changes where an export of the same weights becomes another one; 3: by torch's exporter
 Report = Callable[[str, int], None]
 """Called with each file's name and its size in bytes."""
 
@@ -78,8 +78,7 @@ def for_server(source: Trained, middles: bool) -> Plan:
     for first in range(last):
         makers[tail_name(first)] = partial(deploy.tail_model, system, first)
         for second in range(first + 1, last if middles else 0):
-            made = partial(deploy.middle_model, system, first, second)
-            makers[middle_name(first, second)] = made if first else partial(deploy.head_model, system, second, 1.0)
+            makers[middle_name(first, second)] = partial(deploy.middle_model, system, first, second)
     return Plan({name: (name,) for name in makers}, makers)
 
 

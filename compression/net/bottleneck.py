@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from tidesplit.compression.codec.knobs import RATIOS, CutSpec
 from tidesplit.compression.net.quantizer import Quantizer
 from tidesplit.models.depthwise import depthwise
-from tidesplit.models.graph import Builder
-from tidesplit.models.slim import WidthNorm, inner_channels, set_of_ratio, width_of
+from tidesplit.models.slim import Inner, Slim, WidthNorm, first, inner_channels, set_of_ratio, width_of
 
 EPS = 1e-3
 
@@ -60,7 +59,7 @@ def keep_positions(score: Tensor, share: Tensor, region: float) -> Tensor:
     return mask.view_as(score)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Slim):
     """Bottleneck of one cut, from a feature `[B, C, H, W]` to values `[B, k, h, w]` and back."""
 
     def __init__(self, partition: int, feature: tuple[int, int, int], spec: BottleneckSpec) -> None:
@@ -84,6 +83,7 @@ class Bottleneck(nn.Module):
         self.spread_norm = nn.BatchNorm2d(spec.hidden, EPS)
         self.expand = nn.Parameter(torch.empty(channels * spec.stride**2, spec.hidden, 1, 1))
         self.expand_norm = nn.BatchNorm2d(channels, EPS)
+        self.shift: Tensor | None = None  # of `expand`, where the norm after it is folded in
         for parameter in (self.encoder, self.mix, self.spread, self.expand, *([self.pre] if spec.inner else [])):
             nn.init.kaiming_normal_(parameter, mode="fan_in")
         nn.init.normal_(self.score, std=0.1)
@@ -93,49 +93,49 @@ class Bottleneck(nn.Module):
         """Stride of the encoder's last convolution. A layer before it takes a factor of two."""
         return self.spec.stride // 2 if self.spec.inner else self.spec.stride
 
+    def inner_parts(self) -> dict[str, Inner]:
+        """The channels that cross."""
+        return {"": Inner(("encoder",), ("score",))}
+
+    def settle(self) -> None:
+        """Fold the last norm into the convolution before the shuffle, which no exporter does."""
+        norm, repeat = self.expand_norm, self.spec.stride**2
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        self.shift = (norm.bias - norm.running_mean * scale).repeat_interleave(repeat)
+        weight = self.expand * scale.repeat_interleave(repeat).view(-1, 1, 1, 1)
+        self.expand = nn.Parameter(weight, requires_grad=False)
+
     def encode(self, feature: Tensor, width_set: str) -> tuple[Tensor, Tensor]:
         """Values `[B, k, h, w]` and attention score `[B, 1, h, w]`, both float32."""
         wire = inner_channels(self.spec.wire, width_of(width_set))
         y = feature
         if self.spec.inner:
             y = F.relu6(self.pre_norm(F.conv2d(y, self.pre, stride=2, padding=1), width_set))
-        y = F.conv2d(y, self.encoder[:wire], stride=self.outer_stride, padding=self.spec.kernel // 2)
-        y = self.encoder_norm(y, width_set).float()
+        y = F.conv2d(y, first(self.encoder, wire), stride=self.outer_stride, padding=self.spec.kernel // 2)
+        y = self.encoder_norm(y, width_set)
+        y = y if y.dtype == torch.float32 else y.float()
         with torch.autocast(y.device.type, enabled=False):
-            score = F.conv2d(y, self.score[:, :wire])
+            score = F.conv2d(y, first(self.score, 1, wire))
         return y, score
 
     def decode(self, values: Tensor) -> Tensor:
         """Rebuild the feature `[B, C, H, W]` from values `[B, Kmax, h, w]`, zero where nothing was sent."""
         y = F.relu6(self.mix_norm(F.conv2d(values, self.mix, padding=1)))
         y = F.relu6(self.spread_norm(depthwise(y, self.spread, 1)))
-        y = F.conv2d(y, self.expand)
+        y = F.conv2d(y, self.expand, self.shift)
         if self.spec.stride > 1:
             y = F.pixel_shuffle(y, self.spec.stride)
             if y.device.type == "cpu":  # pixel_shuffle drops the memory format, and the tail would be 3x slower
                 y = y.contiguous(memory_format=torch.channels_last)
             if y.shape[2:] != self.size:  # the stride does not divide it
                 y = y[:, :, : self.size[0], : self.size[1]]
+        if self.shift is not None:
+            return y
         result = self.expand_norm(y)
         assert isinstance(result, Tensor)
         return result
-
-    def build_encoder(self, builder: Builder, feature: str, width_set: str) -> tuple[str, str]:
-        """Append the folded encoder. Returns the names of the values and of the attention score."""
-        wire, pad = inner_channels(self.spec.wire, width_of(width_set)), self.spec.kernel // 2
-        y = feature
-        if self.spec.inner:
-            y = builder.conv(y, self.pre, self.pre_norm.norms[width_set], 2, (1, 1, 1, 1), relu6=True)
-        norm = self.encoder_norm.norms[width_set]
-        y = builder.conv(y, self.encoder[:wire], norm, self.outer_stride, (pad, pad, pad, pad))
-        return y, builder.bare(y, self.score[:, :wire])
-
-    def build_decoder(self, builder: Builder, values: str) -> str:
-        """Append the folded decoder. Returns the name of the feature."""
-        y = builder.conv(values, self.mix, self.mix_norm, 1, (1, 1, 1, 1), relu6=True)
-        y = builder.conv(y, self.spread, self.spread_norm, 1, (1, 1, 1, 1), self.spec.hidden, relu6=True)
-        y = builder.conv(y, self.expand, self.expand_norm, repeat=self.spec.stride**2)
-        return builder.shuffle(y, self.spec.stride) if self.spec.stride > 1 else y
 
     def squeeze(self, y: Tensor, score: Tensor, rows: Tensor, share: Tensor, region: float = 0.5) -> Tensor:
         """The values that the server sees, `[B, Kmax, h, w]`: quantized, masked, zero-padded. Differentiable."""

@@ -3,51 +3,72 @@
 Activations are unsigned and weights signed. Signed activations take two to four times as long on x86 and 7 % more
 instructions on a Cortex-A72. The ranges of activations are measured once on training pictures and kept in a file next
 to the weights. So an export needs no pictures and always gives the same models.
+
+A feature has the same codes in the part that makes it and in the next. So parts in a row answer as one model would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 
-from tidesplit.compression.codec.knobs import INT8, RATIOS, device_id
-from tidesplit.compression.net.deployed_graphs import device_graph, encoder_graph, finish_graph, head_graph, part_graph
+from tidesplit.compression.net.deploy import encoder_model, part_model
 from tidesplit.compression.net.fitted_files import load_fitted, save_fitted
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
+from tidesplit.compression.session import session
 from tidesplit.data.files import ranges_file
-from tidesplit.models.graph import Graph, Node
-from tidesplit.models.onnx_graph import to_onnx
 
+Floats = NDArray[np.float32]
 Range = tuple[float, float]
 """Least and largest value."""
 Ranges = Mapping[str, list[Range]]
-"""A range for each node: of whole nets (`device-c0.50`), and of heads behind the cut's feature (`head-p3-c0.50`)."""
+"""A range for each value, by the part from a partition to the next (`part-0-1-c0.50`) and the encoder of a cut."""
 PICTURE: Range = (-1.0, 1.0)
 COLOURS = 3  # channels of a picture; no cut has so few
-BATCH = 32  # pictures in one run, so that the values of all nodes fit into 2 GB
 OPERATIONS = ["Add", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool"]
+NAME = re.compile(r"(part|encoder)-p?(?P<begin>\d+)(-(?P<end>\d+))?-(?P<ratio>c[0-9.]+)")
+MERGED = ("Clip", "Flatten")  # share the range of the operator before
 
 
-@torch.inference_mode()
 def measure_ranges(system: SplitNet, images: Bytes) -> dict[str, list[Range]]:
-    """Ranges of every node that a device runs, over uint8 pictures `[N, px, px, 3]`. The largest extremes count."""
+    """Ranges of every value that a device computes, over uint8 pictures `[N, px, px, 3]`."""
     found: dict[str, list[Range]] = {}
-    for ratio in RATIOS:
-        graphs = {device_id(ratio): device_graph(system, ratio)}
-        for partition in range(1, system.net.partitions):
-            graphs[_head(partition, ratio)] = _behind_cut(system, partition, ratio)
-        every = Graph(graphs[device_id(ratio)].input_shape, nodes=[n for graph in graphs.values() for n in graph.nodes])
-        ranges = iter(_extremes(every, images))
-        found |= {name: [next(ranges) for _ in graph.nodes] for name, graph in graphs.items()}
+    for ratio in system.net.ratios:
+        features = [scale(image[None]).numpy() for image in images]
+        for begin, end in pairwise(range(system.net.partitions + 1)):
+            if begin:
+                encoder = encoder_model(system, begin, ratio)
+                found[encoder.graph.name], _ = extremes(encoder, features)
+            part = part_model(system, begin, end, ratio)
+            found[part.graph.name], features = extremes(part, features)
     return found
+
+
+def extremes(model: onnx.ModelProto, inputs: Sequence[Floats]) -> tuple[list[Range], list[Floats]]:
+    """Least and largest of every value of a float32 model over some inputs, and its last value for each."""
+    every = onnx.ModelProto()
+    every.CopyFrom(model)
+    del every.graph.output[:]
+    names = [value[-1].output[0] for value in _values(model.graph)]
+    every.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
+    run, last = session(every.SerializeToString(), torch.get_num_threads()), list[Floats]()
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for x in inputs:
+        values = run.run(None, {"x": x})
+        low = np.minimum(low, [float(v.min()) for v in values])
+        high = np.maximum(high, [float(v.max()) for v in values])
+        last.append(values[-1])
+    return list(zip(low.tolist(), high.tolist(), strict=True)), last
 
 
 def save_ranges(weights: Path, system: SplitNet, ranges: Ranges) -> Path:
@@ -62,114 +83,59 @@ def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
         ValueError: they were measured with other weights.
     """
     found = load_fitted(ranges_file(weights), system, "ranges")
+    if found is not None and f"part-0-1-c{system.net.ratios[0]:.2f}" not in found:
+        raise ValueError(f"{ranges_file(weights)} is of an earlier form: tidesplit fit-ranges writes it")
     return None if found is None else {name: [(low, high) for low, high in rows] for name, rows in found.items()}
 
 
-def int8_device(system: SplitNet, ratio: float, ranges: Ranges) -> onnx.ModelProto:
-    """Image `x` to `logits`, by the whole CNN at a channel ratio."""
-    return _part(system, 0, system.net.partitions, ratio, ranges, device_id(ratio, INT8))
+def int8_model(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
+    """The int8 form of a part, or of an encoder, which its name tells. The model that is given is changed."""
+    found = NAME.fullmatch(model.graph.name)
+    if found is None:
+        raise ValueError(f"a part or an encoder of a device expected, {model.graph.name!r} received")
+    begin, end, ratio = int(found["begin"]), found["end"], found["ratio"]
+    entry = ranges[f"part-{begin - 1}-{begin}-{ratio}"][-1] if begin else PICTURE
+    rows = [f"part-{p}-{p + 1}-{ratio}" for p in range(begin, int(end))] if end else [model.graph.name]
+    return quantized(model, entry, [range_ for row in rows for range_ in ranges[row]])
 
 
-def int8_head(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
-    """Image `x` to `feature`, values `y` and attention `score`, all three float32."""
-    graph, shared = head_graph(system, partition, ratio), _shared(system, partition, ratio)
-    found = [*ranges[device_id(ratio)][:shared], *ranges[_head(partition, ratio)]]
-    return _quantized(graph, f"{_head(partition, ratio)}-i8", ("feature", "y", "score"), PICTURE, found)
+def _values(graph: onnx.GraphProto) -> list[list[onnx.NodeProto]]:
+    """The operator that makes each value, and those merged with it."""
+    found: list[list[onnx.NodeProto]] = []
+    for node in graph.node:
+        if node.op_type in MERGED:
+            found[-1].append(node)
+        else:
+            found.append([node])
+    return found
 
 
-def int8_finish(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
-    """The feature `x` of the int8 head to `logits`."""
-    name = f"finish-p{partition}-c{ratio:.2f}-i8"
-    return _part(system, partition, system.net.partitions, ratio, ranges, name)
-
-
-def int8_part(system: SplitNet, first: int, last: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
-    """Feature `x` at one partition to `feature` at a later one, at the ends from the image and to `logits`.
-
-    A feature has the same codes in the part that makes it and in the next. So parts in a row answer as the whole does.
-    """
-    return _part(system, first, last, ratio, ranges, f"part-{first}-{last}-c{ratio:.2f}-i8")
-
-
-def int8_encoder(system: SplitNet, partition: int, ratio: float, ranges: Ranges) -> onnx.ModelProto:
-    """The feature `x` of an int8 head to values `y` and attention `score`."""
-    entry = ranges[device_id(ratio)][_shared(system, partition, ratio) - 1]
-    graph, found = encoder_graph(system, partition, ratio), ranges[_head(partition, ratio)]
-    return _quantized(graph, f"encoder-p{partition}-c{ratio:.2f}-i8", ("y", "score"), entry, found)
-
-
-def _part(system: SplitNet, first: int, last: int, ratio: float, ranges: Ranges, name: str) -> onnx.ModelProto:
-    every, inner = ranges[device_id(ratio)], last < system.net.partitions
-    begin = _shared(system, first, ratio) if first else 0
-    end = _shared(system, last, ratio) if inner else None
-    entry = every[begin - 1] if first else PICTURE
-    graph = part_graph(system, first, last, ratio)
-    return _quantized(graph, name, ("feature" if inner else "logits",), entry, every[begin:end])
-
-
-def _head(partition: int, ratio: float) -> str:
-    return f"head-p{partition}-c{ratio:.2f}"
-
-
-def _shared(system: SplitNet, partition: int, ratio: float) -> int:
-    """Nodes of the whole net before a cut. They are also the first nodes of the head."""
-    return len(device_graph(system, ratio).nodes) - len(finish_graph(system, partition, ratio).nodes)
-
-
-def _behind_cut(system: SplitNet, partition: int, ratio: float) -> Graph:
-    """The head's nodes behind the cut's feature, which keeps its name in the whole net. Their own names are new."""
-    head, shared = head_graph(system, partition, ratio), _shared(system, partition, ratio)
-    own = {node.output: f"cut{partition} {node.output}" for node in head.nodes[shared:]}
-    nodes = [
-        replace(node, inputs=tuple(own.get(name, name) for name in node.inputs), output=own[node.output])
-        for node in head.nodes[shared:]
-    ]
-    return Graph(head.input_shape, nodes=nodes)
-
-
-def _extremes(graph: Graph, images: Bytes) -> list[Range]:
-    """Least and largest value of every node."""
-    every = replace(graph, outputs=tuple(node.output for node in graph.nodes))
-    low, high = np.full(len(graph.nodes), np.inf), np.full(len(graph.nodes), -np.inf)
-    for start in range(0, len(images), BATCH):
-        values = every.run(scale(images[start : start + BATCH]))
-        low = np.minimum(low, [float(v.min()) for v in values])
-        high = np.maximum(high, [float(v.max()) for v in values])
-    return list(zip(low.tolist(), high.tolist(), strict=True))
-
-
-def _kept(graph: Graph) -> list[Node]:
+def _kept(graph: onnx.GraphProto) -> list[str]:
     """Nodes that stay float32: the first convolution of a picture, and a depthwise one right behind it.
 
     They cause half of the error: 0.20 of the logits' spread with them and 0.11 without at ratio 0.25, 0.11 and 0.06 at
     ratio 1. On a Cortex-A72 float32 takes no more instructions there.
     """
-    if graph.input_shape[0] != COLOURS:
+    if graph.input[0].type.tensor_type.shape.dim[1].dim_value != COLOURS:
         return []
-    return [graph.nodes[0], *(node for node in graph.nodes[1:2] if node.groups > 1)]
+    first, second = _values(graph)[:2]
+    grouped = any(attribute.name == "group" and attribute.i > 1 for attribute in second[0].attribute)
+    return [node.name for node in (*first, *(second if grouped else ()))]
 
 
-def _quantized(
-    graph: Graph, name: str, outputs: tuple[str, ...], entry: Range, found: list[Range]
-) -> onnx.ModelProto:  # fmt: skip
-    """The graph as an int8 model. `entry`: range of its input, `found`: those of its nodes."""
-    if len(found) != len(graph.nodes):
-        raise ValueError(f"{name}: ranges of {len(found)} nodes received, of {len(graph.nodes)} expected")
-    model = to_onnx(graph, name, outputs)
-    for number, made in enumerate(model.graph.node):
-        made.name = f"{made.op_type}{number}"  # the quantizer tells nodes apart by their names
-    kept = {output for node in _kept(graph) for output in (node.output, f"{node.output}_raw")}
-    rename = dict(zip(graph.outputs, outputs, strict=True))
+def quantized(model: onnx.ModelProto, entry: Range, found: list[Range]) -> onnx.ModelProto:
+    """The int8 form of a float32 model. `entry`: range of its input, `found`: those of its values."""
+    graph, values = model.graph, _values(model.graph)
+    graph.name += "-i8"
+    if len(found) != len(values):
+        raise ValueError(f"{graph.name}: ranges of {len(found)} values received, of {len(values)} expected")
     tensors = {"x": entry}
-    for node, range_ in zip(graph.nodes, found, strict=True):
-        output = rename.get(node.output, node.output)
-        tensors |= dict.fromkeys((output, f"{output}_raw", f"{output}_pool"), range_)
+    tensors |= {node.output[0]: range_ for value, range_ in zip(values, found, strict=True) for node in value}
     data = {tensor: (np.float32(low), np.float32(high)) for tensor, (low, high) in tensors.items()}
     quantizer = QDQQuantizer(
         model, per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8, activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data), nodes_to_quantize=[],
-        nodes_to_exclude=[made.name for made in model.graph.node if made.output[0] in kept],
-        op_types_to_quantize=OPERATIONS, extra_options={},
+        nodes_to_exclude=_kept(graph), op_types_to_quantize=OPERATIONS, extra_options={},
     )  # fmt: skip
     quantizer.quantize_model()
     quantizer.model.topological_sort()

@@ -39,8 +39,7 @@ class SplitNet(nn.Module):
         self.bottlenecks = nn.ModuleList(self._new(p) for p in range(1, len(net.cuts) + 1))
 
     def _new(self, partition: int) -> Bottleneck:
-        shape = self.net.feature_shape(self.net.cuts[partition - 1], self.net.input_px)
-        return Bottleneck(partition, shape, self.specs[partition - 1])
+        return Bottleneck(partition, self.net.shape(partition), self.specs[partition - 1])
 
     def renew(self, partition: int, device: torch.device) -> None:
         """Set a cut back to an untrained bottleneck and the uncut net's own tail."""
@@ -54,29 +53,47 @@ class SplitNet(nn.Module):
         assert isinstance(found, Bottleneck)
         return found
 
-    def head(self, image: Tensor, partition: int, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
-        """The device's part: feature, values to send `[B, k, h, w]`, attention score `[B, 1, h, w]`."""
-        width_set = set_of_ratio(ratio)
-        feature = self.net.head(image, width_set, self.net.cuts[partition - 1])
-        y, score = self.bottleneck(partition).encode(feature, width_set)
-        return feature, y, score
-
-    def tail(self, values: Tensor, partition: int) -> Tensor:
-        """The server's part, from `values` `[B, Kmax, h, w]` to logits."""
-        feature = self.bottleneck(partition).decode(values)
-        return self.net.tail(feature, set_of_partition(partition), self.net.cuts[partition - 1])
+    def part(self, x: Tensor, begin: int, end: int, ratio: float) -> Tensor:
+        """The device's CNN between two partitions. Without a bottleneck: from a feature the local fallback."""
+        return self.net.part(x, set_of_ratio(ratio), begin, end)
 
     def device(self, image: Tensor, ratio: float) -> Tensor:
         """The whole CNN on the device."""
-        return self.net(image, set_of_ratio(ratio))  # type: ignore[no-any-return]
+        return self.part(image, 0, self.net.partitions, ratio)
 
-    def finish(self, feature: Tensor, partition: int, ratio: float) -> Tensor:
-        """The local fallback: the rest of the CNN at the head's ratio, from the uncompressed feature."""
-        return self.net.tail(feature, set_of_ratio(ratio), self.net.cuts[partition - 1])
+    def encode(self, feature: Tensor, partition: int, ratio: float) -> tuple[Tensor, Tensor]:
+        """Values to send `[B, k, h, w]` and attention score `[B, 1, h, w]`."""
+        return self.bottleneck(partition).encode(feature, set_of_ratio(ratio))
+
+    def head(self, image: Tensor, partition: int, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The device's part: feature, values to send, attention score."""
+        feature = self.part(image, 0, partition, ratio)
+        return feature, *self.encode(feature, partition, ratio)
+
+    def heads(self, image: Tensor, ratio: float) -> tuple[Tensor, ...]:
+        """Values and attention score of every cut in turn."""
+        found = enumerate(self.net.heads(image, set_of_ratio(ratio), len(self.net.cuts)), start=1)
+        return tuple(value for p, feature in found for value in self.encode(feature, p, ratio))
+
+    def tail(self, values: Tensor, partition: int) -> Tensor:
+        """The server's part, from `values` `[B, Kmax, h, w]`, at partition 0 the picture, to logits."""
+        return self._on_server(values, partition, self.net.partitions)
 
     def offload(self, image: Tensor) -> Tensor:
         """Image offload: the whole CNN on the server, with the statistics of compressed pictures."""
-        return self.net(image, set_of_partition(0))  # type: ignore[no-any-return]
+        return self.tail(image, 0)
+
+    def middle(self, values: Tensor, begin: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A middle server's part, from values of one cut to feature, values and attention score of a later one.
+
+        From a picture it is a head at full ratio.
+        """
+        feature = self._on_server(values, begin, end) if begin else self.part(values, 0, end, 1.0)
+        return feature, *self.encode(feature, end, 1.0)
+
+    def _on_server(self, values: Tensor, begin: int, end: int) -> Tensor:
+        feature = self.bottleneck(begin).decode(values) if begin else values
+        return self.net.part(feature, set_of_partition(begin), begin, end)
 
     def cut(self, image: Tensor, partition: int, ratio: float, rows: Tensor, share: Tensor) -> Tensor:
         """Logits through a cut, differentiable. `rows` `[B]`: indices into BITS, `share` `[B]`: region ratios."""

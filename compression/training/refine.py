@@ -78,7 +78,7 @@ def _lesson(
     image, hard = blend(image, F.one_hot(label, net.classes).float(), rng)
     with autocast(image.device):
         full = net.heads(image, set_of_ratio(1.0), len(net.cuts))
-        pooled = net.pooled(full[-1], set_of_ratio(1.0), net.cuts[-1])
+        pooled = net.pooled(full[-1], set_of_ratio(1.0), len(net.cuts))
         soft = net.classify(pooled).float().softmax(1)
         features = full if ratio == 1.0 else net.heads(image, set_of_ratio(ratio), max(partitions))
     target = TEACHER_SHARE * soft + (1 - TEACHER_SHARE) * hard
@@ -94,7 +94,7 @@ def _loss(system: SplitNet, partition: int, lesson: Lesson, rng: np.random.Gener
         rebuilt = system.bottleneck(partition)(
             lesson.features[partition].float(), set_of_ratio(lesson.ratio), rows, share
         )
-        pooled = net.pooled(rebuilt, set_of_partition(partition), net.cuts[partition - 1])
+        pooled = net.pooled(rebuilt, set_of_partition(partition), partition)
         answer = net.classify(pooled)
     off = (pooled.float() - lesson.pooled).square().sum(1) / lesson.pooled.square().sum(1)
     return F.cross_entropy(answer.float(), lesson.target) + POOLED * off.mean()

@@ -68,7 +68,7 @@ def sent(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def _view(system: SplitNet, image: Tensor, width_set: str) -> tuple[Tensor, Tensor]:
     """Vectors `[B, C]` that the classifier sees, and logits `[B, classes]`."""
     with autocast(image.device):
-        pooled = system.net.pooled(system.net.head(image, width_set, 0), width_set, 0)
+        pooled = system.net.pooled(image, width_set, 0)
         return pooled.float(), system.net.classify(pooled).float()
 
 

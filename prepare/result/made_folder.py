@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
 
 from tidesplit.compression.codec.knobs import Precision
 from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.data.files import whole
-from tidesplit.models.graph import Builder
 from tidesplit.prepare.cut_net import FULL, CutNet
 from tidesplit.prepare.result.models_of_cut_net import SERVER_FILE, Files, chains
 from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.source.preprocessing import Preprocess
-from tidesplit.profiling.cuts.operations import Traced
 from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
 from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, load_cnn
 from tidesplit.runtime.export import texts
@@ -101,18 +99,6 @@ def _macs(net: CutNet, partition: int, bottlenecks: Mapping[int, tuple[float, fl
 def _bottleneck_macs(net: CutNet, partition: int) -> tuple[float, float]:
     """Multiply-accumulates of a bottleneck's encoder and decoder."""
     bottleneck, cut = net.bottlenecks[partition], net.bottlenecks[partition].cut
-    encoding = Builder(net.cuts[partition - 1].shape[1:])
-    decoding = Builder((cut.channels, cut.height, cut.width))
-    encoder = encoding.finish(*bottleneck.build_encoder(encoding, "x", FULL))
-    decoder = decoding.finish(bottleneck.build_decoder(decoding, "x"))
-    return float(encoder.macs()), float(decoder.macs())
-
-
-def values_moved(traced: Traced) -> float:
-    """Values that the convolutions read and write for one picture, without weights."""
-    total = 0
-    for node in traced.nodes:
-        if node.op == "call_function" and "conv" in str(node.target):
-            source, made = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
-            total += sum(math.prod(tensor.shape) for tensor in (source, made) if isinstance(tensor, Tensor))
-    return float(total)
+    encoder = work_of(bottleneck.encode, torch.zeros(net.cuts[partition - 1].shape), FULL)
+    decoder = work_of(bottleneck.decode, torch.zeros(1, cut.channels, cut.height, cut.width))
+    return float(encoder.macs), float(decoder.macs)

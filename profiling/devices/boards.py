@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision
+from tidesplit.compression.net.cnn_work import CnnWork
 from tidesplit.profiling.devices.mlperf import FitErrors, Rates
-from tidesplit.profiling.devices.public_nets import CnnWork
 from tidesplit.profiling.points.profile import Power
 
 MLPERF = "MLCommons MLPerf Inference v0.7 to v3.0 results, Apache-2.0"

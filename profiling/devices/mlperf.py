@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidesplit.compression.codec.knobs import Precision
-from tidesplit.profiling.devices.public_nets import CnnWork, public_net
+from tidesplit.compression.net.cnn_work import CnnWork
+from tidesplit.profiling.devices.public_nets import public_net
 from tidesplit.profiling.devices.scission import DataError
 
 Array = NDArray[np.float64]

@@ -12,13 +12,7 @@ import re
 from typing import NamedTuple
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision
-
-
-class CnnWork(NamedTuple):
-    """Work of one input. ``values``: read and written by convolutions, without weights."""
-
-    macs: float
-    values: float
+from tidesplit.compression.net.cnn_work import CnnWork
 
 
 class PublicNet(NamedTuple):

@@ -20,14 +20,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from tidesplit.compression.codec.knobs import FLOAT32, Precision
+from tidesplit.compression.net.cnn_work import CnnWork, work_of
 from tidesplit.data.files import profile_files
-from tidesplit.models.graph import Builder
 from tidesplit.models.registry import build
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.devices.boards import BOARDS, ERRORS, JITTER, MLPERF, RATES, PiBoard
 from tidesplit.profiling.devices.derivation import derivation
-from tidesplit.profiling.devices.public_nets import CnnWork
 from tidesplit.profiling.devices.scission import DataError, Errors
 from tidesplit.profiling.points.profile import (
     DeviceTable,
@@ -52,7 +53,7 @@ Values = Mapping[float, float]  # values that the whole CNN's convolutions read 
 
 
 def values_of(profile: Profile) -> Values:
-    """Values of the profile's CNN at every channel ratio: those of a prepared one's profile, or counted on its graph.
+    """Values of the profile's CNN at every channel ratio: those of a prepared one's profile, or counted.
 
     Raises:
         ValueError: a profile whose name is no CNN of this package.
@@ -60,15 +61,12 @@ def values_of(profile: Profile) -> Values:
     if "values_moved" in profile.cnn:
         return {float(ratio): float(values) for ratio, values in profile.cnn["values_moved"].items()}
     try:
-        net = build(profile.name, int(profile.cnn.get("classes", 1000))).eval()
+        with torch.device("meta"):
+            net = build(profile.name, int(profile.cnn.get("classes", 1000))).eval()
     except KeyError as error:
         raise ValueError(f"profile {profile.name}: {error.args[0]}") from error
-    found = {}
-    for ratio in sorted({point.channel_ratio for point in profile.points}):
-        builder, width_set = Builder((3, net.input_px, net.input_px)), set_of_ratio(ratio)
-        logits = net.build_tail(builder, net.build_head(builder, width_set, 0), width_set, 0)
-        found[ratio] = float(builder.finish(logits).values_moved())
-    return found
+    picture, ratios = torch.zeros(1, *net.shape(0), device="meta"), {point.channel_ratio for point in profile.points}
+    return {r: float(work_of(net, picture, set_of_ratio(r)).values) for r in sorted(ratios)}
 
 
 class _Scale:

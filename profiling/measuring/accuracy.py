@@ -1,8 +1,7 @@
 """Accuracy and bytes of every operating point on a folder of pictures, through the real codec: bytes out, bytes in.
 
 A head runs once for all bit widths and regions. Heads run in float32, because the values that they send must not
-change, and int8 heads as the very models that a device runs. Tails run in bfloat16 for speed. How far that moves an
-accuracy from that of float32 tails was not measured.
+change, and int8 heads and tails as the very models that device and server run.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor
 
-from tidesplit.compression.codec.knobs import FLOAT32, INT8, RATIOS, Knobs, Precision, cut_id, device_id
-from tidesplit.compression.net.int8 import int8_device, int8_head
+from tidesplit.compression.codec.knobs import FLOAT32, INT8, Knobs, Precision, cut_id, device_id
+from tidesplit.compression.net.deploy import encoder_model, part_model
+from tidesplit.compression.net.int8 import int8_model
 from tidesplit.compression.pictures.labelled import Bytes, scale
-from tidesplit.compression.session import session
+from tidesplit.compression.session import Session, SessionChain, session
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.profiling.measuring.counts import Counts, count, right, tail_of
 from tidesplit.profiling.measuring.trained import Trained, load_trained, point_ids
@@ -34,7 +33,7 @@ def _points(name: str, weights: Path | None, pixels: Bytes, labels: Tensor, want
             seen, sizes = point.cross(pixels)
             found[point.id] = Counts.of(right(tail_of(name, weights, 0), seen, labels), sizes)
     image = scale(pixels)
-    for ratio in RATIOS:
+    for ratio in trained.system.net.ratios:
         of_ratio = [point_id for point_id in wanted if f"-c{ratio:.2f}" in point_id]
         int8 = [point_id for point_id in of_ratio if point_id.endswith("-i8")]
         if len(int8) < len(of_ratio):
@@ -67,10 +66,10 @@ def _int8_points(
     trained, found = load_trained(name, weights), dict[str, Counts]()
     for partition in range(1, trained.system.net.partitions):
         if knobs := _wanted(trained, partition, ratio, INT8, wanted):
-            _, y, score = _run(_int8_session(name, weights, partition, ratio), image)
+            _, y, score = _run(int8_session(name, weights, partition, ratio), image)
             found |= _cut_points(name, weights, y, score, knobs, labels)
     if (point_id := device_id(ratio, INT8)) in wanted:
-        (logits,) = _run(_int8_session(name, weights, trained.system.net.partitions, ratio), image)
+        (logits,) = _run(int8_session(name, weights, trained.system.net.partitions, ratio), image)
         found[point_id] = _local(logits, labels)
     return found
 
@@ -99,18 +98,18 @@ def _local(logits: Tensor, labels: Tensor) -> Counts:
 
 
 @lru_cache(maxsize=32)
-def _int8_session(name: str, weights: Path | None, partition: int, ratio: float) -> onnxruntime.InferenceSession:
+def int8_session(name: str, weights: Path | None, partition: int, ratio: float) -> Session:
     """An int8 head, or at the last partition the whole net."""
     trained = load_trained(name, weights)
     assert trained.ranges is not None
-    if partition == trained.system.net.partitions:
-        model = int8_device(trained.system, ratio, trained.ranges)
-    else:
-        model = int8_head(trained.system, partition, ratio, trained.ranges)
-    return session(model.SerializeToString(), torch.get_num_threads())
+    models = [part_model(trained.system, 0, partition, ratio)]
+    if partition < trained.system.net.partitions:
+        models.append(encoder_model(trained.system, partition, ratio))
+    made = [int8_model(model, trained.ranges).SerializeToString() for model in models]
+    return SessionChain([session(model, torch.get_num_threads()) for model in made])
 
 
-def _run(model: onnxruntime.InferenceSession, image: Tensor) -> list[Tensor]:
+def _run(model: Session, image: Tensor) -> list[Tensor]:
     """Outputs for pictures `[B, 3, px, px]`. They go one by one, because deployed models take one."""
     outputs = [model.run(None, {"x": x[None].contiguous().numpy()}) for x in image]
     return [torch.from_numpy(np.concatenate(column)) for column in zip(*outputs, strict=True)]
@@ -123,7 +122,10 @@ def _rows(trained: Trained, counts: dict[str, Counts]) -> list[dict[str, Any]]:
         where |= {
             cut_id(k, precision): (k.partition, k.ratio, k.region, k.bits, precision, None) for k in trained.knobs
         }
-        where |= {device_id(r, precision): (trained.system.net.partitions, r, 1.0, 0, precision, None) for r in RATIOS}
+        where |= {
+            device_id(r, precision): (trained.system.net.partitions, r, 1.0, 0, precision, None)
+            for r in trained.system.net.ratios
+        }
     names = ("partition", "channel_ratio", "region_ratio", "bits", "precision", "resolution")
     return [{"id": i, **dict(zip(names, where[i], strict=True)), **some.columns()} for i, some in counts.items()]
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tidesplit.compression.codec.knobs import RATIOS, cut_id, device_id
-from tidesplit.compression.net.deployed_graphs import device_graph, head_graph, tail_graph
+import torch
+
+from tidesplit.compression.codec.knobs import cut_id, device_id
+from tidesplit.compression.net.cnn_work import work_of
+from tidesplit.compression.net.deploy import arriving
+from tidesplit.compression.net.system import SplitNet
+from tidesplit.models.slim import frozen, set_of_partition
 from tidesplit.profiling.measuring.trained import Trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
 
@@ -16,24 +21,30 @@ def _extras(trained: Trained) -> dict[str, dict[str, Any]]:
 
     Cuts fall back to the whole net of their ratio and precision, pictures to the quickest of all.
     """
-    system = trained.system
-    heads = {(k.partition, k.ratio): 0 for k in trained.knobs}
-    heads = {(p, r): head_graph(system, p, r).macs() for p, r in heads}
-    tails = {p: tail_graph(system, p).macs() for p in range(system.net.partitions)}
+    system, ratios = trained.system, trained.system.net.ratios
+    last, picture = system.net.partitions, torch.zeros(1, *system.net.shape(0))
+    heads = {(p, r): work_of(system.head, picture, p, r).macs for p in range(1, last) for r in ratios}
+    whole = {r: work_of(system.device, picture, r).macs for r in ratios}
+    tails = {p: _tail_macs(system, p) for p in range(last)}
     found: dict[str, dict[str, Any]] = {}
     for precision in trained.precisions:
         for k in trained.knobs:
             macs = {"head_macs": heads[k.partition, k.ratio], "tail_macs": tails[k.partition]}
             fallback = device_id(k.ratio, precision)
             found[cut_id(k, precision)] = {"codec": "feature", "fallback": fallback, **macs}
-        for ratio in RATIOS:
-            macs = {"head_macs": device_graph(system, ratio).macs(), "tail_macs": 0}
+        for ratio in ratios:
+            macs = {"head_macs": whole[ratio], "tail_macs": 0}
             found[device_id(ratio, precision)] = {"codec": "none", "fallback": None, **macs}
     for point in trained.image_points:
         macs = {"head_macs": 0, "tail_macs": tails[0]}
-        fallback = device_id(RATIOS[0], trained.precisions[-1])
+        fallback = device_id(ratios[0], trained.precisions[-1])
         found[point.id] = {"codec": point.codec, "fallback": fallback, **macs}
     return found
+
+
+def _tail_macs(system: SplitNet, partition: int) -> float:
+    plain = frozen(system, set_of_partition(partition))
+    return work_of(plain.tail, torch.zeros(1, *arriving(system, partition)), partition).macs
 
 
 def assemble(

@@ -43,7 +43,7 @@ def plain_feature_bytes(profile: Profile, partition: int) -> int:
     if "feature_bytes" in profile.cnn:
         return int(profile.cnn["feature_bytes"][str(partition)])
     net = build(profile.name, int(profile.cnn["classes"]))
-    return 4 * math.prod(net.feature_shape(net.cuts[partition - 1], net.input_px))
+    return 4 * math.prod(net.shape(partition))
 
 
 def cheapest_within(points: Sequence[OperatingPoint], accuracy: float) -> OperatingPoint | None:

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor
 
 from tidesplit.compression.codec.pixels import load_square
-from tidesplit.compression.net.deployed_graphs import tail_graph
+from tidesplit.compression.net.deploy import tail_model
 from tidesplit.compression.net.measure import wilson
 from tidesplit.compression.pictures.labelled import Bytes, list_pictures
-from tidesplit.models.graph import Graph
+from tidesplit.compression.session import session
 from tidesplit.profiling.measuring.trained import load_trained
 
 CHUNK = 48  # pictures: a few seconds of work, so that an interruption costs little
@@ -113,12 +114,13 @@ def _chunk(
 
 
 @lru_cache(maxsize=8)
-def tail_of(name: str, weights: Path | None, partition: int) -> Graph:
-    """A tail in bfloat16, for speed."""
-    return tail_graph(load_trained(name, weights).system, partition).to(torch.bfloat16)
+def tail_of(name: str, weights: Path | None, partition: int) -> onnxruntime.InferenceSession:
+    """A tail as the server runs it."""
+    model = tail_model(load_trained(name, weights).system, partition)
+    return session(model.SerializeToString(), torch.get_num_threads())
 
 
-def right(graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
-    """True `[B]` where a tail in bfloat16 answers its input `x` `[B, ...]` right."""
-    parts = [part.to(torch.bfloat16, memory_format=torch.channels_last) for part in torch.split(x, BATCH)]
-    return torch.cat([graph.run(part)[0].float() for part in parts]).argmax(1) == labels
+def right(tail: onnxruntime.InferenceSession, x: Tensor, labels: Tensor) -> Tensor:
+    """True `[B]` where a tail answers its input `x` `[B, ...]` right."""
+    answers = [tail.run(None, {"x": part.numpy()})[0].argmax(1) for part in torch.split(x.contiguous(), BATCH)]
+    return torch.from_numpy(np.concatenate(answers)) == labels

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from tidesplit.compression.net.deployed_graphs import head_graph, middle_graph
 from tidesplit.compression.pictures.labelled import Bytes, scale
-from tidesplit.models.graph import Graph
 from tidesplit.profiling.measuring.counts import Counts, count, right, tail_of
 from tidesplit.profiling.measuring.trained import Trained, load_trained
 from tidesplit.profiling.points.profile import Chain, ChainTable, Profile, Provenance
@@ -106,14 +103,7 @@ def _again(
     trained = load_trained(name, weights)
     knobs = [k for k in trained.knobs if k.id in wanted]
     for later in sorted({k.partition for k in knobs}):
-        _, y, score = _middle(name, weights, partition, later).run(arrived)
+        _, y, score = trained.system.middle(arrived, partition, later)
         for point in (k for k in knobs if k.partition == later):
             values, sizes = trained.cross(y, score, point)
             yield point.id, later, values, sizes
-
-
-@lru_cache(maxsize=24)
-def _middle(name: str, weights: Path | None, first: int, second: int) -> Graph:
-    """The middle server's graph. From a picture it is a head at full ratio."""
-    system = load_trained(name, weights).system
-    return head_graph(system, second, 1.0) if first == 0 else middle_graph(system, first, second)

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from tidesplit.compression.codec.knobs import BITS, RATIOS, REGIONS, Knobs
+from tidesplit.compression.codec.knobs import BITS, REGIONS, Knobs
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.compression.net.deploy import head_model
 from tidesplit.compression.session import session
@@ -27,7 +27,7 @@ def time_switching(trained: Trained, threads: int, rounds: int = 10) -> tuple[Me
     heads = {
         Knobs(partition, ratio, REGIONS[0], BITS[0]): head_model(trained.system, partition, ratio)
         for partition in range(1, net.partitions)
-        for ratio in RATIOS
+        for ratio in net.ratios
     }
     runs = {knobs: session(head.SerializeToString(), threads) for knobs, head in heads.items()}
 

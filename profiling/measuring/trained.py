@@ -14,7 +14,6 @@ from tidesplit.compression.codec.image_codec import SMALLER_PX, encode_image, se
 from tidesplit.compression.codec.knobs import (
     FLOAT32,
     PRECISIONS,
-    RATIOS,
     Knobs,
     Precision,
     all_knobs,
@@ -114,5 +113,5 @@ def point_ids(trained: Trained) -> list[str]:
     names = [point.id for point in trained.image_points]
     for precision in trained.precisions:
         names += [cut_id(knobs, precision) for knobs in trained.knobs]
-        names += [device_id(ratio, precision) for ratio in RATIOS]
+        names += [device_id(ratio, precision) for ratio in trained.system.net.ratios]
     return names

@@ -14,9 +14,10 @@ import torch
 
 from tidesplit.compression.codec.knobs import INT8, Knobs, Precision
 from tidesplit.compression.codec.pixels import Pixels, to_input
-from tidesplit.compression.net.deploy import heads_model, tail_model
-from tidesplit.compression.net.int8 import int8_head
+from tidesplit.compression.net.deploy import heads_model
 from tidesplit.compression.session import session
+from tidesplit.profiling.measuring.accuracy import int8_session
+from tidesplit.profiling.measuring.counts import tail_of
 from tidesplit.profiling.measuring.trained import load_trained
 from tidesplit.profiling.streams.senders import Values
 
@@ -40,7 +41,7 @@ class ClipHeads:
     def _run(self, partition: int, ratio: float, precision: Precision) -> None:
         """A run of an int8 head, or one of a float32 net that gives the outputs of all cuts."""
         int8 = precision == INT8
-        model = _int8(*self._net, partition, ratio) if int8 else _heads(*self._net, ratio)
+        model = int8_session(*self._net, partition, ratio) if int8 else _heads(*self._net, ratio)
         first, skipped = (partition, 1) if int8 else (1, 0)  # an int8 head's first output is its feature
         for k in self._used:
             outputs = model.run(None, {"x": to_input(self._frames[k])})[skipped:]
@@ -50,7 +51,7 @@ class ClipHeads:
 
 def answers(name: str, weights: Path | None, partition: int, inputs: Sequence[Any]) -> Ints:
     """Classes that the server answers to a tail's inputs: pictures uint8 at partition 0, values float32 at others."""
-    tail = _tail(name, weights, partition)
+    tail = tail_of(name, weights, partition)
     ready = (to_input(one) if partition == 0 else one[None] for one in inputs)
     return np.array([int(tail.run(None, {"x": one})[0].argmax()) for one in ready], dtype=np.int64)
 
@@ -58,18 +59,4 @@ def answers(name: str, weights: Path | None, partition: int, inputs: Sequence[An
 @lru_cache(maxsize=4)
 def _heads(name: str, weights: Path | None, ratio: float) -> onnxruntime.InferenceSession:
     model = heads_model(load_trained(name, weights).system, ratio)
-    return session(model.SerializeToString(), torch.get_num_threads())
-
-
-@lru_cache(maxsize=8)
-def _tail(name: str, weights: Path | None, partition: int) -> onnxruntime.InferenceSession:
-    model = tail_model(load_trained(name, weights).system, partition)
-    return session(model.SerializeToString(), torch.get_num_threads())
-
-
-@lru_cache(maxsize=24)
-def _int8(name: str, weights: Path | None, partition: int, ratio: float) -> onnxruntime.InferenceSession:
-    trained = load_trained(name, weights)
-    assert trained.ranges is not None
-    model = int8_head(trained.system, partition, ratio, trained.ranges)
     return session(model.SerializeToString(), torch.get_num_threads())

@@ -8,16 +8,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import helper
+from torch import nn
 
 from tidesplit.compression.ncnn_session import NcnnSession
-from tidesplit.compression.net.deploy import device_model, finish_model, head_model
+from tidesplit.compression.net.deploy import head_model, part_model
+from tidesplit.compression.net.onnx_export import to_onnx
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.session import session
 from tidesplit.models.cifar_resnet import CifarResNet
-from tidesplit.models.graph import Graph, Node
 from tidesplit.models.ncnn_model import to_ncnn
-from tidesplit.models.onnx_graph import to_onnx
 
 TOLERANCE = 1e-3
 
@@ -52,24 +53,29 @@ def test_a_head_has_the_same_feature_values_and_score(system: SplitNet, tmp_path
 
 
 def test_a_finish_and_a_whole_net_have_the_same_logits(system: SplitNet, tmp_path: Path) -> None:
-    assert_same(tmp_path, finish_model(system, 2, 0.5))
-    assert_same(tmp_path, device_model(system, 0.25), threads=2)
+    assert_same(tmp_path, part_model(system, 2, 3, 0.5))
+    assert_same(tmp_path, part_model(system, 0, 3, 0.25), threads=2)
+
+
+class Every(nn.Module):
+    """Padding that differs by side, groups of several channels, a shuffle, and an output that is used again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strided, self.spatial = nn.Conv2d(4, 8, 3, 2), nn.Conv2d(8, 8, 5, padding=2, groups=8)
+        self.grouped, self.linear = nn.Conv2d(8, 8, 1, groups=2), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = F.relu6(self.strided(F.pad(x, [0, 1, 0, 1])))
+        y = torch.add(y, F.relu6(self.grouped(self.spatial(y))))
+        return self.linear(y.mean(dim=(2, 3))), y, F.pixel_shuffle(y, 2)
 
 
 def test_every_operator_is_converted(tmp_path: Path) -> None:
-    """Also padding that differs by side, groups of several channels, a shuffle, and an output that is used again."""
     pytest.importorskip("ncnn", reason="needs tidesplit[ncnn]")
     torch.manual_seed(0)
-    nodes = [
-        Node("conv", ("x",), "a", torch.randn(8, 4, 3, 3), torch.randn(8), 2, (0, 0, 1, 1), relu6=True),
-        Node("conv", ("a",), "b", torch.randn(8, 1, 5, 5), torch.randn(8), 1, (2, 2, 2, 2), groups=8),
-        Node("conv", ("b",), "c", torch.randn(8, 4, 1, 1), torch.randn(8), groups=2, relu6=True),
-        Node("add", ("a", "c"), "d"),
-        Node("shuffle", ("d",), "e", factor=2),
-        Node("mean", ("d",), "f"),
-        Node("linear", ("f",), "g", torch.randn(5, 8), torch.randn(5)),
-    ]
-    assert_same(tmp_path, to_onnx(Graph((4, 12, 12), ("g", "d", "e"), nodes), "m", ("logits", "feature", "wide")))
+    outputs = ("logits", "feature", "wide")
+    assert_same(tmp_path, to_onnx(Every().eval(), torch.randn(1, 4, 12, 12), "m", outputs))
 
 
 def test_another_operator_is_refused() -> None:

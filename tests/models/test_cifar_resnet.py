@@ -1,15 +1,14 @@
 import pytest
 import torch
 
-from tidesplit.compression.net.deployed_graphs import device_graph, head_graph
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.compression.net.measure import top1
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.packed import load_packed
 from tidesplit.data.ratios import RATIOS
-from tidesplit.models.cifar_resnet import CUTS, CifarResNet
-from tidesplit.models.graph import Builder
+from tidesplit.models.cifar_resnet import CifarResNet
 from tidesplit.models.registry import weights_path
-from tidesplit.models.slim import set_of_ratio
+from tidesplit.models.slim import frozen, set_of_ratio
 from tidesplit.profiling.measuring.trained import load_trained
 
 
@@ -20,22 +19,21 @@ def net():
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_folded_graph_equals_the_module(net, ratio):
+def test_a_net_of_one_width_is_small_and_answers_the_same(net, ratio):
     width_set = set_of_ratio(ratio)
-    builder = Builder((3, 32, 32))
-    graph = builder.finish(net.build_tail(builder, net.build_head(builder, width_set, 0), width_set, 0))
-    image = torch.rand(2, 3, 32, 32) * 2 - 1
+    small, image = frozen(net, width_set), torch.rand(2, 3, 32, 32) * 2 - 1
+    assert small.blocks[0].first.shape[0] == 32 * ratio
     with torch.no_grad():
-        torch.testing.assert_close(graph.run(image)[0], net(image, width_set), rtol=1e-3, atol=1e-3)
+        assert torch.equal(small(image, width_set), net(image, width_set))
 
 
 def test_head_and_tail_join_to_the_whole(net):
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.no_grad():
-        for cut in CUTS:
-            feature = net.head(image, "r25", cut)
-            assert feature.shape[1:] == net.feature_shape(cut, 32)
-            assert torch.equal(net.tail(feature, "r25", cut), net(image, "r25"))
+        for p in range(1, net.partitions):
+            feature = net.part(image, "r25", 0, p)
+            assert feature.shape[1:] == net.shape(p)
+            assert torch.equal(net.part(feature, "r25", p, net.partitions), net(image, "r25"))
 
 
 def test_ranking_permutes_without_changing_the_function(net):
@@ -47,8 +45,8 @@ def test_ranking_permutes_without_changing_the_function(net):
 
 
 def test_the_first_cut_comes_early(net):
-    system = SplitNet(net).eval()
-    whole, head = device_graph(system, 1.0).macs(), head_graph(system, 1, 1.0).macs()
+    system, image = SplitNet(net).eval(), torch.zeros(1, 3, 32, 32)
+    whole, head = work_of(system.device, image, 1.0).macs, work_of(system.head, image, 1, 1.0).macs
     assert whole < 22e6
     assert head < 0.25 * whole  # its encoder counted
 

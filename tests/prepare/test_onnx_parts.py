@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.prepare.small_net import small_net
+from tidesplit.compression.net.onnx_export import FREE
 from tidesplit.compression.session import session
 from tidesplit.prepare.cut_net import Part
-from tidesplit.prepare.result.onnx_parts import FREE, alike, to_onnx
+from tidesplit.prepare.result.onnx_parts import alike, to_onnx
 from tidesplit.profiling.cuts.operations import trace
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.runtime.deployed import points, small_source, with_memory
 from tidesplit.compression.codec.knobs import INT8
 from tidesplit.compression.codec.pixels import natural_picture, to_input
-from tidesplit.compression.net.deploy import device_model, head_model
-from tidesplit.compression.net.int8 import int8_device, int8_head, measure_ranges
+from tidesplit.compression.net.deploy import head_model, part_model
+from tidesplit.compression.net.int8 import int8_model, measure_ranges
 from tidesplit.compression.session import session
 from tidesplit.profiling.measuring.trained import Trained
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
@@ -96,10 +96,9 @@ def test_chains_answer_as_the_whole_models_do(source: Trained, every: Cnn) -> No
     of sums may differ."""
     x = to_input(natural_picture(every.input_px, 3))
     whole = {
-        "device-c0.75": device_model(source.system, 0.75),
+        "device-c0.75": part_model(source.system, 0, 3, 0.75),
         "head-p2-c0.75": head_model(source.system, 2, 0.75),
-        "device-c0.75-i8": int8_device(source.system, 0.75, source.ranges or {}),
-        "head-p2-c0.75-i8": int8_head(source.system, 2, 0.75, source.ranges or {}),
+        "device-c0.75-i8": int8_model(part_model(source.system, 0, 3, 0.75), source.ranges or {}),
     }
     for name, model in whole.items():
         expected = session(model.SerializeToString()).run(None, {"x": x})

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tidesplit.compression.net.deploy import device_model, finish_model, head_model, tail_model
-from tidesplit.compression.net.deployed_graphs import head_graph
+from tidesplit.compression.net.cnn_work import work_of
+from tidesplit.compression.net.deploy import head_model, part_model, tail_model
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.session import session
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
@@ -19,7 +19,7 @@ def run(model, x):
 
 
 def test_models_in_onnx_runtime_equal_torch(system):
-    """Making a model compares it with the folded graph; here the module itself is compared."""
+    """Making a model compares it with its own module; here the whole network is compared."""
     image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         feature, y, score = run(head_model(system, 2, 0.25), image.numpy())
@@ -31,17 +31,19 @@ def test_models_in_onnx_runtime_equal_torch(system):
         wire[:, : y.shape[1]] = torch.from_numpy(y)
         logits = run(tail_model(system, 2), wire.numpy())[0]
         torch.testing.assert_close(torch.from_numpy(logits), system.tail(wire, 2), rtol=1e-3, atol=1e-3)
-        whole = run(device_model(system, 0.25), image.numpy())[0]
-        finished = run(finish_model(system, 2, 0.25), feature)[0]
+        whole = run(part_model(system, 0, 6, 0.25), image.numpy())[0]
+        finished = run(part_model(system, 2, 6, 0.25), feature)[0]
         torch.testing.assert_close(torch.from_numpy(whole), system.device(image, 0.25), rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(torch.from_numpy(finished), torch.from_numpy(whole), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("partition", [1, 2, 3, 4, 5])
 def test_a_narrow_head_computes_less(system, partition):
-    assert head_graph(system, partition, 0.25).macs() * 2.5 < head_graph(system, partition, 1.0).macs()
+    image = torch.zeros(1, 3, 224, 224)
+    narrow, full = (work_of(system.head, image, partition, ratio).macs for ratio in (0.25, 1.0))
+    assert narrow * 2.5 < full
 
 
 def test_export_refuses_training_mode():
     with pytest.raises(RuntimeError, match="eval"):
-        device_model(SplitNet(EfficientNetLite0(11)), 0.25)
+        part_model(SplitNet(EfficientNetLite0(11)), 0, 6, 0.25)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tidesplit.compression.codec.knobs import PRECISIONS
+from tidesplit.compression.net.cnn_work import CnnWork
 from tidesplit.profiling.devices import boards
 from tidesplit.profiling.devices.mlperf import (
     ESTIMATORS,
@@ -22,7 +23,6 @@ from tidesplit.profiling.devices.mlperf import (
     read_rows,
     select,
 )
-from tidesplit.profiling.devices.public_nets import CnnWork
 from tidesplit.profiling.devices.scission import DataError
 
 FAMILIES = ("EfficientNet-Lite", "MobileNetV1", "MobileNetV2", "ResNet")

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from tidesplit.compression.net.cnn_work import CnnWork
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
-from tidesplit.profiling.devices.public_nets import CnnWork, public_net
+from tidesplit.profiling.devices.public_nets import public_net
 from tidesplit.profiling.devices.raspberry_pi import values_of
 from tidesplit.profiling.points.profile import load
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tidesplit.compression.net.cnn_work import CnnWork
 from tidesplit.profiling.devices.boards import BOARDS, JITTER, LITE0, NCNN, ONNX, RATES
 from tidesplit.profiling.devices.derivation import derivation
-from tidesplit.profiling.devices.public_nets import CnnWork, public_net
+from tidesplit.profiling.devices.public_nets import public_net
 from tidesplit.profiling.devices.raspberry_pi import (
     RATIO,
     X86_LOOP_S,

@@ -12,9 +12,10 @@ from PIL import Image
 
 from tests.profiles import synthetic_profile
 from tidesplit.compression.codec.pixels import load_square, natural_picture
-from tidesplit.compression.net.deployed_graphs import head_graph, middle_graph
+from tidesplit.compression.net.deploy import head_model, middle_model
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import scale
+from tidesplit.compression.session import session
 from tidesplit.models.efficientnet_lite0 import EfficientNetLite0
 from tidesplit.models.weights import save_weights
 from tidesplit.profiling.measuring.cut_pairs import _again, _arrived, assumption, chain_table, measure_chains
@@ -57,7 +58,7 @@ def test_pairs_are_counted_with_their_first_cuts(weights: Path, images: Path, tm
 
 
 def test_the_middle_server_runs_what_is_deployed(weights: Path, images: Path) -> None:
-    """The same values by hand, out of the graphs that `runtime` exports."""
+    """The same values by hand, out of the models that `runtime` exports."""
     trained = load_trained(NAME, weights)
     pixels = np.stack([load_square(images / label / "0.png", trained.system.net.input_px) for label in ("ant", "bee")])
     knobs = {k.id: k for k in trained.knobs}
@@ -67,10 +68,12 @@ def test_the_middle_server_runs_what_is_deployed(weights: Path, images: Path) ->
         assert (point, partition, len(sizes)) == (FROM_CUT[0], 4, 2)
         ((found, later, values, onward),) = _again(NAME, weights, arrived, partition, [FROM_CUT[1]])
         assert (found, later) == (FROM_CUT[1], 5)
+        models = head_model(trained.system, 4, 0.25), middle_model(trained.system, 4, 5)
+        head, middle = (session(model.SerializeToString()) for model in models)
         for row in range(2):
-            _, y, score = head_graph(trained.system, 4, 0.25).run(scale(pixels[row : row + 1]))
+            _, y, score = map(torch.from_numpy, head.run(None, {"x": scale(pixels[row : row + 1]).numpy()}))
             sent, _ = trained.codec.decompress(trained.codec.compress(y[0], score[0, 0], first))
-            _, y, score = middle_graph(trained.system, 4, 5).run(sent[None])
+            _, y, score = map(torch.from_numpy, middle.run(None, {"x": sent[None].numpy()}))
             payload = trained.codec.compress(y[0], score[0, 0], second)
             assert abs(len(payload) - onward[row]) <= 4
             close = torch.isclose(values[row], trained.codec.decompress(payload)[0], atol=1e-3)

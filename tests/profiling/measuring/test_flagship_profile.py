@@ -9,8 +9,8 @@ from PIL import Image
 
 from tidesplit.compression.codec.knobs import Knobs, device_id
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
-from tidesplit.compression.net.deployed_graphs import tail_graph
-from tidesplit.compression.net.int8 import int8_device, int8_head, measure_ranges, save_ranges
+from tidesplit.compression.net.deploy import encoder_model, part_model
+from tidesplit.compression.net.int8 import int8_model, measure_ranges, save_ranges
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.session import session
 from tidesplit.models.cifar_resnet import CifarResNet
@@ -38,6 +38,7 @@ def weights(tmp_path_factory):
     save_weights(path, SplitNet(EfficientNetLite0(2)), {"classes": json.dumps(["ant", "bee"])})
     stored = SplitNet(EfficientNetLite0(2))
     load_weights(path, stored)
+    stored.net.ratios = (0.25,)  # the one whose int8 points are measured here
     save_ranges(path, stored, measure_ranges(stored, np.stack([natural_picture(224, seed=i) for i in range(2)])))
     return path
 
@@ -75,18 +76,17 @@ def test_rows_have_what_the_report_promises(rows):
 def test_int8_points_go_through_the_deployed_models(rows, weights, images):
     """A count by hand: session, codec and tail, picture by picture."""
     trained = flagship.load_trained("efficientnet_lite0", weights)
-    head = session(int8_head(trained.system, 5, 0.25, trained.ranges).SerializeToString())
-    net = session(int8_device(trained.system, 0.25, trained.ranges).SerializeToString())
-    tail = tail_graph(trained.system, 5)
+    floats = *(part_model(trained.system, 0, p, 0.25) for p in (5, 6)), encoder_model(trained.system, 5, 0.25)
+    head, net, encoder = (session(int8_model(model, trained.ranges).SerializeToString()) for model in floats)
     sizes, right, local = [], 0, 0
     for label, name in enumerate(("ant", "bee")):
         for i in range(2):
             x = to_input(load_square(images / name / f"{i}.png", 224))
-            _, y, score = head.run(None, {"x": x})
+            y, score = encoder.run(None, {"x": head.run(None, {"x": x})[0]})
             payload = trained.codec.wire.encode(y[0], score[0, 0], Knobs(5, 0.25, 1.0, 1))
             sizes.append(len(payload))
             values = torch.from_numpy(trained.codec.wire.decode(payload)[0])[None]
-            right += int(tail.run(values)[0].argmax()) == label
+            right += int(trained.system.tail(values, 5).argmax()) == label
             local += int(net.run(None, {"x": x})[0].argmax()) == label
     cut, device = rows[5], rows[6]
     assert (cut["bytes_mean"], cut["accuracy"]) == (np.mean(sizes), right / 4)
