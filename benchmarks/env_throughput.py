@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,8 @@ def imitation_speeds(args: argparse.Namespace) -> list[Speed]:
     labels = imitation.collect(None, simulation, config, rng)
     policy.fit_normaliser(labels.flat)
     adam = torch.optim.Adam(policy.actor.parameters(), lr=config.rate)
+    older = getattr(imitation, "_fit", None)  # of a copy from before rollouts, see --before
+    fit = partial(older, config=config) if older else partial(imitation.fit, batch=config.batch)
     labelled, fitted = [], []
     for _ in range(args.rounds):
         watch = Stopwatch()
@@ -190,7 +193,7 @@ def imitation_speeds(args: argparse.Namespace) -> list[Speed]:
             teacher_regret(simulation, lanes)
         labelled.append(watch.rate(10 * len(lanes)))
         watch = Stopwatch()
-        imitation._fit(policy, labels, adam, config, 10, config.last_entropy, rng)
+        fit(policy, labels, adam, epochs=10, weight=config.last_entropy, rng=rng)
         fitted.append(watch.rate(10 * len(labels.flat)))
     points = scenario.table.size
     return [Speed.of(what, [of], len(lanes), points) for what, of in (("labels", labelled), ("fitting", fitted))]
