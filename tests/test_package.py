@@ -177,7 +177,7 @@ def test_the_device_process_imports_the_kernel_and_no_other_room(tmp_path: Path)
     done = run("-c", "import sys, tidesplit.runtime.edge; print(*sys.modules)", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     loaded = done.stdout.split()
-    exporting = {f"tidesplit.runtime.{name}" for name in ("cache", "chains", "export", "ncnn_files")}
+    exporting = {f"tidesplit.runtime.{name}" for name in ("chains", "export", "ncnn_files")}
     assert set(loaded) & set(kernel["forbidden_modules"]) == exporting
     known = (*kernel["source_modules"], *exporting, "tidesplit.runtime.edge")
     packages = {".".join(name.split(".")[:depth]) for name in known for depth in range(1, name.count(".") + 1)}
