@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from tidesplit.agents.bundle import MANIFEST, BundleError, read_manifest, sha256
-from tidesplit.data.files import GENERALIST
+from tidesplit.data.files import GENERALIST, whole
 from tidesplit.runtime.cache import cache_folder
 
 
@@ -22,7 +22,8 @@ def own_copy(shipped: Path = GENERALIST) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (*manifest["files"], MANIFEST):  # the manifest last: a folder with one is complete
             if not (folder / name).exists():
-                shutil.copyfile(shipped / name, folder / name)
+                with whole(folder / name) as part:
+                    shutil.copyfile(shipped / name, part)
     except OSError as error:
         raise BundleError(f"{folder}: {error.strerror}; --bundle names another folder") from error
     return folder

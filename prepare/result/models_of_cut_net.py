@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision, device_id
 from tidesplit.prepare.cut_net import CutNet, Decoder, Encoder, run
-from tidesplit.prepare.result.onnx_parts import alike, to_onnx
+from tidesplit.prepare.result.onnx_parts import alike, onnx_part
 from tidesplit.prepare.source.preprocessing import PrepareError
 from tidesplit.runtime.cnn import LARGEST_BYTES
 from tidesplit.runtime.models import finish_name, head_name, middle_name, tail_name
@@ -69,7 +69,7 @@ def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lamb
 
     def add(name: str, module: nn.Module, example: Tensor, *outputs: str) -> None:
         tell(name)
-        found[name] = to_onnx(module, example, name.removesuffix(".onnx"), outputs)
+        found[name] = onnx_part(module, example, name.removesuffix(".onnx"), outputs)
 
     with torch.no_grad():
         features = [picture]

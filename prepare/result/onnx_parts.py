@@ -21,7 +21,7 @@ TOLERANCE = 2e-3
 """Share of the largest output. Other orders of float32 sums, and folded BatchNorms, differ by about 1e-5."""
 
 
-def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: Sequence[str]) -> bytes:
+def onnx_part(module: nn.Module, example: Tensor, name: str, outputs: Sequence[str]) -> bytes:
     """The ONNX model of a module, with the input `x` `[frames, ...]`, or `[1, ...]` where it takes no batches.
 
     Args:

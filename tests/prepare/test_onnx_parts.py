@@ -14,7 +14,7 @@ from tests.prepare.small_net import small_net
 from tidesplit.compression.net.onnx_export import FREE
 from tidesplit.compression.session import session
 from tidesplit.prepare.cut_net import Part
-from tidesplit.prepare.result.onnx_parts import alike, to_onnx
+from tidesplit.prepare.result.onnx_parts import alike, onnx_part
 from tidesplit.profiling.cuts.operations import trace
 
 
@@ -33,13 +33,13 @@ def first_axis(data: bytes) -> int | str:
 
 
 def made(function: Callable[[Tensor], Tensor]) -> bytes:
-    return to_onnx(_Function(function), torch.randn(1, 4, 3, 3), "part", ["out"])
+    return onnx_part(_Function(function), torch.randn(1, 4, 3, 3), "part", ["out"])
 
 
 def test_a_traced_net_takes_batches() -> None:
     """Its views were traced for one picture."""
     net, x = small_net().eval(), torch.randn(3, 3, 32, 32)
-    data = to_onnx(Part(trace(net, x[:1]), None, None), x[:1], "net", ["logits"])
+    data = onnx_part(Part(trace(net, x[:1]), None, None), x[:1], "net", ["logits"])
     assert first_axis(data) == FREE
     with torch.no_grad():
         np.testing.assert_allclose(session(data).run(None, {"x": x.numpy()})[0], net(x).numpy(), atol=1e-5)

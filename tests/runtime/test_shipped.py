@@ -31,6 +31,18 @@ def test_a_device_without_a_bundle_gets_a_copy_of_its_own(cache: Path) -> None:
     assert own_copy() == folder
 
 
+def test_a_copy_that_was_interrupted_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(_source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("shutil.copyfile", torn)
+        with pytest.raises(BundleError, match="No space left"):
+            own_copy()
+    assert load(own_copy()).table.ids == load(GENERALIST).table.ids
+
+
 def test_it_is_small_and_decides_at_another_pace() -> None:
     assert sum(file.stat().st_size for file in GENERALIST.iterdir()) < 1_000_000
     shipped = load(GENERALIST)
