@@ -66,7 +66,7 @@ class Labels:
 
     @classmethod
     def of(cls, parts: Sequence[Labels], fields: int = 0) -> Labels:
-        """Some labels together. Where their tables differ in size, the smaller ones get points that are not allowed.
+        """Some labels together. Where their tables differ in size, the smaller ones get more points, none allowed.
 
         ``fields``: columns F of a point.
         """
@@ -75,12 +75,12 @@ class Labels:
         return cls(*(torch.cat([getattr(part, name) for part in same]) for name in ("flat", "mask", "regret")))
 
     def padded(self, points: int, fields: int) -> Labels:
-        """The labels with so many points more, none of them allowed."""
+        """The labels with the last point so many times more, not allowed: the policy's maximum over points stays."""
         if not points:
             return self
         old = self.mask.shape[1]
         begin = self.flat.shape[1] - fields * old
-        columns = F.pad(self.flat[:, begin:].reshape(-1, fields, old), (0, points)).flatten(1)
+        columns = F.pad(self.flat[:, begin:].reshape(-1, fields, old), (0, points), mode="replicate").flatten(1)
         flat = torch.cat([self.flat[:, :begin], columns], dim=1)
         return Labels(flat, F.pad(self.mask, (0, points)), F.pad(self.regret, (0, points)))
 
