@@ -47,7 +47,7 @@ PACES = tuple(itertools.product((5.0, 10.0, 15.0, 20.0, 30.0), (75.0, 100.0, 150
 SOME_W, SOME_GB = 5.0, 30.0  # the demands have both budgets, so that both prices are drawn
 PRICES = PriceDraw(Prices.of(1.0, 5e-5), spread=10.0)
 TABLES = (
-    ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
+    ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
     ("efficientnet_lite0", "raspberry-pi-5"), ("cifar_resnet", DEVICE),
 )  # fmt: skip
 TABLE_SPREAD, TRACE_SPREAD = 0.7, 1.5
@@ -110,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with Progress() as progress:
         policy, worth = trained(options, scenarios, ticker(progress))
     profile, device = options.table[0]
+    played = replace(scenarios[0], demands=(Demand(),))
     paths = {name: " ".join(getattr(options, name)) for name in ("trace", "generated")}
     paths["table"] = " ".join(map(":".join, options.table))
     plain = {key: value for key, value in vars(options).items() if key not in ("out", "start")} | paths
@@ -121,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         machines=(device, SERVER),
         demand=Demand(),
         first_prices=(float(PRICES.usual.joule[0]), float(PRICES.usual.byte[0])),
+        means=ladder.point_means(played, ladder.Tuning()),
         config=plain | {"trained_on": [*itertools.chain.from_iterable(map(purpose.stretches, of))]},
     )
     print(
@@ -140,7 +142,7 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", nargs="+", required=True, help="training traces: files, folders, bundled names")
-    parser.add_argument("--generated", nargs="*", default=["lte", "umts"], choices=PRESETS, help="(default: lte umts)")
+    parser.add_argument("--generated", nargs="*", default=["lte", "umts", "gaps"], choices=PRESETS)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--table",

@@ -246,8 +246,9 @@ def run(
         with trimmed_heap(), channel as client, Log(sinks) as log:
             is_paced = options.pace is not None
             device = Device(
-                controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices
-            )
+                controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices,
+                means=None if options.point else bundle.means_of(table.ids),
+            )  # fmt: skip
             device.run(pictures, options.frames)
     finally:
         if tally.frames or not isinstance(sys.exception(), Exception):  # Ctrl-C is none

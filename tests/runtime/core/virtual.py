@@ -17,7 +17,7 @@ import numpy as np
 from tests.runtime.deployed import points
 from tidesplit.compression.codec.knobs import FINISH, race_id
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.picture import Picture
@@ -70,6 +70,7 @@ class Virtual:
     table: PointTable = TABLE
     paced: bool = False
     guarded: bool = False
+    means: Floats | None = None
 
     def __post_init__(self) -> None:
         self.core = Core(
@@ -78,12 +79,12 @@ class Virtual:
         rows = [self.table.row(name) for name in self.rows]
         self._decider = FrameDecider(
             Cycled(rows), self.table, self.demand, World(), self.core.beliefs.safeguard, guarded=self.guarded,
-            account=self.core.beliefs.account,
+            account=self.core.beliefs.account, guard=self.core.beliefs.guard, means=self.means,
         )  # fmt: skip
         self.story: list[tuple[float, ev.Action]] = []
         self.records: list[Record] = []
         self._events: list[tuple[float, int, Callable[[float], ev.Event]]] = []
-        self._order, self._asked = count(), 0
+        self._order, self._asked, self._woken = count(), 0, set[float]()
         self._waiting: dict[str, Callable[[float], ev.Event]] = {"worker": ev.WorkerReady, "timekeeper": ev.Tick}
 
     def play(self) -> list[Record]:
@@ -115,7 +116,11 @@ class Virtual:
         actions = self.core.handle(question(now_s))
         if isinstance(actions[-1], ev.WaitUntil):
             self._waiting[who] = question
-            self._at(actions[-1].at_s + self.course.late_s(), ev.Tick)
+            if (
+                at_s := actions[-1].at_s
+            ) not in self._woken:  # once a moment, or ticks would multiply from frame to frame
+                self._woken.add(at_s)
+                self._at(at_s + self.course.late_s(), ev.Tick)
         else:
             del self._waiting[who]
         self._carry_out(actions, now_s)
