@@ -435,7 +435,7 @@ def learn(
             keeper.check(training.policy_of(model))
             del phases["imitation"]
         for phase, learn_by in phases.items():
-            for number, loss in enumerate(learn_by(model, train_on, recipe, ticks)):
+            for number, loss in enumerate(learn_by(model, [train_on], recipe, ticks)):
                 logger.record(f"{phase}/expected_regret", loss)
                 logger.dump(number)
             keeper.check(training.policy_of(model))
