@@ -46,6 +46,7 @@ class OnnxNet(nn.Module):
         self._constants: dict[str, Any] = {}
         self._buffers_by_name: dict[str, str] = {}
         self._limits = {name for node in model.graph.node if node.op_type == "Clip" for name in node.input[1:]}
+        self._scales = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[2:3]}
         for tensor in model.graph.initializer:
             self._keep(tensor.name, numpy_helper.to_array(tensor))
         self._nodes: list[tuple[Operation, list[str], str, Attributes]] = []
@@ -60,7 +61,7 @@ class OnnxNet(nn.Module):
         self._text = hashlib.sha256(text + repr(sorted(self._constants.items())).encode()).hexdigest()
 
     def _keep(self, name: str, value: np.ndarray[Any, Any]) -> None:
-        if value.dtype.kind in "iub" and value.size <= LARGEST_CONSTANT:
+        if (value.dtype.kind in "iub" or name in self._scales) and value.size <= LARGEST_CONSTANT:
             self._constants[name] = value.tolist()
             return
         if value.ndim == 0 or (name in self._limits and value.size == 1):  # torch.export needs their values
@@ -169,6 +170,28 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, strides: Seq
     return F.conv2d(x, weight, bias, tuple(strides), (top, left), tuple(dilations), group)
 
 
+def _conv_transposed(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, strides: Sequence[int] = (1, 1),
+                     pads: Sequence[int] = (0, 0, 0, 0), dilations: Sequence[int] = (1, 1), group: int = 1,
+                     output_padding: Sequence[int] = (0, 0), **_: Any) -> Tensor:  # fmt: skip
+    top, left, bottom, right = pads
+    if (left, top) != (right, bottom):
+        raise PrepareError("a transposed convolution with other paddings on the left than on the right received")
+    return F.conv_transpose2d(
+        x, weight, bias, tuple(strides), (top, left), tuple(output_padding), group, tuple(dilations)
+    )
+
+
+def _resize(x: Tensor, _: Any = None, scales: Sequence[float] | None = None, sizes: Sequence[int] | None = None, *,
+            mode: bytes = b"nearest", coordinate_transformation_mode: bytes = b"half_pixel",
+            **__: Any) -> Tensor:  # fmt: skip
+    """Nearest, bilinear or bicubic. Other ways of rounding are found when the net's answers are compared."""
+    found = sizes[2:] if sizes else [int(side * scale) for side, scale in zip(x.shape, scales or (), strict=True)][2:]
+    if mode == b"nearest":
+        return F.interpolate(x, list(found), mode="nearest")
+    corners = coordinate_transformation_mode == b"align_corners"
+    return F.interpolate(x, list(found), mode=f"bi{mode.decode()}", align_corners=corners)
+
+
 def _max_pool(x: Tensor, *, kernel_shape: Sequence[int], strides: Sequence[int] = (1, 1),
               pads: Sequence[int] = (0, 0, 0, 0), dilations: Sequence[int] = (1, 1), auto_pad: bytes = b"NOTSET",
               ceil_mode: int = 0, **_: Any) -> Tensor:  # fmt: skip
@@ -247,6 +270,8 @@ def _slice(x: Tensor, starts: list[int], ends: list[int], axes: list[int] | None
 
 OPERATIONS: dict[str, Operation] = {
     "Conv": _conv,
+    "ConvTranspose": _conv_transposed,
+    "Resize": _resize,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
     "GlobalAveragePool": lambda x: x.mean((2, 3), keepdim=True),
