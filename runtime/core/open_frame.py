@@ -12,6 +12,7 @@ from tidesplit.runtime.choosing.safeguard import undrawn
 from tidesplit.runtime.core.events import FrameDue, Logits, PointChosen
 from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.log.record import AnsweredBy, Record
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 __all__ = ["FrameTurn", "OpenFrame"]
 
@@ -64,8 +65,8 @@ class OpenFrame:
         if logits is not None:
             self.answers["device"] = logits
 
-    def settle(self, by: AnsweredBy, at_s: float, table: PointTable, classes: tuple[str, ...]) -> None:
+    def settle(self, by: AnsweredBy, at_s: float, table: PointTable, form: AnswerForm) -> None:
         """Take the frame's end. An answer after the deadline is a miss."""
         if by != "miss":
-            self.record.conclude(self.answers[by], classes)
+            self.record.conclude(self.answers[by], form)
         self.record.settle(by, at_s, table)

@@ -64,7 +64,7 @@ class Device:
         self._epoch = time.perf_counter()
         self._pacer, self._thermometer = Pacer(self.now_s, self.paced), Thermometer()
         self.core = Core(
-            self.table, self.demand, self.world, self.engine.cnn.classes, np.random.default_rng(self.seed),
+            self.table, self.demand, self.world, self.engine.cnn.form, np.random.default_rng(self.seed),
             usual_c(self.world, self.table.machine), self.paced, self.first_prices,
         )  # fmt: skip
         self.shared = SharedCore(self.core, self.now_s, self.log)

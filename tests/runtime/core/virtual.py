@@ -27,6 +27,7 @@ from tidesplit.runtime.core.core import Core
 from tidesplit.runtime.core.sending import Failure, Reply
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import ServerTiming
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 OFFLOAD, CUT, LOCAL = "p0-jpeg-q50", "p1-c0.50-r1.00-b2", "device-c0.25"
 RACE, CUT_RACE = race_id(OFFLOAD, LOCAL), race_id(CUT, FINISH)
@@ -74,7 +75,13 @@ class Virtual:
 
     def __post_init__(self) -> None:
         self.core = Core(
-            self.table, self.demand, World(), CLASSES, np.random.default_rng(0), usual_c=50.0, paced=self.paced
+            self.table,
+            self.demand,
+            World(),
+            AnswerForm.of_classes(CLASSES),
+            np.random.default_rng(0),
+            usual_c=50.0,
+            paced=self.paced,
         )
         rows = [self.table.row(name) for name in self.rows]
         self._decider = FrameDecider(
