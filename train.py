@@ -42,7 +42,7 @@ from tidesplit.agents.judging.own_controllers import ControllerError, OwnControl
 from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
-from tidesplit.agents.learning.starting import start_from
+from tidesplit.agents.learning.starting import hidden_of, start_from
 from tidesplit.agents.rules.family import Spent
 from tidesplit.data.files import GENERALIST
 from tidesplit.data.named import NamedError
@@ -402,6 +402,12 @@ def resumable(out: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"stopped before the first checkpoint; {out} holds nothing to resume") from stop
 
 
+def start_of(config: Config) -> Path | None:
+    """The bundle that the training starts from. None: from scratch."""
+    start = config.training.start
+    return None if start == "scratch" else GENERALIST if start == "generalist" else Path(start)
+
+
 def learn(
     config: Config,
     train_on: Scenario,
@@ -422,7 +428,11 @@ def learn(
         watched = budgeted.at_prices(watched, prices)
     checked_on = replace(train_on, table_spread=0.0, trace_spread=0.0, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
-    recipe = training.Recipe(ppo=training.PpoConfig(steps=config.training.steps), seed=config.training.seed)
+    start = start_of(config)
+    ppo = training.PpoConfig(steps=config.training.steps)
+    if start is not None:
+        ppo = replace(ppo, hidden=hidden_of(start))
+    recipe = training.Recipe(ppo=ppo, seed=config.training.seed)
     model = training.new_model(train_on, recipe)
     checkpoint = out / CHECKPOINT
     if config.output.resume:
@@ -432,8 +442,8 @@ def learn(
             raise UsageError(str(error)) from error
     else:
         phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
-        if (start := config.training.start) != "scratch":
-            start_from(training.policy_of(model), GENERALIST if start == "generalist" else Path(start))
+        if start is not None:
+            start_from(training.policy_of(model), start)
             keeper.check(training.policy_of(model))
             del phases["imitation"]
         for phase, learn_by in phases.items():

@@ -76,6 +76,7 @@ def trained(
     recipe = training.Recipe(
         imitation=ImitationConfig(rounds=options.rounds, labels_per_round=options.labels),
         rollouts=RolloutConfig(rounds=options.rollouts, labels_per_round=options.rollout_labels),
+        ppo=training.PpoConfig(hidden=options.hidden),
         seed=options.seed,
     )
     torch.set_num_threads(1)
@@ -142,7 +143,7 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", nargs="+", required=True, help="training traces: files, folders, bundled names")
-    parser.add_argument("--generated", nargs="*", default=["lte", "umts", "gaps"], choices=PRESETS)
+    parser.add_argument("--generated", nargs="*", default=["lte", "umts"], choices=PRESETS, help="(default: lte umts)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--table",
@@ -158,6 +159,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rollout-labels", type=int, default=3000, help="labels of such a round (default: %(default)s)"
     )
+    parser.add_argument("--hidden", type=int, default=96, help="width of the policy's layers (default: %(default)s)")
     parser.add_argument("--start", type=Path, help="bundle whose policy takes the place of imitation")
     parser.add_argument("--seed", type=int, default=0)
     return parser

@@ -11,6 +11,19 @@ from tidesplit.agents.device_net import arrays_of
 from tidesplit.agents.learning.policy import PointPolicy
 
 
+def hidden_of(folder: Path) -> int:
+    """Width of the hidden layers of a bundle's policy.
+
+    Raises:
+        BundleError: as `start_from`.
+    """
+    start = bundles.load(folder)
+    try:
+        return int(arrays_of(start.policy.arrays)["score.weight"].shape[1])
+    except Exception as error:
+        raise _no_start(folder, error) from error
+
+
 def start_from(policy: PointPolicy, folder: Path) -> None:
     """Give a policy the actor and the normaliser of a bundle's.
 
@@ -26,4 +39,8 @@ def start_from(policy: PointPolicy, folder: Path) -> None:
             group.mean.copy_(torch.tensor(columns[name]["mean"]))
             group.std.copy_(torch.tensor(columns[name]["std"]))
     except Exception as error:  # torch, NumPy and zip files have no common base class
-        raise bundles.BundleError(f"{folder}: no policy to start from ({' '.join(str(error).split())})") from error
+        raise _no_start(folder, error) from error
+
+
+def _no_start(folder: Path, error: Exception) -> bundles.BundleError:
+    return bundles.BundleError(f"{folder}: no policy to start from ({' '.join(str(error).split())})")

@@ -13,7 +13,7 @@ from tests.profiles import DEVICE, SERVER, synthetic_profile
 from tidesplit.agents.bundle import BundleError, load
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.policy import PointPolicy, greedy
-from tidesplit.agents.learning.starting import start_from
+from tidesplit.agents.learning.starting import hidden_of, start_from
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.vocabulary import Demand
@@ -59,6 +59,7 @@ def seen(asked: Scenario) -> tuple[np.ndarray, np.ndarray]:
 def test_it_decides_as_the_bundle_does(asked: Scenario, folder: Path) -> None:
     policy = fresh(asked, seed=2)
     start_from(policy, folder)
+    assert hidden_of(folder) == policy.hidden
     flat, mask = seen(asked)
     simulation = Simulation(asked, [np.random.default_rng([5, lane]) for lane in range(24)])
     for frame in range(15):
