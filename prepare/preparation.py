@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision
@@ -47,7 +48,7 @@ from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.export import SUBFOLDER
 
-WORK_FOLDER = "work"
+WORK_FOLDER, STEPS = "work", "steps"
 TABLE_CROPS, RANGE_PICTURES = 512, 64
 """Crops and pictures that the entropy stage's tables, and the ranges of int8 models, are fitted to."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
@@ -137,9 +138,12 @@ class Preparation:
             steps.skip()
         else:
             features = steps.file("features", "", every, partial(self._features, batch, to_fit, batched))
+        trained = dict[int, int]()
         for p, (name, depends) in names.items():
             make = partial(self._train, p, distill, batched, features)
-            net.bottlenecks[p].load_state_dict(load_file(str(steps.file(name, ".safetensors", depends, make))))
+            with safe_open(steps.file(name, ".safetensors", depends, make), "pt") as file:
+                net.bottlenecks[p].load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                trained[p] = int(file.metadata()[STEPS])
             net.bottlenecks[p].eval().requires_grad_(False)
         codec = self._codec()
         path = steps.file("entropy tables", ".safetensors", every, partial(self._tables, codec, batch, features))
@@ -177,7 +181,8 @@ class Preparation:
         )  # fmt: skip
         (self.out / profiles.FILE).write_bytes(path.read_bytes())
         with whole(self.out / CARD_FILE) as part:
-            part.write_text(card(profile, counts, net, pictures, self.preprocess, self.command), encoding="utf-8")
+            page = card(profile, counts, net, pictures, self.preprocess, self.command, self._training(trained))
+            part.write_text(page, encoding="utf-8")
         print(summary(profile, counts))
         print(f"{self.out}: {profiles.FILE}, {CARD_FILE}, {SUBFOLDER}/ with weights {sha256[:16]}")
 
@@ -208,8 +213,15 @@ class Preparation:
             show(share, f"loss {np.mean(losses[-20:]):.3f}")
 
         Distillation(parts[p:], bottleneck, Cached(features, p), distill, half).run(say)
-        save_file({name: t.contiguous() for name, t in bottleneck.state_dict().items()}, str(path))
-        return f"loss {np.mean(losses[-20:]):.3f} after {len(losses)} steps"
+        tensors = {name: t.contiguous() for name, t in bottleneck.state_dict().items()}
+        save_file(tensors, str(path), {STEPS: str(len(losses))})
+        ended = f", ended by --minutes {distill.minutes:g}" if len(losses) < distill.steps else ""
+        return f"loss {np.mean(losses[-20:]):.3f} after {len(losses)} of {distill.steps} steps{ended}"
+
+    def _training(self, trained: dict[int, int]) -> str:
+        """Steps that the bottlenecks were trained, for the card. A crowded machine does fewer in its minutes."""
+        steps = ", ".join(f"{count} at cut {self.cut_net.cuts[p - 1].index}" for p, count in trained.items())
+        return f"of {self.distill.steps} steps in at most {self.distill.minutes:g} minutes a cut: {steps}"
 
     def _codec(self) -> WireCodec:
         parts = self.cut_net.bottlenecks

@@ -22,15 +22,16 @@ _MEASURES = {
 
 def card(
     profile: Profile, counts: Mapping[str, Judged], net: CutNet, pictures: FolderPictures, preprocess: Preprocess,
-    command: str,
+    command: str, training: str,
 ) -> str:  # fmt: skip
-    """The page, in Markdown."""
+    """The page, in Markdown. ``training``: how many steps were done."""
     lines = [
         f"# {profile.name}", "", f"Made by `{command}`.", "",
         f"- {len(pictures.classes)} classes, pictures of {preprocess.size} x {preprocess.size}"
         f" pixels, {preprocess.colours}, mean {list(preprocess.mean)}, std {list(preprocess.std)}",
         f"- weights `{str(profile.cnn['weights_sha256'])[:16]}`",
         f"- fitted to {len(pictures.fit)} pictures, measured on {len(pictures.held)} others",
+        f"- trained {training}",
         f"- the figures are {_MEASURES[pictures.measure]}, with a 95 % interval",
         f"- uncut net: {profile.point(UNCUT).accuracy:.1%}",
         *_of_server(profile, net),

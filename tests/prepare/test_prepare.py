@@ -85,7 +85,9 @@ def test_the_profile_belongs_to_the_models(made: Path) -> None:
     assert point.fallback == "device-c1.00"
     assert 0 < point.bytes_mean < profile.point("p1-c1.00-r1.00-b8").bytes_mean
     assert 0 < point.head_macs < profile.point("device-c1.00").head_macs
-    assert "| `p1-c1.00-r1.00-b2` | `net.4` | 51% |" in (made / "card.md").read_text(encoding="utf-8")
+    card = (made / "card.md").read_text(encoding="utf-8")
+    assert "| `p1-c1.00-r1.00-b2` | `net.4` | 51% |" in card
+    assert "- trained of 3 steps in at most 4 minutes a cut: 3 at cut 6\n" in card
 
 
 def test_the_profile_stands_by_itself(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
