@@ -28,7 +28,7 @@ from tidesplit.compression.pictures.labelled import Pictures, scale
 from tidesplit.data.files import whole
 from tidesplit.prepare.chosen_cuts import choose, share_of
 from tidesplit.prepare.cut_net import FULL, CutNet, Part
-from tidesplit.prepare.distilled import Distillation, DistillOptions
+from tidesplit.prepare.distilled import METHOD, Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
 from tidesplit.prepare.result.card import CARD_FILE, card, summary
 from tidesplit.prepare.result.int8_parts import int8_parts
@@ -122,7 +122,7 @@ class Preparation:
         steps = Steps(self.out / WORK_FOLDER, net.partitions - 1 + 5 + int8)
         batch = min(self.distill.batch, len(pictures.fit))
         distill = replace(self.distill, batch=batch)
-        basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill)]
+        basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill), METHOD]
         every = [
             *basis,
             [[asdict(cut), asdict(part.spec)] for cut, part in zip(net.cuts, net.bottlenecks.values(), strict=True)],
