@@ -127,13 +127,17 @@ def test_finished_steps_are_kept(made: Path, pictures: Path, capsys: pytest.Capt
     assert (made / "profile.json").read_bytes() == before
 
 
-def test_without_labels_agreement_is_measured(made: Path, pictures: Path, tmp_path: Path) -> None:
+def test_without_labels_agreement_is_measured(
+    made: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     del made
     flat = tmp_path / "flat"
     flat.mkdir()
     for i, path in enumerate(sorted(pictures.rglob("*.png"))):
         (flat / f"{i}.png").write_bytes(path.read_bytes())
-    assert prepare(flat, tmp_path / "other", "--no-int8", "--preprocess", "lite", "--crop", "0.8") == 0
+    words = ["--no-int8", "--preprocess", "lite", "--crop", "0.8", "--steps", "1000000", "--minutes", "0.01"]
+    assert prepare(flat, tmp_path / "other", *words) == 0
+    assert " of 1000000 steps, ended by --minutes 0.01" in capsys.readouterr().err
     profile = profiles.load(tmp_path / "other" / "profile.json")
     assert (profile.cnn["measure"], profile.point("device-c1.00").accuracy) == ("agreement", 1.0)
     assert "agreement" in profile.accuracy_provenance.spread
