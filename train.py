@@ -43,6 +43,7 @@ from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
 from tidesplit.agents.learning.starting import start_from
+from tidesplit.agents.rules.family import Spent
 from tidesplit.data.files import GENERALIST
 from tidesplit.data.named import NamedError
 from tidesplit.envs.budget.prices import PriceDraw, Prices
@@ -262,10 +263,11 @@ def run(config: Config, console: Console) -> None:
         seeds = range(config.training.seed, config.training.seed + COURSES)
         bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
-        prices = first_prices(train_on)
+        means = ladder.point_means(train_on, PRICING)
+        prices = first_prices(train_on, means)
         model = learn(config, train_on, prices, watched, checking, out, logger, ticks)
         policy = entrant(model, train_on, prices)
-        save_policy(config, model, profile, train_on, serves, policy, out)
+        save_policy(config, model, profile, train_on, serves, policy, means, out)
         results = compare(policy, judge_on, own, tuning, bounding, seeds, pool, ticks)
     finish(config, results, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
@@ -374,11 +376,11 @@ def remember(config: Config, serves: Mapping[str, Any], out: Path, console: Cons
         )
 
 
-def first_prices(train_on: Scenario) -> Prices | None:
-    """Prices about which those of the training are drawn. None without a budget."""
+def first_prices(train_on: Scenario, means: Spent) -> Prices | None:
+    """Prices about which those of the training are drawn. ``means``: of the points. None without a budget."""
     if not train_on.demands[0].budgeted:
         return None
-    return ladder.mixture_prices(train_on, PRICING)
+    return ladder.mixture_prices(train_on, PRICING, means)
 
 
 def entrant(model: MaskablePPO, train_on: Scenario, prices: Prices | None) -> Entrant:
@@ -435,7 +437,7 @@ def learn(
             keeper.check(training.policy_of(model))
             del phases["imitation"]
         for phase, learn_by in phases.items():
-            for number, loss in enumerate(learn_by(model, train_on, recipe, ticks)):
+            for number, loss in enumerate(learn_by(model, [train_on], recipe, ticks)):
                 logger.record(f"{phase}/expected_regret", loss)
                 logger.dump(number)
             keeper.check(training.policy_of(model))
@@ -465,6 +467,7 @@ def save_policy(
     train_on: Scenario,
     serves: Mapping[str, Any],
     policy: Entrant,
+    means: Spent,
     out: Path,
 ) -> None:
     """Write the bundle, and SB3's own file next to it, with the last learning rate for those who go on."""
@@ -479,6 +482,7 @@ def save_policy(
         demand=config.demand.demand_on(config.world.device),
         world=train_on.world,
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
+        means=means,
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
     )
     prepared = Path(config.world.profile) / SUBFOLDER

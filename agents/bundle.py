@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -38,6 +38,7 @@ ARRAYS = "policy.npz"
 PROFILE = "profile.json"
 MACHINES = ("device", "server", "cloud")  # keys of the manifest, device first; two tiers have no cloud
 LARGEST_BYTES = 64 * 2**20
+MEANS = ("utility", "joules", "sent_bytes")  # of each point, in the manifest
 UNWANTED = np.float32(-np.inf)  # logit of a point that is not allowed
 
 
@@ -103,6 +104,16 @@ class Bundle:
     world: World = USUAL
     first_prices: tuple[float, float] = USUAL_PRICES  # of a joule and of a byte, at which it begins under budgets
 
+    def means_of(self, points: Sequence[str]) -> NDArray[np.float64] | None:
+        """Utility, joules and bytes of a frame of these points in training, ``[3, K]``, if all frames use one.
+
+        None in bundles of before the guard, and for points of another table.
+        """
+        given, ids = self.manifest.get("means_of_points"), self.table.ids
+        if given is None or not set(points) <= set(ids):
+            return None
+        return np.array([given[name] for name in MEANS], dtype=np.float64)[:, [ids.index(point) for point in points]]
+
 
 def load(folder: Path) -> Bundle:
     """Read a bundle.
@@ -122,6 +133,7 @@ def load(folder: Path) -> Bundle:
         demand = Demand(**manifest["demand"])
         world = changed(USUAL, manifest.get("world", {}))
         joule, byte = first_prices(manifest)
+        check_means(manifest, table.size)
     except (profiles.ProfileError, DemandError, WorldError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{folder}: {error}") from error
     policy = _policy(folder, manifest, table.size)
@@ -138,6 +150,19 @@ def first_prices(manifest: Mapping[str, Any]) -> Iterator[float]:
         if not 0.0 <= price < np.inf:
             raise ValueError(f"first_prices: {price} received, finite prices of 0 or more expected")
         yield price or usual
+
+
+def check_means(manifest: Mapping[str, Any], points: int) -> None:
+    """Check the points' means in a manifest, if there are any.
+
+    Raises:
+        ValueError: no three rows of finite numbers, one for each point.
+    """
+    if (given := manifest.get("means_of_points")) is None:
+        return
+    rows = np.array([given.get(name) for name in MEANS], dtype=np.float64)
+    if rows.shape != (len(MEANS), points) or not np.isfinite(rows).all():
+        raise ValueError(f"means_of_points: lists {', '.join(MEANS)} of {points} finite numbers expected")
 
 
 def _policy(folder: Path, manifest: Mapping[str, Any], points: int) -> OnnxPolicy:

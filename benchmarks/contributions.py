@@ -48,7 +48,7 @@ def policies(train_on: Scenario, recipe: training.Recipe) -> dict[str, PointPoli
     model = training.new_model(train_on, recipe)
     learned: dict[str, PointPolicy] = {}
     for name, learn_by in ((IMITATION, training.learn_by_imitation), (ROLLOUTS, training.learn_by_rollouts)):
-        learn_by(model, train_on, recipe, lambda *_: None)
+        learn_by(model, [train_on], recipe, lambda *_: None)
         further = training.new_model(train_on, recipe)
         for copy in (further, kept := training.new_model(train_on, recipe)):
             copy.policy.load_state_dict(model.policy.state_dict())

@@ -5,7 +5,8 @@
 
 Episodes draw a demand, prices of energy and data, a device and servers of their own speed, and a link about one of the
 traces. Every TRAIN is drawn equally often; the traces of a folder follow one another. A tenth of the episodes has free
-energy, a tenth free data. The folder is a bundle as `tidesplit train` writes it, without Stable-Baselines3's own file.
+energy, a tenth free data. Devices and CNNs (PROFILE:DEVICE) have equal shares, and the first names the bundle. The
+folder is a bundle as `tidesplit train` writes it, without Stable-Baselines3's own file.
 There is no PPO: it made this policy worse at every check. Everything is simulated.
 """
 
@@ -44,7 +45,11 @@ from tidesplit.train import ticker
 PACES = tuple(itertools.product((5.0, 10.0, 15.0, 20.0, 30.0), (75.0, 100.0, 150.0, 250.0)))
 """Frames a second, and deadlines in milliseconds."""
 SOME_W, SOME_GB = 5.0, 30.0  # the demands have both budgets, so that both prices are drawn
-PRICES = PriceDraw(Prices.of(1.5, 3e-5), spread=10.0)
+PRICES = PriceDraw(Prices.of(1.0, 5e-5), spread=10.0)
+TABLES = (
+    ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
+    ("efficientnet_lite0", "raspberry-pi-5"), ("cifar_resnet", DEVICE),
+)  # fmt: skip
 TABLE_SPREAD, TRACE_SPREAD = 0.7, 1.5
 GENERATED_S, GENERATED_SEED = 3600.0, 1_000_000
 
@@ -56,16 +61,16 @@ def families(options: argparse.Namespace) -> list[list[Trace]]:
     return [load_traces(spec) for spec in options.trace] + [[trace] for trace in generated]
 
 
-def scenario(options: argparse.Namespace, of: Sequence[list[Trace]]) -> Scenario:
-    """Everything that episodes are drawn from."""
+def scenario(profile: str, device: str, of: Sequence[list[Trace]]) -> Scenario:
+    """Everything that the episodes of a device and a CNN are drawn from."""
     demands = [Demand(fps=fps, deadline_s=ms / 1e3, max_watts=SOME_W, max_gb_month=SOME_GB) for fps, ms in PACES]
     traces = [concatenate(traces[0].name, traces) for traces in of]
-    asked = scenario_from(trace=traces, profile=options.profile, device=options.device, demands=demands)
+    asked = scenario_from(trace=traces, profile=profile, device=device, demands=demands)
     return replace(asked, table_spread=TABLE_SPREAD, trace_spread=TRACE_SPREAD, price_draw=PRICES)
 
 
 def trained(
-    options: argparse.Namespace, train_on: Scenario, ticks: training.Progress
+    options: argparse.Namespace, scenarios: Sequence[Scenario], ticks: training.Progress
 ) -> tuple[PointPolicy, dict[str, float]]:
     """The policy, and its worth after each phase."""
     recipe = training.Recipe(
@@ -75,17 +80,21 @@ def trained(
     )
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
-    model = training.new_model(train_on, recipe)
+    model = training.new_model(max(scenarios, key=lambda one: one.table.size), recipe)
     policy = training.policy_of(model)
-    checked_on, tuning = replace(train_on, episode_s=12.0), ladder.Tuning(lanes=128)
-    keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, tuning))
+    checked_on, tuning = [replace(one, episode_s=12.0) for one in scenarios], ladder.Tuning(lanes=64)
+
+    def worth_of(policy: PointPolicy) -> float:
+        return float(np.mean([ladder.mean_utility(Learner(policy), one, tuning) for one in checked_on]))
+
+    keeper = training.Keeper(worth_of)
     if options.start is None:
-        training.learn_by_imitation(model, train_on, recipe, ticks)
+        training.learn_by_imitation(model, scenarios, recipe, ticks)
     else:
         start_from(policy, options.start)
     worth = {"start": keeper.check(policy)}
     if options.rollouts:
-        training.learn_by_rollouts(model, train_on, recipe, ticks)
+        training.learn_by_rollouts(model, scenarios, recipe, ticks)
         worth["rollouts"] = keeper.check(policy)
     keeper.restore(policy)
     return policy, worth
@@ -97,20 +106,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     contest.stop_on_sigterm()
     begun = time.perf_counter()
     of = families(options)
-    train_on = scenario(options, of)
+    scenarios = [scenario(profile, device, of) for profile, device in options.table]
     with Progress() as progress:
-        policy, worth = trained(options, train_on, ticker(progress))
-    profile = profiles.load(options.profile)
-    paths = {"trace": " ".join(options.trace), "generated": " ".join(options.generated)}
+        policy, worth = trained(options, scenarios, ticker(progress))
+    profile, device = options.table[0]
+    played = replace(scenarios[0], demands=(Demand(),))
+    paths = {name: " ".join(getattr(options, name)) for name in ("trace", "generated")}
+    paths["table"] = " ".join(map(":".join, options.table))
     plain = {key: value for key, value in vars(options).items() if key not in ("out", "start")} | paths
     write_bundle(
         options.out,
         policy,
-        profile=profile,
-        table=train_on.table,
-        machines=(options.device, SERVER),
+        profile=profiles.load(profile),
+        table=scenarios[0].table,
+        machines=(device, SERVER),
         demand=Demand(),
         first_prices=(float(PRICES.usual.joule[0]), float(PRICES.usual.byte[0])),
+        means=ladder.point_means(played, ladder.Tuning()),
         config=plain | {"trained_on": [*itertools.chain.from_iterable(map(purpose.stretches, of))]},
     )
     print(
@@ -118,14 +130,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
+def table(text: str) -> tuple[str, str]:
+    """PROFILE:DEVICE, in two parts."""
+    profile, colon, device = text.rpartition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} received, PROFILE:DEVICE expected")
+    return profile, device
+
+
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", nargs="+", required=True, help="training traces: files, folders, bundled names")
-    parser.add_argument("--generated", nargs="*", default=["lte", "umts"], choices=PRESETS, help="(default: lte umts)")
+    parser.add_argument("--generated", nargs="*", default=["lte", "umts", "gaps"], choices=PRESETS)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--profile", default="efficientnet_lite0")
-    parser.add_argument("--device", default=DEVICE, help="machine about which devices are drawn (default: %(default)s)")
+    parser.add_argument(
+        "--table",
+        nargs="+",
+        type=table,
+        default=TABLES,
+        metavar="PROFILE:DEVICE",
+        help="(default: three boards, two CNNs)",
+    )
     parser.add_argument("--rounds", type=int, default=8, help="rounds of imitation (default: %(default)s)")
     parser.add_argument("--labels", type=int, default=6000, help="labels of a round (default: %(default)s)")
     parser.add_argument("--rollouts", type=int, default=6, help="rounds of rollouts (default: %(default)s)")

@@ -166,7 +166,7 @@ class Hostile:
             if message.model_name == PROBE:
                 read_probe(message)
             else:
-                read_request(message, self.cnn.name, self.cnn.version)
+                read_request(message, self.cnn.name, self.cnn.version, self.cnn.form)
 
     def _cut(self) -> None:
         payload = mutated(self.rng.choice(self._keys), self._keys, self.rng)

@@ -46,6 +46,10 @@ def parser() -> argparse.ArgumentParser:
         "--crop", type=number(0.0, 1.0), metavar="SHARE",
         help="take a picture's middle, of so much of its shorter side; 0: squash the whole picture (default: 0)",
     )  # fmt: skip
+    option(
+        "--task", choices=("classes", "tensor"),
+        help="what the answer is: logits of classes, or any tensors (default: by its shape)",
+    )  # fmt: skip
     option("--server-net", metavar="NET", help="another net, for the pictures that the server answers as a whole")
     option("--server-weights", type=Path, metavar="FILE", help="the weights of --server-net")
     option(

@@ -1,7 +1,7 @@
 """Train the bottleneck of a cut by the uncut net's own answers. No labels are needed, and the net stays as it is.
 
 It starts as the best linear code of the feature (`linear_start`, `level_start`), and training improves the decoder
-(`linear_bottleneck`). The loss is the divergence of the answers from those of the uncut net, and the error of the
+(`linear_bottleneck`). The loss is the task's for answers that are not those of the uncut net, and the error of the
 rebuilt feature, weighed by how much it matters to the answer. On a picture that the net knows by heart, the feature
 says much more than the answer.
 
@@ -30,6 +30,7 @@ from tidesplit.prepare.feature_cache import Cached
 from tidesplit.prepare.level_start import put_levels
 from tidesplit.prepare.linear_bottleneck import LinearBottleneck
 from tidesplit.prepare.linear_start import components, metric, moments, patches, root, sensitivity
+from tidesplit.prepare.task import Task
 
 METHOD = "linear path"
 """Name of this way to train. Bottlenecks that were trained in another way are trained again."""
@@ -79,15 +80,17 @@ class Distillation:
     Args:
         tails: the net's parts behind the cut, for batches of `options.batch` pictures.
         bottleneck: trained in place.
-        cached: features at the cut, and the uncut net's logits.
+        cached: features at the cut, and the uncut net's answers.
+        task: says how far an answer is off.
         options: how long and how.
         half: True where bfloat16 is quicker on this machine.
     """
 
     def __init__(
-        self, tails: Sequence[Part], bottleneck: Bottleneck, cached: Cached, options: DistillOptions, half: bool = False
-    ) -> None:
-        self.tails, self.bottleneck, self.cached = tails, bottleneck, cached
+        self, tails: Sequence[Part], bottleneck: Bottleneck, cached: Cached, task: Task, options: DistillOptions,
+        half: bool = False,
+    ) -> None:  # fmt: skip
+        self.tails, self.bottleneck, self.cached, self.task = tails, bottleneck, cached, task
         self.options, self.half = options, half
         self._rng = np.random.default_rng(options.seed)
         self._linear = bottleneck if isinstance(bottleneck, LinearBottleneck) else None
@@ -102,7 +105,7 @@ class Distillation:
         """
         found = moments(self._features(MOMENT_BATCHES), self._grain)
         features = self._features(GRADIENT_BATCHES)
-        information = sensitivity(self._answer, features, self._grain, self.options.seed)
+        information = sensitivity(self._answer, self.task.directions, features, self._grain, self.options.seed)
         weights = metric(information, found.covariance)
         self._weights = root(weights)[0]
         bottleneck = self._linear
@@ -165,7 +168,7 @@ class Distillation:
         ]
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and logits of whole batches in random order, for ever."""
+        """Features and answers of whole batches in random order, for ever."""
         size = self.options.batch
         while True:
             order = self._rng.permutation(len(self.cached))
@@ -190,11 +193,11 @@ class Distillation:
         return (self.losses(feature, target, rows) / self._usual[rows]).mean()
 
     def losses(self, feature: Tensor, target: Tensor, rows: Tensor) -> Tensor:
-        """Losses `[B]` of features `[B, C, H, W]` in bit widths `rows`, with the uncut net's logits `[B, classes]`."""
+        """Losses `[B]` of features `[B, C, H, W]` in bit widths `rows`, with the uncut net's answers `[B, N]`."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             rebuilt = self._rebuilt(feature, rows)
             wrong = self.wrong(rebuilt, feature)
-        return _divergence(self._answer(rebuilt), target) + FEATURE * wrong
+        return self.task.losses(self._answer(rebuilt), target) + FEATURE * wrong
 
     def wrong(self, rebuilt: Tensor, feature: Tensor) -> Tensor:
         """Errors `[B]` of features, weighed by how much they matter. They are one where nothing is rebuilt."""
@@ -221,8 +224,3 @@ class Distillation:
         for norm, momentum in zip(norms, kept, strict=True):
             norm.momentum = momentum
         self.bottleneck.eval()
-
-
-def _divergence(answer: Tensor, target: Tensor) -> Tensor:
-    """Kullback-Leibler divergences `[B]` of answers from the uncut net's, both logits `[B, classes]`."""
-    return F.kl_div(answer.log_softmax(1), target.log_softmax(1), log_target=True, reduction="none").sum(1)

@@ -1,4 +1,4 @@
-"""What the net makes of training pictures, computed once: the feature at every cut, and the logits."""
+"""What the net makes of training pictures, computed once: the feature at every cut, and the answers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CROPS = 4096
 CROPS_EACH = 8
 """Most crops of one picture."""
 LARGEST_BYTES = 384 * 2**20
-"""Of one cut's features. A cut with large ones gets fewer crops."""
+"""Of one cut's features, or of the answers. Large ones are kept of fewer crops."""
 AREA = (0.5, 1.0)  # share of the picture that a crop shows
 LOGITS = "logits.npy"
 
 
 class Cached:
-    """Features at one cut and the uncut net's logits, from the folder that `cache_features` wrote."""
+    """Features at one cut and the uncut net's answers, from the folder that `cache_features` wrote."""
 
     def __init__(self, folder: Path, partition: int) -> None:
         self._features: npt.NDArray[np.float16] = np.load(folder / _file(partition), mmap_mode="r")
@@ -36,7 +36,7 @@ class Cached:
         return len(self._features)
 
     def rows(self, which: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Features `[B, C, H, W]` and logits `[B, classes]` of some crops."""
+        """Features `[B, C, H, W]` and answers `[B, N]` of some crops."""
         return torch.from_numpy(self._features[which].astype(np.float32)), torch.from_numpy(self._logits[which])
 
 
@@ -44,9 +44,9 @@ def _file(partition: int) -> str:
     return f"feature-p{partition}.npy"
 
 
-def crops_of(features: Sequence[tuple[int, ...]], batch: int, pictures: int) -> list[int]:
-    """Crops to keep for each cut, in whole batches, from the shapes `[C, H, W]` of the features."""
-    most = min(CROPS, CROPS_EACH * pictures)
+def crops_of(features: Sequence[tuple[int, ...]], batch: int, pictures: int, values: int = 1) -> list[int]:
+    """Crops to keep for each cut, in whole batches, from the features' shapes `[C, H, W]` and an answer's `values`."""
+    most = min(CROPS, CROPS_EACH * pictures, LARGEST_BYTES // (4 * values))
     sizes = [2 * int(np.prod(shape)) for shape in features]
     return [max(batch, min(most, LARGEST_BYTES // size) // batch * batch) for size in sizes]
 
@@ -56,7 +56,7 @@ def cache_features(
     parts: Sequence[Part], pictures: Pictures, px: int, crops: Sequence[int], batch: int, seed: int, half: bool,
     folder: Path, show: Callable[[float], None],
 ) -> None:  # fmt: skip
-    """Write the features of random crops, as half floats, and the logits.
+    """Write the features of random crops, as half floats, and the answers.
 
     Args:
         parts: of the net, for batches of that size.

@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FLAT = 0.5
-"""Share of the even distribution in the answers whose gradients count. Sure answers have hardly any gradient."""
 PLAIN = 0.3
 """Weight of the plain error of the feature. It covers directions that the measured gradients missed."""
 TINY = 1e-9
@@ -52,11 +50,15 @@ def moments(features: Iterable[Tensor], stride: int) -> Moments:
     return Moments(mean, (squares / count - flat @ flat.T) / flat.shape[1])
 
 
-def sensitivity(answer: Callable[[Tensor], Tensor], features: Iterable[Tensor], stride: int, seed: int) -> Tensor:
+def sensitivity(
+    answer: Callable[[Tensor], Tensor], directions: Callable[[Tensor, torch.Generator], Tensor],
+    features: Iterable[Tensor], stride: int, seed: int,
+) -> Tensor:  # fmt: skip
     """Fisher information `[D, D]` of the answers in a patch, up to a factor.
 
     Args:
-        answer: the tail, from a feature to logits `[B, classes]`.
+        answer: the tail, from a feature to an answer `[B, N]`.
+        directions: random directions of answers, see `Task`.
         features: `[B, C, H, W]`.
         stride: of the bottleneck.
         seed: of the random directions. Each picture has one, drawn so that its gradient has the right covariance.
@@ -64,11 +66,9 @@ def sensitivity(answer: Callable[[Tensor], Tensor], features: Iterable[Tensor], 
     generator, found = torch.Generator().manual_seed(seed), torch.zeros(())
     for feature in features:
         feature.requires_grad_(True)
-        logits = answer(feature)
-        share = (1 - FLAT) * logits.detach().softmax(1) + FLAT / logits.shape[1]
-        drawn = share.sqrt() * torch.randn(share.shape, generator=generator)
-        direction = drawn - share * drawn.sum(1, keepdim=True)
-        (gradient,) = torch.autograd.grad((logits * direction).sum(), feature)
+        answers = answer(feature)
+        direction = directions(answers.detach(), generator)
+        (gradient,) = torch.autograd.grad((answers * direction).sum(), feature)
         moved = rows(gradient, stride)
         found = found + moved.T @ moved
     return found

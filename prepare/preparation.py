@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -38,15 +38,17 @@ from tidesplit.prepare.result.models_of_cut_net import RATIO, check_sizes, float
 from tidesplit.prepare.result.timed import timed
 from tidesplit.prepare.source.folder_pictures import listing, read_folder
 from tidesplit.prepare.source.net_source import hash_of
-from tidesplit.prepare.source.picture_net import load_picture_net, outputs_of
+from tidesplit.prepare.source.picture_net import CLASSES, load_picture_net, shapes_of
 from tidesplit.prepare.source.preprocessing import PrepareError, read_preprocess
 from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.prepare.step_files import Show, Steps
+from tidesplit.prepare.task import Task, task_of
 from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table
 from tidesplit.profiling.cuts.operations import TraceFailedError, trace
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.export import SUBFOLDER
+from tidesplit.runtime.wire.output_tensors import OUTPUT
 
 WORK_FOLDER, STEPS = "work", "steps"
 TABLE_CROPS, RANGE_PICTURES = 512, 64
@@ -71,10 +73,12 @@ class Preparation:
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
         self.preprocess = read_preprocess(options.preprocess, options.px, options.crop)
-        self.net = load_picture_net(options.net, options.weights, self.preprocess)
+        self.net = load_picture_net(options.net, options.weights, self.preprocess, options.task)
         px = self.preprocess.size
-        outputs = outputs_of(self.net, px)
+        self.shapes = shapes_of(self.net, px)
         names = [] if options.classes is None else options.classes.read_text(encoding="utf-8").split("\n")
+        if options.classes and self.net.task != CLASSES:
+            raise PrepareError(f"--classes {options.classes}: the net's answer is {told(self.shapes)}, not of classes")
         try:
             traced = trace(self.net, torch.zeros(1, 3, px, px))
         except TraceFailedError as error:
@@ -84,13 +88,21 @@ class Preparation:
         self._show_cuts(cuts if options.list else chosen, chosen)
         if options.list:
             return
+        outputs = self.shapes[OUTPUT][1] if self.net.task == CLASSES else 0
         self.pictures = read_folder(options.pictures, outputs, [name for name in names if name], options.judge)
+        self.task = self._task()
         self.cut_net = CutNet(self.net, traced, chosen, px)
-        self.cut_net.server = self._server_net(outputs)
+        self.cut_net.server = self._server_net()
         check_sizes(self.cut_net)
         self._prepare()
 
-    def _server_net(self, outputs: int) -> ServerNet | None:
+    def _task(self) -> Task:
+        try:
+            return task_of(self.shapes, self.pictures.classes, self.pictures.labels)
+        except ValueError as error:
+            raise PrepareError(str(error)) from error
+
+    def _server_net(self) -> ServerNet | None:
         """The server's net for whole pictures, where it has one of its own."""
         options = self.options
         if options.server_net is None:
@@ -98,10 +110,12 @@ class Preparation:
         preprocess = self.preprocess
         if options.server_preprocess is not None:
             preprocess = read_preprocess(options.server_preprocess)
-        net = load_picture_net(options.server_net, options.server_weights, preprocess)
-        found = outputs_of(net, preprocess.size)
-        if found != outputs:
-            raise PrepareError(f"--server-net {options.server_net} has {found} classes, {outputs} expected as NET has")
+        net = load_picture_net(options.server_net, options.server_weights, preprocess, self.net.task)
+        found = shapes_of(net, preprocess.size)
+        if [*found.values()] != [*self.shapes.values()]:
+            raise PrepareError(
+                f"--server-net {options.server_net} answers {told(found)}, {told(self.shapes)} expected as NET does"
+            )
         return ServerNet(net, preprocess.size, self.preprocess.size).eval()
 
     def _of_server(self) -> dict[str, Any]:
@@ -123,6 +137,7 @@ class Preparation:
         batch = min(self.distill.batch, len(pictures.fit))
         distill = replace(self.distill, batch=batch)
         basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill), METHOD]
+        basis += [] if self.net.task == CLASSES else [self.shapes]
         every = [
             *basis,
             [[asdict(cut), asdict(part.spec)] for cut, part in zip(net.cuts, net.bottlenecks.values(), strict=True)],
@@ -160,30 +175,33 @@ class Preparation:
         precisions: tuple[Precision, ...] = PRECISIONS if int8 else (FLOAT32,)
         sha256 = weights_hash(files, codec)
         codec = replace(codec, tag=int(sha256[:4], 16))
-        judged_by = [sha256, listing(pictures.held), pictures.labels]
+        judged_by = [sha256, listing(pictures.held), pictures.labels, self.task.words.measure]
         path = steps.file("accuracy", ".json", judged_by, partial(self._judge, files, codec, precisions))
         counts = {name: Judged(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
         name = self.out.resolve().name
-        cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, pictures.classes, codec, files, precisions)
-        rows = rows_of(counts, net.partitions, precisions, px)
+        cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, self.task.form, codec, files, precisions)
+        rows = rows_of(counts, net.partitions, precisions, px, self.task)
         facts = {
             "input_px": px, "classes": len(pictures.classes), "dataset": self.options.pictures.resolve().name,
-            "weights_sha256": sha256, "measure": pictures.measure, "preprocess": self.preprocess.values(),
+            "weights_sha256": sha256, "measure": self.task.words.measure, "preprocess": self.preprocess.values(),
             "feature_bytes": {str(p): cut.feature_bytes for p, cut in enumerate(net.cuts, start=1)},
             "values_moved": {str(RATIO): work_of(net.net, torch.zeros(1, 3, px, px)).values},
             **({"server_net": server} if server else {}),
+            **({} if self.net.task == CLASSES else {"outputs": self.shapes}),
         }  # fmt: skip
         machine = machine_facts(self.options.threads)
-        profile = profile_of(name, net, pictures, rows, facts, self.command, _words(machine))
+        profile = profile_of(name, net, self.task.words, rows, facts, self.command, _words(machine))
         path = steps.file(
             "timings", ".json", [sha256, machine, self.options.device, self.options.rounds],
             partial(timed, cnn, profile, self.options),
         )  # fmt: skip
         (self.out / profiles.FILE).write_bytes(path.read_bytes())
         with whole(self.out / CARD_FILE) as part:
-            page = card(profile, counts, net, pictures, self.preprocess, self.command, self._training(trained))
+            page = card(
+                profile, counts, net, pictures, self.task, self.preprocess, self.command, self._training(trained)
+            )
             part.write_text(page, encoding="utf-8")
-        print(summary(profile, counts))
+        print(summary(profile, counts, self.task.words))
         print(f"{self.out}: {profiles.FILE}, {CARD_FILE}, {SUBFOLDER}/ with weights {sha256[:16]}")
 
     def _batched(self, size: int, pictures: Pictures) -> tuple[list[Part], bool]:
@@ -196,7 +214,9 @@ class Preparation:
         self, batch: int, pictures: Pictures, batched: Callable[[], tuple[list[Part], bool]], path: Path, show: Show
     ) -> str:
         parts, half = batched()
-        crops = crops_of([cut.shape[1:] for cut in self.cut_net.cuts], batch, len(self.pictures.fit))
+        crops = crops_of(
+            [cut.shape[1:] for cut in self.cut_net.cuts], batch, len(self.pictures.fit), self.task.form.size
+        )
         seed = self.distill.seed
         cache_features(parts, pictures, self.preprocess.size, crops, batch, seed, half, path, show)
         return f"of {max(crops)} crops{', in bfloat16' if half else ''}"
@@ -212,7 +232,7 @@ class Preparation:
             losses.append(loss)
             show(share, f"loss {np.mean(losses[-20:]):.3f}")
 
-        Distillation(parts[p:], bottleneck, Cached(features, p), distill, half).run(say)
+        Distillation(parts[p:], bottleneck, Cached(features, p), self.task, distill, half).run(say)
         tensors = {name: t.contiguous() for name, t in bottleneck.state_dict().items()}
         save_file(tensors, str(path), {STEPS: str(len(losses))})
         ended = f", ended by --minutes {distill.minutes:g}" if len(losses) < distill.steps else ""
@@ -280,12 +300,18 @@ class Preparation:
         self, files: dict[str, bytes], codec: WireCodec, precisions: tuple[Precision, ...], path: Path, show: Show
     ) -> str:
         pictures = self.pictures
-        judge_of = Judge(files, codec, self.cut_net.partitions, precisions)
+        judge_of = Judge(files, codec, self.cut_net.partitions, precisions, self.task)
         to_judge = pictures.to_judge(self.preprocess.size, self.preprocess.crop)
-        counts = judge(judge_of, to_judge, pictures.labels is not None, self.options.threads, show)
+        counts = judge(judge_of, to_judge, self.task, self.options.threads, show)
         path.write_text(json.dumps({name: asdict(some) for name, some in counts.items()}), encoding="utf-8")
         uncut = counts[UNCUT]
-        return f"{pictures.measure} of {len(counts)} points on {uncut.n} pictures, uncut {uncut.right / uncut.n:.1%}"
+        measure, right = self.task.words.measure, uncut.right / uncut.n
+        return f"{measure} of {len(counts)} points on {uncut.n} pictures, uncut {right:.1%}"
+
+
+def told(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Outputs in words."""
+    return " and ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
 
 
 def _words(machine: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from tidesplit.compression.codec.memory import ChangeTables
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.ncnn_session import NcnnSession
 from tidesplit.compression.session import Session, SessionChain, session
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 FORMAT = "tidesplit-cnn/1"
 MANIFEST = "cnn.json"
@@ -46,6 +47,7 @@ class Cnn:
     Args:
         files: the SHA-256 of each file, by name.
         models: the files that each model is a chain of, by the model's name.
+        form: of its answers.
         crop: side of the middle that is taken of a picture, over its shorter side; 0: the whole picture is squashed.
     """
 
@@ -53,7 +55,7 @@ class Cnn:
     name: str
     weights_sha256: str
     input_px: int
-    classes: tuple[str, ...]
+    form: AnswerForm
     codec: WireCodec
     files: Mapping[str, str]
     models: Mapping[str, tuple[str, ...]]
@@ -74,6 +76,11 @@ class Cnn:
         for cut in sorted(changes):
             found.update(repr(cut).encode() + changes[cut].to_bytes())
         return found.hexdigest()[:VERSION_DIGITS]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of its classes; empty where its answers are other tensors."""
+        return self.form.classes
 
     @property
     def partitions(self) -> int:
@@ -182,7 +189,7 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
         name=str(manifest["name"]),
         weights_sha256=sha256,
         input_px=int(manifest["input_px"]),
-        classes=tuple(str(c) for c in manifest["classes"]),
+        form=_form(manifest["classes"], manifest.get("outputs")),
         codec=WireCodec(
             cuts, low, step, int(sha256[:4], 16), parse(CodeTables, tables, cuts), parse(ChangeTables, changes, cuts)
         ),
@@ -190,6 +197,13 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
         crop=float(manifest.get("preprocess", {}).get("crop", 0.0)),
         models=_models(manifest.get("models"), files),
     )
+
+
+def _form(classes: list[str], outputs: Mapping[str, list[int]] | None) -> AnswerForm:
+    """The form of the answers. A manifest without outputs is of a classifier."""
+    if outputs is None:
+        return AnswerForm.of_classes([str(name) for name in classes])
+    return AnswerForm({str(name): tuple(int(n) for n in shape) for name, shape in outputs.items()})
 
 
 def _models(chains: Mapping[str, list[str]] | None, files: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

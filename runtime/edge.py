@@ -46,7 +46,7 @@ from tidesplit.runtime.export import for_bundle
 from tidesplit.runtime.export import say as report
 from tidesplit.runtime.log.mqtt import Mqtt
 from tidesplit.runtime.log.notify import Notifier
-from tidesplit.runtime.log.outputs import Board, JsonLines
+from tidesplit.runtime.log.outputs import Board, JsonLines, TensorFiles
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.log.uplink_trace import UplinkTrace
 from tidesplit.runtime.log.writer import Live, Log, Sink, say
@@ -56,7 +56,10 @@ from tidesplit.runtime.trained_for import compare_budgets, compare_engines, thre
 # A thread that computes in Python makes the others wait for so long: pictures and answers, whose moments count. The
 # interpreter's own 5 ms are as much as a camera's moments may be wrong.
 SWITCH_S = 0.001
-FILES = ("json", "tensorboard", "record_trace", "tls_ca", "tls_cert", "tls_key", "token_file", "mqtt_ca", "mqtt_login")
+FILES = (
+    "json", "tensors", "tensorboard", "record_trace", "tls_ca", "tls_cert", "tls_key", "token_file", "mqtt_ca",
+    "mqtt_login",
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,6 +84,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--json", type=Path, metavar="LOG.jsonl",
         help="append one JSON line for each frame; - for the standard output; SIGHUP reopens the file",
+    )  # fmt: skip
+    made.add_argument(
+        "--tensors", type=Path, metavar="DIR",
+        help="write each answer to DIR/FRAME.npz, where the CNN answers with tensors instead of a class",
     )  # fmt: skip
     made.add_argument("--tensorboard", type=Path, metavar="DIR", help="write the same figures for TensorBoard")
     made.add_argument(
@@ -228,6 +235,11 @@ def run(
     tally, skipped = Tally(), Skipped(say)
     sinks: list[Sink] = [tally, *outputs, *sinks_of(options)]
     cnn = for_bundle(folder, report, options.engine)
+    tally.classes = bool(cnn.classes)
+    if options.tensors:
+        if cnn.classes:
+            raise ValueError(f"--tensors {options.tensors}: the answers of {cnn.name} are classes, which --json has")
+        sinks.append(TensorFiles(options.tensors))
     if arrays is None:
         made = source.source(options.source, cnn.input_px, demand.fps, skipped, say, cnn.crop)
         pictures = source.ahead(made)  # from now on
@@ -246,8 +258,9 @@ def run(
         with trimmed_heap(), channel as client, Log(sinks) as log:
             is_paced = options.pace is not None
             device = Device(
-                controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices
-            )
+                controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices,
+                means=None if options.point else bundle.means_of(table.ids),
+            )  # fmt: skip
             device.run(pictures, options.frames)
     finally:
         if tally.frames or not isinstance(sys.exception(), Exception):  # Ctrl-C is none
@@ -320,6 +333,7 @@ class Tally:
         self.answers = {"server": 0, "device": 0, "miss": 0}
         self.latency_s = self.joules = self.sent_bytes = 0.0
         self.measured = 0  # frames with joules
+        self.classes = True  # False where the CNN's answers are none, so that no label says what is right
         self.demand = Demand()
         self.spending: Spending | None = None  # under budgets
 
@@ -334,7 +348,7 @@ class Tally:
         if record.joules is not None:
             self.measured += 1
             self.joules += record.joules
-        if record.label is not None:
+        if record.label is not None and self.classes:
             self.labelled += 1
             self.right += record.answer == record.label
 

@@ -192,14 +192,19 @@ def _begun(name: str, entrant: Entrant, arena: Scenario, prices: Prices, tuning:
     return settled(entrant, arena, prices, SETTLING_LANES, tuning.seed)
 
 
-def mixture_prices(scenario: Scenario, tuning: Tuning) -> Prices:
-    """Prices at which the best mixture of points meets the demand's budgets.
+def point_means(scenario: Scenario, tuning: Tuning) -> Spent:
+    """Means of a frame of each point if all frames use it, ``[A]``."""
+    free = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0, price_draw=None)
+    return means_of(statics(scenario.table), free, tuning)
+
+
+def mixture_prices(scenario: Scenario, tuning: Tuning, means: Spent | None = None) -> Prices:
+    """Prices at which the best mixture of points meets the demand's budgets. ``means``: of the points, where known.
 
     Raises:
         BudgetError: every point needs more energy, or more data, than the budget has.
     """
-    free = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0, price_draw=None)
-    spent, demand = means_of(statics(scenario.table), free, tuning), scenario.demands[0]
+    spent, demand = means or point_means(scenario, tuning), scenario.demands[0]
     least_w, least_rate = (float(means.min()) * demand.fps for means in (spent.joules, spent.sent_bytes))
     if demand.max_watts is not None and least_w > demand.max_watts:
         least, asked = f"{least_w:.2f} W", f"{demand.max_watts:g} W"

@@ -7,11 +7,12 @@ would ignore risk: the point that is best most often may also be the one with th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tidesplit.agents.judging.seer import teacher_regret
@@ -63,32 +64,51 @@ class Labels:
     mask: Tensor
     regret: Tensor
 
-    def __add__(self, other: Labels) -> Labels:
-        return Labels(*(torch.cat([getattr(self, f), getattr(other, f)]) for f in ("flat", "mask", "regret")))
+    @classmethod
+    def of(cls, parts: Sequence[Labels], fields: int = 0) -> Labels:
+        """Some labels together. Where their tables differ in size, the smaller ones get more points, none allowed.
+
+        ``fields``: columns F of a point.
+        """
+        most = max(part.mask.shape[1] for part in parts)
+        same = [part.padded(most - part.mask.shape[1], fields) for part in parts]
+        return cls(*(torch.cat([getattr(part, name) for part in same]) for name in ("flat", "mask", "regret")))
+
+    def padded(self, points: int, fields: int) -> Labels:
+        """The labels with the last point so many times more, not allowed: the policy's maximum over points stays."""
+        if not points:
+            return self
+        old = self.mask.shape[1]
+        begin = self.flat.shape[1] - fields * old
+        columns = F.pad(self.flat[:, begin:].reshape(-1, fields, old), (0, points), mode="replicate").flatten(1)
+        flat = torch.cat([self.flat[:, :begin], columns], dim=1)
+        return Labels(flat, F.pad(self.mask, (0, points)), F.pad(self.regret, (0, points)))
 
 
 def imitate(
     policy: PointPolicy,
-    simulation: Simulation,
+    simulations: Sequence[Simulation],
     config: ImitationConfig,
     rng: np.random.Generator,
     report: Callable[[int, int, float], None] = lambda *_: None,
 ) -> None:
     """Train the policy's actor, and fit its normaliser to the states of the first round.
 
-    The simulation's lanes are played on and labelled. ``report`` is called after each round with its number, the number
-    of rounds, and the expected regret.
+    The simulations' lanes are played on and labelled, each simulation's equally often. Their tables may differ, the
+    policy's is the largest. ``report`` is called after each round with its number, the number of rounds, and the
+    expected regret.
     """
-    labels: Labels | None = None
+    parts: list[Labels] = []
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.rate)
+    share = replace(config, labels_per_round=config.labels_per_round // len(simulations))
     for number in range(config.rounds):
-        fresh = collect(None if number == 0 else policy, simulation, config, rng)
-        labels = fresh if labels is None else labels + fresh
+        parts += [collect(None if number == 0 else policy, one, share, rng) for one in simulations]
+        labels = Labels.of(parts, len(policy.fields.points))
         if number == 0:
             policy.fit_normaliser(labels.flat)
         epochs = config.last_epochs if number == config.rounds - 1 else config.epochs_per_round
-        share = number / max(config.rounds - 1, 1)
-        weight = config.first_entropy * (config.last_entropy / config.first_entropy) ** share
+        done = number / max(config.rounds - 1, 1)
+        weight = config.first_entropy * (config.last_entropy / config.first_entropy) ** done
         loss = fit(policy, labels, optimizer, config.batch, epochs, weight, rng)
         report(number + 1, config.rounds, loss)
 

@@ -9,8 +9,8 @@ fitted like a teacher's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,20 +57,22 @@ class RolloutConfig:
 
 def improve(
     policy: PointPolicy,
-    simulation: Simulation,
+    simulations: Sequence[Simulation],
     config: RolloutConfig,
     rng: np.random.Generator,
     report: Callable[[int, int, float], None] = lambda *_: None,
 ) -> None:
     """Train the actor of a policy that imitation has trained.
 
-    ``report`` is called after each round with its number, the number of rounds, and the expected regret.
+    Each of the simulations is played equally often, as in `imitate`. ``report`` is called after each round with its
+    number, the number of rounds, and the expected regret.
     """
-    labels: Labels | None = None
+    parts: list[Labels] = []
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.rate)
+    share = replace(config, labels_per_round=config.labels_per_round // len(simulations))
     for number in range(config.rounds):
-        fresh = tried(policy, simulation, config, rng)
-        labels = fresh if labels is None else labels + fresh
+        parts += [tried(policy, one, share, rng) for one in simulations]
+        labels = Labels.of(parts, len(policy.fields.points))
         loss = fit(policy, labels, optimizer, config.batch, config.epochs, config.entropy, rng)
         report(number + 1, config.rounds, loss)
 
@@ -89,7 +91,7 @@ def tried(policy: PointPolicy, simulation: Simulation, config: RolloutConfig, rn
         lanes = np.flatnonzero(simulation.frame + ahead <= simulation.frames)
         if len(lanes):
             parts.append(_labelled(policy, simulation, lanes, config))
-    return Labels(*(torch.cat([getattr(part, name) for part in parts]) for name in ("flat", "mask", "regret")))
+    return Labels.of(parts)
 
 
 def _labelled(policy: PointPolicy, simulation: Simulation, lanes: Ints, config: RolloutConfig) -> Labels:

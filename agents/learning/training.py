@@ -7,7 +7,7 @@ ruin the actor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -135,19 +135,27 @@ def new_model(scenario: Scenario, recipe: Recipe) -> MaskablePPO:
     )
 
 
-def learn_by_imitation(model: MaskablePPO, scenario: Scenario, recipe: Recipe, progress: Progress) -> list[float]:
-    """First phase: imitation. Returns the expected regret after each round."""
-    rng, simulation = np.random.default_rng([recipe.seed, 1]), _played(scenario, recipe.seed, 2, lanes=64)
+def learn_by_imitation(
+    model: MaskablePPO, scenarios: Sequence[Scenario], recipe: Recipe, progress: Progress
+) -> list[float]:
+    """First phase: imitation, in one scenario or several. Returns the expected regret after each round.
+
+    Scenarios may differ in their tables: the model is of the one with the most points.
+    """
+    rng, played = np.random.default_rng([recipe.seed, 1]), [_played(one, recipe.seed, 2, lanes=64) for one in scenarios]
     losses, report = _reports("imitation", progress)
-    imitate(policy_of(model), simulation, recipe.imitation, rng, report)
+    imitate(policy_of(model), played, recipe.imitation, rng, report)
     return losses
 
 
-def learn_by_rollouts(model: MaskablePPO, scenario: Scenario, recipe: Recipe, progress: Progress) -> list[float]:
-    """Second phase: rollouts. Returns the expected regret after each round."""
-    rng, simulation = np.random.default_rng([recipe.seed, 3]), _played(scenario, recipe.seed, 4, lanes=128)
+def learn_by_rollouts(
+    model: MaskablePPO, scenarios: Sequence[Scenario], recipe: Recipe, progress: Progress
+) -> list[float]:
+    """Second phase: rollouts, in the scenarios of the first. Returns the expected regret after each round."""
+    rng = np.random.default_rng([recipe.seed, 3])
+    played = [_played(one, recipe.seed, 4, lanes=128) for one in scenarios]
     losses, report = _reports("rollouts", progress)
-    improve(policy_of(model), simulation, recipe.rollouts, rng, report)
+    improve(policy_of(model), played, recipe.rollouts, rng, report)
     return losses
 
 

@@ -17,7 +17,7 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(right: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """95 % interval of the share `right / n` (Wilson, 1927). Unlike the normal one it holds near 0 and 1."""
     if n == 0:
         return 0.0, 1.0

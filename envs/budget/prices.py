@@ -23,7 +23,11 @@ USUAL_PRICES = (3.0, 1e-4)
 """Utility of a joule and of a byte to begin with where no training has found better ones."""
 WITHIN = 1.02
 """A budget is met where it is overspent by no more than this factor."""
-STEEPEST = 10.0  # the price rises at most by e to this
+HIGHEST_PRICES = (10.0, 1e-2)
+"""Utility of a joule and of a byte beyond which prices do not rise. The quickest net on a Pi 4 then costs about what
+its answer is worth, and so does a message of 100 bytes. Higher prices could only make a controller give up frames, in
+the name of a budget that does not hold."""
+STEEPEST = 50.0  # the price rises at most by e to this, which no float overflows
 
 
 class Prices(NamedTuple):
@@ -73,10 +77,10 @@ class Ledger(NamedTuple):
         return Ledger(*booked)
 
     def prices(self, first: Prices, budgets: Budgets) -> Prices:
-        """The prices now, from those to begin with. 0 without a budget."""
+        """The prices now, from those to begin with, at most `HIGHEST_PRICES`. 0 without a budget."""
         moved = (
-            np.where(np.isfinite(rate), price * np.exp(np.minimum(debt_s / CALM_S, STEEPEST)), 0.0)
-            for debt_s, price, rate in zip(self, first, budgets, strict=True)
+            np.where(np.isfinite(rate), np.minimum(price * np.exp(np.minimum(debt_s / CALM_S, STEEPEST)), highest), 0.0)
+            for debt_s, price, rate, highest in zip(self, first, budgets, HIGHEST_PRICES, strict=True)
         )
         return Prices(*moved)
 

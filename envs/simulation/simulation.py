@@ -90,6 +90,7 @@ class Simulation:
         self._runs = Runs.none(self.lanes)
         self._pace = Pace(self.lanes)
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
+        self.outcome: Outcome | None = None  # of the last frames, for controllers that learn by them
         self._situation: Situation | None = None
         self._observation: Observation | None = None
         self.reset(self._all)
@@ -229,6 +230,7 @@ class Simulation:
         self._move_prices()
         self.frame = self.frame + 1
         self._situation = self._observation = None
+        self.outcome = outcome
         self._pace.measured(np.where(outcome.run.slow_down > 0.0, 0.0, outcome.slow_down))  # of a head
         return outcome, self.frame >= self.frames
 

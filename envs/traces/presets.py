@@ -65,6 +65,18 @@ UMTS = LinkModel(
     outages_per_hour=60.0,
     outage_mean_s=4.0,
 )
+GAPS = LinkModel(
+    name="gaps",
+    source="assumed, not fitted: a quick uplink with short gaps that nothing announces, as benchmarks/worst_links.py "
+    "finds them hard for a policy",
+    step_s=0.1,
+    quantiles_bps=(0.5e6, 1e6, 2e6, 4e6, 6e6, 10e6, 14e6, 20e6),
+    empty_share=0.3,
+    memory_s=(1.0, 5.0, 30.0),
+    weights=(0.1, 0.1, 0.1, 0.7),
+    outages_per_hour=15.0,
+    outage_mean_s=4.0,
+)
 METRO = LinkModel(
     name="metro",
     source="assumed, not fitted: a middle server's access network with a median of 50 Mbit/s, the constant value of "
@@ -78,4 +90,4 @@ METRO = LinkModel(
     outage_mean_s=3.0,
 )
 
-PRESETS = {model.name: model for model in (LTE, LTE_MID, LTE_FAST, NR_5G, UMTS, METRO)}
+PRESETS = {model.name: model for model in (LTE, LTE_MID, LTE_FAST, NR_5G, UMTS, GAPS, METRO)}

@@ -9,40 +9,46 @@ from tidesplit.prepare.cut_net import CutNet
 from tidesplit.prepare.result.judged import UNCUT, Judged
 from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.source.preprocessing import Preprocess
+from tidesplit.prepare.task import Task, Words
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 CARD_FILE = "card.md"
 SMALL_BYTES = 500
 """The last line of a preparation names the best cut of at most so many bytes."""
-_MEASURES = {
-    "top-1": "top-1 accuracy: the share of right answers",
-    "agreement": "agreement: the share of answers equal to the server's to the undamaged picture, by its whole net",
-}
 
 
 def card(
-    profile: Profile, counts: Mapping[str, Judged], net: CutNet, pictures: FolderPictures, preprocess: Preprocess,
-    command: str, training: str,
+    profile: Profile, counts: Mapping[str, Judged], net: CutNet, pictures: FolderPictures, task: Task,
+    preprocess: Preprocess, command: str, training: str,
 ) -> str:  # fmt: skip
     """The page, in Markdown. ``training``: how many steps were done."""
+    words = task.words
     lines = [
         f"# {profile.name}", "", f"Made by `{command}`.", "",
-        f"- {len(pictures.classes)} classes, pictures of {preprocess.size} x {preprocess.size}"
+        f"- {_answers(task.form)}, pictures of {preprocess.size} x {preprocess.size}"
         f" pixels, {preprocess.colours}, mean {list(preprocess.mean)}, std {list(preprocess.std)}",
         f"- weights `{str(profile.cnn['weights_sha256'])[:16]}`",
         f"- fitted to {len(pictures.fit)} pictures, measured on {len(pictures.held)} others",
         f"- trained {training}",
-        f"- the figures are {_MEASURES[pictures.measure]}, with a 95 % interval",
+        f"- the figures are {words.meaning}, with a 95 % interval",
         f"- uncut net: {profile.point(UNCUT).accuracy:.1%}",
         *_of_server(profile, net),
         "- *gain*: points more than the uncut net on the same pictures, with a 95 % interval",
-        "- *same answer*: the share of answers equal to the uncut net's",
+        f"- *same answer*: {words.same}",
         "- *instead*: a picture of no more bytes that answers as well as the cut; take it where the server has time",
         "",
-        f"| point | after | of the compute | bytes | {pictures.measure} | interval | gain | same answer | instead |",
+        f"| point | after | of the compute | bytes | {words.measure} | interval | gain | same answer | instead |",
         "|---|---|---:|---:|---:|---|---:|---:|---|",
     ]  # fmt: skip
     return "\n".join([*lines, *(_row(point, profile, counts[point.id], net) for point in profile.points)]) + "\n"
+
+
+def _answers(form: AnswerForm) -> str:
+    """What an answer is, in a few words."""
+    if form.classes:
+        return f"{len(form.classes)} classes"
+    return "answers " + ", ".join(f"`{name}` {list(shape)}" for name, shape in form.shapes.items())
 
 
 def _of_server(profile: Profile, net: CutNet) -> list[str]:
@@ -76,17 +82,17 @@ def as_good_picture(cut: OperatingPoint, profile: Profile) -> OperatingPoint | N
     return best if best is not None and best.accuracy >= cut.accuracy else None
 
 
-def summary(profile: Profile, counts: Mapping[str, Judged]) -> str:
+def summary(profile: Profile, counts: Mapping[str, Judged], words: Words) -> str:
     """The best cut of few bytes, and how many cuts a picture of no more bytes beats."""
     cuts = [p for p in profile.points if p.codec == "feature"]
     beaten = [p for p in cuts if as_good_picture(p, profile)]
     small = [p for p in cuts if p.bytes_mean <= SMALL_BYTES]
-    words = f"no cut takes {SMALL_BYTES} bytes or fewer"
+    said = f"no cut takes {SMALL_BYTES} bytes or fewer"
     if small:
         best = max(small, key=lambda p: p.accuracy)
         judged = counts[best.id]
-        words = (
+        said = (
             f"best cut of at most {SMALL_BYTES} bytes: {best.id}, {best.bytes_mean:.0f} bytes, {_gain(judged)} points "
-            f"to the uncut net on {judged.n} pictures, same answer on {judged.same / judged.n:.1%}"
+            f"to the uncut net on {judged.n} pictures, {words.brief} {judged.same / judged.n:.1%}"
         )
-    return f"{words}; a picture of no more bytes does as well as {len(beaten)} of {len(cuts)} points at cuts"
+    return f"{said}; a picture of no more bytes does as well as {len(beaten)} of {len(cuts)} points at cuts"

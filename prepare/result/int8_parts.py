@@ -36,18 +36,21 @@ def int8_parts(parts: Sequence[bytes], pictures: Sequence[Floats]) -> list[bytes
     """The parts of a net as int8 models, calibrated on pictures `[1, 3, px, px]` in [-1, 1]."""
     found, features = list[bytes](), list(pictures)
     for number, part in enumerate(parts):
-        found.append(_quantized(part, features, keep_first=number == 0))
+        found.append(_quantized(part, features, keep_first=number == 0, keep_last=number == len(parts) - 1))
         run = session(part, threads=1)
         features = [run.run(None, {"x": feature})[0] for feature in features]
     return found
 
 
-def _quantized(part: bytes, features: Sequence[Floats], keep_first: bool) -> bytes:
+def _quantized(part: bytes, features: Sequence[Floats], keep_first: bool, keep_last: bool) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         plain, ready, made = (Path(folder) / name for name in ("plain.onnx", "ready.onnx", "made.onnx"))
         plain.write_bytes(part)
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
-        kept = [n.name for n in onnx.load(str(ready)).graph.node if n.op_type == "Conv"][: 1 if keep_first else 0]
+        graph = onnx.load(str(ready)).graph
+        kept = [n.name for n in graph.node if n.op_type == "Conv"][: 1 if keep_first else 0]
+        if keep_last and graph.node[-1].op_type == "Concat":  # of several outputs, whose values have other ranges
+            kept.append(graph.node[-1].name)
         quantize_static(
             str(ready), str(made), _Features(features), quant_format=QuantFormat.QDQ, per_channel=True,
             weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8, nodes_to_exclude=kept,

@@ -16,11 +16,12 @@ from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.data.files import whole
 from tidesplit.prepare.cut_net import FULL, CutNet
 from tidesplit.prepare.result.models_of_cut_net import SERVER_FILE, Files, chains
-from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.source.preprocessing import Preprocess
+from tidesplit.prepare.task import Words
 from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
 from tidesplit.runtime.cnn import FORMAT, MANIFEST, Cnn, load_cnn
 from tidesplit.runtime.export import texts
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 
 def weights_hash(files: Files, codec: WireCodec) -> str:
@@ -34,7 +35,7 @@ def weights_hash(files: Files, codec: WireCodec) -> str:
 
 
 def write_cnn(
-    folder: Path, name: str, sha256: str, preprocess: Preprocess, classes: Sequence[str], codec: WireCodec,
+    folder: Path, name: str, sha256: str, preprocess: Preprocess, form: AnswerForm, codec: WireCodec,
     files: Files, precisions: tuple[Precision, ...],
 ) -> Cnn:  # fmt: skip
     """Write the models and, last, their manifest. Files of an earlier preparation are removed."""
@@ -51,7 +52,8 @@ def write_cnn(
         "weights_sha256": sha256,
         "input_px": preprocess.size,
         "preprocess": preprocess.values(),
-        "classes": list(classes),
+        "classes": list(form.classes),
+        **({} if form.classes else {"outputs": dict(form.shapes)}),
         "cuts": {p: [cut.channels, cut.height, cut.width] for p, cut in codec.cuts.items()},
         "low": {p: low.tolist() for p, low in codec.low.items()},
         "step": {p: step.tolist() for p, step in codec.step.items()},
@@ -66,7 +68,7 @@ def write_cnn(
 
 
 def profile_of(
-    name: str, net: CutNet, pictures: FolderPictures, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any],
+    name: str, net: CutNet, words: Words, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any],
     command: str, machine: str,
 ) -> Profile:  # fmt: skip
     """The profile of measured rows. ``facts``: of the CNN, its weights' hash among them."""
@@ -80,7 +82,7 @@ def profile_of(
         name=name, partitions=net.partitions, points=tuple(points), devices={}, cnn=dict(facts),
         accuracy_provenance=Provenance(
             kind="measured", source=command, machine=machine, n=min(p.n for p in points),
-            spread=f"wilson 95 % of {pictures.measure}",
+            spread=f"{words.interval} 95 % of {words.measure}",
         ),
     )  # fmt: skip
 

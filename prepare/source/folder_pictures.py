@@ -26,18 +26,13 @@ class FolderPictures:
         fit: files to train bottlenecks and tables on.
         held: files that accuracy is measured on.
         labels: classes of `held` by index; None where the folder does not say them.
-        classes: names of the net's outputs.
+        classes: names of the net's classes; empty where it has none.
     """
 
     fit: tuple[Path, ...]
     held: tuple[Path, ...]
     labels: tuple[int, ...] | None
     classes: tuple[str, ...]
-
-    @property
-    def measure(self) -> str:
-        """What an accuracy means: the share of right answers, or of answers equal to the uncut net's."""
-        return "agreement" if self.labels is None else "top-1"
 
     def to_fit(self, px: int, crop: float = 0.0) -> Pictures:
         """The training pictures, a little larger than the net's. `crop`: see `squash`."""
@@ -62,7 +57,7 @@ def read_folder(folder: Path, outputs: int, names: Sequence[str] = (), limit: in
 
     Args:
         folder: pictures in any sub-folders.
-        outputs: number of the net's classes.
+        outputs: number of the net's classes, 0 where it has none.
         names: of the classes; empty where they are not known.
         limit: most pictures that judge.
 

@@ -32,28 +32,36 @@ Operation = Callable[..., Tensor]
 
 
 class OnnxNet(nn.Module):
-    """The net of an ONNX model. Its weights are buffers, so they are part of its state dict."""
+    """The net of an ONNX model. Its weights are buffers, so they are part of its state dict.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    With ``logits`` a classifier's softmax at the end is left out.
+    """
+
+    def __init__(self, model: onnx.ModelProto, logits: bool = True) -> None:
         super().__init__()
+        nodes, self._outputs = list(model.graph.node), {value.name: value.name for value in model.graph.output}
+        if logits and _ends_in_softmax(model.graph):
+            last = nodes.pop()
+            self._outputs[last.output[0]] = last.input[0]
         self._constants: dict[str, Any] = {}
         self._buffers_by_name: dict[str, str] = {}
         self._limits = {name for node in model.graph.node if node.op_type == "Clip" for name in node.input[1:]}
+        self._scales = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[2:3]}
         for tensor in model.graph.initializer:
             self._keep(tensor.name, numpy_helper.to_array(tensor))
         self._nodes: list[tuple[Operation, list[str], str, Attributes]] = []
-        for node in _without_softmax(model.graph):
+        for node in nodes:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant":
                 self._keep(node.output[0], numpy_helper.to_array(attributes["value"]))
             else:
                 self._nodes.append((OPERATIONS[node.op_type], list(node.input), node.output[0], attributes))
         self._input = next(v.name for v in model.graph.input if v.name not in self._buffers_by_name)
-        nodes = b"".join(node.SerializeToString() for node in model.graph.node)
-        self._text = hashlib.sha256(nodes + repr(sorted(self._constants.items())).encode()).hexdigest()
+        text = b"".join(node.SerializeToString() for node in model.graph.node)
+        self._text = hashlib.sha256(text + repr(sorted(self._constants.items())).encode()).hexdigest()
 
     def _keep(self, name: str, value: np.ndarray[Any, Any]) -> None:
-        if value.dtype.kind in "iub" and value.size <= LARGEST_CONSTANT:
+        if (value.dtype.kind in "iub" or name in self._scales) and value.size <= LARGEST_CONSTANT:
             self._constants[name] = value.tolist()
             return
         if value.ndim == 0 or (name in self._limits and value.size == 1):  # torch.export needs their values
@@ -66,19 +74,17 @@ class OnnxNet(nn.Module):
         """The graph's hash, so that nets of other structure differ."""
         return self._text
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The first output."""
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The outputs by name."""
         values: dict[str, Any] = {self._input: x, "": None, **self._constants}
         values |= {name: getattr(self, buffer) for name, buffer in self._buffers_by_name.items()}
         for operation, inputs, output, attributes in self._nodes:
             values[output] = operation(*(values[name] for name in inputs), **attributes)
-        result = values[self._nodes[-1][2]]
-        assert isinstance(result, Tensor)
-        return result
+        return {name: values[source] for name, source in self._outputs.items()}
 
 
-def load_onnx(path: Path, px: int, layout: str) -> OnnxNet:
-    """The net of a file, for square pictures of `px` pixels.
+def load_onnx(path: Path, px: int, layout: str, probabilities: bool = False) -> OnnxNet:
+    """The net of a file, for square pictures of `px` pixels. With ``probabilities`` a softmax at its end stays.
 
     Raises:
         PrepareError: no such file, operations that are not known, or pictures of another size.
@@ -92,18 +98,18 @@ def load_onnx(path: Path, px: int, layout: str) -> OnnxNet:
         raise PrepareError(
             f"{path}: operations {', '.join(unknown)} received, some of {', '.join(OPERATIONS)} expected"
         )
-    net = OnnxNet(model).eval()
+    net = OnnxNet(model, logits=not probabilities).eval()
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     try:
-        whole, plain = session(path.read_bytes()), net(x).numpy()
+        whole, found = session(path.read_bytes()), net(x)
     except Exception as error:  # an operation in a form that its function here does not know
         raise PrepareError(f"{path}: torch cannot run it ({' '.join(str(error).split())[:200]})") from error
-    expected = whole.run(None, {whole.get_inputs()[0].name: x.numpy()})[0]
-    if _ends_in_softmax(model.graph):
-        expected, plain = np.asarray(expected), torch.from_numpy(plain).softmax(-1).numpy()
-    off = float(np.abs(plain - expected).max() / (np.abs(expected).max() + 1e-9))
-    if not off < TOLERANCE:
-        raise PrepareError(f"{path}: torch's answers differ from ONNX Runtime's by {off:.2g} of their range")
+    if not probabilities and _ends_in_softmax(model.graph):
+        found = {name: tensor.softmax(-1) for name, tensor in found.items()}
+    for name, expected in zip(found, whole.run(list(found), {whole.get_inputs()[0].name: x.numpy()}), strict=True):
+        off = float(np.abs(found[name].numpy() - expected).max() / (np.abs(expected).max() + 1e-9))
+        if not off < TOLERANCE:
+            raise PrepareError(f"{path}: torch's answers differ from ONNX Runtime's by {off:.2g} of their range")
     return net
 
 
@@ -135,14 +141,10 @@ def _folded(path: Path, shape: list[int]) -> onnx.ModelProto:
 
 
 def _ends_in_softmax(graph: onnx.GraphProto) -> bool:
-    last = graph.node[-1]
-    return bool(last.op_type == "Softmax" and last.output[0] == graph.output[0].name)
-
-
-def _without_softmax(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes up to the first output. Logits are wanted, so a softmax at the end is left out."""
-    nodes = list(graph.node)
-    return nodes[:-1] if _ends_in_softmax(graph) else nodes
+    """True where the only output is a softmax over classes `[1, classes]`."""
+    last, (first, *others) = graph.node[-1], graph.output
+    classes = len(first.type.tensor_type.shape.dim) in (0, 2)  # 0: the file does not say it
+    return bool(last.op_type == "Softmax" and last.output[0] == first.name and classes and not others)
 
 
 def _paddings(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], auto: bytes,
@@ -166,6 +168,28 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, strides: Seq
     if (left, top) != (right, bottom):
         x, left, top = F.pad(x, [left, right, top, bottom]), 0, 0
     return F.conv2d(x, weight, bias, tuple(strides), (top, left), tuple(dilations), group)
+
+
+def _conv_transposed(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, strides: Sequence[int] = (1, 1),
+                     pads: Sequence[int] = (0, 0, 0, 0), dilations: Sequence[int] = (1, 1), group: int = 1,
+                     output_padding: Sequence[int] = (0, 0), **_: Any) -> Tensor:  # fmt: skip
+    top, left, bottom, right = pads
+    if (left, top) != (right, bottom):
+        raise PrepareError("a transposed convolution with other paddings on the left than on the right received")
+    return F.conv_transpose2d(
+        x, weight, bias, tuple(strides), (top, left), tuple(output_padding), group, tuple(dilations)
+    )
+
+
+def _resize(x: Tensor, _: Any = None, scales: Sequence[float] | None = None, sizes: Sequence[int] | None = None, *,
+            mode: bytes = b"nearest", coordinate_transformation_mode: bytes = b"half_pixel",
+            **__: Any) -> Tensor:  # fmt: skip
+    """Nearest, bilinear or bicubic. Other ways of rounding are found when the net's answers are compared."""
+    found = sizes[2:] if sizes else [int(side * scale) for side, scale in zip(x.shape, scales or (), strict=True)][2:]
+    if mode == b"nearest":
+        return F.interpolate(x, list(found), mode="nearest")
+    corners = coordinate_transformation_mode == b"align_corners"
+    return F.interpolate(x, list(found), mode=f"bi{mode.decode()}", align_corners=corners)
 
 
 def _max_pool(x: Tensor, *, kernel_shape: Sequence[int], strides: Sequence[int] = (1, 1),
@@ -246,6 +270,8 @@ def _slice(x: Tensor, starts: list[int], ends: list[int], axes: list[int] | None
 
 OPERATIONS: dict[str, Operation] = {
     "Conv": _conv,
+    "ConvTranspose": _conv_transposed,
+    "Resize": _resize,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
     "GlobalAveragePool": lambda x: x.mean((2, 3), keepdim=True),

@@ -34,10 +34,13 @@ BATCH = 96  # pictures in one run of a tail, so that its largest activation fits
 
 @dataclass
 class Counts:
-    """Pictures of one operating point: all, those answered right, and sums of their bytes and of the bytes' squares."""
+    """Pictures of one operating point: all, those answered right, and sums of their bytes and of the bytes' squares.
+
+    Where an answer is right in part, `right` has shares of pictures.
+    """
 
     n: int = 0
-    right: int = 0
+    right: float = 0
     bytes_sum: float = 0.0
     bytes_square: float = 0.0
 

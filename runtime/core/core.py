@@ -19,6 +19,7 @@ from tidesplit.runtime.core.frame_life import FrameState, Happening, LifeError, 
 from tidesplit.runtime.core.knowledge import Probe, messages
 from tidesplit.runtime.core.open_frame import FrameTurn, OpenFrame
 from tidesplit.runtime.core.schedule import End, Schedule, flight_of
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 __all__ = ["CATCH_UP_S", "Core"]
 
@@ -33,7 +34,7 @@ class Core:
 
     Args:
         table: of this device.
-        classes: names of the CNN's classes.
+        form: of the CNN's answers.
         rng: spreads the breaker's back-off.
         usual_c: temperature that is believed where none is known.
         paced: True where work takes its time in the table. Then lateness is made good, and no run tells the slow-down.
@@ -41,10 +42,10 @@ class Core:
     """
 
     def __init__(
-        self, table: PointTable, demand: Demand, world: World, classes: tuple[str, ...], rng: np.random.Generator,
+        self, table: PointTable, demand: Demand, world: World, form: AnswerForm, rng: np.random.Generator,
         usual_c: float = 50.0, paced: bool = False, first_prices: tuple[float, float] = USUAL_PRICES,
     ) -> None:  # fmt: skip
-        self._table, self._demand, self._world, self._classes = table, demand, world, classes
+        self._table, self._demand, self._world, self._form = table, demand, world, form
         self.beliefs = DeviceBeliefs(table, demand, world, rng, usual_c, not paced, first_prices)
         self._lives, self._frames = Lives(), dict[int, OpenFrame]()
         self._schedule = Schedule(self._lives, CATCH_UP_S if paced else 0.0)
@@ -212,7 +213,7 @@ class Core:
 
     def _settle(self, end: End) -> Action:
         frame = self._frames.pop(end.number)
-        frame.settle(end.by, end.at_s, self._table, self._classes)
+        frame.settle(end.by, end.at_s, self._table, self._form)
         self.beliefs.settled(frame.record, end.at_s)
         return ev.Settle(frame.record)
 

@@ -12,6 +12,7 @@ from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.choosing.device_situation import DeviceSituation
+from tidesplit.runtime.choosing.guard import Guard
 from tidesplit.runtime.choosing.refused_video import RefusedVideo
 from tidesplit.runtime.choosing.safeguard import Safeguard
 from tidesplit.runtime.choosing.slow_down import SlowDown
@@ -42,7 +43,7 @@ class DeviceBeliefs:
         self._table, self._world, self._usual_c, self._learns = table, world, usual_c, learns
         self._period_s = demand.period_s
         self.links = LinkKnowledge(world, len(table.hops), rng)
-        self.slow_down, self.safeguard = SlowDown(), Safeguard(demand.period_s)
+        self.slow_down, self.safeguard, self.guard = SlowDown(), Safeguard(demand.period_s), Guard(demand.period_s)
         self.refused_video = RefusedVideo.of(table.ids)
         self._streams = SentStreams(table.streams.names, demand.period_s)
         self._meter = Meter(table.machine, world, 0.0)
@@ -114,8 +115,12 @@ class DeviceBeliefs:
             uplink_s = record.sent_bytes / record.state["goodput"] if record.uplink_s is None else record.uplink_s
             self._meter.sent(record.arrival_s + record.waited_s + record.head_s, uplink_s, record.sent_bytes)
         record.joules = self._meter.take(self._period_s)
+        sent = record.sent_bytes + self._world.overhead_bytes if record.sent_bytes else 0.0
+        used_j = (record.joules or 0.0) - self._table.machine.idle_w * self._period_s
+        cost = record.state["joule_price"] * used_j + record.state["byte_price"] * sent
+        if not record.by_rule:
+            self.guard.settled(record.utility - cost - record.alone, sent > 0.0, record.by_guard)
         if self.account is not None:
-            sent = record.sent_bytes + self._world.overhead_bytes if record.sent_bytes else 0.0
             record.spending = self.account.book(record.joules, sent + self._probe_bytes)
         self._probe_bytes = 0.0
         self.safeguard.settled(at_s, record.decided_at_s, record.by_rule, record.answered_by == "miss")

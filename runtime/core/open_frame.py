@@ -12,6 +12,7 @@ from tidesplit.runtime.choosing.safeguard import undrawn
 from tidesplit.runtime.core.events import FrameDue, Logits, PointChosen
 from tidesplit.runtime.core.sending import Reply
 from tidesplit.runtime.log.record import AnsweredBy, Record
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 __all__ = ["FrameTurn", "OpenFrame"]
 
@@ -30,6 +31,7 @@ class FrameTurn(NamedTuple):
         record = Record.of(due.number, due.picture, demand, table, decision.believed, decision.row)
         record.out_of_range = undrawn(decision.believed, decision.given)
         record.by_rule, record.dropped, record.decided_s = decision.by_rule, decision.late, chosen.decided_s
+        record.by_guard, record.alone = decision.by_guard, decision.alone
         record.arrival_s, record.decided_at_s, record.waited_s = due.arrival_s, self.at_s, self.at_s - due.arrival_s
         record.picture_age_s = None if due.taken_s is None else self.at_s - due.taken_s
         record.temperature_c, record.breaker, record.error = due.heat_c, self.breaker, self.error
@@ -63,8 +65,8 @@ class OpenFrame:
         if logits is not None:
             self.answers["device"] = logits
 
-    def settle(self, by: AnsweredBy, at_s: float, table: PointTable, classes: tuple[str, ...]) -> None:
+    def settle(self, by: AnsweredBy, at_s: float, table: PointTable, form: AnswerForm) -> None:
         """Take the frame's end. An answer after the deadline is a miss."""
         if by != "miss":
-            self.record.conclude(self.answers[by], classes)
+            self.record.conclude(self.answers[by], form)
         self.record.settle(by, at_s, table)

@@ -17,8 +17,8 @@ from tidesplit.runtime.wire.stream_place import StreamPlace
 class Reply:
     """A server's answer.
 
-    `logits` `[classes]` is None in the answer to a probe. `next_timing` is there where the frame crossed the second
-    hop. `newest` has the middle server's newest times of that hop.
+    `logits` has all values of the answer, and is None in that to a probe. `next_timing` is there where the frame
+    crossed the second hop. `newest` has the middle server's newest times of that hop.
     """
 
     logits: NDArray[np.float32] | None

@@ -91,7 +91,7 @@ class GrpcClient:
         )  # fmt: skip
 
         def read(message: Any) -> Reply:
-            answer = read_answer(message, request, len(self._cnn.classes))
+            answer = read_answer(message, request, self._cnn.form)
             return Reply(answer.logits, answer.timing, answer.next_timing, answer.newest)
 
         self._send(build_request(request), limit_s, read, done, receipt)

@@ -97,7 +97,8 @@ class Summary:
         top = [[name, float(f"{share:.4g}")] for name, share in record.top()]
         return {
             "time": round(now_s, 3), "frame": record.frame, "class": record.answer,
-            "confidence": top[0][1] if top else None, "top5": top, "answered_by": record.answered_by,
+            "confidence": top[0][1] if top else None, "top5": top, "tensors": record.written_tensors(),
+            "answered_by": record.answered_by,
             "latency_ms": round(1e3 * record.latency_s, 1) if math.isfinite(record.latency_s) else None,
             "decision": record.decision, "frames": self._frames, "missed": self._missed, "error": record.error,
         }  # fmt: skip

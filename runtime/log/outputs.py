@@ -11,7 +11,11 @@ import stat
 import time
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import numpy as np
+
+from tidesplit.data.files import whole
 from tidesplit.runtime.log.record import Record
 
 CARD = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO}  # failures of a card or disk, not mistakes of the user
@@ -96,6 +100,32 @@ class JsonLines:
         """Take a settled frame's record."""
         line = {"time": round(time.time(), 3), **record.as_json()}
         self._file.write(json.dumps(line).encode() + b"\n")
+
+
+class TensorFiles:
+    """Writes each answer's tensors to `folder/FRAME.npz`, arrays by name. Answers that are classes write nothing.
+
+    Raises:
+        ValueError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.title = f"--tensors {folder}"
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in CARD:
+                raise ValueError(f"{self.title}: the folder cannot be made: {error.strerror}") from error
+
+    def __call__(self, record: Record) -> None:
+        """Take a settled frame's record."""
+        if tensors := record.tensors():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with whole(self._folder / f"{record.frame:08d}.npz") as part, ZipFile(part, "w") as archive:
+                for name, tensor in tensors.items():  # as np.savez does, which takes no array of the name `file`
+                    with archive.open(f"{name}.npy", "w") as file:
+                        np.lib.format.write_array(file, tensor, allow_pickle=False)
 
 
 class Board:

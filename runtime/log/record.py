@@ -15,9 +15,11 @@ from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 from tidesplit.runtime.wire.stream_place import StreamPlace
 
 AnsweredBy = Literal["server", "device", "miss"]
+MOST_WRITTEN = 256  # values of a tensor in a line of the log; larger ones are for `TensorFiles`
 ROUNDING_S = 1e-9  # a frame that ends at its deadline is in time, whatever the last digits of its moments
 
 
@@ -52,18 +54,20 @@ class Record:
     reference_age: float | None = None  # frames since the reference, as the policy saw it; None for a key or no stream
     picture_age_s: float | None = None  # of a camera's picture at the frame's turn
     pictures_skipped: int = 0  # older ones passed over, because this one had come
-    logits: NDArray[np.float32] | None = None  # `[classes]`
-    classes: tuple[str, ...] = ()
+    values: NDArray[np.float32] | None = None  # all values of the answer, such as logits `[classes]`; None for a miss
+    form: AnswerForm | None = None  # of the answer
     answered_by: AnsweredBy = "miss"
     latency_s: float = math.inf  # time from arrival to the answer, or until the frame was given up
     utility: float = 0.0  # 0 to 1
-    answer: str | None = None  # class of the answer; None for a miss
+    answer: str | None = None  # class of the answer; None for a miss, and where the CNN has no classes
     temperature_c: float | None = None  # of the processor at the decision; None where the system does not know it
     joules: float | None = None  # estimated energy of device and radio since the frame before; None: not known
     spending: Spending | None = None  # under budgets: the account after the frame
     breaker: str = "closed"  # state of the breaker at the decision
     error: str | None = None
     by_rule: bool = False  # True where the safeguard decided in the policy's place
+    by_guard: bool = False  # True where the guard did
+    alone: float = 0.0  # expected utility less cost of the best frame that stays on the device; 0 without a guard
     out_of_range: dict[str, float] = field(default_factory=dict)  # believed values that no training drew, by name
 
     @classmethod
@@ -86,18 +90,35 @@ class Record:
             pictures_skipped=picture.skipped,
         )
 
-    def conclude(self, logits: NDArray[np.float32], classes: tuple[str, ...]) -> None:
-        """Take the class of an answer."""
-        self.answer = classes[int(np.argmax(logits))]
-        self.logits, self.classes = logits, classes
+    def conclude(self, values: NDArray[np.float32], form: AnswerForm) -> None:
+        """Take an answer, and its class where there are classes."""
+        self.values, self.form = values, form
+        if form.classes:
+            self.answer = form.classes[int(np.argmax(values))]
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """The most likely classes with their probabilities (softmax), best first. Empty for a miss."""
-        if self.answer is None or self.logits is None:
+        """The most likely classes with their probabilities (softmax), best first. Empty where there is no class."""
+        if self.values is None or self.form is None or not self.form.classes:
             return []
-        raised = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        raised = np.exp(self.values.astype(np.float64) - self.values.max())
         best = np.argsort(-raised, kind="stable")[:count]
-        return [(self.classes[i], float(raised[i] / raised.sum())) for i in best]
+        return [(self.form.classes[i], float(raised[i] / raised.sum())) for i in best]
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The answer as tensors by name, such as `heat` `[1, K, H, W]`. Empty for a miss, and where it is a class."""
+        if self.values is None or self.form is None or self.form.classes:
+            return {}
+        return self.form.tensors(self.values)
+
+    def written_tensors(self) -> dict[str, dict[str, Any]]:
+        """The same for a line of text: shapes, and the values of small tensors, in the order of their memory."""
+        return {
+            name: {
+                "shape": list(tensor.shape),
+                "values": [float(f"{value:.6g}") for value in tensor.flat] if tensor.size <= MOST_WRITTEN else None,
+            }
+            for name, tensor in self.tensors().items()
+        }
 
     def settle(self, by: AnsweredBy, at_s: float, table: PointTable) -> None:
         """Take the frame's end at `at_s`. After the deadline it is a miss, and a miss has no answer."""
@@ -106,7 +127,7 @@ class Record:
             self.latency_s = self.demand.deadline_s
         self.answered_by = by if self.latency_s <= self.demand.deadline_s else "miss"
         if self.answered_by == "miss":
-            self.answer = None
+            self.answer = self.values = None
             return
         finished = self.answered_by == "device" and self.sent_bytes
         accuracy = (table.finish_accuracy if finished else table.accuracy)[self.row]
@@ -143,6 +164,7 @@ class Record:
             "class": self.answer,
             "confidence": top[0][1] if top else None,
             "top5": top,
+            "tensors": self.written_tensors(),
             "pictures_skipped": self.pictures_skipped,
             "label": self.label,
             "picture": self.picture,
@@ -155,6 +177,7 @@ class Record:
             "observation": {name: float(f"{value:.6g}") for name, value in self.state.items()},
             "mask": self.mask.astype(int).tolist(),
             "by_rule": self.by_rule,
+            "by_guard": self.by_guard,
             "out_of_range": {name: float(f"{value:.6g}") for name, value in self.out_of_range.items()},
             "temperature_c": self.temperature_c,
             "joules": None if self.joules is None else round(self.joules, 6),

@@ -7,7 +7,7 @@ from typing import Any
 from tidesplit.runtime.cnn import Cnn
 from tidesplit.runtime.models import tail_name
 from tidesplit.runtime.server.metrics import Metrics
-from tidesplit.runtime.wire.messages import INPUT, OUTPUT, PROBE, model_name
+from tidesplit.runtime.wire.messages import INPUT, PROBE, model_name
 from tidesplit.runtime.wire.protocol import MESSAGES
 
 EXTENSIONS = ("classification", "model_configuration", "statistics")
@@ -30,7 +30,8 @@ class Description:
         answer.inputs.add(name=INPUT, datatype="UINT8", shape=[ANY_LENGTH])
         if known:
             answer.versions.append(self._cnn.version)
-            answer.outputs.add(name=OUTPUT, datatype="FP32", shape=[1, len(self._cnn.classes)])
+            for output, shape in self._cnn.form.shapes.items():
+                answer.outputs.add(name=output, datatype="FP32", shape=shape)
         return answer
 
     def config(self, name: str) -> Any:
@@ -40,7 +41,8 @@ class Description:
         config.name, config.platform, config.backend = name, PLATFORM, "onnxruntime"
         config.input.add(name=INPUT, data_type="TYPE_UINT8", dims=[ANY_LENGTH])
         if name in self._partitions:
-            config.output.add(name=OUTPUT, data_type="TYPE_FP32", dims=[1, len(self._cnn.classes)])
+            for output, shape in self._cnn.form.shapes.items():
+                config.output.add(name=output, data_type="TYPE_FP32", dims=shape)
         return answer
 
     def index(self, ready: bool, only_ready: bool) -> Any:

@@ -22,6 +22,7 @@ from tidesplit.runtime.wire.answers import (
 )
 from tidesplit.runtime.wire.estimator import Estimator, Settled
 from tidesplit.runtime.wire.messages import RefusedError, Request, build_probe, build_request
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 from tidesplit.runtime.wire.protocol import METHODS
 from tidesplit.runtime.wire.reasons import reason
 from tidesplit.runtime.wire.security import Credentials
@@ -41,8 +42,8 @@ class NextHopError(Exception):
 class NextHop:
     """A channel to the next server."""
 
-    def __init__(self, address: str, classes: int, credentials: Credentials) -> None:
-        self._address, self._classes, self._world = address, classes, World()
+    def __init__(self, address: str, form: AnswerForm, credentials: Credentials) -> None:
+        self._address, self._form, self._world = address, form, World()
         self._reported = ""  # the last failure's reason, empty after an answer
         self._estimator = Estimator(WINDOW)
         self._asked = self._under_way = 0
@@ -71,7 +72,7 @@ class NextHop:
         start_s, size = time.perf_counter(), len(request.payload)
         key = self._sent(size)
         answer = await self._send(
-            build_request(request), timeout_s, lambda message: read_answer(message, request, self._classes), device
+            build_request(request), timeout_s, lambda message: read_answer(message, request, self._form), device
         )
         theirs = answer.timing
         uplink_s, rtt_s = self._answered(key, size, theirs)

@@ -192,7 +192,7 @@ class InferenceService:
             answer = ProbeAnswer(received_s, self._batcher.expected_wait_s(), self._newest(), self._clock)
             self.metrics.probed(time.perf_counter() - received_s)
             return build_probe_answer(number, answer)
-        request = read_request(message, self._cnn.name, self._cnn.version)
+        request = read_request(message, self._cnn.name, self._cnn.version, self._cnn.form)
         self._check_partition(request.partition)
         self._probe_next(request.probe_next)
         refusal = self._refusal(client)
@@ -212,7 +212,7 @@ class InferenceService:
             self.under_way -= 1
             self._limits.leave(client)
         self.metrics.answered(request.partition, found, time.perf_counter() - received_s)
-        return build_answer(request, found, self._cnn.classes)
+        return build_answer(request, found, self._cnn.form)
 
     def _refusal(self, client: str) -> RefusedError | None:
         """The refusal of one more request of this client; None where there is a place for it, or one was made."""

@@ -140,7 +140,7 @@ class Server:
         check_plaintext("--next", address.host, options.next_ca is not None, options.insecure, "--next-ca")
         own = (options.tls_cert, options.tls_key) if presentable(options.tls_cert) else (None, None)
         credentials = client_credentials(options.next_ca, *own, options.token, ca_option="--next-ca")
-        return NextHop(str(address), len(self._cnn.classes), credentials)
+        return NextHop(str(address), self._cnn.form, credentials)
 
     def _start_metrics(self) -> Metrics:
         if self._options.metrics_port is None:

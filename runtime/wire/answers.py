@@ -1,4 +1,4 @@
-"""Answers to frames and probes: logits and timings, built by servers, checked and read by those who asked.
+"""Answers to frames and probes: values and timings, built by servers, checked and read by those who asked.
 
 A server writes timings as parameters of its answer, each named after a field below. Parameters of the second hop begin
 with `next_` (one frame) or `hop_` (the newest message). `runtime.wire.messages` has the requests.
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from tidesplit.runtime.wire.messages import (
     MAX_PARAMETERS,
     MAX_TEXT_CHARACTERS,
-    OUTPUT,
     PROBE,
     Request,
     model_name,
     short,
 )
+from tidesplit.runtime.wire.output_tensors import OUTPUT, AnswerForm
 from tidesplit.runtime.wire.protocol import MESSAGES
 
 MOST_S, MOST_CLOCK_S = 3600.0, 1e10
@@ -98,7 +98,7 @@ class ProbeAnswer:
 
 @dataclass(frozen=True)
 class FrameAnswer:
-    """Logits `[classes]` and timings of one frame.
+    """The values of one frame's answer, such as logits `[classes]`, and its timings.
 
     `next_timing` is there where the middle server sent the frame on. `fell_back` is the reason why it could not, empty
     if there is none. `newest` has its newest times of the second hop.
@@ -112,18 +112,20 @@ class FrameAnswer:
     newest: HopTimes | None = None
 
 
-def build_answer(request: Request, answer: FrameAnswer, classes: Sequence[str] = ()) -> Any:
-    """ModelInferResponse to a frame. `classes` are all names, needed where the request has a `class_count`."""
+def build_answer(request: Request, answer: FrameAnswer, form: AnswerForm) -> Any:
+    """ModelInferResponse to a frame."""
     message = MESSAGES["ModelInferResponse"](
         model_name=model_name(request.cnn, request.partition), model_version=request.version, id=answer.frame
     )
     if request.class_count:
-        best = _best(answer.logits, request.class_count, classes)
+        best = _best(answer.logits, request.class_count, form.classes)
         message.outputs.add(name=OUTPUT, datatype="BYTES", shape=[1, len(best)])
         message.raw_output_contents.append(b"".join(len(one).to_bytes(4, "little") + one for one in best))
     else:
-        message.outputs.add(name=OUTPUT, datatype="FP32", shape=[1, answer.logits.size])
-        message.raw_output_contents.append(answer.logits.astype("<f4").tobytes())
+        for name, tensor in form.tensors(answer.logits).items():
+            if not request.outputs or name in request.outputs:
+                message.outputs.add(name=name, datatype="FP32", shape=tensor.shape)
+                message.raw_output_contents.append(tensor.astype("<f4").tobytes())
     _put(message, "", vars(answer.timing))
     if answer.next_timing is not None:
         _put(message, "next_", vars(answer.next_timing))
@@ -170,7 +172,7 @@ def read_receipt(metadata: Iterable[tuple[str, Any]]) -> ServerTiming | None:
     return ServerTiming(received_s, wait_s, compute_s, clock) if believable else None
 
 
-def read_answer(message: Any, request: Request, classes: int) -> FrameAnswer:
+def read_answer(message: Any, request: Request, form: AnswerForm) -> FrameAnswer:
     """The answer to `request`.
 
     Raises:
@@ -182,7 +184,7 @@ def read_answer(message: Any, request: Request, classes: int) -> FrameAnswer:
     found = _parameters(message)
     return FrameAnswer(
         frame=request.frame,
-        logits=_logits(message, classes),
+        logits=_values(message, form),
         timing=_times(found, "", ServerTiming),
         next_timing=_times(found, "next_", NextTiming) if "next_total_s" in found else None,
         fell_back=found["fell_back"].string_param[:MAX_TEXT_CHARACTERS] if "fell_back" in found else "",
@@ -221,18 +223,19 @@ def _times(found: Mapping[str, Any], prefix: str, kind: type[Times]) -> Times:
     return kind(**{name: _number(found, prefix + name) for name in names})
 
 
-def _logits(message: Any, classes: int) -> Logits:
-    """Finite float32 `[classes]`."""
-    _expect("number of outputs", len(message.outputs), 1)
-    tensor = message.outputs[0]
-    _expect("output", tensor.name, OUTPUT)
-    _expect("datatype", tensor.datatype, "FP32")
-    _expect("shape", list(tensor.shape[:4]), [1, classes])
-    _expect("bytes of logits", [len(raw) for raw in message.raw_output_contents[:2]], [4 * classes])
-    logits = np.frombuffer(message.raw_output_contents[0], dtype="<f4").astype(np.float32)
-    if not np.isfinite(logits).all():
-        raise AnswerError("logits that are not finite received: the server's weights or memory are broken")
-    return logits
+def _values(message: Any, form: AnswerForm) -> Logits:
+    """Finite float32 `[values]` of all tensors."""
+    _expect("number of outputs", len(message.outputs), len(form.shapes))
+    for tensor, (name, shape) in zip(message.outputs, form.shapes.items(), strict=True):
+        _expect("output", tensor.name, name)
+        _expect("datatype", tensor.datatype, "FP32")
+        _expect("shape", list(tensor.shape[: len(shape) + 1]), list(shape))
+    raw = message.raw_output_contents
+    _expect("bytes of outputs", [len(one) for one in raw[: len(form.shapes) + 1]], form.byte_sizes)
+    values = np.frombuffer(raw[0] if len(raw) == 1 else b"".join(raw), dtype="<f4").astype(np.float32)
+    if not np.isfinite(values).all():
+        raise AnswerError("values that are not finite received: the server's weights or memory are broken")
+    return values
 
 
 def _number(found: Mapping[str, Any], key: str) -> float:

@@ -16,6 +16,7 @@ import grpc
 
 from tidesplit.compression.codec.knobs import PASSED_ON, Knobs, read_knobs
 from tidesplit.runtime.wire.input_tensor import INPUT, read_payload, refuse_shared_memory
+from tidesplit.runtime.wire.output_tensors import OUTPUT, AnswerForm
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
 from tidesplit.runtime.wire.refusals import RefusedError, expect, malformed, short
 from tidesplit.runtime.wire.stream_place import StreamPlace, put_place, read_place
@@ -27,7 +28,6 @@ __all__ = [
 ]  # fmt: skip
 
 PROBE = "probe"
-OUTPUT = "logits"
 CLASSIFICATION = "classification"  # Triton's parameter of an output
 MAX_FEATURE_BYTES = 1 << 16  # the codec's own limit
 MAX_PROBE_BYTES = 1 << 16
@@ -45,8 +45,8 @@ class Request:
 
     `next_point` is the cut that the middle server makes, or `PASSED_ON` if it passes the payload on unchanged.
     `probe_next` is True where it shall probe the second hop, unless a message is under way there. With a `class_count`
-    above 0 the answer has that many best classes as text in place of logits. `place` is that in a stream, None
-    outside of all streams.
+    above 0 the answer has that many best classes as text in place of logits. `outputs` are the names of the tensors
+    asked for, empty for all. `place` is that in a stream, None outside of all streams.
     """
 
     cnn: str
@@ -58,6 +58,7 @@ class Request:
     next_point: str = ""
     probe_next: bool = False
     class_count: int = 0
+    outputs: tuple[str, ...] = ()
     place: StreamPlace | None = None
 
 
@@ -128,20 +129,21 @@ def _infer_request(name: str, version: str, number: str, payload: bytes) -> Any:
     return message
 
 
-def read_request(message: Any, cnn: str, version: str) -> Request:
+def read_request(message: Any, cnn: str, version: str, form: AnswerForm) -> Request:
     """The frame in a ModelInferRequest for this CNN. RefusedError where anything is wrong with it."""
     partition = model_partition(message.model_name, cnn)
     check_version(message.model_version, version)
     _check_id(message)
     payload = read_payload(message, MAX_MESSAGE_BYTES if partition == 0 else MAX_FEATURE_BYTES)
-    classes = _class_count(message)
+    classes, outputs = _wanted(message, form) if message.outputs else (0, ())
     found = _parameters(message)
     next_point, place = _text(found, "next_point"), read_place(_text(found, "stream"), found, partition)
     if place and next_point:
         raise malformed("stream and next_point received: a stream crosses one hop only")
     return Request(
-        cnn, partition, version, message.id, payload, _text(found, "point"), next_point, _flag(found), classes, place
-    )
+        cnn, partition, version, message.id, payload, _text(found, "point"), next_point, _flag(found), classes, outputs,
+        place,
+    )  # fmt: skip
 
 
 def read_probe(message: Any) -> tuple[str, bool]:
@@ -156,21 +158,21 @@ def _check_id(message: Any) -> None:
         raise malformed(f"id of {len(message.id)} characters, at most {MAX_ID_CHARACTERS}")
 
 
-def _class_count(message: Any) -> int:
-    """Classes that the client asks for in place of logits, 0 where it asks for none."""
-    count = len(message.outputs)
-    if count == 0:
-        return 0
-    only = count == 1 and message.outputs[0].name == OUTPUT
-    expect(only, f"{count} outputs asked for, expected none or one, {OUTPUT!r}")
-    wanted = message.outputs[0].parameters
-    refuse_shared_memory(wanted, "output")
-    if CLASSIFICATION not in wanted:
-        return 0
-    value = wanted[CLASSIFICATION]
+def _wanted(message: Any, form: AnswerForm) -> tuple[int, tuple[str, ...]]:
+    """The number of best classes asked for in place of logits, or 0, and the names of the outputs asked for."""
+    count, known = len(message.outputs), list(form.shapes)
+    fine = count <= len(known) and all(output.name in known for output in message.outputs)
+    expect(fine, f"{count} outputs asked for, expected none or {'some' if len(known) > 1 else 'one'} of {known}")
+    for output in message.outputs:
+        refuse_shared_memory(output.parameters, "output")
+    first = message.outputs[0].parameters
+    if CLASSIFICATION not in first:
+        return 0, () if form.classes else tuple(output.name for output in message.outputs)
+    expect(bool(form.classes), f"parameter {CLASSIFICATION!r} received, and this net's answer has no classes")
+    value = first[CLASSIFICATION]
     given = value.WhichOneof("parameter_choice") == "int64_param" and value.int64_param >= 0
     expect(given, f"parameter {CLASSIFICATION!r} of the output is no number of classes")
-    return int(value.int64_param)
+    return int(value.int64_param), ()
 
 
 def _parameters(message: Any) -> Mapping[str, Any]:

@@ -8,16 +8,18 @@ import pytest
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.prepare.result.card import as_good_picture, summary
 from tidesplit.prepare.result.judged import UNCUT, Judged, judge
+from tidesplit.prepare.task import Classes
 from tidesplit.profiling.points.profile import OperatingPoint, Profile, Provenance
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 
 def test_gains_are_of_the_same_pictures() -> None:
     """Of ten pictures, one is won, two are lost, and one more has another wrong answer."""
-    judged = Judged()
+    judged, task = Judged(), Classes(AnswerForm.of_classes("abcd"), None)
     answers = [(1, 0), (0, 1), (0, 1), (2, 3), *[(1, 1)] * 6]  # of the point and of the uncut net, where 1 is right
     for answer, uncut in answers:
-        judged.note(answer, uncut, 1, 100)
-    assert (judged.n, judged.right, judged.won, judged.lost, judged.same) == (10, 7, 1, 2, 6)
+        judged.note(task.score(answer, 1), task.score(uncut, 1), task.score(answer, uncut), 100)
+    assert (judged.n, judged.right, judged.gained, judged.gained_square, judged.same) == (10, 7, -1, 3, 6)
     mean, half = judged.gain()
     assert mean == pytest.approx(-0.1)
     assert half == pytest.approx(1.96 * ((0.3 - 0.01) / 10) ** 0.5)
@@ -38,8 +40,10 @@ def test_a_picture_of_no_more_bytes_is_a_rival() -> None:
         name="x", partitions=2, points=(small, large, *cuts), devices={}, cnn={}, accuracy_provenance=source
     )
     assert [as_good_picture(cut, profile) for cut in cuts] == [None, large, None]
-    counts = {"p1-a": Judged(n=100, right=70, won=1, lost=3, same=90), UNCUT: Judged(n=100, right=72, same=100)}
-    assert summary(profile, counts) == (
+    counts = {
+        "p1-a": Judged(n=100, right=70, gained=-2, gained_square=4, same=90), UNCUT: Judged(n=100, right=72, same=100),
+    }  # fmt: skip
+    assert summary(profile, counts, Classes(AnswerForm.of_classes("abc"), (0,)).words) == (
         "best cut of at most 500 bytes: p1-a, 480 bytes, -2.0 ± 3.9 points to the uncut net on 100 pictures, same "
         "answer on 90.0%; a picture of no more bytes does as well as 1 of 3 points at cuts"
     )
@@ -55,11 +59,14 @@ class _Answers:
         del pixels
         return {UNCUT: (next(self._uncut), 0)}
 
+    def reference(self, pixels: object) -> None:
+        """Not needed where there are labels."""
+
 
 @pytest.mark.parametrize(("uncut", "said"), [([3, 3, 3], "answers class 3 to all 3 pictures"), ([3, 3, 4], "")])
 def test_a_net_of_one_answer_is_named(uncut: list[int], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = Pictures(np.zeros((3, 2, 2, 3), np.uint8), np.full(3, 3), ("a",))
-    counts = judge(_Answers(uncut), pictures, labelled=True)  # type: ignore[arg-type]
+    counts = judge(_Answers(uncut), pictures, Classes(AnswerForm.of_classes("a"), (3, 3, 3)))  # type: ignore[arg-type]
     assert counts[UNCUT].right == uncut.count(3)
     told = capsys.readouterr().err
     assert said in told

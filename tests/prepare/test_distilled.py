@@ -12,6 +12,8 @@ from tidesplit.compression.net.bottleneck import Bottleneck, BottleneckSpec
 from tidesplit.prepare.cut_net import FULL
 from tidesplit.prepare.distilled import Distillation, DistillOptions
 from tidesplit.prepare.linear_bottleneck import LinearBottleneck
+from tidesplit.prepare.task import Classes
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 SPEC = BottleneckSpec(wire=6, stride=2, kernel=3, hidden=12)
 
@@ -43,7 +45,8 @@ class _Random:
 
 
 def distillation(bottleneck: Bottleneck, options: DistillOptions) -> Distillation:
-    return Distillation([_Tail()], bottleneck, _Random(), options)  # type: ignore[arg-type, list-item]
+    task = Classes(AnswerForm.of_classes("abc"), None)
+    return Distillation([_Tail()], bottleneck, _Random(), task, options)  # type: ignore[arg-type, list-item]
 
 
 def linear_bottleneck() -> LinearBottleneck:

@@ -12,6 +12,10 @@ from tidesplit.prepare.cut_net import FULL
 from tidesplit.prepare.level_start import SILENT, entropies, levels
 from tidesplit.prepare.linear_bottleneck import LinearBottleneck, fits
 from tidesplit.prepare.linear_start import components, metric, moments, patches, root, sensitivity
+from tidesplit.prepare.task import Classes
+from tidesplit.runtime.wire.output_tensors import AnswerForm
+
+FORM = AnswerForm.of_classes("abc")
 
 
 def features_of_rank(rank: int, channels: int, side: int, stride: int, count: int = 64) -> Tensor:
@@ -65,7 +69,7 @@ def test_what_the_answer_does_not_need_is_left_out() -> None:
     def answer(x: Tensor) -> Tensor:
         return x[:, 1].mean((1, 2))[:, None] * steepness
 
-    information = sensitivity(answer, [feature.clone()], 1, seed=0)
+    information = sensitivity(answer, Classes(FORM, None).directions, [feature.clone()], 1, seed=0)
     assert information[0, 0] == information[0, 1] == 0 < information[1, 1]
     weights = metric(information, moments([feature], 1).covariance)
     encoder, _ = components(moments([feature], 1).covariance, weights, 1)

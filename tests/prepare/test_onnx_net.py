@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper
-from torch import nn
+from torch import Tensor, nn
 
 from tests.nets import MobileNetV3Small
 from tests.prepare.small_net import small_net
 from tidesplit.prepare.chosen_cuts import choose
 from tidesplit.prepare.cut_net import CutNet, run
 from tidesplit.prepare.source.onnx_net import load_onnx
-from tidesplit.prepare.source.picture_net import PictureNet
+from tidesplit.prepare.source.picture_net import PictureNet, load_picture_net, shapes_of
 from tidesplit.prepare.source.preprocessing import PRESETS, PrepareError
 from tidesplit.profiling.cuts.legal_cuts import find_cuts
 from tidesplit.profiling.cuts.operations import trace
@@ -53,6 +55,38 @@ def clipped() -> nn.Module:
     )  # fmt: skip
 
 
+class _Upsampled(nn.Module):
+    """Maps of kinds and a vector, as a segmentation with another head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.stem, self.up, self.last = nn.Conv2d(3, 8, 3, 4, 1), nn.ConvTranspose2d(8, 8, 2, 2), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.up(self.stem(x).relu())
+        coarse = F.interpolate(self.last(found), scale_factor=2.0, mode="bilinear")
+        return coarse.softmax(1), F.interpolate(found, scale_factor=2.0).mean((2, 3))
+
+
+def test_several_outputs_have_their_names(tmp_path: Path) -> None:
+    net = _Upsampled().eval()
+    made = load_picture_net(str(written(net, tmp_path / "net.onnx")), None, replace(PRESETS["lite"], size=PX))
+    assert (made.task, [*shapes_of(made, PX).values()]) == ("tensor", [(1, 4, PX, PX), (1, 8)])
+    x = torch.randn(2, 3, PX, PX)
+    with torch.no_grad():
+        expected = torch.cat([tensor.flatten(1) for tensor in net(x)], 1)  # with the softmax, which is no classifier's
+        torch.testing.assert_close(made(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_probabilities_of_classes_are_tensors_where_the_user_says_so(tmp_path: Path) -> None:
+    path, lite = str(written(with_softmax(), tmp_path / "net.onnx")), replace(PRESETS["lite"], size=PX)
+    logits, probabilities = (load_picture_net(path, None, lite, task) for task in (None, "tensor"))
+    x = torch.randn(2, 3, PX, PX)
+    with torch.no_grad():
+        torch.testing.assert_close(probabilities(x), logits(x).softmax(1))
+
+
 @pytest.mark.parametrize("make", [small_net, with_softmax, pooled, clipped, lambda: MobileNetV3Small(10)])
 def test_the_same_answers(make: Callable[[], nn.Module], tmp_path: Path) -> None:
     net = make().eval()
@@ -60,7 +94,9 @@ def test_the_same_answers(make: Callable[[], nn.Module], tmp_path: Path) -> None
     x = torch.randn(3, 3, PX, PX)
     with torch.no_grad():
         expected = (net[0] if make is with_softmax else net)(x)  # type: ignore[index]
-        np.testing.assert_allclose(found(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        np.testing.assert_allclose(
+            next(iter(found(x).values())), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())
+        )
 
 
 @pytest.mark.parametrize("make", [small_net, clipped])

@@ -83,6 +83,7 @@ def test_large_features_are_kept_of_fewer_crops() -> None:
     assert crops_of([(8, 4, 4), (200, 112, 112)], 32, 1000) == [4096, LARGEST_BYTES // (2 * 200 * 112 * 112) // 32 * 32]
     assert crops_of([(8, 4, 4)], 32, 20) == [160]
     assert crops_of([(8, 4, 4)], 8, 1) == [8]
+    assert crops_of([(8, 4, 4)], 8, 1000, LARGEST_BYTES // 64) == [16]
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +91,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
         Image.fromarray(natural_picture(20, seed=i)).save(tmp_path / f"{i}.png")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     found = read_folder(tmp_path, 5)
-    assert (len(found.fit), len(found.held), found.measure) == (24, 16, "agreement")
+    assert (len(found.fit), len(found.held), found.labels) == (24, 16, None)
     assert "1 of 41 pictures cannot be read and are left out: broken.jpg" in capsys.readouterr().err
 
 
@@ -100,10 +101,10 @@ def test_classes_by_name(tmp_path: Path) -> None:
         for i in range(20):
             Image.fromarray(natural_picture(20, seed=i)).save(tmp_path / name / f"{i}.png")
     found = read_folder(tmp_path, 3, ["a", "b", "c"])
-    assert (found.measure, found.classes) == ("top-1", ("a", "b", "c"))
+    assert found.classes == ("a", "b", "c")
     assert found.labels is not None
     assert [found.classes[i] for i in found.labels] == [path.parent.name for path in found.held]
-    assert read_folder(tmp_path, 3).measure == "agreement"
+    assert read_folder(tmp_path, 3).labels is None
     assert read_folder(tmp_path, 2).classes == ("b", "c")
     assert np.unique(found.to_judge(16).labels).tolist() == [1, 2]
 

@@ -18,6 +18,7 @@ from tidesplit.prepare.result.judged import Judge, judge
 from tidesplit.prepare.source.folder_pictures import read_folder
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PRESETS
+from tidesplit.prepare.task import Classes
 from tidesplit.profiling.__main__ import main as profile_main
 from tidesplit.profiling.devices.raspberry_pi import main as estimate_main
 from tidesplit.profiling.points import profile as profiles
@@ -101,11 +102,12 @@ def test_the_profile_stands_by_itself(made: Path, tmp_path: Path, capsys: pytest
 
 
 def test_points_are_judged_by_the_models_of_device_and_server(made: Path, pictures: Path) -> None:
-    cnn, folder = load_cnn(made / "cnn"), read_folder(pictures, CLASSES).to_judge(PX)
+    cnn, read = load_cnn(made / "cnn"), read_folder(pictures, CLASSES)
+    folder, task = read.to_judge(PX), Classes(cnn.form, read.labels)
     files = {name: cnn.read(name) for name in cnn.files}
-    judge_of = Judge(files, cnn.codec, cnn.partitions, PRECISIONS)
-    counts = judge(judge_of, folder, labelled=True)
-    assert judge(judge_of, folder, labelled=True, threads=3) == counts
+    judge_of = Judge(files, cnn.codec, cnn.partitions, PRECISIONS, task)
+    counts = judge(judge_of, folder, task)
+    assert judge(judge_of, folder, task, threads=3) == counts
     for point in profiles.load(made / "profile.json").points:
         assert (point.n, point.accuracy) == (counts[point.id].n, counts[point.id].right / point.n)
     picture, found = np.asarray(folder.images[0]), judge_of.answers(np.asarray(folder.images[0]))
@@ -171,7 +173,7 @@ def test_bad_nets(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         capsys, [f"{NET}:dynamic_net", *rest], out
     )
     assert "no legal cut" in told(capsys, [f"{NET}:one_layer", *rest], out)
-    assert "logits [1, classes] expected" in told(capsys, [f"{NET}:no_logits", *rest], out)
+    assert "logits [1, classes] expected" in told(capsys, [f"{NET}:no_logits", *rest, "--task", "classes"], out)
     assert "takes pictures of 16" not in told(capsys, [f"{NET}:wide_net", *rest], out)
 
 

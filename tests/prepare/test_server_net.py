@@ -75,7 +75,7 @@ def test_the_server_has_its_net_for_pictures_and_the_device_keeps_its_own(pictur
 
 def test_other_classes_are_refused(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(pictures, tmp_path / "made", "of_other_classes") == 2
-    assert f"has {CLASSES + 1} classes, {CLASSES} expected as NET has" in capsys.readouterr().err
+    assert f"answers logits [1, {CLASSES + 1}], logits [1, {CLASSES}] expected as NET does" in capsys.readouterr().err
 
 
 def test_pictures_of_its_own_size_are_not_scaled() -> None:

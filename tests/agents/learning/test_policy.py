@@ -38,7 +38,7 @@ def asked() -> Scenario:
 def imitated(asked: Scenario) -> tuple[MaskablePPO, list[float]]:
     """A model after imitation, and the expected regret after each round. Not to be changed."""
     model = new_model(asked, TINY)
-    return model, learn_by_imitation(model, asked, TINY, lambda *_: None)
+    return model, learn_by_imitation(model, [asked], TINY, lambda *_: None)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_the_same_seed_trains_the_same_policy(asked: Scenario) -> None:
     for seed in (4, 4, 5):
         recipe = replace(TINY, imitation=replace(TINY.imitation, rounds=1), seed=seed)
         model = new_model(asked, recipe)
-        learn_by_imitation(model, asked, recipe, lambda *_: None)
+        learn_by_imitation(model, [asked], recipe, lambda *_: None)
         learn_by_ppo(model, recipe, None, lambda *_: None)
         trained.append(weights(model, ""))
     assert same(trained[0], trained[1])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.agents.small import BUMPY, scenario
+from tidesplit.agents.learning.imitation import Labels
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.agents.learning.rollouts import RolloutConfig, improve, played_on, tried
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
@@ -66,7 +67,7 @@ def test_rollouts_improve_a_policy(asked: Scenario, policy: PointPolicy) -> None
         return float(played_on(policy, played(asked).forked(np.arange(16)), np.full(16, 9), frames=40).mean())
 
     before, losses = worth(), []
-    improve(policy, played(asked), QUICK, np.random.default_rng(0), lambda *told: losses.append(told))
+    improve(policy, [played(asked)], QUICK, np.random.default_rng(0), lambda *told: losses.append(told))
     assert [told[:2] for told in losses] == [(1, 2), (2, 2)]
     assert worth() > before
 
@@ -75,3 +76,21 @@ def test_short_episodes_have_labels_too(policy: PointPolicy) -> None:
     short = scenario(BUMPY, episode_s=0.2)
     labels = tried(policy, played(short), replace(QUICK, labels_per_round=8), np.random.default_rng(0))
     assert len(labels.flat) >= 8
+
+
+def test_labels_of_two_tables_are_fitted_together(asked: Scenario, policy: PointPolicy) -> None:
+    """The smaller table's points keep their columns, and those that it lacks are not allowed."""
+    labels = tried(policy, played(asked), QUICK, np.random.default_rng(0))
+    fields, size = len(policy.fields.points), labels.mask.shape[1]
+    whole = labels.flat[:, -fields * size :].reshape(-1, fields, size)
+    fewer = Labels(
+        torch.cat([labels.flat[:, : -fields * size], whole[:, :, :3].flatten(1)], dim=1),
+        labels.mask[:, :3], labels.regret[:, :3],
+    )  # fmt: skip
+    both = Labels.of([labels, fewer], fields)
+    assert torch.equal(both.flat[: len(whole)], labels.flat)
+    padded = both.flat[len(whole) :]
+    assert torch.equal(padded[:, -fields * size :].reshape(-1, fields, size)[:, :, :3], whole[:, :, :3])
+    assert not both.mask[len(whole) :, 3:].any()
+    few = greedy(policy, fewer.flat.numpy(), fewer.mask.numpy())
+    np.testing.assert_array_equal(greedy(policy, padded.numpy(), both.mask[len(whole) :].numpy()), few)

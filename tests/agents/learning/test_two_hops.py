@@ -26,7 +26,7 @@ def test_ppo_trains_and_its_bundle_decides_as_it_does(tmp_path: Path) -> None:
         ppo=training.PpoConfig(lanes=4, rollout=16, batch=32, steps=64, critic_steps=64),
     )
     model = training.new_model(asked, recipe)
-    training.learn_by_imitation(model, asked, recipe, lambda *_: None)
+    training.learn_by_imitation(model, [asked], recipe, lambda *_: None)
     training.learn_by_ppo(model, recipe, None, lambda *_: None)
     policy = training.policy_of(model)
     write_bundle(

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tidesplit.envs.budget.prices import CALM_S, CREDIT_S, STEEPEST, Budgets, Ledger, PriceDraw, Prices
+from tidesplit.envs.budget.prices import CALM_S, CREDIT_S, HIGHEST_PRICES, Budgets, Ledger, PriceDraw, Prices
 from tidesplit.envs.world.vocabulary import MONTH_S, Demand
 
 RATE = 1000.0  # bytes a second
@@ -41,9 +41,9 @@ def test_only_a_minute_of_budget_is_saved_for_later() -> None:
     assert ledger.prices(FIRST, BUDGETS).joule[0] == pytest.approx(3.0 * math.exp(-CREDIT_S / CALM_S))
 
 
-def test_a_debt_of_hours_makes_no_infinite_price() -> None:
-    prices = after(10_000, watts=400.0, byte_rate=0.0).prices(FIRST, BUDGETS)
-    assert prices.joule[0] == pytest.approx(3.0 * math.exp(STEEPEST))
+def test_a_budget_that_cannot_hold_ends_at_the_highest_prices() -> None:
+    prices = after(10_000, watts=400.0, byte_rate=1e9).prices(FIRST, BUDGETS)
+    assert (prices.joule[0], prices.byte[1]) == HIGHEST_PRICES
 
 
 def test_drawn_prices_lie_about_the_usual_ones_and_are_free_at_times() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -200,3 +201,17 @@ def test_whatever_the_order_of_events(chance: random.Random, paced: bool, guarde
     demand = Demand(objective=objective, fps=chance.choice([10, 30, 60]), deadline_s=0.1)
     columns = {"accuracy": np.full(TABLE.size, 0.5)} if chance.random() < 0.5 else {}
     check(Virtual(rows, 12, demand, course, replace(TABLE, **columns), paced, guarded))
+
+
+def test_the_guard_takes_over_where_sent_frames_are_answered_worse_than_at_home() -> None:
+    """Two of three answers are late, and fallbacks are poor. The safeguard has nothing to say: misses are rare."""
+    answers_s = cycle([0.02, 0.15, 0.15])
+    means = np.array([[0.5, 0.5, 0.9, 0.4, 0.5], [0.0] * 5, [0.0] * 5])  # LOCAL is best by itself
+    more: dict[str, Any] = {"frames": 240, "guarded": True, "columns": {"finish_accuracy": 0.1}}
+    more["course"] = Course(after_s=lambda: next(answers_s))
+    records = played(OFFLOAD, means=means, **more)
+    by_guard = [record for record in records if record.by_guard]
+    assert 0 < len(by_guard) < len(records)
+    assert {record.decision for record in by_guard} == {LOCAL}
+    assert not any(record.by_rule for record in records)
+    assert not any(record.by_guard for record in played(OFFLOAD, **more))

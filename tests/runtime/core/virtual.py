@@ -17,7 +17,7 @@ import numpy as np
 from tests.runtime.deployed import points
 from tidesplit.compression.codec.knobs import FINISH, race_id
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.envs.world.vocabulary import Demand, Floats
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.picture import Picture
@@ -27,6 +27,7 @@ from tidesplit.runtime.core.core import Core
 from tidesplit.runtime.core.sending import Failure, Reply
 from tidesplit.runtime.log.record import Record
 from tidesplit.runtime.wire.answers import ServerTiming
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 OFFLOAD, CUT, LOCAL = "p0-jpeg-q50", "p1-c0.50-r1.00-b2", "device-c0.25"
 RACE, CUT_RACE = race_id(OFFLOAD, LOCAL), race_id(CUT, FINISH)
@@ -70,20 +71,27 @@ class Virtual:
     table: PointTable = TABLE
     paced: bool = False
     guarded: bool = False
+    means: Floats | None = None
 
     def __post_init__(self) -> None:
         self.core = Core(
-            self.table, self.demand, World(), CLASSES, np.random.default_rng(0), usual_c=50.0, paced=self.paced
+            self.table,
+            self.demand,
+            World(),
+            AnswerForm.of_classes(CLASSES),
+            np.random.default_rng(0),
+            usual_c=50.0,
+            paced=self.paced,
         )
         rows = [self.table.row(name) for name in self.rows]
         self._decider = FrameDecider(
             Cycled(rows), self.table, self.demand, World(), self.core.beliefs.safeguard, guarded=self.guarded,
-            account=self.core.beliefs.account,
+            account=self.core.beliefs.account, guard=self.core.beliefs.guard, means=self.means,
         )  # fmt: skip
         self.story: list[tuple[float, ev.Action]] = []
         self.records: list[Record] = []
         self._events: list[tuple[float, int, Callable[[float], ev.Event]]] = []
-        self._order, self._asked = count(), 0
+        self._order, self._asked, self._woken = count(), 0, set[float]()
         self._waiting: dict[str, Callable[[float], ev.Event]] = {"worker": ev.WorkerReady, "timekeeper": ev.Tick}
 
     def play(self) -> list[Record]:
@@ -115,7 +123,11 @@ class Virtual:
         actions = self.core.handle(question(now_s))
         if isinstance(actions[-1], ev.WaitUntil):
             self._waiting[who] = question
-            self._at(actions[-1].at_s + self.course.late_s(), ev.Tick)
+            if (
+                at_s := actions[-1].at_s
+            ) not in self._woken:  # once a moment, or ticks would multiply from frame to frame
+                self._woken.add(at_s)
+                self._at(at_s + self.course.late_s(), ev.Tick)
         else:
             del self._waiting[who]
         self._carry_out(actions, now_s)

@@ -24,6 +24,7 @@ from tests.runtime.waiting import LIMIT_S, until
 from tidesplit.runtime.log.mqtt import Mqtt, Summary, discovery, read_login, read_place
 from tidesplit.runtime.log.record import AnsweredBy, Record
 from tidesplit.runtime.log.writer import Log
+from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 BROKER = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
@@ -36,7 +37,7 @@ def record(frame: int, by: AnsweredBy = "server", name: str = "dog") -> Record:
     made.answered_by = by
     if by != "miss":
         made.latency_s = 0.0832
-        made.conclude(np.float32([2.0 * (known == name) for known in CLASSES]), CLASSES)
+        made.conclude(np.float32([2.0 * (known == name) for known in CLASSES]), AnswerForm.of_classes(CLASSES))
     return made
 
 

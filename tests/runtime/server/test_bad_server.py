@@ -68,9 +68,9 @@ def served(cnn):
         def infer(message, _context):
             if message.model_name == PROBE:
                 return build_probe_answer(message.id, ProbeAnswer(time.perf_counter(), 0.0))
-            request = read_request(message, cnn.name, cnn.version)
+            request = read_request(message, cnn.name, cnn.version, cnn.form)
             answer = build_answer(
-                request, FrameAnswer(request.frame, GOOD, ServerTiming(time.perf_counter(), 0.0, 0.001))
+                request, FrameAnswer(request.frame, GOOD, ServerTiming(time.perf_counter(), 0.0, 0.001)), cnn.form
             )
             spoil(answer)
             return answer

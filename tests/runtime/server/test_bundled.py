@@ -32,6 +32,6 @@ def test_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = encode_image(natural_picture(cnn.input_px), "webp", 90)
     request = Request(cnn.name, 0, cnn.version, "0", payload)
     with ServerThread(cnn, ServerOptions()) as running, Client(running.address) as client:
-        answer = read_answer(client.call("ModelInfer", build_request(request)), request, len(cnn.classes))
+        answer = read_answer(client.call("ModelInfer", build_request(request)), request, cnn.form)
     assert answer.logits.shape == (10,)
     assert np.isfinite(answer.logits).all()

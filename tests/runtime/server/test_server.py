@@ -66,7 +66,7 @@ def stream(client: Client) -> Any:
 
 
 def ask(client: Client, request: Request, cnn: Cnn) -> FrameAnswer:
-    return read_answer(client.call("ModelInfer", build_request(request)), request, len(cnn.classes))
+    return read_answer(client.call("ModelInfer", build_request(request)), request, cnn.form)
 
 
 def refusal(client: Client, message: Any) -> tuple[str, str]:
@@ -326,7 +326,7 @@ def test_the_middle_server_passes_on_and_cuts_a_picture_too(cnn: Cnn, first: str
         relayed = replace(frame.request, next_point=PASSED_ON)
         call = stream(client)(build_request(relayed), timeout=LIMIT_S)
         took = read_receipt(call.initial_metadata())
-        answer = read_answer(next(call), relayed, len(cnn.classes))
+        answer = read_answer(next(call), relayed, cnn.form)
         assert took is not None
         assert took.received_s == answer.timing.received_s
         assert answer.next_timing is not None

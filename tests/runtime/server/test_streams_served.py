@@ -79,7 +79,7 @@ def video_stream(cnn: Cnn, number: int) -> list[tuple[Request, np.ndarray]]:
 
 
 def ask(client: Client, cnn: Cnn, asked: Request) -> np.ndarray:
-    return read_answer(client.call("ModelInfer", build_request(asked)), asked, len(cnn.classes)).logits
+    return read_answer(client.call("ModelInfer", build_request(asked)), asked, cnn.form).logits
 
 
 def refusal(client: Client, asked: Request) -> tuple[str, str]:

@@ -32,6 +32,7 @@ from tidesplit.runtime.wire.answers import (
     receipt,
 )  # fmt: skip
 from tidesplit.runtime.wire.messages import RefusedError, Request, build_probe, build_request, read_probe, read_request
+from tidesplit.runtime.wire.output_tensors import MOST_VALUES, AnswerForm
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES, MESSAGES
 from tidesplit.runtime.wire.refusals import lacks_reference, reference_unknown
 from tidesplit.runtime.wire.stream_place import StreamPlace
@@ -40,6 +41,8 @@ from tidesplit.runtime.wire.wire_format import parse
 VERSION = "0123456789abcdef"
 REQUEST = Request("lite", 3, VERSION, "17", b"codes", "p3-c0.50-r1.00-b2", "p4-c1.00-r1.00-b2")
 ANSWER = FrameAnswer("17", np.array([1.5, -2.0, 0.0], dtype=np.float32), ServerTiming(12.5, 0.25, 0.125))
+LOGITS = AnswerForm.of_classes(("cat", "dog", "eel"))
+TENSORS = AnswerForm({"heat": (1, 2, 2, 3), "count": (1, 1)})
 CROSSING = HopTimes(1350.0, 0.25, 0.0625, 0.5)
 KIND = MESSAGES["ModelInferRequest"]
 EXAMPLES = int(os.environ.get("TIDESPLIT_EXAMPLES", "300"))
@@ -53,20 +56,20 @@ def changed(change: Callable[[Any], Any]) -> Any:
 
 def test_request_there_and_back() -> None:
     message = KIND.FromString(build_request(REQUEST).SerializeToString())
-    assert read_request(message, "lite", VERSION) == REQUEST
+    assert read_request(message, "lite", VERSION, LOGITS) == REQUEST
 
 
 def test_request_that_asks_for_a_probe_there_and_back() -> None:
     asks = replace(REQUEST, probe_next=True)
-    assert read_request(KIND.FromString(build_request(asks).SerializeToString()), "lite", VERSION) == asks
+    assert read_request(KIND.FromString(build_request(asks).SerializeToString()), "lite", VERSION, LOGITS) == asks
 
 
 def test_a_payload_of_a_stream_there_and_back() -> None:
     for place in (StreamPlace("p3", 0, None, "d1"), StreamPlace("p3", 2**62, 2**62 - 1, "A-b_c.9")):
         sent = replace(REQUEST, next_point="", place=place)
-        assert read_request(KIND.FromString(build_request(sent).SerializeToString()), "lite", VERSION) == sent
+        assert read_request(KIND.FromString(build_request(sent).SerializeToString()), "lite", VERSION, LOGITS) == sent
     video = replace(REQUEST, partition=0, next_point="", place=StreamPlace("p0-h264-q34-160px", 5, 3, "d1"))
-    assert read_request(build_request(video), "lite", VERSION) == video
+    assert read_request(build_request(video), "lite", VERSION, LOGITS) == video
 
 
 def test_receipt_there_and_back() -> None:
@@ -87,7 +90,7 @@ def test_what_is_no_receipt_is_none(metadata: tuple[tuple[str, str], ...]) -> No
 
 
 def test_an_empty_version_accepts_any() -> None:
-    assert read_request(build_request(replace(REQUEST, version="")), "lite", VERSION).version == VERSION
+    assert read_request(build_request(replace(REQUEST, version="")), "lite", VERSION, LOGITS).version == VERSION
 
 
 def test_overhead_of_a_request() -> None:
@@ -129,7 +132,7 @@ WRONG: list[tuple[Callable[[Any], Any], str, str]] = [
 @pytest.mark.parametrize(("change", "code", "sentence"), WRONG)
 def test_wrong_request_is_refused(change: Callable[[Any], Any], code: str, sentence: str) -> None:
     with pytest.raises(RefusedError, match=sentence) as caught:
-        read_request(changed(change), "lite", VERSION)
+        read_request(changed(change), "lite", VERSION, LOGITS)
     assert caught.value.code is grpc.StatusCode[code]
 
 
@@ -166,7 +169,7 @@ def test_wrong_place_in_a_stream_is_refused(changes: dict[str, str | int | None]
         else:
             setattr(message.parameters[key], "string_param" if isinstance(value, str) else "int64_param", value)
     with pytest.raises(RefusedError, match=sentence) as caught:
-        read_request(message, "lite", VERSION)
+        read_request(message, "lite", VERSION, LOGITS)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -174,7 +177,7 @@ def test_wrong_place_in_a_stream_is_refused(changes: dict[str, str | int | None]
 def test_a_picture_is_in_no_other_stream_than_one_of_video(name: str) -> None:
     with pytest.raises(RefusedError, match=f"stream '{name}' at partition 0: there is none of this name"):
         read_request(
-            build_request(replace(STREAM, partition=0, place=StreamPlace(name, 0, None, "d"))), "lite", VERSION
+            build_request(replace(STREAM, partition=0, place=StreamPlace(name, 0, None, "d"))), "lite", VERSION, LOGITS
         )
 
 
@@ -190,12 +193,12 @@ def test_an_unknown_reference_is_told_from_other_refusals() -> None:
 @pytest.mark.parametrize("size", [0, (1 << 16) + 1])
 def test_payload_of_a_wrong_size_is_refused(size: int) -> None:
     with pytest.raises(RefusedError, match=f"payload of {size} bytes, expected 1 to 65536"):
-        read_request(build_request(replace(REQUEST, payload=bytes(size))), "lite", VERSION)
+        read_request(build_request(replace(REQUEST, payload=bytes(size))), "lite", VERSION, LOGITS)
 
 
 def test_picture_may_be_larger_than_a_feature() -> None:
     picture = replace(REQUEST, partition=0, payload=bytes(1 << 17))
-    assert read_request(build_request(picture), "lite", VERSION).payload == picture.payload
+    assert read_request(build_request(picture), "lite", VERSION, LOGITS).payload == picture.payload
 
 
 @pytest.mark.parametrize(
@@ -208,8 +211,8 @@ def test_picture_may_be_larger_than_a_feature() -> None:
     ],
 )
 def test_answer_there_and_back(answer: FrameAnswer) -> None:
-    message = MESSAGES["ModelInferResponse"].FromString(build_answer(REQUEST, answer).SerializeToString())
-    found = read_answer(message, REQUEST, 3)
+    message = MESSAGES["ModelInferResponse"].FromString(build_answer(REQUEST, answer, LOGITS).SerializeToString())
+    found = read_answer(message, REQUEST, LOGITS)
     np.testing.assert_array_equal(found.logits, answer.logits)
     assert replace(found, logits=answer.logits) == answer
 
@@ -223,9 +226,9 @@ UNBELIEVABLE: list[tuple[Callable[[Any], Any], str]] = [
     (lambda m: setattr(m.outputs[0], "name", "x"), "output: 'x' received"),
     (lambda m: setattr(m.outputs[0], "datatype", "FP16"), "datatype: 'FP16' received, 'FP32' expected"),
     (lambda m: m.outputs[0].shape.__setitem__(1, 4), r"shape: '\[1, 4\]' received, '\[1, 3\]' expected"),
-    (lambda m: m.raw_output_contents.__setitem__(0, b"abc"), r"bytes of logits: '\[3\]' received, '\[12\]' expected"),
-    (lambda m: m.ClearField("raw_output_contents"), r"bytes of logits: '\[\]' received"),
-    (lambda m: m.raw_output_contents.__setitem__(0, NAN), "logits that are not finite"),
+    (lambda m: m.raw_output_contents.__setitem__(0, b"abc"), r"bytes of outputs: '\[3\]' received, '\[12\]' expected"),
+    (lambda m: m.ClearField("raw_output_contents"), r"bytes of outputs: '\[\]' received"),
+    (lambda m: m.raw_output_contents.__setitem__(0, NAN), "values that are not finite"),
     (lambda m: m.parameters.clear(), "received_s: nan received, a number from 0 to"),
     (
         lambda m: setattr(m.parameters["wait_s"], "double_param", 1e300),
@@ -238,21 +241,67 @@ UNBELIEVABLE: list[tuple[Callable[[Any], Any], str]] = [
 
 @pytest.mark.parametrize(("change", "sentence"), UNBELIEVABLE)
 def test_unbelievable_answer(change: Callable[[Any], Any], sentence: str) -> None:
-    message = build_answer(REQUEST, ANSWER)
+    message = build_answer(REQUEST, ANSWER, LOGITS)
     change(message)
     with pytest.raises(AnswerError, match=sentence):
-        read_answer(message, REQUEST, 3)
+        read_answer(message, REQUEST, LOGITS)
+
+
+def test_answers_of_any_shape_there_and_back() -> None:
+    """As any Triton client gets them: each tensor by its name and shape."""
+    values = np.arange(13, dtype=np.float32)
+    message = build_answer(REQUEST, replace(ANSWER, logits=values), TENSORS)
+    assert [(o.name, o.datatype, list(o.shape)) for o in message.outputs] == [
+        ("heat", "FP32", [1, 2, 2, 3]), ("count", "FP32", [1, 1]),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(read_answer(message, REQUEST, TENSORS).logits, values)
+    tensors = TENSORS.tensors(values)
+    assert (tensors["heat"][0, 1, 0, 2], tensors["count"][0, 0]) == (8.0, 12.0)
+    message.outputs[1].shape[1] = 2
+    with pytest.raises(AnswerError, match=r"shape: '\[1, 2\]' received, '\[1, 1\]' expected"):
+        read_answer(message, REQUEST, TENSORS)
+
+
+def test_a_client_may_ask_for_some_of_the_tensors() -> None:
+    message = build_request(REQUEST)
+    message.outputs.add(name="count")
+    request = read_request(message, "lite", VERSION, TENSORS)
+    assert request == replace(REQUEST, outputs=("count",))
+    answer = build_answer(request, replace(ANSWER, logits=np.arange(13, dtype=np.float32)), TENSORS)
+    assert [o.name for o in answer.outputs] == ["count"]
+    assert answer.raw_output_contents[0] == np.float32(12).tobytes()
+    message.outputs[0].parameters["classification"].int64_param = 1
+    with pytest.raises(RefusedError, match="'classification' received, and this net's answer has no classes"):
+        read_request(message, "lite", VERSION, TENSORS)
+    message.outputs[0].name = "boxes"
+    with pytest.raises(RefusedError, match="1 outputs asked for, expected none or some of"):
+        read_request(message, "lite", VERSION, TENSORS)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sentence"),
+    [
+        ({}, "an answer of 0 tensors received, 1 to 16 expected"),
+        ({"": (1, 2)}, "an output called '' received"),
+        ({"a": (2, 2)}, r"output 'a' of shape \[2, 2\] received, \[1, ...\] expected"),
+        ({"a": (1, 0)}, r"output 'a' of shape \[1, 0\] received"),
+        ({"a": (1, MOST_VALUES), "b": (1, 1)}, f"an answer of {MOST_VALUES + 1} values received, at most"),
+    ],
+)
+def test_forms_that_cannot_be(shapes: dict[str, tuple[int, ...]], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        AnswerForm(shapes)
 
 
 def test_the_best_classes_in_place_of_logits() -> None:
     message = build_request(REQUEST)
     message.outputs.add(name="logits").parameters["classification"].int64_param = 2
-    request = read_request(message, "lite", VERSION)
+    request = read_request(message, "lite", VERSION, LOGITS)
     assert request == replace(REQUEST, class_count=2)
-    answer = build_answer(request, ANSWER, ("cat", "dog", "eel"))
+    answer = build_answer(request, ANSWER, LOGITS)
     assert (answer.outputs[0].datatype, list(answer.outputs[0].shape)) == ("BYTES", [1, 2])
     assert answer.raw_output_contents[0] == b"\x0e\0\0\0001.500000:0:cat" + b"\x0e\0\0\0000.000000:2:eel"
-    every = build_answer(replace(request, class_count=99), ANSWER, ("cat", "dog", "eel"))
+    every = build_answer(replace(request, class_count=99), ANSWER, LOGITS)
     assert list(every.outputs[0].shape) == [1, 3]
 
 
@@ -260,15 +309,15 @@ def test_no_class_asked_for_is_logits_and_a_wrong_number_is_refused() -> None:
     message = build_request(REQUEST)
     parameter = message.outputs.add(name="logits").parameters["classification"]
     parameter.int64_param = 0
-    assert read_request(message, "lite", VERSION) == REQUEST
+    assert read_request(message, "lite", VERSION, LOGITS) == REQUEST
     for wrong in ({"int64_param": -1}, {"string_param": "2"}):
         parameter.CopyFrom(MESSAGES["InferParameter"](**wrong))
         with pytest.raises(RefusedError, match="'classification' of the output is no number of classes"):
-            read_request(message, "lite", VERSION)
+            read_request(message, "lite", VERSION, LOGITS)
     message.outputs[0].parameters.clear()
     message.outputs[0].parameters["shared_memory_region"].string_param = "x"
     with pytest.raises(RefusedError, match="output with 'shared_memory_region'"):
-        read_request(message, "lite", VERSION)
+        read_request(message, "lite", VERSION, LOGITS)
 
 
 def test_probe_there_and_back() -> None:
@@ -346,7 +395,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         if message.model_name == messages.PROBE:
             read_probe(message)
         else:
-            read_request(message, "lite", VERSION)
+            read_request(message, "lite", VERSION, LOGITS)
 
 
 def test_refusing_allocates_little() -> None:
