@@ -41,7 +41,6 @@ from tidesplit.envs.simulation.scenario import SECOND_TRACE, thrifty
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.simulation.worlds import with_utility, world_of
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
-from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import above_floor
 from tidesplit.train import UsageError, awaited, held_out, reported, shortened, tell_traces, ticker
 
@@ -82,16 +81,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
         results = contest.contest(ladder.in_order(others), judge_on, bounds, seeds, ticks, pool)
         for first, each in enumerate(trained):
             turns = range(first, len(seeds), len(trained))
-            policy: dict[str, Entrant] = {ladder.POLICY: entrant(each, judge_on.demands[0])}
+            policy: dict[str, Entrant] = {ladder.POLICY: budgeted.policy_of(each, judge_on.demands[0])}
             own = contest.contest(policy, judge_on, [bounds[i] for i in turns], [seeds[i] for i in turns], ticks, pool)
             for i, learned in zip(turns, own, strict=True):
                 results[i] = results[i].with_rows(learned, ladder.in_order({**others, **policy}))
     show(results, judge_on, options, console)
-
-
-def entrant(bundle: bundles.Bundle, demand: Demand) -> Entrant:
-    """The bundle's policy; under budgets it begins with its own prices."""
-    return budgeted.Budgeted(bundle.policy, bundle.first_prices) if demand.budgeted else bundle.policy
 
 
 def check(options: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ import numpy as np
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
-from tidesplit.agents.judging.budgeted import Budgeted
+from tidesplit.agents.judging.budgeted import Budgeted, policy_of
 from tidesplit.agents.judging.evaluation import Entrant, History, play
 from tidesplit.agents.judging.ladder import FAMILIES, POLICY, RULES, VIDEO
 from tidesplit.agents.judging.replay import EMULATED, agreement
@@ -223,7 +223,7 @@ def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -
     found: dict[str, Entrant] = {}
     for name in names:
         if name == POLICY:
-            found[name] = Budgeted(loaded.policy, loaded.first_prices) if demand.budgeted else loaded.policy
+            found[name] = policy_of(loaded, demand)
         elif name in rules:
             rule = rules[name]
             found[name] = rule.controller if isinstance(rule, ladder.WithoutLink) else rule

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 
 from tidesplit.agents import bundle as bundles
-from tidesplit.agents.judging import ladder
+from tidesplit.agents.judging import budgeted, ladder
 from tidesplit.agents.judging.evaluation import Entrant, History, play, simulation_of
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     judge_on = replace(tune_on, traces=(with_outage(unseen),), world=World(rtt_s=RTT_S))
     entrants: dict[str, Entrant] = {
         **ladder.tuned_rules(tune_on, ladder.Tuning()),
-        ladder.POLICY: bundle.policy,
+        ladder.POLICY: budgeted.policy_of(bundle, bundle.demand),
     }
     records = {name: play(entrants[name], simulation_of(judge_on, range(COURSES))) for name in SHOWN}
     for name, played in records.items():

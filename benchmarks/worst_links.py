@@ -200,13 +200,15 @@ class GuardedPolicy:
         self.name = guarded.policy.name
         self.ruled = self.decided = 0  # frames
         self._policy, self._means, self._simulation = guarded.policy, guarded.means, simulation
+        self._local = np.flatnonzero(simulation.scenario.table.local).tolist()
         self._guards = [Guard(1.0)] * simulation.lanes
         self._alone, self._by_guard = np.zeros(simulation.lanes), np.zeros(simulation.lanes, dtype=bool)
 
     def predict(self, observation: Observation) -> Ints:
         """Rows of the chosen points, ``[B]``."""
         self._learn()
-        self._alone, self._by_guard = alone(observation), np.array([guard.rules() for guard in self._guards])
+        self._alone = np.array([alone(observation, self._local, lane) for lane in range(len(self._guards))])
+        self._by_guard = np.array([guard.rules() for guard in self._guards])
         self.ruled, self.decided = self.ruled + int(self._by_guard.sum()), self.decided + len(self._by_guard)
         return np.where(self._by_guard, best_by_itself(observation, self._means), self._policy.predict(observation))
 

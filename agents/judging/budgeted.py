@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from tidesplit.agents.bundle import Bundle
 from tidesplit.agents.judging.evaluation import Entrant, controller_of
 from tidesplit.agents.rules.family import Setting, Spent, played
 from tidesplit.envs.budget.prices import CALM_S, WITHIN, Budgets, PriceDraw, Prices
@@ -126,6 +127,11 @@ class Budgeted:
         """The controller, in a simulation whose prices begin there."""
         simulation.begin_with(Prices.of(*self.prices, simulation.lanes))
         return controller_of(self.entrant, simulation)
+
+
+def policy_of(bundle: Bundle, demand: Demand) -> Entrant:
+    """The policy of a bundle, as a device begins with it: under budgets at the prices in the bundle."""
+    return Budgeted(bundle.policy, bundle.first_prices) if demand.budgeted else bundle.policy
 
 
 def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: int) -> Budgeted:

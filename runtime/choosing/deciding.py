@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from tidesplit.envs.budget.account import Account
 from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
@@ -69,7 +71,7 @@ class FrameDecider:
             self._observer.charge(*self.account.prices)
         believed = self._observe(situation)
         row, given, by_rule, by_guard = self._choose(situation, believed)
-        slow_down, own = situation.slow_down, 0.0 if self._guard is None else float(alone(believed)[0])
+        slow_down, own = situation.slow_down, 0.0 if self._guard is None else alone(believed, self._local)
         late = self._late(row, situation, slow_down)
         if late and self.guarded and self.safeguard.starved():
             # Only a run can show that the frame would not have been late after all.
@@ -84,6 +86,10 @@ class FrameDecider:
     @cached_property
     def _observer(self) -> Observer:
         return Observer(self.table, self.demand, self.world)
+
+    @cached_property
+    def _local(self) -> list[int]:
+        return np.flatnonzero(self.table.local).tolist()
 
     @cached_property
     def _guard(self) -> Guard | None:

@@ -9,8 +9,11 @@ no forecast. Whether it does better is measured too, so the guard stands down wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from tidesplit.envs.world.fields import POINT_FIELDS, STATE_FIELDS
 from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Floats, Ints
 
@@ -20,6 +23,8 @@ BELOW = 0.05  # the sign: so far below the device alone
 TURN_S, LONGEST_TURN_S = 4.0, 16.0  # for which the rule decides. It doubles while the rule keeps being better
 TRIAL_S = 3.0  # of the policy, between two turns of the rule
 REST_S, LONGEST_REST_S = 10.0, 160.0  # without a turn, after one in which the rule was no better; doubles too
+ACCURACY, SLACK, COST = (POINT_FIELDS.index(name) for name in ("accuracy", "slack_s", "cost"))
+FOR_LATENCY, DEADLINE = (STATE_FIELDS.index(name) for name in ("for_latency", "deadline_s"))
 MEMORY_S = 4.0  # over which the policy's gain is averaged, to compare with the rule's
 
 
@@ -91,13 +96,20 @@ class Guard:
         self._policy.restart()
 
 
-def alone(observation: Observation) -> Floats:
-    """Utility less cost of the best frame that stays on the device, ``[B]``. 0 where none is in time."""
-    foreseen, seen = observation.foreseen, observation.seen
-    share = foreseen.slack_s / seen.deadline_s[:, None]
-    worth = np.where(seen.for_latency[:, None] > 0.0, share, foreseen.accuracy) - foreseen.cost
-    own = (foreseen.local > 0.0) & (foreseen.slack_s >= 0.0) & observation.mask
-    return np.asarray(np.where(own, worth, 0.0).max(axis=1).clip(min=0.0), dtype=np.float64)
+def alone(observation: Observation, rows: Sequence[int], lane: int = 0) -> float:
+    """Utility less cost of the best frame that stays on the device. 0 where none is in time.
+
+    ``rows``: of the points that stay there. A few numbers are read one by one: arrays so short cost more.
+    """
+    points, mask = observation.points[lane], observation.mask[lane]
+    accuracy, slack_s, cost = points[ACCURACY], points[SLACK], points[COST]
+    for_latency, deadline_s = observation.state[lane, FOR_LATENCY], observation.state[lane, DEADLINE]
+    best = 0.0
+    for row in rows:
+        if mask[row] and slack_s[row] >= 0.0:
+            utility = slack_s[row] / deadline_s if for_latency else accuracy[row]
+            best = max(best, float(utility - cost[row]))
+    return best
 
 
 def best_by_itself(observation: Observation, means: Floats) -> Ints:
