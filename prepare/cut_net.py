@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from tidesplit.compression.net.bottleneck import Bottleneck
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.prepare.chosen_cuts import spec_of
+from tidesplit.prepare.linear_bottleneck import LinearBottleneck, fits
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PrepareError
 from tidesplit.prepare.source.server_net import ServerNet
@@ -72,7 +73,9 @@ class CutNet:
     def _bottleneck(self, partition: int) -> Bottleneck:
         cut = self.cuts[partition - 1]
         torch.manual_seed(cut.index)
-        return Bottleneck(partition, cut.shape[1:], spec_of(cut, self.px))  # type: ignore[arg-type]
+        spec = spec_of(cut, self.px)
+        kind = LinearBottleneck if fits(spec) else Bottleneck
+        return kind(partition, cut.shape[1:], spec)  # type: ignore[arg-type]
 
     def in_batches(self, size: int) -> list[Part]:
         """The parts for batches of another size.

@@ -1,8 +1,9 @@
 """Train the bottleneck of a cut by the uncut net's own answers. No labels are needed, and the net stays as it is.
 
-It starts as the best linear code of the feature (`linear_start`, `level_start`), and training improves the decoder. The
-loss is the task's for answers that are not those of the uncut net, and the error of the rebuilt feature, weighed by how
-much it matters to the answer. On a picture that the net knows by heart, the feature says much more than the answer.
+It starts as the best linear code of the feature (`linear_start`, `level_start`), and training improves the decoder
+(`linear_bottleneck`). The loss is the task's for answers that are not those of the uncut net, and the error of the
+rebuilt feature, weighed by how much it matters to the answer. On a picture that the net knows by heart, the feature
+says much more than the answer.
 
 Each picture of a batch has a bit width of its own. Heads do not change, so their features are computed once
 (`feature_cache`), and a step costs the tail only. A bottleneck with a layer before its encoder has no linear start. It
@@ -14,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,28 +27,22 @@ from tidesplit.compression.net.bottleneck import Bottleneck
 from tidesplit.compression.phase.parts import Average, by_share
 from tidesplit.prepare.cut_net import FULL, Part, run
 from tidesplit.prepare.feature_cache import Cached
-from tidesplit.prepare.level_start import put_levels, received
-from tidesplit.prepare.linear_start import (
-    components,
-    fits,
-    metric,
-    moments,
-    most_values,
-    patches,
-    root,
-    rows,
-    sensitivity,
-    start,
-)
+from tidesplit.prepare.level_start import put_levels
+from tidesplit.prepare.linear_bottleneck import LinearBottleneck
+from tidesplit.prepare.linear_start import components, metric, moments, patches, root, sensitivity
 from tidesplit.prepare.task import Task
 
+METHOD = "linear path"
+"""Name of this way to train. Bottlenecks that were trained in another way are trained again."""
 WARMUP = 20  # steps
 CLIP = 1.0  # largest norm of a gradient
 WEIGHT_DECAY = 0.01
+LINEAR, CORRECTING = 0.3, 3.0
+"""Rates of the decoder's linear path, which starts as the best one, and of the layers that correct it, over --rate."""
 AVERAGE = 0.98  # weight of the past in the average of the weights, by step
 FEATURE = 1.0  # weight of the feature's error
 NORM_BATCHES = 12  # batches that the final statistics of BatchNorms are taken over
-MOMENT_BATCHES, GRADIENT_BATCHES = 32, 10
+MOMENT_BATCHES, GRADIENT_BATCHES = 64, 32
 """Batches that the feature's covariance, and the answers' sensitivity to it, are taken over."""
 LEVEL_BATCHES, LEVEL_ROWS = 8, 10000
 """Batches, and about how many of their patches, that the quantizer's levels are chosen by."""
@@ -97,9 +93,10 @@ class Distillation:
         self.tails, self.bottleneck, self.cached, self.task = tails, bottleneck, cached, task
         self.options, self.half = options, half
         self._rng = np.random.default_rng(options.seed)
-        self._grain = bottleneck.spec.stride if fits(bottleneck) else 1
+        self._linear = bottleneck if isinstance(bottleneck, LinearBottleneck) else None
+        self._grain = bottleneck.spec.stride if self._linear else 1
         self._weights = torch.eye(bottleneck.channels * self._grain**2)
-        self._usual, self._linear = torch.ones(len(BITS)), False
+        self._usual = torch.ones(len(BITS))
 
     def begin(self) -> None:
         """Measure how much each error of the feature matters. Where there is a best linear code, start from it.
@@ -111,19 +108,17 @@ class Distillation:
         information = sensitivity(self._answer, self.task.directions, features, self._grain, self.options.seed)
         weights = metric(information, found.covariance)
         self._weights = root(weights)[0]
-        if not fits(self.bottleneck):
+        bottleneck = self._linear
+        if bottleneck is None:
             return
-        encoder, decoder = components(found.covariance, weights, most_values(self.bottleneck))
-        patch = torch.cat([rows(feature, self._grain) for feature in self._features(LEVEL_BATCHES)])
-        values = (patch[:: max(1, len(patch) // LEVEL_ROWS)] - found.mean) @ encoder.T
-        put_levels(self.bottleneck, values, (decoder * (weights @ decoder)).sum(0))
-        start(self.bottleneck, found, encoder, decoder, received(self.bottleneck, values, BIT_CHANCES))
-        self._settle()
-        self._linear = True
-        bottleneck = self.bottleneck
-        for fixed in (bottleneck.encoder, bottleneck.score, *bottleneck.encoder_norm.parameters(),
-                      *bottleneck.quantizer.parameters()):  # fmt: skip
+        encoder, decoder = components(found.covariance, weights, bottleneck.spec.wire)
+        bottleneck.start(found.mean, encoder, decoder)
+        for fixed in bottleneck.fixed():
             fixed.requires_grad_(False)
+        values = torch.cat([bottleneck.encode(feature, FULL)[0] for feature in self._features(LEVEL_BATCHES)])
+        row = values[:, : len(encoder)].transpose(0, 1).flatten(1).T
+        put_levels(bottleneck, row[:: max(1, len(row) // LEVEL_ROWS)], (decoder * (weights @ decoder)).sum(0))
+        self._settle()
         self._usual = self._losses_by_bits()
 
     @torch.no_grad()
@@ -139,17 +134,17 @@ class Distillation:
         """Train, then take exact statistics. Leaves the bottleneck in eval mode."""
         self.begin()
         options = self.options
-        parameters = [p for p in self.bottleneck.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, options.rate, weight_decay=WEIGHT_DECAY)
+        optimizer = torch.optim.AdamW(self._groups(), weight_decay=WEIGHT_DECAY)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         average, schedule, begun_s = Average(parameters, AVERAGE), by_share(WARMUP), time.perf_counter()
-        self.bottleneck.train(not self._linear)
+        self.bottleneck.train(self._linear is None)
         for step, (feature, target) in enumerate(self._batches()):
             spent = (time.perf_counter() - begun_s) / (60 * options.minutes)
             share = max(spent, step / options.steps)
             if share >= 1.0:
                 break
             for group in optimizer.param_groups:
-                group["lr"] = options.rate * schedule(step, share)
+                group["lr"] = group["rate"] * schedule(step, share)
             loss = self.loss(feature, target, self._rows())
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -158,8 +153,19 @@ class Distillation:
             average.update()
             say(max(share, (step + 1) / options.steps), loss.item())
         average.put()
-        if not self._linear:
+        if self._linear is None:
             self._settle()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters to train, with their rates."""
+        rate, trained = self.options.rate, [p for p in self.bottleneck.parameters() if p.requires_grad]
+        if self._linear is None:
+            return [{"params": trained, "rate": rate}]
+        linear = set(self._linear.linear())
+        return [
+            {"params": [p for p in trained if p in linear], "rate": LINEAR * rate},
+            {"params": [p for p in trained if p not in linear], "rate": CORRECTING * rate},
+        ]
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and answers of whole batches in random order, for ever."""
@@ -199,7 +205,8 @@ class Distillation:
         return F.conv2d(off, self._weights[:, :, None, None]).float().square().sum(1).mean((1, 2))
 
     def _rebuilt(self, feature: Tensor, rows: Tensor) -> Tensor:
-        y, score = self.bottleneck.encode(feature, FULL)
+        with torch.autocast("cpu", enabled=False):  # codes are those of the device
+            y, score = self.bottleneck.encode(feature, FULL)
         return self.bottleneck.decode(self.bottleneck.squeeze(y, score, rows, torch.ones(len(rows))))
 
     @torch.no_grad()

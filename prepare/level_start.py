@@ -15,7 +15,7 @@ from torch import Tensor
 from tidesplit.compression.codec.knobs import BITS
 from tidesplit.compression.net.bottleneck import Bottleneck
 
-PRICES = {1: 8e-5, 2: 6e-5, 4: 4.2e-5, 8: 1.8e-5}
+PRICES = {1: 8e-5, 2: 6e-5, 4: 4.4e-5, 8: 1.8e-5}
 """Error that one more bit of a payload must save, by bit width. An error as large as the feature itself is one."""
 STEPS = torch.logspace(-1.6, 0.6, 23)
 """Distances of levels that are tried, in standard deviations."""
@@ -63,13 +63,3 @@ def put_levels(bottleneck: Bottleneck, values: Tensor, importance: Tensor) -> No
         low, step = levels(values, importance, bits, PRICES[bits] * cut.height * cut.width)
         quantizer.low[row, :kept] = low
         quantizer.log_step[row, :kept] = step.log()
-
-
-@torch.no_grad()
-def received(bottleneck: Bottleneck, values: Tensor, chances: tuple[float, ...]) -> Tensor:
-    """Values `[n, k]` as the decoder gets them, in bit widths drawn with these chances."""
-    shares = torch.tensor(chances).cumsum(0) * len(values)
-    drawn = torch.bucketize(torch.arange(len(values)).float(), shares, right=True).clamp(max=len(BITS) - 1)
-    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
-    quantized: Tensor = bottleneck.quantizer(values[:, :, None, None], drawn[order])
-    return quantized[:, :, 0, 0]

@@ -14,12 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tidesplit.compression.net.bottleneck import Bottleneck
-
 PLAIN = 0.3
 """Weight of the plain error of the feature. It covers directions that the measured gradients missed."""
-SLOPE, MIDDLE = 0.8, 3.0
-"""Scale and shift of a value in the decoder. It then lies in the middle of ReLU6, where that is linear."""
 TINY = 1e-9
 
 
@@ -36,7 +32,7 @@ def rows(feature: Tensor, stride: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean `[D]` and covariance `[D, D]` of a feature's patches."""
+    """Mean `[D, h, w]` of a feature's patches by position, and their covariance `[D, D]` around it."""
 
     mean: Tensor
     covariance: Tensor
@@ -47,10 +43,11 @@ def moments(features: Iterable[Tensor], stride: int) -> Moments:
     """Moments of the patches of features `[B, C, H, W]`."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for feature in features:
-        patch = rows(feature, stride)
-        count, total, squares = count + len(patch), total + patch.sum(0), squares + patch.T @ patch
+        patch, row = patches(feature, stride), rows(feature, stride)
+        count, total, squares = count + len(patch), total + patch.sum(0), squares + row.T @ row
     mean = total / count
-    return Moments(mean, squares / count - torch.outer(mean, mean))
+    flat = mean.flatten(1)
+    return Moments(mean, (squares / count - flat @ flat.T) / flat.shape[1])
 
 
 def sensitivity(
@@ -106,51 +103,3 @@ def components(covariance: Tensor, weights: Tensor, count: int) -> tuple[Tensor,
     deviation = values[-kept:].flip(0).clamp(min=TINY).sqrt().float()
     chosen = axes[:, -kept:].flip(1).float()
     return ((there @ chosen) / deviation).T, (back @ chosen) * deviation
-
-
-def fits(bottleneck: Bottleneck) -> bool:
-    """True where the encoder is one convolution that covers a patch."""
-    spec = bottleneck.spec
-    return not spec.inner and spec.kernel // 2 >= spec.stride - 1
-
-
-@torch.no_grad()
-def start(bottleneck: Bottleneck, found: Moments, encoder: Tensor, decoder: Tensor, received: Tensor) -> None:
-    """Make a bottleneck this linear code, as far as its layers allow. Values more than 3.7 deviations off are clipped.
-
-    One hidden channel is constant, and gives each value of a patch its mean. Those not needed begin without effect.
-
-    Args:
-        bottleneck: changed in place.
-        found: moments of the patches.
-        encoder: `[k, D]`.
-        decoder: `[D, k]`.
-        received: `[n, k]`, values as the decoder gets them in training. Its BatchNorms undo their statistics.
-    """
-    spec, channels, kept = bottleneck.spec, bottleneck.channels, len(encoder)
-    area, first = spec.stride**2, spec.kernel // 2
-    last = first + spec.stride
-    bottleneck.encoder[:kept] = 0.0
-    bottleneck.encoder[:kept, :, first:last, first:last] = encoder.view(kept, channels, spec.stride, spec.stride)
-    at = torch.arange(kept)
-    for weight in (bottleneck.mix, bottleneck.spread):
-        weight[: kept + 1] = 0.0
-    bottleneck.mix[at, at, 1, 1] = 1.0
-    bottleneck.spread[at, 0, 1, 1] = 1.0
-    mean, variance = received.mean(0), received.var(0, unbiased=False)
-    for norm, slope in ((bottleneck.mix_norm, 1.0), (bottleneck.spread_norm, SLOPE)):  # its input has that slope
-        norm.weight[:kept] = SLOPE / slope * (slope**2 * variance + norm.eps).sqrt()
-        norm.bias[:kept] = MIDDLE + SLOPE * mean
-        norm.weight[kept], norm.bias[kept] = 0.0, 1.0
-    bottleneck.expand.zero_()
-    bottleneck.expand[:, :kept, 0, 0] = decoder / SLOPE
-    bottleneck.expand[:, kept, 0, 0] = found.mean - MIDDLE / SLOPE * decoder.sum(1)
-    means = (found.mean + decoder @ mean).view(channels, area)
-    variances = (decoder.square() @ variance).view(channels, area).mean(1) + means.var(1, unbiased=False)
-    bottleneck.expand_norm.weight.copy_((variances + bottleneck.expand_norm.eps).sqrt())
-    bottleneck.expand_norm.bias.copy_(means.mean(1))
-
-
-def most_values(bottleneck: Bottleneck) -> int:
-    """Values that the linear code of a bottleneck can have. One hidden channel is taken for the mean."""
-    return min(bottleneck.spec.wire, bottleneck.spec.hidden - 1)

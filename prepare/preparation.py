@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision
@@ -27,7 +28,7 @@ from tidesplit.compression.pictures.labelled import Pictures, scale
 from tidesplit.data.files import whole
 from tidesplit.prepare.chosen_cuts import choose, share_of
 from tidesplit.prepare.cut_net import FULL, CutNet, Part
-from tidesplit.prepare.distilled import Distillation, DistillOptions
+from tidesplit.prepare.distilled import METHOD, Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
 from tidesplit.prepare.result.card import CARD_FILE, card, summary
 from tidesplit.prepare.result.int8_parts import int8_parts
@@ -49,7 +50,7 @@ from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.export import SUBFOLDER
 from tidesplit.runtime.wire.output_tensors import OUTPUT
 
-WORK_FOLDER = "work"
+WORK_FOLDER, STEPS = "work", "steps"
 TABLE_CROPS, RANGE_PICTURES = 512, 64
 """Crops and pictures that the entropy stage's tables, and the ranges of int8 models, are fitted to."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
@@ -135,7 +136,7 @@ class Preparation:
         steps = Steps(self.out / WORK_FOLDER, net.partitions - 1 + 5 + int8)
         batch = min(self.distill.batch, len(pictures.fit))
         distill = replace(self.distill, batch=batch)
-        basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill)]
+        basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill), METHOD]
         basis += [] if self.net.task == CLASSES else [self.shapes]
         every = [
             *basis,
@@ -152,9 +153,12 @@ class Preparation:
             steps.skip()
         else:
             features = steps.file("features", "", every, partial(self._features, batch, to_fit, batched))
+        trained = dict[int, int]()
         for p, (name, depends) in names.items():
             make = partial(self._train, p, distill, batched, features)
-            net.bottlenecks[p].load_state_dict(load_file(str(steps.file(name, ".safetensors", depends, make))))
+            with safe_open(steps.file(name, ".safetensors", depends, make), "pt") as file:
+                net.bottlenecks[p].load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                trained[p] = int(file.metadata()[STEPS])
             net.bottlenecks[p].eval().requires_grad_(False)
         codec = self._codec()
         path = steps.file("entropy tables", ".safetensors", every, partial(self._tables, codec, batch, features))
@@ -193,9 +197,10 @@ class Preparation:
         )  # fmt: skip
         (self.out / profiles.FILE).write_bytes(path.read_bytes())
         with whole(self.out / CARD_FILE) as part:
-            part.write_text(
-                card(profile, counts, net, pictures, self.task, self.preprocess, self.command), encoding="utf-8"
+            page = card(
+                profile, counts, net, pictures, self.task, self.preprocess, self.command, self._training(trained)
             )
+            part.write_text(page, encoding="utf-8")
         print(summary(profile, counts, self.task.words))
         print(f"{self.out}: {profiles.FILE}, {CARD_FILE}, {SUBFOLDER}/ with weights {sha256[:16]}")
 
@@ -228,8 +233,15 @@ class Preparation:
             show(share, f"loss {np.mean(losses[-20:]):.3f}")
 
         Distillation(parts[p:], bottleneck, Cached(features, p), self.task, distill, half).run(say)
-        save_file({name: t.contiguous() for name, t in bottleneck.state_dict().items()}, str(path))
-        return f"loss {np.mean(losses[-20:]):.3f} after {len(losses)} steps"
+        tensors = {name: t.contiguous() for name, t in bottleneck.state_dict().items()}
+        save_file(tensors, str(path), {STEPS: str(len(losses))})
+        ended = f", ended by --minutes {distill.minutes:g}" if len(losses) < distill.steps else ""
+        return f"loss {np.mean(losses[-20:]):.3f} after {len(losses)} of {distill.steps} steps{ended}"
+
+    def _training(self, trained: dict[int, int]) -> str:
+        """Steps that the bottlenecks were trained, for the card. A crowded machine does fewer in its minutes."""
+        steps = ", ".join(f"{count} at cut {self.cut_net.cuts[p - 1].index}" for p, count in trained.items())
+        return f"of {self.distill.steps} steps in at most {self.distill.minutes:g} minutes a cut: {steps}"
 
     def _codec(self) -> WireCodec:
         parts = self.cut_net.bottlenecks

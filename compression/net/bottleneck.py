@@ -109,33 +109,44 @@ class Bottleneck(Slim):
 
     def encode(self, feature: Tensor, width_set: str) -> tuple[Tensor, Tensor]:
         """Values `[B, k, h, w]` and attention score `[B, 1, h, w]`, both float32."""
+        y = self._values(feature, width_set)
+        y = y if y.dtype == torch.float32 else y.float()
+        with torch.autocast(y.device.type, enabled=False):
+            score = F.conv2d(y, first(self.score, 1, y.shape[1]))
+        return y, score
+
+    def _values(self, feature: Tensor, width_set: str) -> Tensor:
         wire = inner_channels(self.spec.wire, width_of(width_set))
         y = feature
         if self.spec.inner:
             y = F.relu6(self.pre_norm(F.conv2d(y, self.pre, stride=2, padding=1), width_set))
         y = F.conv2d(y, first(self.encoder, wire), stride=self.outer_stride, padding=self.spec.kernel // 2)
-        y = self.encoder_norm(y, width_set)
-        y = y if y.dtype == torch.float32 else y.float()
-        with torch.autocast(y.device.type, enabled=False):
-            score = F.conv2d(y, first(self.score, 1, wire))
-        return y, score
+        result = self.encoder_norm(y, width_set)
+        assert isinstance(result, Tensor)
+        return result
 
     def decode(self, values: Tensor) -> Tensor:
         """Rebuild the feature `[B, C, H, W]` from values `[B, Kmax, h, w]`, zero where nothing was sent."""
+        y = self._unfolded(F.conv2d(self._hidden(values), self.expand, self.shift))
+        if self.shift is not None:
+            return y
+        result = self.expand_norm(y)
+        assert isinstance(result, Tensor)
+        return result
+
+    def _hidden(self, values: Tensor) -> Tensor:
         y = F.relu6(self.mix_norm(F.conv2d(values, self.mix, padding=1)))
-        y = F.relu6(self.spread_norm(depthwise(y, self.spread, 1)))
-        y = F.conv2d(y, self.expand, self.shift)
+        return F.relu6(self.spread_norm(depthwise(y, self.spread, 1)))
+
+    def _unfolded(self, y: Tensor) -> Tensor:
+        """Patches `[B, C * stride**2, h, w]` as a feature `[B, C, H, W]`."""
         if self.spec.stride > 1:
             y = F.pixel_shuffle(y, self.spec.stride)
             if y.device.type == "cpu":  # pixel_shuffle drops the memory format, and the tail would be 3x slower
                 y = y.contiguous(memory_format=torch.channels_last)
             if y.shape[2:] != self.size:  # the stride does not divide it
                 y = y[:, :, : self.size[0], : self.size[1]]
-        if self.shift is not None:
-            return y
-        result = self.expand_norm(y)
-        assert isinstance(result, Tensor)
-        return result
+        return y
 
     def squeeze(self, y: Tensor, score: Tensor, rows: Tensor, share: Tensor, region: float = 0.5) -> Tensor:
         """The values that the server sees, `[B, Kmax, h, w]`: quantized, masked, zero-padded. Differentiable."""

@@ -20,9 +20,9 @@ SMALL_BYTES = 500
 
 def card(
     profile: Profile, counts: Mapping[str, Judged], net: CutNet, pictures: FolderPictures, task: Task,
-    preprocess: Preprocess, command: str,
+    preprocess: Preprocess, command: str, training: str,
 ) -> str:  # fmt: skip
-    """The page, in Markdown."""
+    """The page, in Markdown. ``training``: how many steps were done."""
     words = task.words
     lines = [
         f"# {profile.name}", "", f"Made by `{command}`.", "",
@@ -30,6 +30,7 @@ def card(
         f" pixels, {preprocess.colours}, mean {list(preprocess.mean)}, std {list(preprocess.std)}",
         f"- weights `{str(profile.cnn['weights_sha256'])[:16]}`",
         f"- fitted to {len(pictures.fit)} pictures, measured on {len(pictures.held)} others",
+        f"- trained {training}",
         f"- the figures are {words.meaning}, with a 95 % interval",
         f"- uncut net: {profile.point(UNCUT).accuracy:.1%}",
         *_of_server(profile, net),

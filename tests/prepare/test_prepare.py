@@ -86,7 +86,9 @@ def test_the_profile_belongs_to_the_models(made: Path) -> None:
     assert point.fallback == "device-c1.00"
     assert 0 < point.bytes_mean < profile.point("p1-c1.00-r1.00-b8").bytes_mean
     assert 0 < point.head_macs < profile.point("device-c1.00").head_macs
-    assert "| `p1-c1.00-r1.00-b2` | `net.4` | 51% |" in (made / "card.md").read_text(encoding="utf-8")
+    card = (made / "card.md").read_text(encoding="utf-8")
+    assert "| `p1-c1.00-r1.00-b2` | `net.4` | 51% |" in card
+    assert "- trained of 3 steps in at most 4 minutes a cut: 3 at cut 6\n" in card
 
 
 def test_the_profile_stands_by_itself(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,13 +129,17 @@ def test_finished_steps_are_kept(made: Path, pictures: Path, capsys: pytest.Capt
     assert (made / "profile.json").read_bytes() == before
 
 
-def test_without_labels_agreement_is_measured(made: Path, pictures: Path, tmp_path: Path) -> None:
+def test_without_labels_agreement_is_measured(
+    made: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     del made
     flat = tmp_path / "flat"
     flat.mkdir()
     for i, path in enumerate(sorted(pictures.rglob("*.png"))):
         (flat / f"{i}.png").write_bytes(path.read_bytes())
-    assert prepare(flat, tmp_path / "other", "--no-int8", "--preprocess", "lite", "--crop", "0.8") == 0
+    words = ["--no-int8", "--preprocess", "lite", "--crop", "0.8", "--steps", "1000000", "--minutes", "0.01"]
+    assert prepare(flat, tmp_path / "other", *words) == 0
+    assert " of 1000000 steps, ended by --minutes 0.01" in capsys.readouterr().err
     profile = profiles.load(tmp_path / "other" / "profile.json")
     assert (profile.cnn["measure"], profile.point("device-c1.00").accuracy) == ("agreement", 1.0)
     assert "agreement" in profile.accuracy_provenance.spread
