@@ -23,9 +23,9 @@ USUAL_PRICES = (3.0, 1e-4)
 """Utility of a joule and of a byte to begin with where no training has found better ones."""
 WITHIN = 1.02
 """A budget is met where it is overspent by no more than this factor."""
-HIGHEST_PRICES = (10.0, 1e-2)
-"""Utility of a joule and of a byte beyond which prices do not rise. The quickest net on a Pi 4 then costs about what
-its answer is worth, and so does a message of 100 bytes. Higher prices could only make a controller give up frames, in
+HIGHEST_PRICES = (20.0, 1e-2)
+"""Utility of a joule and of a byte beyond which prices do not rise. The quickest net on a Pi 4 then costs more than its
+answer is worth, and so does a message of 100 bytes. Higher prices could only make a controller give up more frames, in
 the name of a budget that does not hold."""
 STEEPEST = 50.0  # the price rises at most by e to this, which no float overflows
 
