@@ -34,7 +34,7 @@ ROOT = Path(edge.__file__).parents[1]
 KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
     "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5", "tensors",
-    "pictures_skipped", "by_rule", "out_of_range", "race", "temperature_c", "joules",
+    "pictures_skipped", "by_rule", "by_guard", "out_of_range", "race", "temperature_c", "joules",
     "stream", "sequence", "key", "reference_age", "spending",
 }  # fmt: skip
 
