@@ -428,19 +428,20 @@ def learn(
         watched = budgeted.at_prices(watched, prices)
     checked_on = replace(train_on, table_spread=0.0, trace_spread=0.0, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
-    start = start_of(config)
+    checkpoint, start = out / CHECKPOINT, None if config.output.resume else start_of(config)
     ppo = training.PpoConfig(steps=config.training.steps)
     if start is not None:
         ppo = replace(ppo, hidden=hidden_of(start))
-    recipe = training.Recipe(ppo=ppo, seed=config.training.seed)
-    model = training.new_model(train_on, recipe)
-    checkpoint = out / CHECKPOINT
-    if config.output.resume:
-        try:
+    try:
+        if config.output.resume:
+            ppo = replace(ppo, hidden=training.hidden_in(checkpoint))
+        recipe = training.Recipe(ppo=ppo, seed=config.training.seed)
+        model = training.new_model(train_on, recipe)
+        if config.output.resume:
             training.load_checkpoint(model, checkpoint, keeper)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    else:
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not config.output.resume:
         phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
         if start is not None:
             start_from(training.policy_of(model), start)
@@ -492,7 +493,7 @@ def save_policy(
         demand=config.demand.demand_on(config.world.device),
         world=train_on.world,
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
-        means=means,
+        utility=None if config.demand.utility else means.utility,  # the device has no utility of the user's own
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
     )
     prepared = Path(config.world.profile) / SUBFOLDER

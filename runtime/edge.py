@@ -32,7 +32,7 @@ from tidesplit.compression.codec.pixels import Pixels
 from tidesplit.compression.heap import packed_heap, trimmed_heap
 from tidesplit.envs.budget.account import Spending
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, gb_per_month
+from tidesplit.envs.world.vocabulary import Demand, Floats, gb_per_month
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
@@ -259,13 +259,25 @@ def run(
             is_paced = options.pace is not None
             device = Device(
                 controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices,
-                means=None if options.point else bundle.means_of(table.ids),
+                usual=usual_utility(bundle, table, demand, options),
             )  # fmt: skip
             device.run(pictures, options.frames)
     finally:
         if tally.frames or not isinstance(sys.exception(), Exception):  # Ctrl-C is none
             say(tally.text() + (f", {skipped.count} pictures could not be decoded" if skipped.count else ""))
     return tally
+
+
+def usual_utility(
+    bundle: bundles.Bundle, table: PointTable, demand: Demand, options: argparse.Namespace
+) -> Floats | None:
+    """Utility of each point in training, by which the guard chooses. None: no guard.
+
+    There is none for a fixed point, nor for another pace, device or objective than those of the training.
+    """
+    asked, trained = ((d.fps, d.deadline_s, d.objective) for d in (demand, bundle.demand))
+    alike = asked == trained and options.pace in (None, bundle.manifest["device"])
+    return bundle.utility_of(table.ids) if alike and not options.point else None
 
 
 def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:

@@ -104,6 +104,7 @@ def imitate(
     for number in range(config.rounds):
         parts += [collect(None if number == 0 else policy, one, share, rng) for one in simulations]
         labels = Labels.of(parts, len(policy.fields.points))
+        parts = [labels]
         if number == 0:
             policy.fit_normaliser(labels.flat)
         epochs = config.last_epochs if number == config.rounds - 1 else config.epochs_per_round

@@ -73,6 +73,7 @@ def improve(
     for number in range(config.rounds):
         parts += [tried(policy, one, share, rng) for one in simulations]
         labels = Labels.of(parts, len(policy.fields.points))
+        parts = [labels]
         loss = fit(policy, labels, optimizer, config.batch, config.epochs, config.entropy, rng)
         report(number + 1, config.rounds, loss)
 

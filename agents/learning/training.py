@@ -239,6 +239,21 @@ def save_checkpoint(model: MaskablePPO, path: Path, keeper: Keeper | None = None
         save_file(tensors, str(part))
 
 
+def hidden_in(path: Path) -> int:
+    """Width of the actor's hidden layers in a checkpoint.
+
+    Raises:
+        ValueError: the file is no checkpoint.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(str(path), "pt") as opened:
+            return int(opened.get_slice("policy.actor.score.weight").get_shape()[1])
+    except Exception as error:
+        raise ValueError(f"{path}: no checkpoint of this policy ({error})") from error
+
+
 def load_checkpoint(model: MaskablePPO, path: Path, keeper: Keeper | None = None) -> None:
     """Set the model, and the keeper if there is one, to the state in a checkpoint.
 

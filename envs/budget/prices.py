@@ -18,16 +18,15 @@ CALM_S = 8.0
 """Seconds of a budget overspent by which a price rises by the factor e. Much shorter, it would follow the link, and be
 high just when a joule is worth most. Much longer, ten minutes would not be enough to meet a budget."""
 CREDIT_S = 60.0
-"""Seconds of an unspent budget that can be spent later. More of them are lost."""
+"""Seconds of an unspent budget that can be spent later, and of an overspent one that are made good. More are lost."""
 USUAL_PRICES = (3.0, 1e-4)
 """Utility of a joule and of a byte to begin with where no training has found better ones."""
 WITHIN = 1.02
 """A budget is met where it is overspent by no more than this factor."""
 HIGHEST_PRICES = (20.0, 1e-2)
-"""Utility of a joule and of a byte beyond which prices do not rise. The quickest net on a Pi 4 then costs more than its
-answer is worth, and so does a message of 100 bytes. Higher prices could only make a controller give up more frames, in
-the name of a budget that does not hold."""
-STEEPEST = 50.0  # the price rises at most by e to this, which no float overflows
+"""Utility of a joule and of a byte beyond which prices do not rise. EfficientNet-Lite0's quickest net on a Pi 4 then
+costs more than its answer is worth, and so does a message of 100 bytes. Higher prices could only make a controller give
+up more frames, in the name of a budget that does not hold."""
 
 
 class Prices(NamedTuple):
@@ -71,7 +70,7 @@ class Ledger(NamedTuple):
     def after(self, joules: Floats, sent_bytes: Floats, period_s: Floats, budgets: Budgets) -> Ledger:
         """The ledger after a frame period in which so much was spent, ``[B]``. Without a budget nothing is booked."""
         booked = (
-            np.maximum(debt_s + np.where(np.isfinite(rate), spent / rate - period_s, 0.0), -CREDIT_S)
+            np.clip(debt_s + np.where(np.isfinite(rate), spent / rate - period_s, 0.0), -CREDIT_S, CREDIT_S)
             for debt_s, spent, rate in zip(self, (joules, sent_bytes), budgets, strict=True)
         )
         return Ledger(*booked)
@@ -79,7 +78,7 @@ class Ledger(NamedTuple):
     def prices(self, first: Prices, budgets: Budgets) -> Prices:
         """The prices now, from those to begin with, at most `HIGHEST_PRICES`. 0 without a budget."""
         moved = (
-            np.where(np.isfinite(rate), np.minimum(price * np.exp(np.minimum(debt_s / CALM_S, STEEPEST)), highest), 0.0)
+            np.where(np.isfinite(rate), np.minimum(price * np.exp(debt_s / CALM_S), highest), 0.0)
             for debt_s, price, rate, highest in zip(self, first, budgets, HIGHEST_PRICES, strict=True)
         )
         return Prices(*moved)

@@ -2,9 +2,12 @@
 
 A learned policy trusts its forecast. On a link whose gaps nothing announces it sends without a net in hand, and misses.
 Simplex architectures (Sha, IEEE Software 2001) put a rule in the place of a controller that fails. Here the sign is the
-controller's own record, not a model: a frame's *gain* is its utility less its cost, less what the device alone would
-have had. The rule is the point that was best by itself in training, at the present prices: mostly a race, which needs
-no forecast. Whether it does better is measured too, so the guard stands down where it does not.
+controller's own record, not a model: a frame's *gain* is its utility less its point's cost, less what the device alone
+would have had. The rule is the point that was best by itself in training, at the present prices: mostly a race, which
+needs no forecast. Whether it does better is measured too, so the guard stands down where it does not.
+
+Costs are those of the forecast, as if all frames used the point. The radio's tail, which a single message pays for all
+that follow, would otherwise fall on the frames that send.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ class Guard:
         self._turn, self._longest_turn, self._trial, self._rest, self._longest_rest = (
             max(1, round(seconds / period_s)) for seconds in (TURN_S, LONGEST_TURN_S, TRIAL_S, REST_S, LONGEST_REST_S)
         )
-        self._sent, self._policy, self._rule = _Mean(SENDS), _Mean(MEMORY_S / period_s), _Mean(np.inf)
+        self._sent, self._policy, self._rule = _Mean(SENDS), _Mean(max(1.0, MEMORY_S / period_s)), _Mean(np.inf)
         self._next_turn, self._next_rest = self._turn, self._rest
         self._left = self._resting = 0  # frames
         self._better: float | None = None  # the rule's gain in its last turn, where it was better
@@ -112,12 +115,10 @@ def alone(observation: Observation, rows: Sequence[int], lane: int = 0) -> float
     return best
 
 
-def best_by_itself(observation: Observation, means: Floats) -> Ints:
+def best_by_itself(observation: Observation, utility: Floats) -> Ints:
     """Row of the allowed point that is worth most at the present prices if all frames use it, ``[B]``.
 
-    ``means``: utility, joules and bytes of a frame of each point on the training traces, ``[3, A]``.
+    ``utility``: of each point when all frames used it in training, ``[A]``.
     """
-    utility, joules, sent_bytes = means
-    seen = observation.seen
-    worth = utility - np.outer(seen.joule_price, joules) - np.outer(seen.byte_price, sent_bytes)
+    worth = utility - observation.foreseen.cost
     return np.asarray(np.where(observation.mask, worth, -np.inf).argmax(axis=1))

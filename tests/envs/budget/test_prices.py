@@ -46,6 +46,14 @@ def test_a_budget_that_cannot_hold_ends_at_the_highest_prices() -> None:
     assert (prices.joule[0], prices.byte[1]) == HIGHEST_PRICES
 
 
+def test_an_hour_overspent_is_forgotten_in_two_minutes_that_spend_nothing() -> None:
+    ledger = after(3600 * 30, watts=40.0, byte_rate=0.0)
+    assert ledger.joules_s[0] == CREDIT_S
+    for _ in range(120 * 30):
+        ledger = ledger.after(np.zeros(3), np.zeros(3), np.full(3, 1 / 30), BUDGETS)
+    assert ledger.joules_s[0] == pytest.approx(-CREDIT_S)
+
+
 def test_drawn_prices_lie_about_the_usual_ones_and_are_free_at_times() -> None:
     rng = np.random.default_rng(0)
     draws = [PriceDraw(Prices.of(3.0, 1e-4), spread=4.0, free=0.25).draw(BUDGETS, rng) for _ in range(400)]
