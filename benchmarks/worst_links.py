@@ -221,9 +221,9 @@ class GuardedPolicy:
             self._guards[lane] = Guard(float(simulation.demands.period_s[lane]))
         if (outcome := simulation.outcome) is None:
             return
-        gain, sent = outcome.utility - self._cost - self._alone, outcome.hops[0].sent_bytes > 0.0
+        lead, sent = outcome.utility - self._cost - self._alone, outcome.hops[0].sent_bytes > 0.0
         for lane in np.setdiff1d(np.arange(simulation.lanes), begun):
-            self._guards[lane].settled(float(gain[lane]), bool(sent[lane]), bool(self._by_guard[lane]))
+            self._guards[lane].settled(float(lead[lane]), bool(sent[lane]), bool(self._by_guard[lane]))
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 A learned policy trusts its forecast. On a link whose gaps nothing announces it sends without a net in hand, and misses.
 Simplex architectures (Sha, IEEE Software 2001) put a rule in the place of a controller that fails. Here the sign is the
-controller's own record, not a model: a frame's *gain* is its utility less its point's cost, less what the device alone
+controller's own record, not a model: a frame's *lead* is its utility less its point's cost, less what the device alone
 would have had. The rule is the point that was best by itself in training, at the present prices: mostly a race, which
 needs no forecast. Whether it does better is measured too, so the guard stands down where it does not.
 
@@ -21,14 +21,14 @@ from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Floats, Ints
 
 SENDS = 60
-"""Sent frames over which the policy's gain is averaged, for the sign. Three quarters of them are enough."""
+"""Sent frames over which the policy's lead is averaged, for the sign. Three quarters of them are enough."""
 BELOW = 0.05  # the sign: so far below the device alone
 TURN_S, LONGEST_TURN_S = 4.0, 16.0  # for which the rule decides. It doubles while the rule keeps being better
 TRIAL_S = 3.0  # of the policy, between two turns of the rule
 REST_S, LONGEST_REST_S = 10.0, 160.0  # without a turn, after one in which the rule was no better; doubles too
 ACCURACY, SLACK, COST = (POINT_FIELDS.index(name) for name in ("accuracy", "slack_s", "cost"))
 FOR_LATENCY, DEADLINE = (STATE_FIELDS.index(name) for name in ("for_latency", "deadline_s"))
-MEMORY_S = 4.0  # over which the policy's gain is averaged, to compare with the rule's
+MEMORY_S = 4.0  # over which the policy's lead is averaged, to compare with the rule's
 
 
 class _Mean:
@@ -46,7 +46,7 @@ class _Mean:
 
 
 class Guard:
-    """Says who decides, from the gains of frames that have ended. ``period_s``: from frame to frame."""
+    """Says who decides, from the leads of frames that have ended. ``period_s``: from frame to frame."""
 
     def __init__(self, period_s: float) -> None:
         self._turn, self._longest_turn, self._trial, self._rest, self._longest_rest = (
@@ -55,23 +55,23 @@ class Guard:
         self._sent, self._policy, self._rule = _Mean(SENDS), _Mean(max(1.0, MEMORY_S / period_s)), _Mean(np.inf)
         self._next_turn, self._next_rest = self._turn, self._rest
         self._left = self._resting = 0  # frames
-        self._better: float | None = None  # the rule's gain in its last turn, where it was better
+        self._better: float | None = None  # the rule's lead in its last turn, where it was better
 
     def rules(self) -> bool:
         """True while the rule decides."""
         return self._left > 0
 
-    def settled(self, gain: float, sent: bool, by_guard: bool) -> None:
-        """A frame has ended, with this gain. ``sent``: bytes left the device. ``by_guard``: the rule decided it."""
+    def settled(self, lead: float, sent: bool, by_guard: bool) -> None:
+        """A frame has ended, with this lead. ``sent``: bytes left the device. ``by_guard``: the rule decided it."""
         if by_guard != self.rules():
             return  # decided before the other's turn
         if by_guard:
-            self._ruled(gain)
+            self._ruled(lead)
             return
-        self._policy.add(gain)
+        self._policy.add(lead)
         self._resting = max(0, self._resting - 1)
         if sent:
-            self._sent.add(gain)
+            self._sent.add(lead)
         if self._policy.count < self._trial or self._resting:
             return
         if self._better is None:
@@ -85,8 +85,8 @@ class Guard:
         else:
             self._better, self._next_turn = None, self._turn
 
-    def _ruled(self, gain: float) -> None:
-        self._rule.add(gain)
+    def _ruled(self, lead: float) -> None:
+        self._rule.add(lead)
         self._left -= 1
         if self._left:
             return

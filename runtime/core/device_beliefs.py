@@ -117,8 +117,8 @@ class DeviceBeliefs:
         record.joules = self._meter.take(self._period_s)
         sent = record.sent_bytes + self._world.overhead_bytes if record.sent_bytes else 0.0
         if not record.by_rule:
-            gain = record.utility - record.foreseen["cost"] - record.alone
-            self.guard.settled(gain, sent > 0.0, record.by_guard)
+            lead = record.utility - record.foreseen["cost"] - record.alone
+            self.guard.settled(lead, sent > 0.0, record.by_guard)
         if self.account is not None:
             record.spending = self.account.book(record.joules, sent + self._probe_bytes)
         self._probe_bytes = 0.0

@@ -13,13 +13,13 @@ FPS = 10.0
 TURN, TRIAL, REST = (round(seconds * FPS) for seconds in (TURN_S, TRIAL_S, REST_S))
 
 
-def settled(guard: Guard, gain: float, frames: int, *, sent: bool = True) -> int:
-    """End so many frames with this gain, whoever decides. Returns how many of them the rule decided."""
+def settled(guard: Guard, lead: float, frames: int, *, sent: bool = True) -> int:
+    """End so many frames with this lead, whoever decides. Returns how many of them the rule decided."""
     ruled = 0
     for _ in range(frames):
         by_guard = guard.rules()
         ruled += by_guard
-        guard.settled(gain, sent, by_guard)
+        guard.settled(lead, sent, by_guard)
     return ruled
 
 
