@@ -47,7 +47,7 @@ PACES = tuple(itertools.product((5.0, 10.0, 15.0, 20.0, 30.0), (75.0, 100.0, 150
 SOME_W, SOME_GB = 5.0, 30.0  # the demands have both budgets, so that both prices are drawn
 PRICES = PriceDraw(Prices.of(1.0, 5e-5), spread=10.0)
 TABLES = (
-    ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
+    ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
     ("efficientnet_lite0", "raspberry-pi-5"), ("cifar_resnet", DEVICE),
 )  # fmt: skip
 TABLE_SPREAD, TRACE_SPREAD = 0.7, 1.5
@@ -153,13 +153,13 @@ def arguments() -> argparse.ArgumentParser:
         metavar="PROFILE:DEVICE",
         help="(default: three boards, two CNNs)",
     )
-    parser.add_argument("--rounds", type=int, default=8, help="rounds of imitation (default: %(default)s)")
-    parser.add_argument("--labels", type=int, default=6000, help="labels of a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds of imitation (default: %(default)s)")
+    parser.add_argument("--labels", type=int, default=8000, help="labels of a round (default: %(default)s)")
     parser.add_argument("--rollouts", type=int, default=6, help="rounds of rollouts (default: %(default)s)")
     parser.add_argument(
-        "--rollout-labels", type=int, default=3000, help="labels of such a round (default: %(default)s)"
+        "--rollout-labels", type=int, default=4000, help="labels of such a round (default: %(default)s)"
     )
-    parser.add_argument("--hidden", type=int, default=96, help="width of the policy's layers (default: %(default)s)")
+    parser.add_argument("--hidden", type=int, default=48, help="width of the policy's layers (default: %(default)s)")
     parser.add_argument("--start", type=Path, help="bundle whose policy takes the place of imitation")
     parser.add_argument("--seed", type=int, default=0)
     return parser
