@@ -19,6 +19,7 @@ from tidesplit.profiling.cuts.legal_cuts import Cut, segment
 from tidesplit.profiling.cuts.operations import Traced, trace
 
 FULL = set_of_ratio(1.0)
+ADAPTIVE = torch.ops.aten.adaptive_avg_pool2d.default
 
 
 class Part(nn.Module):
@@ -37,13 +38,37 @@ class Part(nn.Module):
 
 
 def _for_batches(body: fx.GraphModule) -> fx.GraphModule:
-    """A segment of the net for one picture, whose views take batches too: their first size follows from the others."""
+    """A segment of the net for one picture, whose views take batches too: their first size follows from the others.
+
+    Its adaptive pools are `pooled`.
+    """
     views = (torch.ops.aten.view.default, torch.ops.aten.reshape.default)
     for node in body.graph.nodes:
+        if node.target is ADAPTIVE:
+            node.target = pooled
         if node.target in views and node.meta["val"].shape[:1] == (1,):
             node.args = (node.args[0], [-1, *node.meta["val"].shape[1:]])
     body.recompile()
     return body
+
+
+def pooled(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Adaptive average pooling `[B, C, H, W]` to `[B, C, *size]`.
+
+    ONNX has none whose windows differ in size. These means are products with constant matrices.
+    """
+    sides = [int(side) for side in x.shape[-2:]]
+    if all(side % goal == 0 for side, goal in zip(sides, size, strict=True)):
+        return ADAPTIVE(x, size)  # type: ignore[no-any-return]
+    rows, columns = (_windows(side, goal).to(x) for side, goal in zip(sides, size, strict=True))
+    return rows @ x @ columns.T
+
+
+def _windows(side: int, goal: int) -> Tensor:
+    """The matrix `[goal, side]` that gives the means of the windows of an adaptive pool."""
+    at, i = torch.arange(side), torch.arange(goal)[:, None]
+    inside = ((at >= i * side // goal) & (at < -(-(i + 1) * side // goal))).float()
+    return inside / inside.sum(1, keepdim=True)
 
 
 class CutNet:

@@ -76,6 +76,7 @@ class Preparation:
         self.net = load_picture_net(options.net, options.weights, self.preprocess, options.task)
         px = self.preprocess.size
         self.shapes = shapes_of(self.net, px)
+        print(f"answer: {told(self.shapes)}, taken for {'classes' if self.net.task == CLASSES else 'tensors'}")
         names = [] if options.classes is None else options.classes.read_text(encoding="utf-8").split("\n")
         if options.classes and self.net.task != CLASSES:
             raise PrepareError(f"--classes {options.classes}: the net's answer is {told(self.shapes)}, not of classes")
@@ -112,7 +113,8 @@ class Preparation:
             preprocess = read_preprocess(options.server_preprocess)
         net = load_picture_net(options.server_net, options.server_weights, preprocess, self.net.task)
         found = shapes_of(net, preprocess.size)
-        if [*found.values()] != [*self.shapes.values()]:
+        alike = [*found.items()] == [*self.shapes.items()]  # in one order, since their values are joined
+        if not alike and not [*found.values()] == [*self.shapes.values()] == [*self.shapes.values()][:1]:
             raise PrepareError(
                 f"--server-net {options.server_net} answers {told(found)}, {told(self.shapes)} expected as NET does"
             )
@@ -176,8 +178,8 @@ class Preparation:
         sha256 = weights_hash(files, codec)
         codec = replace(codec, tag=int(sha256[:4], 16))
         judged_by = [sha256, listing(pictures.held), pictures.labels, self.task.words.measure]
-        path = steps.file("accuracy", ".json", judged_by, partial(self._judge, files, codec, precisions))
-        counts = {name: Judged(**some) for name, some in json.loads(path.read_text(encoding="utf-8")).items()}
+        judged = steps.file("accuracy", ".json", judged_by, partial(self._judge, files, codec, precisions))
+        counts = {name: Judged(**some) for name, some in json.loads(judged.read_text(encoding="utf-8")).items()}
         name = self.out.resolve().name
         cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, self.task.form, codec, files, precisions)
         rows = rows_of(counts, net.partitions, precisions, px, self.task)
@@ -192,7 +194,7 @@ class Preparation:
         machine = machine_facts(self.options.threads)
         profile = profile_of(name, net, self.task.words, rows, facts, self.command, _words(machine))
         path = steps.file(
-            "timings", ".json", [sha256, machine, self.options.device, self.options.rounds],
+            "timings", ".json", [judged.name, facts, machine, self.options.device, self.options.rounds],
             partial(timed, cnn, profile, self.options),
         )  # fmt: skip
         (self.out / profiles.FILE).write_bytes(path.read_bytes())

@@ -172,7 +172,7 @@ def load_cnn(folder: Path) -> Cnn:
         raise CnnError(f'{path}: expected "format": "{FORMAT}"')
     try:
         return _parse(folder, manifest)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CnnError(f"{path}: a key is missing or holds a wrong value ({error!r})") from error
 
 

@@ -57,7 +57,7 @@ def outputs(found: Any, name: str = "") -> dict[str, Tensor]:
     """Tensors by name. Those of a tuple are counted, those of a dictionary have its keys.
 
     Raises:
-        PrepareError: there is something else.
+        PrepareError: there is something else, or two tensors have one name.
     """
     if isinstance(found, Tensor):
         return {name or "output": found}
@@ -67,7 +67,10 @@ def outputs(found: Any, name: str = "") -> dict[str, Tensor]:
         parts = [(f"{name or 'output'}{i}", part) for i, part in enumerate(found)]
     else:
         raise PrepareError(f"{name or 'output'} of the net is of type {type(found).__name__}, tensors expected")
-    return {key: tensor for where, part in parts for key, tensor in outputs(part, where).items()}
+    every = [pair for where, part in parts for pair in outputs(part, where).items()]
+    if len(made := dict(every)) < len(every):
+        raise PrepareError(f"the net gives {len(every)} outputs of {len(made)} names, a name for each expected")
+    return made
 
 
 def _logits(found: Any) -> Tensor:
@@ -99,7 +102,12 @@ def load_picture_net(name: str, weights: Path | None, preprocess: Preprocess, ta
 
 
 def _usual_task(net: PictureNet, px: int) -> str:
-    logits = _logits(_answer(net, px))
+    """Classes where the answer is a vector of its own, or called `logits`. Other outputs would be lost."""
+    found = _answer(net, px)
+    named = isinstance(found, Mapping) and OUTPUT in found
+    if isinstance(found, Mapping | tuple | list) and len(found) > 1 and not named:
+        return TENSOR
+    logits = _logits(found)
     return CLASSES if logits.dim() == 2 and len(logits) == 1 else TENSOR
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import IO
 
 import numpy as np
@@ -21,7 +22,8 @@ from tidesplit.runtime.log.record import Record
 REFRESH_S = 0.5
 RATE_EVERY = 8  # frames between two looks at the camera's rate
 RECENT = 150  # frames in the terminal's figures: five seconds at 30 fps
-WAITING = 1024  # records that wait for one output, some 3 MB. More are lost, and counted
+WAITING = 1024  # records that wait for one output, some 3 MB without their answers. More are lost, and counted
+WAITING_BYTES = 32 << 20  # of the answers of records that wait for one output
 RATE_S, RATE_OFF = 2.0, 0.03  # a camera's rate is measured over so long, and said if it is off the demand's by more
 PAUSE = 3.0  # a picture that comes so many times later than usual ends a pause
 RETRY_S = 5.0  # between attempts of an output that failed
@@ -73,7 +75,7 @@ class _Lane:
         self._title = getattr(sink, "title", "an output of the log")
         self._waiting: deque[Record] = deque()
         self._changed = threading.Condition()
-        self._lost = 0
+        self._lost = self._bytes = 0
         self._ended = self._failing = False
         self._again_s = 0.0
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
@@ -81,9 +83,11 @@ class _Lane:
 
     def put(self, record: Record) -> None:
         """Take a record. It is lost where too many wait."""
+        size = _size(record)
         with self._changed:
-            if len(self._waiting) < WAITING:
+            if len(self._waiting) < WAITING and self._bytes + size <= WAITING_BYTES:
                 self._waiting.append(record)
+                self._bytes += size
                 self._changed.notify()
             else:
                 self._lost += 1
@@ -107,7 +111,8 @@ class _Lane:
                 if not self._waiting:
                     break
             self._write(self._waiting[0])
-            self._waiting.popleft()
+            with self._changed:
+                self._bytes -= _size(self._waiting.popleft())
         with contextlib.suppress(Exception):
             getattr(self._sink, "close", lambda: None)()
 
@@ -129,6 +134,11 @@ class _Lane:
         self._failing = False
 
 
+def _size(record: Record) -> int:
+    """Bytes of its answer."""
+    return 0 if record.values is None else record.values.nbytes
+
+
 class Live:
     """One line in the terminal on the last five seconds. Without a terminal, a new line every 5 s."""
 
@@ -146,7 +156,9 @@ class Live:
     def __call__(self, record: Record) -> None:
         """Take a settled frame's record."""
         now_s = time.perf_counter()
-        self._recent.append((now_s, record))
+        kept = copy(record)
+        kept.values = None  # an answer may have a megabyte
+        self._recent.append((now_s, kept))
         if record.error is None and record.breaker == "closed":
             self._shown_errors.clear()
         elif record.error and record.error not in self._shown_errors:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tidesplit.runtime.wire.protocol import MAX_MESSAGE_BYTES
 
 OUTPUT = "logits"
-MOST_TENSORS, MOST_NAME_CHARACTERS = 16, 100
+MOST_TENSORS, MOST_AXES, MOST_NAME_CHARACTERS = 16, 8, 100
 MOST_VALUES = (MAX_MESSAGE_BYTES - (64 << 10)) // 4  # float32; the rest of a message has names and timings
 
 Floats = NDArray[np.float32]
@@ -45,6 +45,8 @@ class AnswerForm:
                 raise ValueError(f"an output called {name[:MOST_NAME_CHARACTERS]!r} received, a short name expected")
             if shape[:1] != (1,) or min(shape) < 1:
                 raise ValueError(f"output {name!r} of shape {list(shape)} received, [1, ...] expected")
+            if len(shape) > MOST_AXES:
+                raise ValueError(f"output {name!r} of {len(shape)} axes received, at most {MOST_AXES} expected")
         if self.size > MOST_VALUES:
             raise ValueError(f"an answer of {self.size} values received, at most {MOST_VALUES} expected")
 

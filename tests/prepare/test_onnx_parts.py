@@ -45,6 +45,16 @@ def test_a_traced_net_takes_batches() -> None:
         np.testing.assert_allclose(session(data).run(None, {"x": x.numpy()})[0], net(x).numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize(("side", "goal"), [(5, (7, 7)), (7, (2, 3)), (9, (3, 2)), (8, (2, 4))])
+def test_adaptive_pools_of_any_size(side: int, goal: tuple[int, int]) -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(goal), nn.ReLU()), torch.randn(2, 3, side, side)
+    part = Part(trace(net, x[:1]), None, None)
+    data = onnx_part(part, x[:1], "net", ["feature"])
+    with torch.no_grad():
+        torch.testing.assert_close(part(x), net(x))
+        np.testing.assert_allclose(session(data).run(None, {"x": x.numpy()})[0], net(x).numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,15 @@ def test_finished_steps_are_kept(made: Path, pictures: Path, capsys: pytest.Capt
     told = capsys.readouterr().err
     assert told.count("done before") == told.count("\n") == 6
     assert (made / "profile.json").read_bytes() == before
+
+
+def test_points_that_are_judged_again_are_in_the_profile(made: Path, pictures: Path, tmp_path: Path) -> None:
+    again, names = tmp_path / made.name, tmp_path / "names.txt"
+    shutil.copytree(made, again)
+    names.write_text("no\nsuch\nfolders\n", encoding="utf-8")
+    assert prepare(pictures, again, "--classes", str(names)) == 0
+    profile = profiles.load(again)
+    assert (profile.cnn["measure"], profile.point("device-c1.00").accuracy) == ("agreement", 1.0)
 
 
 def test_without_labels_agreement_is_measured(

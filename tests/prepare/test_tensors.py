@@ -19,8 +19,9 @@ from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
 from tidesplit.compression.codec.pixels import natural_picture, to_input
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.prepare.__main__ import main
+from tidesplit.prepare.source import picture_net
 from tidesplit.prepare.source.picture_net import PictureNet
-from tidesplit.prepare.source.preprocessing import PRESETS
+from tidesplit.prepare.source.preprocessing import PRESETS, PrepareError
 from tidesplit.prepare.task import Tensors
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.tiers import table_of
@@ -71,6 +72,17 @@ class _Given(nn.Module):
 
 def whole_numbers() -> nn.Module:
     return _Given(torch.zeros(1, 2, 2), torch.zeros(1, 3, dtype=torch.int64))
+
+
+class _Pair(_Finder):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        heat = super().forward(x)["heat"]
+        return {"left": heat, "right": 2 * heat}
+
+
+class _Swapped(_Pair):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return dict(reversed(super().forward(x).items()))
 
 
 def without_batch() -> nn.Module:
@@ -162,6 +174,22 @@ def test_server_and_device_answer_with_the_tensors_of_torch(made: Path, bundle: 
         np.testing.assert_array_equal(file["boxes"], last.tensors()["boxes"])
 
 
+@pytest.mark.parametrize(
+    ("names", "task"), [(["scores", "boxes"], "tensor"), (["scores", "logits"], "classes"), (["scores"], "classes")]
+)
+def test_no_output_is_lost_by_default(names: list[str], task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"scores": torch.zeros(1, 5), "boxes": torch.zeros(1, 4, 5), "logits": torch.zeros(1, 5)}
+    net = _Given()
+    net.outputs = {name: found[name] for name in names}  # type: ignore[assignment]
+    monkeypatch.setattr(picture_net, "load_net", lambda *_: net)
+    assert picture_net.load_picture_net("a:net", None, PRESETS["lite"]).task == task
+
+
+def test_two_outputs_of_one_name_are_refused() -> None:
+    with pytest.raises(PrepareError, match="the net gives 2 outputs of 1 names"):
+        picture_net.outputs({"a": [torch.zeros(1)], "a0": torch.ones(1)})
+
+
 def task_of_two(mean: list[float]) -> Tensors:
     return Tensors(AnswerForm({"a": (1, 2), "b": (1, 1)}), np.float32(mean))
 
@@ -218,6 +246,7 @@ def test_tensors_of_other_units_weigh_the_same() -> None:
         ("whole_numbers", [], "the net gives output1 of int64, outputs of float32 expected"),
         ("without_batch", ["--task", "tensor"], "output 'output' of shape [4, 169] received, [1, ...] expected"),
         ("finder", ["--server-net", "tests.prepare.small_net:no_logits"], "answers output [1, 3, 32, 32], heat"),
+        ("_Pair", ["--server-net", f"{__name__}:_Swapped"], "answers right [1, 3, 8, 8] and left [1, 3, 8, 8], left"),
     ],
 )
 def test_answers_that_cannot_be_taken(

@@ -132,6 +132,14 @@ def test_a_chain_of_files_that_are_not_there_is_refused(every: Cnn, tmp_path: Pa
         load_cnn(tmp_path)
 
 
+@pytest.mark.parametrize("wrong", [{"outputs": []}, {"outputs": {"a": [1, float("inf")]}}, {"cuts": []}])
+def test_values_of_another_kind_are_one_sentence(every: Cnn, tmp_path: Path, wrong: dict[str, object]) -> None:
+    manifest = json.loads((every.folder / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, **wrong}))
+    with pytest.raises(CnnError, match="a key is missing or holds a wrong value"):
+        load_cnn(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def every(source: Trained, tmp_path_factory: pytest.TempPathFactory) -> Cnn:
     """All models of two ratios."""

@@ -5,9 +5,11 @@ import json
 import os
 import sys
 import threading
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tests.runtime.waiting import until
@@ -24,6 +26,7 @@ def record(frame, **more):
         "answered_by": "device", "latency_s": 0.02, "utility": 0.9, "sent_bytes": 0, "row": 1, "error": None,
         "state": {"goodput": 1e5}, "decision": "device-c0.25", "breaker": "closed", "picture_age_s": 0.03,
         "pictures_skipped": 2, "arrival_s": 0.05 * frame, "waited_s": 0.0, "joules": None, "spending": None,
+        "values": None,
     }  # fmt: skip
     made = SimpleNamespace(frame=frame, demand=demand, **(usual | more))
     made.as_json = lambda: {"frame": frame}
@@ -73,6 +76,29 @@ def test_a_sink_that_hangs_takes_no_other_with_it_and_no_memory(monkeypatch):
     assert [one.frame for one in good] == list(range(100))
     assert said == ["an output of the log: 100 frames are missing in it"]
     release.set()
+
+
+def test_large_answers_wait_in_so_many_bytes():
+    said, release, values = [], threading.Event(), np.zeros(4 << 20, np.float32)
+    with Log([lambda _: release.wait() and None], said.append) as log:
+        for frame in range(5):
+            log(record(frame, values=values))
+        (lane,) = log._lanes
+        assert (len(lane._waiting), lane._lost) == (2, 3)  # the one that is written is among them
+        release.set()
+        until(lambda: not lane._waiting)
+        log(record(5, values=values))
+        until(lambda: not lane._waiting)
+    assert said == ["an output of the log: 3 frames are missing in it"]
+
+
+def test_the_live_line_keeps_no_answers():
+    live, values = Live("", io.StringIO()), np.zeros(9, np.float32)
+    gone = weakref.ref(values)
+    live(one := record(0, values=values))
+    assert one.values is values  # other outputs write it
+    del one, values
+    assert gone() is None
 
 
 def test_a_full_device_is_said(tmp_path):

@@ -285,6 +285,7 @@ def test_a_client_may_ask_for_some_of_the_tensors() -> None:
         ({"": (1, 2)}, "an output called '' received"),
         ({"a": (2, 2)}, r"output 'a' of shape \[2, 2\] received, \[1, ...\] expected"),
         ({"a": (1, 0)}, r"output 'a' of shape \[1, 0\] received"),
+        ({"a": (1,) * 9}, "output 'a' of 9 axes received, at most 8 expected"),
         ({"a": (1, MOST_VALUES), "b": (1, 1)}, f"an answer of {MOST_VALUES + 1} values received, at most"),
     ],
 )
