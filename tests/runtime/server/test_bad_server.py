@@ -95,7 +95,7 @@ def served(cnn):
     [
         (nan, "not finite"),
         (wrong_shape, "shape"),
-        (short, "bytes of logits"),
+        (short, "bytes of outputs"),
         (wrong_id, "id"),
         (wrong_model, "model"),
         (no_output, "number of outputs"),
