@@ -154,8 +154,10 @@ def search(
 
 
 def minutes_of(spec: str) -> list[Trace]:
-    """The minutes of some traces, at most `MOST_MINUTES` of them, evenly chosen."""
-    cut = [t.slice(60.0 * m, 60.0 * (m + 1)) for t in load_traces(spec) for m in range(int(t.duration_s // 60))]
+    """The minutes of some traces, at most `MOST_MINUTES` of them, evenly chosen. Shorter traces are whole."""
+    traces = load_traces(spec)
+    cut = [t.slice(60.0 * m, 60.0 * (m + 1)) for t in traces for m in range(int(t.duration_s // 60))]
+    cut += [t for t in traces if t.duration_s < 60.0]
     chosen = np.unique(np.linspace(0, len(cut) - 1, min(MOST_MINUTES, len(cut))).round().astype(int))
     return [cut[i] for i in chosen]
 
