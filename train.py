@@ -493,7 +493,7 @@ def save_policy(
         demand=config.demand.demand_on(config.world.device),
         world=train_on.world,
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
-        utility=None if config.demand.utility else means.utility,  # the device has no utility of the user's own
+        means=None if config.demand.utility else means,  # the device has no utility of the user's own
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
     )
     prepared = Path(config.world.profile) / SUBFOLDER

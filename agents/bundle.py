@@ -38,7 +38,7 @@ ARRAYS = "policy.npz"
 PROFILE = "profile.json"
 MACHINES = ("device", "server", "cloud")  # keys of the manifest, device first; two tiers have no cloud
 LARGEST_BYTES = 64 * 2**20
-UTILITY = "utility_of_points"  # in the manifest
+MEANS, OF_POINT = "means_of_points", ("utility", "joules", "sent_bytes")  # in the manifest
 UNWANTED = np.float32(-np.inf)  # logit of a point that is not allowed
 
 
@@ -104,15 +104,15 @@ class Bundle:
     world: World = USUAL
     first_prices: tuple[float, float] = USUAL_PRICES  # of a joule and of a byte, at which it begins under budgets
 
-    def utility_of(self, points: Sequence[str]) -> NDArray[np.float64] | None:
-        """Utility of these points in training if all frames use one, ``[K]``, by which a device's guard chooses.
+    def means_of(self, points: Sequence[str]) -> NDArray[np.float64] | None:
+        """Utility, joules and bytes of a frame of these points in training if all frames use one, ``[3, K]``.
 
         None in bundles of before the guard, and for points of another table.
         """
-        given, ids = self.manifest.get(UTILITY), self.table.ids
+        given, ids = self.manifest.get(MEANS), self.table.ids
         if given is None or not set(points) <= set(ids):
             return None
-        return np.array([given[ids.index(point)] for point in points], dtype=np.float64)
+        return np.array([given[name] for name in OF_POINT], dtype=np.float64)[:, [ids.index(p) for p in points]]
 
 
 def load(folder: Path) -> Bundle:
@@ -133,7 +133,7 @@ def load(folder: Path) -> Bundle:
         demand = Demand(**manifest["demand"])
         world = changed(USUAL, manifest.get("world", {}))
         joule, byte = first_prices(manifest)
-        check_utility(manifest, table.size)
+        check_means(manifest, table.size)
     except (profiles.ProfileError, DemandError, WorldError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{folder}: {error}") from error
     policy = _policy(folder, manifest, table.size)
@@ -152,15 +152,17 @@ def first_prices(manifest: Mapping[str, Any]) -> Iterator[float]:
         yield price or usual
 
 
-def check_utility(manifest: Mapping[str, Any], points: int) -> None:
-    """Check the points' utility in a manifest, if it is given.
+def check_means(manifest: Mapping[str, Any], points: int) -> None:
+    """Check the points' means in a manifest, if they are given.
 
     Raises:
-        ValueError: no list of finite numbers, one for each point.
+        ValueError: no three lists of finite numbers, one for each point.
     """
-    given = np.array(manifest.get(UTILITY, [0.0] * points), dtype=np.float64)
-    if given.shape != (points,) or not np.isfinite(given).all():
-        raise ValueError(f"{UTILITY}: a list of {points} finite numbers expected")
+    if (given := manifest.get(MEANS)) is None:
+        return
+    rows = np.array([given.get(name) for name in OF_POINT], dtype=np.float64)
+    if rows.shape != (len(OF_POINT), points) or not np.isfinite(rows).all():
+        raise ValueError(f"{MEANS}: lists {', '.join(OF_POINT)} of {points} finite numbers expected")
 
 
 def _policy(folder: Path, manifest: Mapping[str, Any], points: int) -> OnnxPolicy:

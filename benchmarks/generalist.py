@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         machines=(device, SERVER),
         demand=Demand(),
         first_prices=(float(PRICES.usual.joule[0]), float(PRICES.usual.byte[0])),
-        utility=ladder.point_means(played, ladder.Tuning()).utility,
+        means=ladder.point_means(played, ladder.Tuning()),
         config=plain | {"trained_on": [*itertools.chain.from_iterable(map(purpose.stretches, of))]},
     )
     print(

@@ -188,7 +188,7 @@ class Guarded:
     """A policy with its guard in a simulation. The safeguard, and the time until a frame has its end, are left out."""
 
     policy: Controller
-    utility: Floats  # of each point in training, `[A]`
+    means: Floats  # of each point in training, `[3, A]`
 
     def __call__(self, simulation: Simulation) -> GuardedPolicy:
         """The controller of this simulation's lanes."""
@@ -200,10 +200,10 @@ class GuardedPolicy:
 
     def __init__(self, guarded: Guarded, simulation: Simulation) -> None:
         self.name = guarded.policy.name
-        self._policy, self._utility, self._simulation = guarded.policy, guarded.utility, simulation
+        self._policy, self._means, self._simulation = guarded.policy, guarded.means, simulation
         self._local = np.flatnonzero(simulation.scenario.table.local).tolist()
         self._guards = [Guard(1.0)] * simulation.lanes
-        self._alone, self._cost = np.zeros((2, simulation.lanes))
+        self._alone = np.zeros(simulation.lanes)
         self._by_guard = np.zeros(simulation.lanes, dtype=bool)
 
     def predict(self, observation: Observation) -> Ints:
@@ -211,10 +211,8 @@ class GuardedPolicy:
         self._learn()
         self._alone = np.array([alone(observation, self._local, lane) for lane in range(len(self._guards))])
         self._by_guard = np.array([guard.rules() for guard in self._guards])
-        own, rule = self._policy.predict(observation), best_by_itself(observation, self._utility)
-        points = np.where(self._by_guard, rule, own)
-        self._cost = observation.foreseen.cost[np.arange(len(points)), points]
-        return points
+        own, rule = self._policy.predict(observation), best_by_itself(observation, self._means)
+        return np.where(self._by_guard, rule, own)
 
     def _learn(self) -> None:
         simulation = self._simulation
@@ -223,7 +221,7 @@ class GuardedPolicy:
             self._guards[lane] = Guard(float(simulation.demands.period_s[lane]))
         if (outcome := simulation.outcome) is None:
             return
-        lead, sent = outcome.utility - self._cost - self._alone, outcome.hops[0].sent_bytes > 0.0
+        lead, sent = outcome.utility - outcome.cost - self._alone, outcome.hops[0].sent_bytes > 0.0
         for lane in np.setdiff1d(np.arange(simulation.lanes), begun):
             self._guards[lane].settled(float(lead[lane]), bool(sent[lane]), bool(self._by_guard[lane]))
 
@@ -272,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name: rule.entrant if isinstance(rule, budgeted.Budgeted) else rule
         for name, rule in tuning_cache.cached_rules(tuned_in, TUNING, RULES).items()
     }
-    guarded = Guarded(one.policy, means.utility)
+    guarded = Guarded(one.policy, np.array(means))
     everyone: dict[str, Entrant] = {**rules, POLICY: one.policy, GUARDED: guarded}
     rows = []
     for name, entrant in ((POLICY, one.policy), (GUARDED, guarded)):

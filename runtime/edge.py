@@ -259,7 +259,7 @@ def run(
             is_paced = options.pace is not None
             device = Device(
                 controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices,
-                usual=usual_utility(bundle, table, demand, options),
+                means=usual_means(bundle, table, demand, options),
             )  # fmt: skip
             device.run(pictures, options.frames)
     finally:
@@ -268,16 +268,16 @@ def run(
     return tally
 
 
-def usual_utility(
+def usual_means(
     bundle: bundles.Bundle, table: PointTable, demand: Demand, options: argparse.Namespace
 ) -> Floats | None:
-    """Utility of each point in training, by which the guard chooses. None: no guard.
+    """Means of each point in training, by which the guard chooses, `[3, A]`. None: no guard.
 
     There is none for a fixed point, nor for another pace, device or objective than those of the training.
     """
     asked, trained = ((d.fps, d.deadline_s, d.objective) for d in (demand, bundle.demand))
     alike = asked == trained and options.pace in (None, bundle.manifest["device"])
-    return bundle.utility_of(table.ids) if alike and not options.point else None
+    return bundle.means_of(table.ids) if alike and not options.point else None
 
 
 def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:

@@ -50,8 +50,8 @@ class Decision:
 class FrameDecider:
     """Decides frames, under budgets at the prices of the `account`.
 
-    If not `guarded`, the controller decides every one, also where all of its frames fail. ``usual``: utility of the
-    points in training, by which the `guard` chooses, ``[A]``.
+    If not `guarded`, the controller decides every one, also where all of its frames fail. ``means``: of the points in
+    training, by which the `guard` chooses, ``[3, A]``.
     """
 
     controller: Controller
@@ -63,7 +63,7 @@ class FrameDecider:
     refused_video: RefusedVideo | None = None
     account: Account | None = None
     guard: Guard | None = None
-    usual: Floats | None = None
+    means: Floats | None = None
 
     def decide(self, situation: DeviceSituation) -> Decision:
         """The decision in this situation."""
@@ -93,7 +93,7 @@ class FrameDecider:
 
     @cached_property
     def _guard(self) -> Guard | None:
-        return self.guard if self.guarded and self.usual is not None else None
+        return self.guard if self.guarded and self.means is not None else None
 
     def _choose(self, situation: DeviceSituation, believed: Observation) -> tuple[int, Observation, bool, bool]:
         """The row of the frame's point, the observation that it was chosen by, and if safeguard or guard chose it."""
@@ -101,8 +101,8 @@ class FrameDecider:
             return int(self.controller.predict(believed)[0]), believed, False, False
         if self.safeguard.rules(situation.now_s):
             return rule(believed, self.demand, self.world.guard_s), believed, True, False
-        if self._guard is not None and self.usual is not None and self._guard.rules():
-            return int(best_by_itself(believed, self.usual)[0]), believed, False, True
+        if self._guard is not None and self.means is not None and self._guard.rules():
+            return int(best_by_itself(believed, self.means)[0]), believed, False, True
         drawn = as_drawn(situation, self.world)
         given = believed if drawn is situation else self._observe(drawn)
         return int(self.controller.predict(given)[0]), given, False, False

@@ -2,12 +2,9 @@
 
 A learned policy trusts its forecast. On a link whose gaps nothing announces it sends without a net in hand, and misses.
 Simplex architectures (Sha, IEEE Software 2001) put a rule in the place of a controller that fails. Here the sign is the
-controller's own record, not a model: a frame's *lead* is its utility less its point's cost, less what the device alone
-would have had. The rule is the point that was best by itself in training, at the present prices: mostly a race, which
-needs no forecast. Whether it does better is measured too, so the guard stands down where it does not.
-
-Costs are those of the forecast, as if all frames used the point. The radio's tail, which a single message pays for all
-that follow, would otherwise fall on the frames that send.
+controller's own record, not a model: a frame's *lead* is its utility less its cost, less what the device alone would
+have had. The rule is the point that was best by itself in training, at the present prices: mostly a race, which needs
+no forecast. Whether it does better is measured too, so the guard stands down where it does not.
 """
 
 from __future__ import annotations
@@ -115,10 +112,12 @@ def alone(observation: Observation, rows: Sequence[int], lane: int = 0) -> float
     return best
 
 
-def best_by_itself(observation: Observation, utility: Floats) -> Ints:
+def best_by_itself(observation: Observation, means: Floats) -> Ints:
     """Row of the allowed point that is worth most at the present prices if all frames use it, ``[B]``.
 
-    ``utility``: of each point when all frames used it in training, ``[A]``.
+    ``means``: utility, joules and bytes of a frame of each point when all used it in training, ``[3, A]``.
     """
-    worth = utility - observation.foreseen.cost
+    utility, joules, sent_bytes = means
+    seen = observation.seen
+    worth = utility - np.outer(seen.joule_price, joules) - np.outer(seen.byte_price, sent_bytes)
     return np.asarray(np.where(observation.mask, worth, -np.inf).argmax(axis=1))

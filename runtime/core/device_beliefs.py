@@ -116,9 +116,10 @@ class DeviceBeliefs:
             self._meter.sent(record.arrival_s + record.waited_s + record.head_s, uplink_s, record.sent_bytes)
         record.joules = self._meter.take(self._period_s)
         sent = record.sent_bytes + self._world.overhead_bytes if record.sent_bytes else 0.0
+        used_j = (record.joules or 0.0) - self._table.machine.idle_w * self._period_s - self._meter.prepaid(at_s)
+        cost = record.state["joule_price"] * used_j + record.state["byte_price"] * sent
         if not record.by_rule:
-            lead = record.utility - record.foreseen["cost"] - record.alone
-            self.guard.settled(lead, sent > 0.0, record.by_guard)
+            self.guard.settled(record.utility - cost - record.alone, sent > 0.0, record.by_guard)
         if self.account is not None:
             record.spending = self.account.book(record.joules, sent + self._probe_bytes)
         self._probe_bytes = 0.0

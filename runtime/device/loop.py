@@ -57,7 +57,7 @@ class Device:
     seed: int = 0  # of the breaker's random generator
     guarded: bool = True  # False: the controller decides every frame, also where all of its frames fail
     first_prices: tuple[float, float] = USUAL_PRICES  # of a joule and of a byte, at which it begins under budgets
-    usual: Floats | None = None  # utility of each point in training, `[A]`, for the guard; None: no guard
+    means: Floats | None = None  # of each point in training, `[3, A]`, for the guard; None: no guard
     started: Callable[[], None] = lambda: None  # called just before the first frame arrives
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Device:
         self._decider = FrameDecider(
             self.controller, self.table, self.demand, self.world, self.core.beliefs.safeguard, guarded=self.guarded,
             refused_video=self.core.beliefs.refused_video, account=self.core.beliefs.account,
-            guard=self.core.beliefs.guard, usual=self.usual,
+            guard=self.core.beliefs.guard, means=self.means,
         )  # fmt: skip
         self._worker = Worker(self.shared, self._pacer, self._compute)
         self._arrivals = Arrivals(0.0, self.demand.period_s)

@@ -92,9 +92,9 @@ def test_alone_is_worth_the_best_local_net_in_time(played: Simulation) -> None:
     assert alone(observation, np.flatnonzero(played.table.local).tolist()) == pytest.approx(max([0.0, *own]))
 
 
-def test_the_rule_weighs_costs_at_their_price(played: Simulation) -> None:
-    utility = np.linspace(0.5, 0.9, played.table.size)
-    assert best_by_itself(played.observation(), utility)[0] == played.table.size - 1
+def test_the_rule_weighs_energy_at_its_price(played: Simulation) -> None:
+    size = played.table.size
+    means = np.stack([np.linspace(0.5, 0.9, size), np.linspace(0.0, 1.0, size), np.zeros(size)])
+    assert best_by_itself(played.observation(), means)[0] == size - 1
     played.demands.joule_price[:] = 1.0
-    dear = played.forked(np.arange(1)).observation()
-    assert best_by_itself(dear, utility)[0] == (utility - dear.foreseen.cost[0]).argmax()
+    assert best_by_itself(played.forked(np.arange(1)).observation(), means)[0] == 0

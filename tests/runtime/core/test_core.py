@@ -206,10 +206,10 @@ def test_whatever_the_order_of_events(chance: random.Random, paced: bool, guarde
 def test_the_guard_takes_over_where_sent_frames_are_answered_worse_than_at_home() -> None:
     """Two of three answers are late, and fallbacks are poor. The safeguard has nothing to say: misses are rare."""
     answers_s = cycle([0.02, 0.15, 0.15])
-    usual = np.array([0.5, 0.5, 0.9, 0.4, 0.5])  # LOCAL is best by itself
+    means = np.array([[0.5, 0.5, 0.9, 0.4, 0.5], [0.0] * 5, [0.0] * 5])  # LOCAL is best by itself
     more: dict[str, Any] = {"frames": 240, "guarded": True, "columns": {"finish_accuracy": 0.1}}
     more["course"] = Course(after_s=lambda: next(answers_s))
-    records = played(OFFLOAD, usual=usual, **more)
+    records = played(OFFLOAD, means=means, **more)
     by_guard = [record for record in records if record.by_guard]
     assert 0 < len(by_guard) < len(records)
     assert {record.decision for record in by_guard} == {LOCAL}

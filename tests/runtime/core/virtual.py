@@ -71,7 +71,7 @@ class Virtual:
     table: PointTable = TABLE
     paced: bool = False
     guarded: bool = False
-    usual: Floats | None = None
+    means: Floats | None = None
 
     def __post_init__(self) -> None:
         self.core = Core(
@@ -86,7 +86,7 @@ class Virtual:
         rows = [self.table.row(name) for name in self.rows]
         self._decider = FrameDecider(
             Cycled(rows), self.table, self.demand, World(), self.core.beliefs.safeguard, guarded=self.guarded,
-            account=self.core.beliefs.account, guard=self.core.beliefs.guard, usual=self.usual,
+            account=self.core.beliefs.account, guard=self.core.beliefs.guard, means=self.means,
         )  # fmt: skip
         self.story: list[tuple[float, ev.Action]] = []
         self.records: list[Record] = []
