@@ -116,9 +116,12 @@ class DeviceBeliefs:
             self._meter.sent(record.arrival_s + record.waited_s + record.head_s, uplink_s, record.sent_bytes)
         record.joules = self._meter.take(self._period_s)
         sent = record.sent_bytes + self._world.overhead_bytes if record.sent_bytes else 0.0
-        used_j = (record.joules or 0.0) - self._table.machine.idle_w * self._period_s - self._meter.prepaid(at_s)
-        cost = record.state["joule_price"] * used_j + record.state["byte_price"] * sent
+        prepaid_j = self._meter.prepaid(at_s)
         if not record.by_rule:
+            used_j = 0.0  # above idle, where joules are known
+            if record.joules is not None:
+                used_j = record.joules - self._table.machine.idle_w * self._period_s - prepaid_j
+            cost = record.state["joule_price"] * used_j + record.state["byte_price"] * sent
             self.guard.settled(record.utility - cost - record.alone, sent > 0.0, record.by_guard)
         if self.account is not None:
             record.spending = self.account.book(record.joules, sent + self._probe_bytes)
