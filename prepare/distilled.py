@@ -140,8 +140,8 @@ class Distillation:
         self.bottleneck.train(self._linear is None)
         for step, (feature, target) in enumerate(self._batches()):
             spent = (time.perf_counter() - begun_s) / (60 * options.minutes)
-            share = max(spent, step / options.steps)
-            if share >= 1.0:
+            share = min(1.0, max(spent, step / options.steps))
+            if share == 1.0 and step:  # one step at least, however slow the machine
                 break
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * schedule(step, share)
