@@ -6,8 +6,8 @@
 The bundles differ in their training seed. Where a family is also trained on, its last part is judged, as tidesplit
 train keeps it back. The traces of a family are put one after the other, and each course of events
 begins at another moment of them. Every controller begins with the prices to which it settled on the training traces.
---watts plays other budgets than that of the training. --rules names the rules; the MPC and foresight take most of the
-time.
+--watts plays other budgets than that of the training, --motion other cameras than the profile's. --rules names the
+rules; the MPC and foresight take most of the time.
 Everything is simulated, and watts are estimated.
 """
 
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +94,20 @@ def parted(tune_on: Sequence[str], families: Sequence[tuple[str, str]]) -> tuple
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each family, budget and controller; the policies of several seeds as one, with an interval."""
     table = Table(title="Accuracy at equal budgets, ten minutes; simulated")
-    for heading in ("links", "budget, W", "controller", "utility", "95 %", "watts", "GB", "miss %"):
+    for heading in ("links", "motion", "budget, W", "controller", "utility", "95 %", "watts", "GB", "miss %"):
         table.add_column(heading)
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         name = POLICY if row["controller"].startswith(POLICY) else row["controller"]
-        groups.setdefault((row["family"], row["demand"]["max_watts"], name), []).append(row)
+        groups.setdefault((row["family"], row["motion"], row["demand"]["max_watts"], name), []).append(row)
     rng = np.random.default_rng(0)
-    for (links, budget, name), of in groups.items():
+    for (links, motion, budget, name), of in groups.items():
         utilities = np.concatenate([row["by_course"] for row in of])
         low, high = interval(utilities, rng)
         watts, gb = (np.concatenate([row[key] for row in of]) for key in ("watts", "gb_per_month"))
         table.add_row(
-            links, "none" if budget is None else f"{budget:g}", f"{name} ({len(of)} seeds)" if len(of) > 1 else name,
+            links, f"{motion:g}", "none" if budget is None else f"{budget:g}",
+            f"{name} ({len(of)} seeds)" if len(of) > 1 else name,
             f"{utilities.mean():.4f}", f"{low:.3f} to {high:.3f}", f"{watts.mean():.2f} ({watts.max():.2f})",
             f"{gb.mean():.1f}", f"{100 * np.mean([row['miss_rate'] for row in of]):.1f}",
         )  # fmt: skip
@@ -127,13 +129,17 @@ def played(options: argparse.Namespace) -> list[dict[str, Any]]:
         for demand, tuned_in, future in tasks:
             waiting = []
             for name, entrant in future.result().items():
-                for links, trace in families.items():
-                    judged = replace(tuned_in, traces=(trace,), episode_s=60.0 * options.minutes)
-                    facts = {"family": links, "demand": asdict(demand), "controller": name}
+                for (links, trace), motion in product(families.items(), options.motion):
+                    world = replace(tuned_in.world, motion=motion)
+                    judged = replace(tuned_in, traces=(trace,), world=world, episode_s=60.0 * options.minutes)
+                    facts = {"family": links, "motion": motion, "demand": asdict(demand), "controller": name}
                     waiting.append((facts, pool.submit(row_of, entrant, judged, options.courses)))
             for facts, row in waiting:
                 rows.append({**facts, **row.result()})
-                print(f"{facts['family']}, {demand.max_watts} W, {facts['controller']}: played", file=sys.stderr)
+                print(
+                    f"{facts['family']}, {facts['motion']:g} x, {demand.max_watts} W, {facts['controller']}: played",
+                    file=sys.stderr,
+                )
     return rows
 
 
@@ -144,6 +150,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tune-on", nargs="+", required=True, help="training traces: files, folders, bundled names")
     parser.add_argument("--family", nargs="+", type=family, required=True, help="test traces, each NAME=TRACES")
     parser.add_argument("--watts", nargs="+", type=float, help="budgets; inf: none (default: that of the training)")
+    parser.add_argument(
+        "--motion",
+        nargs="+",
+        type=float,
+        default=[1.0],
+        help="of the scene: bytes of streams (default: the profile's, 1)",
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="of each course (default: %(default)g)")
     parser.add_argument("--courses", type=int, default=4, help="courses of events (default: %(default)s)")
     parser.add_argument("--rules", nargs="*", choices=RULES, default=list(RULES), metavar="RULE", help="(default: all)")

@@ -18,7 +18,7 @@ def trained(
     """Train on the scenario as ``train.py`` does, on one thread: benchmarks train several policies at a time."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    varied = replace(scenario, trace_spread=trace_spread)
+    varied = replace(scenario, trace_spread=trace_spread, motion_spread=TrainingOptions.motion_spread)
     recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
     model = training.new_model(varied, recipe)
     training.learn_by_imitation(model, [varied], recipe, lambda *_: None)

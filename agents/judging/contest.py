@@ -41,7 +41,7 @@ class Result:
 
 def without_spreads(scenario: Scenario) -> Scenario:
     """The scenario with devices, links and prices as they are."""
-    return replace(scenario, table_spread=0.0, trace_spread=0.0, price_draw=None)
+    return replace(scenario.unvaried, price_draw=None)
 
 
 def whole_traces(scenario: Scenario) -> Scenario:

@@ -130,7 +130,7 @@ def tuned_rules(
     """
     found: Known = {} if known is None else known
     table, world, demand = scenario.table, scenario.world, scenario.demands[0]
-    free = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0, price_draw=None)
+    free = replace(scenario.unvaried, episode_s=tuning.episode_s, price_draw=None)
     wanted = [name for name in names if demand.budgeted or name not in FOR_BUDGETS]
     spent, prices, arena = Spent(*np.zeros((3, table.size))), Prices.of(0.0, 0.0), free
     if demand.budgeted or set(wanted) & STATICS:
@@ -194,7 +194,7 @@ def _begun(name: str, entrant: Entrant, arena: Scenario, prices: Prices, tuning:
 
 def point_means(scenario: Scenario, tuning: Tuning) -> Spent:
     """Means of a frame of each point if all frames use it, ``[A]``."""
-    free = replace(scenario, episode_s=tuning.episode_s, table_spread=0.0, trace_spread=0.0, price_draw=None)
+    free = replace(scenario.unvaried, episode_s=tuning.episode_s, price_draw=None)
     return means_of(statics(scenario.table), free, tuning)
 
 

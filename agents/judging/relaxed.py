@@ -91,7 +91,7 @@ class Relaxed:
         world = simulation.scenario.world
         self._world = replace(world, radio=WIRED, grant_s=0.0, initial_window_bytes=np.inf, probe_after_s=np.inf)
         self._simulation, self._lane = simulation, np.array([lane])
-        self._table = without_streams(simulation.table, simulation.table.streams.smallest)
+        self._table = without_streams(simulation.table, self._smallest())
         self._servers_only = replace(self._table, finish_s=np.full_like(self._table.finish_s, np.inf))
         self._demands = simulation.demands.take(self._lane)
         self._beliefs = Beliefs()
@@ -100,6 +100,12 @@ class Relaxed:
         self.allowed = np.flatnonzero(simulation.observation().mask[lane])
         self.frames = int(simulation.frames[lane])
         self.period_s = float(self._demands.period_s[0])
+
+    def _smallest(self) -> Floats:
+        """Factor on the bytes of each point at the best age of its reference, ``[A]``, in the stillest scene."""
+        streams, every = self._simulation.table.streams, range(int(self._simulation.frames[self._lane[0]]))
+        stillest = min(float(self._simulation.frame_at(k, self._lane).motion[0]) for k in every)
+        return np.where(streams.of >= 0, streams.smallest * min(stillest, 1.0), streams.smallest)
 
     def first(self) -> Frontier:
         """The state in which the episode begins."""

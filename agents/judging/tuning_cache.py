@@ -67,7 +67,7 @@ def file_of(scenario: Scenario, tuning: Tuning) -> Path:
 def key_of(scenario: Scenario, tuning: Tuning) -> str:
     """Hash of everything that the result of a tuning depends on. Spreads and lengths are the tuning's own."""
     digest = hashlib.sha256(code_hash().encode())
-    alike = replace(scenario, episode_s=None, table_spread=0.0, trace_spread=0.0)
+    alike = replace(scenario.unvaried, episode_s=None)
     for part in _content((alike, tuning)):
         digest.update(part)
     return digest.hexdigest()[:32]

@@ -127,11 +127,12 @@ class Mpc:
         seen = each(lambda column: column.astype(np.float64), observation.seen)
         zero = np.zeros(len(seen.waited_s))
         trips = tuple(RoundTrip(hop.rtt_s, hop.rtt_s) for hop in seen.hops)
+        motion = self._motion(observation)
         rates = tuple(hop.goodput for hop in seen.hops) if self.true_rates is None else self.true_rates()
 
         def frame_ahead(h: int) -> Frame:
             arrival_s = -seen.waited_s + h * seen.period_s
-            return Frame(arrival_s, seen.slow_down, zero, seen.server_wait_s, zero, zero, trips)
+            return Frame(arrival_s, seen.slow_down, zero, seen.server_wait_s, zero, zero, motion, trips)
 
         return Outlook(
             queues=Queues(
@@ -168,6 +169,15 @@ class Mpc:
         growth = streams.growth.copy()
         growth[:, KEY] = 1.0 + (growth[:, KEY] - 1.0) / self.patience
         return replace(self.table, streams=replace(streams, growth=growth))
+
+    def _motion(self, observation: Observation) -> Floats:
+        """The believed motion of the scene, ``[B]``, which shows in the steady payloads of streams."""
+        rows = self.table.streams.rows
+        if not rows.size:
+            return np.ones(len(observation.mask))
+        body = observation.foreseen.steady_payload[:, rows].astype(np.float64) - self.world.overhead_bytes
+        mean = self.table.hops[0].bytes_mean
+        return np.asarray((body / (mean[rows] if mean.ndim == 1 else mean[:, rows])).max(axis=1))
 
     def _references(self, observation: Observation, arrival_s: Floats, period_s: Floats) -> References:
         """The streams as they are when the frame has arrived at ``arrival_s``, ``[B]``."""

@@ -1,4 +1,4 @@
-"""The random course of one episode: round trips, compute noise, waits, byte noise and the air's temperature."""
+"""The random course of one episode: round trips, compute noise, waits, bytes, motion, and the air's temperature."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats
 
+SCENE_S = 10.0  # mean time until the scene's motion changes, where it does
+
 
 class Course(NamedTuple):
     """The random course of an episode, drawn before it begins so that every controller meets the same one.
@@ -24,6 +26,7 @@ class Course(NamedTuple):
     server_wait_s: Floats  # wait at the first server, seconds
     byte_noise: Floats  # standard normals, scaled by each point's own spread of bytes
     ambient_c: Floats  # temperature of the air
+    motion: Floats  # factor on the bytes of streams, see `envs.world.motion`
     hops: tuple[RoundTrip, ...]  # round trips of each hop
 
     @classmethod
@@ -34,7 +37,7 @@ class Course(NamedTuple):
             return np.zeros((lanes, 0))
 
         trips = tuple(RoundTrip(nothing(), nothing()) for _ in range(hops))
-        return cls(nothing(), nothing(), nothing(), nothing(), nothing(), trips)
+        return cls(nothing(), nothing(), nothing(), nothing(), nothing(), nothing(), trips)
 
 
 def draw_course(
@@ -55,8 +58,15 @@ def draw_course(
         server_wait_s=mean_wait * rng.standard_exponential(frames),
         byte_noise=size,
         ambient_c=np.full(frames, rng.uniform(world.coolest_c, world.warmest_c)),
+        motion=np.full(frames, world.motion),
         hops=(_round_trip(world, 0, trace, offset_s, period_s, jitter, request),),
     )
+
+
+def draw_motion(frames: int, period_s: float, spread: float, rng: np.random.Generator) -> Floats:
+    """Draw the motion of an episode's scenes, ``[N]``: log-normal, and another one every 10 s in the mean (assumed)."""
+    scene = np.cumsum(rng.random(frames) < period_s / SCENE_S)
+    return np.asarray(np.exp(spread * rng.standard_normal(scene[-1] + 1))[scene])
 
 
 def draw_round_trip(

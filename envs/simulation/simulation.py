@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from tidesplit.envs.budget.prices import USUAL_PRICES, Budgets, Ledger, PriceDraw, Prices
-from tidesplit.envs.simulation.course import Course, draw_course, draw_round_trip
+from tidesplit.envs.simulation.course import Course, draw_course, draw_motion, draw_round_trip
 from tidesplit.envs.simulation.links import Links
 from tidesplit.envs.simulation.runs import Pace, Runs
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.hop import Crossing
+from tidesplit.envs.world.motion import believed, growth_of
 from tidesplit.envs.world.observation import Observation, Situation, observe
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame, advance
@@ -43,6 +44,7 @@ class Scenario:
     table_spread: float = 0.0
     # The same of an episode's bandwidth and round trip about its traces, for links other than these.
     trace_spread: float = 0.0
+    motion_spread: float = 0.0  # the same of each scene's motion, for other cameras than the profile's
     # Half of the episodes begin with a busy device, for up to this many seconds. Good decisions rarely lead into such
     # queues, but a hiccup of a real device does.
     backlog_s: float = 0.0
@@ -55,6 +57,11 @@ class Scenario:
             raise ValueError("a scenario needs at least one trace and one demand")
         if len(self.links) != len(self.table.hops):
             raise ValueError(f"traces of {len(self.links)} hops received for a table of {len(self.table.hops)} hops")
+
+    @property
+    def unvaried(self) -> Scenario:
+        """The scenario with table, links and camera as they are."""
+        return replace(self, table_spread=0.0, trace_spread=0.0, motion_spread=0.0)
 
     @property
     def links(self) -> tuple[tuple[Trace, ...], ...]:
@@ -89,6 +96,7 @@ class Simulation:
         self.queues = Queues.idle(self.lanes, hops, scenario.table.streams.count)
         self._runs = Runs.none(self.lanes)
         self._pace = Pace(self.lanes)
+        self._motion = np.ones(self.lanes)  # as each device believes
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
         self.outcome: Outcome | None = None  # of the last frames, for controllers that learn by them
         self._situation: Situation | None = None
@@ -123,6 +131,7 @@ class Simulation:
             links.forget(lanes)
         self._runs.forget(lanes)
         self._pace.forget(lanes)
+        self._motion[lanes] = 1.0
         self.last_point[lanes] = -1
         each(lambda debts: _put(debts, lanes, 0.0), self.ledger)
         self._move_prices()
@@ -143,7 +152,7 @@ class Simulation:
         fork.rngs, fork.lanes, fork._all = [], len(lanes), np.arange(len(lanes))
         for name in ("demands", "budgets", "ledger", "first_prices", "queues", "_course"):
             setattr(fork, name, each(lambda values: values[lanes], getattr(self, name)))
-        for name in ("frames", "frame", "last_point"):
+        for name in ("frames", "frame", "last_point", "_motion"):
             setattr(fork, name, getattr(self, name)[lanes])
         if self.scenario.table_spread:
             fork.table = self.table.with_columns(lambda column: column.T[:, lanes].T, self.table.ids)
@@ -187,6 +196,7 @@ class Simulation:
             worker_s=self._runs.busy_s(now_s),
             heat_c=self.queues.heat_c,
             reference_age=self._reference_age(arrival_s, now_s),
+            motion=self._motion if self.table.streams.count else None,
         )
 
     def _reference_age(self, arrival_s: Floats, now_s: Floats) -> Floats | None:
@@ -224,6 +234,7 @@ class Simulation:
         )
         self._runs = self._runs.push(outcome.run, frame.arrival_s + self.demands.deadline_s)
         self._remember(points, frame, crossings)
+        self._motion = self._motion_after(points, outcome)
         self.last_point = points
         joules, sent = outcome.device_j + outcome.radio_j, outcome.hops[0].sent_bytes
         self.ledger = self.ledger.after(joules, sent, self.demands.period_s, self.budgets)
@@ -233,6 +244,23 @@ class Simulation:
         self.outcome = outcome
         self._pace.measured(np.where(outcome.run.slow_down > 0.0, 0.0, outcome.slow_down))  # of a head
         return outcome, self.frame >= self.frames
+
+    def _motion_after(self, points: Ints, outcome: Outcome) -> Floats:
+        """Motion that the devices believe by the payload of these points, unless it is a key, ``[B]``."""
+        known, streams, age = self._motion, self.table.streams, self.situation().reference_age
+        if age is None:
+            return known
+        lanes = np.flatnonzero((streams.of[points] >= 0) & (outcome.hops[0].sent_bytes > 0.0) & ~outcome.dropped)
+        age = age[lanes, streams.of[points[lanes]]]
+        lanes, age = lanes[np.isfinite(age)], age[np.isfinite(age)]
+        mean = self.table.hops[0].bytes_mean
+        usual = (mean[points[lanes]] if mean.ndim == 1 else mean[lanes, points[lanes]]) * growth_of(
+            self.table, points[lanes], age, np.ones(len(lanes))
+        )
+        known = known.copy()
+        sent = outcome.hops[0].sent_bytes[lanes] - self.scenario.world.overhead_bytes
+        known[lanes] = believed(known[lanes], sent / usual)
+        return known
 
     def _first_heat_c(self, lanes: Ints) -> Floats:
         """Temperature of the device when an episode begins, ``[L]``: settled under some load between none and full."""
@@ -268,6 +296,9 @@ class Simulation:
         if scenario.table_spread:
             _vary(self.table, scenario.table, lane, scenario.table_spread, rng)
         course = draw_course(scenario.world, *played, frames, demand.period_s, rng)
+        if scenario.motion_spread:
+            varied = draw_motion(frames, demand.period_s, scenario.motion_spread, rng)
+            course = course._replace(motion=course.motion * varied)
         trips = [first.vary(lane, course.hops[0], rng)]
         for hop, links in enumerate(further, start=1):
             played = links.choose(lane, None, whole, rng)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
 from tidesplit.envs.world.fields import NEEDS_KEY, Column, Foreseen, Seen, fields_of, foreseen
+from tidesplit.envs.world.motion import moved
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats, Ints
 from tidesplit.profiling.points.stream_columns import column_of
@@ -19,7 +20,12 @@ CACHE_LINE = 16  # float32 values; without this gap, rows of a power-of-two leng
 
 
 def foresee(
-    now: Seen, table: PointTable, last_point: Ints, world: World, reference_age: Floats | None = None
+    now: Seen,
+    table: PointTable,
+    last_point: Ints,
+    world: World,
+    reference_age: Floats | None = None,
+    motion: Floats | None = None,
 ) -> NDArray[np.float32]:
     """Forecast every operating point, ``[F, A, B]`` in single precision.
 
@@ -27,7 +33,7 @@ def foresee(
     `np.maximum` with a scalar.
 
     ``now`` has columns ``[B]``, ``table`` has ``[A]`` for all lanes or ``[B, A]``. ``last_point`` ``[B]`` is the row of
-    the previous frame's point, -1 if there is none. ``reference_age`` is that of `Situation`.
+    the previous frame's point, -1 if there is none. ``reference_age`` and ``motion`` are those of `Situation`.
     """
     fields, lanes = len(fields_of(len(table.hops)).points), len(now.waited_s)
     columns = np.empty((fields, table.size, lanes + CACHE_LINE), dtype=np.float32)[:, :, :lanes]
@@ -39,7 +45,7 @@ def foresee(
     out.payload[:] = out.steady_payload[:] = payload
     out.reference_age[:] = 0.0
     if table.streams.count:
-        _foresee_streams(out, table, reference_age)
+        _foresee_streams(out, table, reference_age, motion)
         payload = out.payload
     head = np.multiply(_single(table.head_s), now.slow_down, out=out.head_s)
     heavy = points_first(~table.light)  # an encoder does not wait for the worker
@@ -89,14 +95,19 @@ def _copy_table(out: Foreseen, table: PointTable, last_point: Ints, world: World
     return local
 
 
-def _foresee_streams(out: Foreseen, table: PointTable, reference_age: Floats | None) -> None:
+def _foresee_streams(out: Foreseen, table: PointTable, reference_age: Floats | None, motion: Floats | None) -> None:
     """Forecast the payloads of streams. Without a ``reference_age`` every stream needs a key."""
     streams, lanes = table.streams, out.payload.shape[1]
     age = np.full((streams.count, lanes), np.inf) if reference_age is None else reference_age.T
     rows, of = streams.rows, streams.of[streams.rows]
-    factor = streams.factors.astype(np.float32)[rows[:, None], column_of(age)[of]]  # [R, B]
-    body = points_first(table.hops[0].bytes_mean).astype(np.float32)
-    out.payload[rows] += body[rows] * (factor - np.float32(1.0))
+    column, factors = column_of(age)[of], streams.factors.astype(np.float32)
+    factor = factors[rows[:, None], column]  # [R, B]
+    body = points_first(table.hops[0].bytes_mean).astype(np.float32)[rows]
+    if motion is not None:
+        motion, key = motion.astype(np.float32), factors[rows, :1]
+        factor = np.where(column == 0, factor, moved(factor, key, motion))
+        out.steady_payload[rows] += body * (moved(factors[rows, 1:2], key, motion) - np.float32(1.0))
+    out.payload[rows] += body * (factor - np.float32(1.0))
     out.reference_age[rows] = np.where(np.isfinite(age), np.minimum(age, NEEDS_KEY - 1.0), NEEDS_KEY)[of]
 
 

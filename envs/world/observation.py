@@ -33,6 +33,7 @@ class Situation(NamedTuple):
     # Frames since the reference of each of the table's streams, [B, S]; infinity where the next payload would be a key.
     # None: all would be.
     reference_age: Floats | None = None
+    motion: Floats | None = None  # of the scene, as believed by the bytes of streams. None: the profile's
 
 
 class Observation(NamedTuple):
@@ -116,7 +117,7 @@ def observe(situation: Situation, table: PointTable, demands: Demands, world: Wo
         hops=tuple(link.hop for link in links),
     )
     state = np.array(laid_out(now), dtype=np.float32)
-    points = foresee(seen(state), table, situation.last_point, world, situation.reference_age)
+    points = foresee(seen(state), table, situation.last_point, world, situation.reference_age, situation.motion)
     return Observation(state.T, points.transpose(2, 0, 1), allowed(situation, table, demands))
 
 

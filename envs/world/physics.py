@@ -17,7 +17,7 @@ from tidesplit.envs.world.vocabulary import Bools, Utility
 Real = TypeVar("Real", np.float32, np.float64)
 Part = TypeVar("Part", "World", Cooling, Radio)
 TEMPERATURES = {"coolest_c", "warmest_c", "soft_c", "hard_c"}  # may be below 0
-POSITIVE = {"cold", "window", "mean_calm_s", "mean_busy_s", "settling_s", "slowest"}
+POSITIVE = {"cold", "motion", "window", "mean_calm_s", "mean_busy_s", "settling_s", "slowest"}
 ENDLESS = {"probe_after_s", "settling_s"}  # may be infinite
 
 
@@ -69,6 +69,8 @@ class World:
     """How the device gets hot by its work, and slow by its heat."""
     jitter: float = 1.0
     """Factor on the spread of compute times that the device's table has. 0: a run always takes the same time."""
+    motion: float = 1.0
+    """Motion of the camera's scene: factor on the bytes of streams, but for keys, see `envs.world.motion`."""
     coolest_c: float = 15.0
     warmest_c: float = 40.0
     """Range of the air's temperature about the device, of which each episode draws one. Assumed."""

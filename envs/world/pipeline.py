@@ -14,6 +14,7 @@ import numpy as np
 from tidesplit.envs.world.chain import Picker, Turn, booked
 from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.link import Uplink
+from tidesplit.envs.world.motion import growth_of
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.queues import Queues, References, WorkerRun, decided_s, idle_s, interrupted_s, turn_s
 from tidesplit.envs.world.vocabulary import (
@@ -28,7 +29,6 @@ from tidesplit.envs.world.vocabulary import (
     Outcome,
     Run,
 )
-from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable
 
 FOREVER = 1e6  # seconds or joules, in place of the infinity of a message that never leaves
@@ -43,6 +43,7 @@ class Frame(NamedTuple):
     server_wait_s: Floats
     byte_noise: Floats
     ambient_c: Floats  # temperature of the air
+    motion: Floats  # of the camera's scene
     hops: tuple[RoundTrip, ...]
 
 
@@ -114,7 +115,7 @@ def advance(
     wait_s = frame.server_wait_s
     for hop in table.hops[1:2]:  # the first server passes a message on unchanged without waiting for its processor
         wait_s = wait_s * ~at(hop.relays)
-    stream = _stream(queues, points, frame.arrival_s, part, table, demands) if table.streams.count else None
+    stream = _stream(queues, points, frame, part, table, demands) if table.streams.count else None
     growth = None if stream is None else stream.growth
     turn = Turn(part.turn_s, at, frame.byte_noise, table.hops, queues.hops, frame.hops, uplinks, world, lane, growth)
     crossings = turn.carry(part.offloads, part.sent_at_s, wait_s)
@@ -193,17 +194,15 @@ class _Stream(NamedTuple):
         return queues.references.after(lanes, self.of[sent], self.key[sent], arrival_s[lanes], lost_s)
 
 
-def _stream(
-    queues: Queues, points: Ints, arrival_s: Floats, part: _Part, table: PointTable, demands: Demands
-) -> _Stream:
+def _stream(queues: Queues, points: Ints, frame: Frame, part: _Part, table: PointTable, demands: Demands) -> _Stream:
     """The ages of the references, as the device knows them at the decision, and the bytes that they make."""
     streams = table.streams
     lanes = np.flatnonzero(streams.of[points] >= 0)
     of = streams.of[points[lanes]]
     known = References(*(column[lanes, of][:, None] for column in queues.references))
-    age = known.age(arrival_s[lanes], part.decided_s[lanes], demands.period_s[lanes])[:, 0]
+    age = known.age(frame.arrival_s[lanes], part.decided_s[lanes], demands.period_s[lanes])[:, 0]
     growth = np.ones(len(points))
-    growth[lanes] = streams.factors[points[lanes], column_of(age)]
+    growth[lanes] = growth_of(table, points[lanes], age, frame.motion[lanes])
     return _Stream(lanes, of, ~np.isfinite(age), growth)
 
 

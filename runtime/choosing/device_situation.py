@@ -27,6 +27,7 @@ class DeviceSituation(NamedTuple):
     heat_c: float
     blocked: bool = False
     reference_age: list[float] | None = None
+    motion: float = 1.0
 
     def as_lane(self) -> Situation:
         """The same as the simulator has it, for one lane."""

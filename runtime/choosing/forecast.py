@@ -52,10 +52,14 @@ class Forecast:
         self._sending_w, self._byte_j = single(radio.sending_w - radio.tail_w), single(radio.joules_per_byte)
         self._guard_s, self._tail_s = single(world.guard_s), np.full_like(self._none, radio.tail_s)
         self._streams, self._last_row = table.streams if table.streams.count else None, -1
-        self._payloads = _payloads(table, self._out.steady_payload)
-        self._first = np.arange(table.size) * len(SHOWN)  # places of each point's payloads
+        self._growth = _Growth(table)
+        self._body, self._bare = table.hops[0].bytes_mean.astype(single), self._out.steady_payload.copy()
+        self._first = np.arange(table.size) * len(SHOWN)  # places of each point's factors
+        self._steady = self._first + np.where(table.streams.of >= 0, 1, NO_STREAM)
 
-    def foresee(self, now: Seen, last_row: int, reference_age: list[float] | None) -> tuple[Floats32, Floats32]:
+    def foresee(
+        self, now: Seen, last_row: int, reference_age: list[float] | None, motion: float = 1.0
+    ) -> tuple[Floats32, Floats32]:
         """State ``[S]`` and points ``[F, A]`` of an observation. ``now`` is the state in plain floats."""
         out, self._state[:] = self._out, laid_out(now)
         out.is_last[self._last_row] = 0.0
@@ -63,7 +67,7 @@ class Forecast:
             out.is_last[last_row] = 1.0
         self._last_row = last_row
         if self._streams is not None:
-            self._foresee_streams(reference_age or [math.inf] * self._streams.count)
+            self._foresee_streams(reference_age or [math.inf] * self._streams.count, np.float32(motion))
         self._foresee_times(asleep=bool(self._now.awake_s <= 0.0))
         return self._state.copy(), self._columns.copy()
 
@@ -131,24 +135,40 @@ class Forecast:
         np.multiply(out.cost, now.joule_price, out=out.cost)
         np.add(out.cost, np.multiply(out.payload, now.byte_price, out=spare), out=out.cost)
 
-    def _foresee_streams(self, ages: list[float]) -> None:
+    def _foresee_streams(self, ages: list[float], motion: np.float32) -> None:
         assert self._streams is not None
         # The last one is for -1, which is no stream.
         columns = np.array([*(NO_REFERENCE if age == math.inf else min(int(age), LONGEST) for age in ages), NO_STREAM])
         of_points = columns.take(self._streams.of)
         SHOWN.take(of_points, out=self._out.reference_age, mode="clip")
         of_points += self._first
-        self._payloads.take(of_points, out=self._out.payload, mode="clip")
+        one, spare = np.float32(1.0), self._spare
+        for places, payload in ((of_points, self._out.payload), (self._steady, self._out.steady_payload)):
+            factor = self._growth.at(places, motion, out=payload, spare=spare)
+            factor -= one
+            factor *= self._body
+            factor += self._bare
 
     def _bounded(self, values: Floats32, out: Floats32) -> Floats32:
         """Values between zero and the greatest age. With arrays as bounds this takes a third as long as `np.clip`."""
         return np.minimum(np.maximum(values, self._none, out=out), self._oldest, out=out)
 
 
-def _payloads(table: PointTable, steady: Floats32) -> Floats32:
-    """The points' payloads by age of the reference, ``[A, K]``, one column for each of `SHOWN`."""
-    rows, body = table.streams.rows, table.hops[0].bytes_mean.astype(np.float32)
-    factors = table.streams.factors.astype(np.float32)
-    payloads = np.repeat(steady[:, None], factors.shape[1], axis=1)
-    payloads[rows] += body[rows, None] * (factors[rows] - np.float32(1.0))
-    return payloads[:, [*(min(age, OLDEST + 1) for age in range(LONGEST + 1)), 0, 0]]
+class _Growth:
+    """Factors on the bytes of each point, one for each of `SHOWN`: see `envs.world.motion`."""
+
+    def __init__(self, table: PointTable) -> None:
+        shown = [*(min(age, OLDEST + 1) for age in range(LONGEST + 1)), 0, 0]
+        factors = table.streams.factors.astype(np.float32)
+        still = np.array(shown) == 0  # a key has its bytes in any motion, and so has what is in no stream
+        least = np.where(still | (table.streams.of < 0)[:, None], factors[:, shown], np.float32(0.0))
+        self._factors, self._most = factors[:, shown], np.maximum(factors[:, shown], factors[:, :1])
+        self._most = np.where(least > 0.0, least, self._most)
+        self._least = least
+
+    def at(self, places: NDArray[np.int64], motion: np.float32, out: Floats32, spare: Floats32) -> Floats32:
+        """Factors ``[A]`` at these places of the flat arrays."""
+        factor = self._factors.take(places, out=out, mode="clip")
+        factor *= motion
+        np.maximum(factor, self._least.take(places, out=spare, mode="clip"), out=factor)
+        return np.minimum(factor, self._most.take(places, out=spare, mode="clip"), out=factor)

@@ -46,7 +46,7 @@ class Observer:
         if len(self._table.hops) > 1:
             return observe(situation.as_lane(), self._table, self._demands, self._world)
         now = self._now(situation)
-        state, points = self._forecast.foresee(now, situation.last_point, situation.reference_age)
+        state, points = self._forecast.foresee(now, situation.last_point, situation.reference_age, situation.motion)
         return Observation(state[None], points[None], self._allowed(situation, now)[None])
 
     def _now(self, situation: DeviceSituation) -> Seen:

@@ -133,6 +133,7 @@ class Core:
         frame, end_s = self._frames[event.number], event.end_s
         record, head_s, frame.x = frame.record, float(self._table.head_s[frame.record.row]), event.feature
         self._free_s, record.head_s, record.sent_bytes = end_s, end_s - frame.begin_s, len(event.payload)
+        self.beliefs.encoded(record)
         self.beliefs.ran(end_s, head_s, record.head_s, light=bool(self._table.light[record.row]))
         flight = flight_of(record, self._table, frame.decision.slow_down, end_s, self._world.guard_s)
         first, further = messages(record, flight, frame.decision.believed, self._table, self._world)

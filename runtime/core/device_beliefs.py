@@ -8,6 +8,7 @@ import numpy as np
 
 from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.envs.budget.account import Account
+from tidesplit.envs.world.motion import believed, growth_of
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
@@ -49,7 +50,7 @@ class DeviceBeliefs:
         self._meter = Meter(table.machine, world, 0.0)
         self.account = Account.of(demand, first_prices)
         self._probe_bytes = 0.0  # since the frame before
-        self._last_row = -1
+        self._last_row, self._motion = -1, 1.0
 
     def greeting(self, now_s: float, timed: bool) -> Probe:
         """The tiny message to send before the first frame."""
@@ -61,11 +62,12 @@ class DeviceBeliefs:
         return DeviceSituation(
             turn_s, turn_s - arrival_s, self.links.messages(), self.slow_down.at(turn_s), self._last_row, busy_s,
             self._usual_c if heat_c is None else heat_c, self.links.breaker.blocked,
-            self._streams.ages(arrival_s, turn_s),
+            self._streams.ages(arrival_s, turn_s), self._motion,
         )  # fmt: skip
 
     def chosen(self, record: Record) -> None:
         """A frame's point is chosen."""
+        record.motion = self._motion
         if record.dropped:
             self.safeguard.dropped()
         else:
@@ -89,6 +91,13 @@ class DeviceBeliefs:
             age = self._streams.age(stream, record.arrival_s, now_s)
             record.reference_age = age if math.isfinite(age) else None
             record.place = self._streams.send(stream, record.arrival_s, now_s)
+
+    def encoded(self, record: Record) -> None:
+        """A frame's payload is known. One in a stream that is no key tells the motion of the scene."""
+        if record.reference_age is not None:
+            row, age = np.array([record.row]), np.array([record.reference_age])
+            usual = self._table.hops[0].bytes_mean[record.row] * float(growth_of(self._table, row, age, np.ones(1))[0])
+            self._motion = float(believed(self._motion, record.sent_bytes / usual))
 
     def failed(self, key: int, now_s: float, sent_s: float, failure: Failure) -> None:
         """The message of `sent_s` has no answer."""

@@ -87,7 +87,7 @@ def play(
 
 
 def frame(arrival_s: float, trips: tuple[RoundTrip, ...], **other: float) -> Frame:
-    """A frame of one lane. ``other``: slow, compute_noise, wait_s, noise and ambient_c."""
+    """A frame of one lane. ``other``: slow, compute_noise, wait_s, noise, ambient_c, and motion (default 1)."""
     one = {name: np.array([value]) for name, value in other.items()}
     return Frame(
         arrival_s=np.array([arrival_s]),
@@ -96,6 +96,7 @@ def frame(arrival_s: float, trips: tuple[RoundTrip, ...], **other: float) -> Fra
         server_wait_s=one["wait_s"],
         byte_noise=one["noise"],
         ambient_c=one["ambient_c"],
+        motion=one.get("motion", np.ones(1)),
         hops=trips,
     )
 

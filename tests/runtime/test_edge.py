@@ -35,7 +35,7 @@ KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
     "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5", "tensors",
     "pictures_skipped", "by_rule", "by_guard", "out_of_range", "race", "temperature_c", "joules",
-    "stream", "sequence", "key", "reference_age", "spending",
+    "stream", "sequence", "key", "reference_age", "motion", "spending",
 }  # fmt: skip
 
 

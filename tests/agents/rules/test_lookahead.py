@@ -30,7 +30,7 @@ def frame_ahead(h: int) -> Frame:
     """Frame h of four states, slower and slower."""
     one = np.ones(STATES)
     trip = RoundTrip(0.040 * one, 0.040 * one)
-    return Frame(h * one / 30, (1.0 + 0.1 * h) * one, 0.0 * one, 0.001 * one, 0.0 * one, 20.0 * one, (trip,))
+    return Frame(h * one / 30, (1.0 + 0.1 * h) * one, 0.0 * one, 0.001 * one, 0.0 * one, 20.0 * one, one, (trip,))
 
 
 def outlook(demand: Demand) -> Outlook:

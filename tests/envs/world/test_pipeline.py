@@ -377,7 +377,7 @@ def test_lanes_do_not_mix() -> None:
     free = np.array([0.0, 0.05, 0.03, 0.01])
     batch = each(lambda column: np.repeat(column, 4, axis=0), idle())._replace(device_free_s=free)
     ones = np.ones(4)
-    frame = Frame(0 * ones, ones, 0 * ones, 0 * ones, 0 * ones, 20 * ones, (RoundTrip(0.04 * ones, 0.04 * ones),))
+    frame = Frame(0 * ones, ones, 0 * ones, 0 * ones, 0 * ones, 20 * ones, ones, (RoundTrip(0.04 * ones, 0.04 * ones),))
     together = advance(
         batch,
         points,

@@ -206,7 +206,7 @@ def queues_of(ages: Floats) -> Queues:
 
 def forward(points: Ints, queues: Queues) -> tuple[Queues, Outcome, tuple[Crossing, ...]]:
     zero = np.zeros(len(points))
-    frame = Frame(zero, zero + 1.0, zero, zero, zero, zero + 20.0, (RoundTrip(zero + 0.04, zero + 0.04),))
+    frame = Frame(zero, zero + 1.0, zero, zero, zero, zero + 20.0, zero + 1.0, (RoundTrip(zero + 0.04, zero + 0.04),))
     return advance(
         queues,
         points,
