@@ -338,7 +338,9 @@ def scenario(config: Config, profile: Profile, traces: list[Trace], further: lis
         world=with_utility(world_of(world.world), config.demand.utility),
     )
     options = config.training
-    spreads = {name: getattr(options, name) for name in ("table_spread", "trace_spread", "motion_spread")}
+    spreads: dict[str, Any] = {
+        name: getattr(options, name) for name in ("table_spread", "trace_spread", "motion_spread")
+    }
     return replace(built, **spreads)
 
 

@@ -61,7 +61,7 @@ def learned_rows(tuned_in: Scenario, judged: Scenario, seed: int, steps: int, co
     """Rows of the policies of one training seed. Runs in a process of its own."""
     prices = ladder.mixture_prices(tuned_in, TUNING)
     usual = TrainingOptions()
-    spreads = {"trace_spread": usual.trace_spread, "motion_spread": usual.motion_spread}
+    spreads: dict[str, Any] = {"trace_spread": usual.trace_spread, "motion_spread": usual.motion_spread}
     train_on = replace(tuned_in, **spreads, price_draw=PriceDraw(prices))
     recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
     rows = []

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ TABLES = (
     ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
     ("efficientnet_lite0", "raspberry-pi-5"), ("cifar_resnet", DEVICE),
 )  # fmt: skip
-SPREADS = {"table_spread": 0.7, "trace_spread": 1.5, "motion_spread": 0.7}
+SPREADS: dict[str, Any] = {"table_spread": 0.7, "trace_spread": 1.5, "motion_spread": 0.7}
 GENERATED_S, GENERATED_SEED = 3600.0, 1_000_000
 
 

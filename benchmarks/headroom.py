@@ -4,8 +4,9 @@
 
 Each cell has the best rule that needs no training (best static point, best mixture of points, threshold rule, look-up),
 all tuned on the training traces at the cell's own budgets, and one who sees five frames ahead. The headroom is the
-utility between the two. With --bundle it has the policy too, which is the same file in every cell, and the share of the
-headroom that it captures. Controllers whose budgets are overspent by more than 2 % are listed, and never the best rule.
+utility between the two. With --bundle it has the policy too, which is the same file in every cell. With --specialists
+policies are trained for each cell on the training traces, one for each seed. Controllers whose budgets are overspent by
+more than 2 % are listed, and never the best rule.
 
 Cells whose budgets no choice of points can meet are left out, and said.
 
@@ -34,7 +35,11 @@ from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD, Bud
 from tidesplit.agents.judging.evaluation import Entrant, play, simulation_of
 from tidesplit.agents.judging.ladder import POLICY, Tuning
 from tidesplit.agents.judging.seer import Foresight
+from tidesplit.agents.learning.monitor import Learner
+from tidesplit.agents.learning.training import PpoConfig
+from tidesplit.benchmarks.learned import trained
 from tidesplit.benchmarks.results import write_json
+from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
@@ -47,6 +52,7 @@ BUDGETS = ((None, None), (0.75, None), (0.5, None), (None, 10.0))
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned")
 TUNING = Tuning(lanes=24)
 COUNTS = 0.01  # headroom from which a cell counts
+SPECIALIST = "PPO trained for the cell, seed"
 
 
 class Cell(NamedTuple):
@@ -88,22 +94,52 @@ def played(
     names = [name for name in RULES if demand.budgeted or name not in ladder.FOR_BUDGETS]
     entrants: dict[str, Entrant] = dict(ladder.tuned_rules(tuned_in, TUNING, names))
     if options.bundle:
-        entrants[POLICY] = policy_of(options.bundle, tuned_in, prices)
+        entrants[POLICY] = settled(bundles.load(options.bundle).policy, tuned_in, prices)
     seer = Foresight(FORESIGHT)
     entrants[FORESIGHT] = seer if prices is None else Budgeted(seer, (float(prices.joule[0]), float(prices.byte[0])))
+    return rows_of(cell, entrants, tuned_in, families, options)
+
+
+def specialised(
+    cell: Cell,
+    seed: int,
+    families: Mapping[str, Sequence[Trace]],
+    tune_on: Sequence[Trace],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Rows of a policy that is trained for one cell. Runs in a process of its own."""
+    demand = demand_of(cell, tune_on, options.profile)
+    tuned_in = scenario_from(trace=tune_on, profile=options.profile, device=cell.device, demands=[demand])
+    try:
+        prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else None
+    except ladder.BudgetError:
+        return []
+    draw = None if prices is None else PriceDraw(prices)
+    policy = trained(replace(tuned_in, price_draw=draw), options.steps, seed)
+    entrants = {f"{SPECIALIST} {seed}": settled(Learner(policy), tuned_in, prices)}
+    return rows_of(cell, entrants, tuned_in, families, options)
+
+
+def rows_of(
+    cell: Cell,
+    entrants: Mapping[str, Entrant],
+    tuned_in: Scenario,
+    families: Mapping[str, Sequence[Trace]],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """One row for each family and entrant."""
     rows = []
     for family, traces in families.items():
         judged = contest.whole_traces(replace(tuned_in, traces=tuple(traces)))
         for name, entrant in entrants.items():
             row = judged_row(entrant, judged, range(options.seeds))
-            facts = {"cell": cell._asdict(), "demand": asdict(demand), "family": family, "controller": name}
-            rows.append({**facts, **row})
+            facts = {"cell": cell._asdict(), "demand": asdict(tuned_in.demands[0]), "family": family}
+            rows.append({**facts, "controller": name, **row})
     return rows
 
 
-def policy_of(folder: Path, tuned_in: Scenario, prices: Any) -> Entrant:
-    """A bundle's policy, with the prices to which it settles under the cell's budgets on training traces."""
-    policy = bundles.load(folder).policy
+def settled(policy: Entrant, tuned_in: Scenario, prices: Prices | None) -> Entrant:
+    """A policy with the prices to which it settles under the cell's budgets on training traces."""
     return policy if prices is None else budgeted.settled(policy, tuned_in, prices, TUNING.lanes, TUNING.seed)
 
 
@@ -153,17 +189,9 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each cell and family."""
     table = Table(title="Headroom over the best rule; simulated")
     for heading in (
-        "device",
-        "fps, ms",
-        "watts",
-        "GB",
-        "links",
-        "best rule",
-        "utility",
-        "foresight",
-        "headroom",
-        "PPO",
-    ):
+        "device", "fps, ms", "watts", "GB", "links", "best rule", "utility", "foresight", "headroom", "PPO",
+        "specialists",
+    ):  # fmt: skip
         table.add_column(heading)
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -171,12 +199,16 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     for (device, fps, deadline_ms, _, gb, family), of in groups.items():
         found, watts = standing(of), of[0]["demand"]["max_watts"]
         by_name = {row["controller"]: row for row in of}
-        policy = by_name.get(POLICY)
-        shown = "" if policy is None else f"{policy['utility']:.3f}{'' if policy['within'] else ' over'}"
+        shown = [
+            ", ".join(
+                f"{row['utility']:.3f}{'' if row['within'] else ' over'}" for row in of if is_one(row["controller"])
+            )
+            for is_one in (POLICY.__eq__, lambda name: name.startswith(SPECIALIST))
+        ]
         table.add_row(
             device.removeprefix("raspberry-"), f"{fps:g}, {deadline_ms:g}", "" if watts is None else f"{watts:g}",
             "" if gb is None else f"{gb:g}", family, found.rule, f"{found.best:.3f}",
-            f"{by_name[FORESIGHT]['utility']:.3f}", f"{found.headroom:.3f}", shown,
+            f"{by_name[FORESIGHT]['utility']:.3f}", f"{found.headroom:.3f}", *shown,
             style="" if found.headroom >= COUNTS else "dim",
         )  # fmt: skip
     return table
@@ -206,6 +238,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", nargs="+", default=list(DEVICES), help="machines of the profile")
     parser.add_argument("--fps", nargs="+", type=float, default=[fps for fps, _ in PACES], help="paces to play")
     parser.add_argument("--bundle", type=Path, help="folder of a policy that is played in every cell")
+    parser.add_argument(
+        "--specialists", nargs="*", type=int, default=[], metavar="SEED", help="train a policy for each cell"
+    )
+    parser.add_argument("--steps", type=int, default=PpoConfig.steps, help="frames of its PPO (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=4, help="courses of events (default: %(default)s)")
     parser.add_argument("--traces", type=int, default=2, help="most traces of a family (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="longest part of a trace (default: %(default)g)")
@@ -220,15 +256,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     begun = time.perf_counter()
     families = {name: some(spec, options.traces, options.seconds) for name, spec in options.family}
     tune_on = [trace for spec in options.tune_on for trace in some(spec, 40, np.inf)]
+    recipe = {key: getattr(options, key) for key in ("profile", "seeds", "traces", "seconds", "tune_on")}
     rows: list[dict[str, Any]] = []
     with contest.workers() as pool:
-        futures = [pool.submit(played, cell, families, tune_on, options) for cell in cells(options)]
+        asked = cells(options)
+        longest = [
+            pool.submit(specialised, cell, seed, families, tune_on, options)
+            for cell in asked
+            for seed in options.specialists
+        ]
+        futures = [pool.submit(played, cell, families, tune_on, options) for cell in asked] + longest
         for number, future in enumerate(futures, start=1):
             rows += future.result()
-            print(f"{number} of {len(futures)} cells, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+            write_json(options.json, {"kind": "simulated", **recipe, "rows": rows})
+            print(f"{number} of {len(futures)} tasks, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
     Console(width=150).print(table_of(rows))
-    recipe = {key: getattr(options, key) for key in ("profile", "seeds", "traces", "seconds", "tune_on")}
-    write_json(options.json, {"kind": "simulated", **recipe, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -6,22 +6,32 @@ from dataclasses import replace
 
 import torch
 
+from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning import training
+from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.envs.simulation.simulation import Scenario
-from tidesplit.train import TrainingOptions
+from tidesplit.train import CHECK_S, CHECKING, TrainingOptions
 
 
 def trained(
     scenario: Scenario, steps: int, seed: int, trace_spread: float = TrainingOptions.trace_spread
 ) -> PointPolicy:
-    """Train on the scenario as ``train.py`` does, on one thread: benchmarks train several policies at a time."""
+    """Train on the scenario as ``train.py`` does, on one thread: benchmarks train several policies at a time.
+
+    Of the policies after each phase the best on training episodes is kept.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     varied = replace(scenario, trace_spread=trace_spread, motion_spread=TrainingOptions.motion_spread)
     recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
     model = training.new_model(varied, recipe)
-    training.learn_by_imitation(model, [varied], recipe, lambda *_: None)
-    training.learn_by_rollouts(model, [varied], recipe, lambda *_: None)
+    policy, checked_on = training.policy_of(model), replace(varied.unvaried, episode_s=CHECK_S)
+    keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
+    for phase in (training.learn_by_imitation, training.learn_by_rollouts):
+        phase(model, [varied], recipe, lambda *_: None)
+        keeper.check(policy)
     training.learn_by_ppo(model, recipe, None, lambda *_: None)
-    return training.policy_of(model)
+    keeper.check(policy)
+    keeper.restore(policy)
+    return policy

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable
 
-Number = TypeVar("Number", float, NDArray[np.float64])
+Number = TypeVar("Number", np.float64, NDArray[np.float64])
 RATE = 0.1  # share of the newest payload in the belief: some ten payloads, a third of a second
 MOST = 8.0  # a payload counts as at most so many times the profile's: a cut of the scene is a key by another name
 
@@ -35,4 +35,5 @@ def growth_of(
 
 def believed(before: Number, ratio: Number) -> Number:
     """The belief after a payload of ``ratio`` times the profile's bytes. It begins at 1."""
-    return before + RATE * (np.minimum(ratio, MOST) - before)
+    newest: Number = np.minimum(ratio, MOST)
+    return before + RATE * (newest - before)

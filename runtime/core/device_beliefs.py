@@ -97,7 +97,7 @@ class DeviceBeliefs:
         if record.reference_age is not None:
             row, age = np.array([record.row]), np.array([record.reference_age])
             usual = self._table.hops[0].bytes_mean[record.row] * float(growth_of(self._table, row, age, np.ones(1))[0])
-            self._motion = float(believed(self._motion, record.sent_bytes / usual))
+            self._motion = float(believed(np.float64(self._motion), np.float64(record.sent_bytes / usual)))
 
     def failed(self, key: int, now_s: float, sent_s: float, failure: Failure) -> None:
         """The message of `sent_s` has no answer."""
