@@ -40,7 +40,7 @@ from tidesplit.agents.learning.training import PpoConfig
 from tidesplit.benchmarks.learned import trained
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.budget.prices import PriceDraw, Prices
-from tidesplit.envs.simulation.scenario import scenario_from
+from tidesplit.envs.simulation.scenario import SERVER, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import Demand, gb_per_month
@@ -65,12 +65,18 @@ class Cell(NamedTuple):
     gb_month: float | None
 
 
-def demand_of(cell: Cell, tune_on: Sequence[Trace], profile: str) -> Demand:
+def scenario(cell: Cell, demand: Demand, traces: Sequence[Trace], options: argparse.Namespace) -> Scenario:
+    """A demand in the cell's world."""
+    machines = {"device": cell.device, "server": options.server}
+    return scenario_from(trace=traces, profile=options.profile, demands=[demand], **machines)
+
+
+def demand_of(cell: Cell, tune_on: Sequence[Trace], options: argparse.Namespace) -> Demand:
     """The cell's demand. The watts of its budget come from the best static point without one, on training traces."""
     free = Demand(fps=cell.fps, deadline_s=cell.deadline_ms / 1e3)
     if cell.share is None:
         return replace(free, max_gb_month=cell.gb_month)
-    arena = replace(scenario_from(trace=tune_on, profile=profile, device=cell.device, demands=[free]), episode_s=12.0)
+    arena = replace(scenario(cell, free, tune_on, options), episode_s=12.0)
     spent = ladder.means_of(budgeted.statics(arena.table), arena, TUNING)
     idle_w = arena.table.machine.idle_w
     watts = idle_w + cell.share * (spent.joules[spent.utility.argmax()] * cell.fps - idle_w)
@@ -84,8 +90,8 @@ def played(
 
     Runs in a process of its own.
     """
-    demand = demand_of(cell, tune_on, options.profile)
-    tuned_in = scenario_from(trace=tune_on, profile=options.profile, device=cell.device, demands=[demand])
+    demand = demand_of(cell, tune_on, options)
+    tuned_in = scenario(cell, demand, tune_on, options)
     try:
         prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else None
     except ladder.BudgetError as error:
@@ -108,8 +114,8 @@ def specialised(
     options: argparse.Namespace,
 ) -> list[dict[str, Any]]:
     """Rows of a policy that is trained for one cell. Runs in a process of its own."""
-    demand = demand_of(cell, tune_on, options.profile)
-    tuned_in = scenario_from(trace=tune_on, profile=options.profile, device=cell.device, demands=[demand])
+    demand = demand_of(cell, tune_on, options)
+    tuned_in = scenario(cell, demand, tune_on, options)
     try:
         prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else None
     except ladder.BudgetError:
@@ -236,6 +242,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--family", nargs="+", type=family, required=True, help="test traces, each NAME=FOLDER")
     parser.add_argument("--profile", default="efficientnet_lite0")
     parser.add_argument("--device", nargs="+", default=list(DEVICES), help="machines of the profile")
+    parser.add_argument("--server", default=SERVER, help="machine of the profile behind the uplink")
     parser.add_argument("--fps", nargs="+", type=float, default=[fps for fps, _ in PACES], help="paces to play")
     parser.add_argument("--bundle", type=Path, help="folder of a policy that is played in every cell")
     parser.add_argument(

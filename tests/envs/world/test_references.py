@@ -141,7 +141,7 @@ def test_bytes_of_a_stream(script: list[Step]) -> None:
         queues = queues._replace(hops=(link._replace(free_s=np.minimum(link.free_s, now_s + 0.1)),))  # it recovers
 
 
-def told(age: Floats | None, table: PointTable = FIVE) -> Observation:
+def told(age: Floats | None, table: PointTable = FIVE, motion: Floats | None = None) -> Observation:
     """The observation of a device whose references have these ages, ``[B, S]``."""
     now = Situation(
         now_s=np.zeros(1),
@@ -152,6 +152,7 @@ def told(age: Floats | None, table: PointTable = FIVE) -> Observation:
         worker_s=np.zeros(1),
         heat_c=np.zeros(1),
         reference_age=age,
+        motion=motion,
     )
     return observe(now, table, Demands.of(DEMAND), WORLD)
 
