@@ -42,7 +42,7 @@ Values = tuple[float, Floats, Floats]  # channel ratio, head's values [B, k, h, 
 @torch.inference_mode()
 def _values(system: SplitNet, images: Bytes, say: Say) -> dict[int, list[Values]]:
     """Values that heads would send, by partition. Each batch runs at full ratio and at one other, in turn."""
-    found: dict[int, list[Values]] = {p: [] for p in range(1, system.net.partitions)}
+    found: dict[int, list[Values]] = {p: [] for p in range(1, system.partitions)}
     device = next(system.parameters()).device
     for i, start in enumerate(range(0, len(images), BATCH)):
         x = scale(images[start : start + BATCH]).to(device)

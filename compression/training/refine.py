@@ -102,7 +102,7 @@ def _loss(system: SplitNet, partition: int, lesson: Lesson, rng: np.random.Gener
 
 def refine(system: SplitNet, job: TrainingJob) -> None:
     """Train in place, for `refine_steps` or, if given, `refine_minutes`. The averaged weights are in on return."""
-    config, partitions = job.config, job.config.cuts(system.net.partitions)
+    config, partitions = job.config, job.config.cuts(system.partitions)
     system.eval()
     trained = [list(trained_of(system, partition)) for partition in partitions]
     every = [parameter for own in trained for parameter in own]

@@ -44,7 +44,7 @@ def _loss(system: SplitNet, partition: int, ratio: float, feature: Tensor, rng: 
 
 def warm_bottlenecks(system: SplitNet, job: TrainingJob) -> None:
     """Renew the cuts asked for and train their bottlenecks in place. Of the CNN only the tails of these cuts change."""
-    config, partitions = job.config, job.config.cuts(system.net.partitions)
+    config, partitions = job.config, job.config.cuts(system.partitions)
     for partition in partitions:
         system.renew(partition, job.device)
     system.eval()
