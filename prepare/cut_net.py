@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tidesplit.compression.net.bottleneck import Bottleneck
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.prepare.chosen_cuts import spec_of
 from tidesplit.prepare.linear_bottleneck import LinearBottleneck, fits
@@ -18,7 +19,8 @@ from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.profiling.cuts.legal_cuts import Cut, segment
 from tidesplit.profiling.cuts.operations import Traced, trace
 
-FULL = set_of_ratio(1.0)
+RATIO = 1.0
+FULL = set_of_ratio(RATIO)
 ADAPTIVE = torch.ops.aten.adaptive_avg_pool2d.default
 
 
@@ -81,6 +83,8 @@ class CutNet:
         px: side of the pictures.
     """
 
+    ratios = regions = (RATIO,)
+
     def __init__(self, net: PictureNet, traced: Traced, cuts: Sequence[Cut], px: int) -> None:
         self.net, self.traced, self.cuts, self.px = net, traced, tuple(cuts), px
         self.server: ServerNet | None = None  # None: this net answers pictures too
@@ -91,6 +95,23 @@ class CutNet:
     def partitions(self) -> int:
         """Index of the last partition: the whole net on the device."""
         return len(self.cuts) + 1
+
+    def bottleneck(self, partition: int) -> Bottleneck:
+        """Bottleneck of an inner partition, counted from 1."""
+        return self.bottlenecks[partition]
+
+    def macs(self, partition: int, ratio: float = RATIO) -> tuple[float, float]:
+        """Multiply-accumulates of head and tail for one picture. There is one ratio."""
+        del ratio
+        uncut = float(sum(self.traced.macs.values()))
+        if partition == self.partitions:
+            return uncut, 0.0
+        if partition == 0:
+            return 0.0, uncut if self.server is None else self.server.macs
+        cut, bottleneck = self.cuts[partition - 1], self.bottlenecks[partition]
+        encoder = work_of(bottleneck.encode, torch.zeros(cut.shape), FULL).macs
+        decoder = work_of(bottleneck.decode, torch.zeros(1, *bottleneck.cut.shape)).macs
+        return float(cut.macs_before + encoder), float(cut.macs_after + decoder)
 
     def _parts(self, traced: Traced) -> list[Part]:
         return [Part(traced, first, last) for first, last in pairwise((None, *self.cuts, None))]
@@ -123,27 +144,3 @@ def run(parts: Sequence[nn.Module], x: Tensor) -> Tensor:
     for part in parts:
         x = part(x.clone())
     return x
-
-
-class Encoder(nn.Module):
-    """The device's half of a bottleneck: feature to values and attention score."""
-
-    def __init__(self, bottleneck: Bottleneck) -> None:
-        super().__init__()
-        self.bottleneck = bottleneck
-
-    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Values `[B, k, h, w]` and attention score `[B, 1, h, w]`."""
-        return self.bottleneck.encode(feature, FULL)
-
-
-class Decoder(nn.Module):
-    """The server's half of a bottleneck: received values to the rebuilt feature."""
-
-    def __init__(self, bottleneck: Bottleneck) -> None:
-        super().__init__()
-        self.bottleneck = bottleneck
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Feature `[B, C, H, W]`."""
-        return self.bottleneck.decode(values)

@@ -14,10 +14,11 @@ from tests.prepare.small_net import CLASSES, small_net
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
 from tidesplit.prepare.__main__ import main
-from tidesplit.prepare.result.judged import image_points
+from tidesplit.prepare.result.judged import IMAGE_POINTS
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PRESETS
 from tidesplit.prepare.source.server_net import ServerNet
+from tidesplit.profiling.measuring.trained import smaller
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.cnn import load_cnn
 from tidesplit.runtime.timing.work import check_models
@@ -96,5 +97,5 @@ def test_nets_that_are_too_large_are_refused_before_anything_is_trained(
 @pytest.mark.parametrize("px", [32, 64, 96, 128, 224, 320])
 def test_every_picture_that_is_judged_has_a_side_that_a_server_takes(px: int) -> None:
     pixels = natural_picture(px)
-    for point in image_points(px):
+    for point in smaller(IMAGE_POINTS, px):
         assert seen_by_server(encode_image(pixels, point.codec, point.quality, point.px), px).shape == pixels.shape
