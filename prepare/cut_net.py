@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from tidesplit.compression.net.bottleneck import Bottleneck
@@ -15,9 +16,8 @@ from tidesplit.prepare.chosen_cuts import spec_of
 from tidesplit.prepare.linear_bottleneck import LinearBottleneck, fits
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PrepareError
-from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.profiling.cuts.legal_cuts import Cut, segment
-from tidesplit.profiling.cuts.operations import Traced, trace
+from tidesplit.profiling.cuts.operations import Traced, TraceFailedError, trace
 
 RATIO = 1.0
 FULL = set_of_ratio(RATIO)
@@ -71,6 +71,42 @@ def _windows(side: int, goal: int) -> Tensor:
     at, i = torch.arange(side), torch.arange(goal)[:, None]
     inside = ((at >= i * side // goal) & (at < -(-(i + 1) * side // goal))).float()
     return inside / inside.sum(1, keepdim=True)
+
+
+def _uneven(traced: Traced) -> bool:
+    """True where a net has an adaptive pool whose windows differ in size."""
+    pools = [(node.all_input_nodes[0], node) for node in traced.nodes if node.target is ADAPTIVE]
+    pairs = [zip(*(node.meta["val"].shape[-2:] for node in pool), strict=True) for pool in pools]
+    return any(side % goal for pair in pairs for side, goal in pair)
+
+
+class ServerNet(nn.Module):
+    """Another net on the server, which answers the pictures of image offload: a bigger one than the device's, mostly.
+
+    `macs`: its multiply-accumulates for one picture.
+
+    Args:
+        net: takes pictures `[B, 3, own_px, own_px]` in [-1, 1].
+        own_px: side of its pictures. Those that arrive are scaled to it, bilinear.
+        px: side of the pictures that arrive.
+    """
+
+    def __init__(self, net: nn.Module, own_px: int, px: int) -> None:
+        super().__init__()
+        self.own_px, self.px = own_px, px
+        try:
+            traced = trace(net, torch.zeros(1, 3, own_px, own_px))
+        except TraceFailedError as error:
+            raise PrepareError(f"--server-net: {str(error).partition(': ')[2]}") from error
+        self.net = Part(traced, None, None) if _uneven(traced) else net
+        self.macs = float(sum(traced.macs.values()))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Picture `[B, 3, px, px]` in [-1, 1] to logits `[B, classes]`."""
+        if self.own_px != self.px:
+            picture = F.interpolate(picture, (self.own_px, self.own_px), mode="bilinear", align_corners=False)
+        logits: Tensor = self.net(picture)
+        return logits
 
 
 class CutNet:

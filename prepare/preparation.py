@@ -27,7 +27,7 @@ from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.pictures.labelled import Pictures, scale
 from tidesplit.data.files import whole
 from tidesplit.prepare.chosen_cuts import choose, share_of
-from tidesplit.prepare.cut_net import FULL, RATIO, CutNet, Part
+from tidesplit.prepare.cut_net import FULL, RATIO, CutNet, Part, ServerNet
 from tidesplit.prepare.distilled import METHOD, Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
 from tidesplit.prepare.result.card import CARD_FILE, card, summary
@@ -40,7 +40,6 @@ from tidesplit.prepare.source.folder_pictures import listing, read_folder
 from tidesplit.prepare.source.net_source import hash_of
 from tidesplit.prepare.source.picture_net import CLASSES, load_picture_net, shapes_of
 from tidesplit.prepare.source.preprocessing import PrepareError, read_preprocess
-from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.prepare.step_files import Show, Steps
 from tidesplit.prepare.task import Task, task_of
 from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table

@@ -14,10 +14,10 @@ from tests.prepare.small_net import CLASSES, small_net
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
 from tidesplit.prepare.__main__ import main
+from tidesplit.prepare.cut_net import ServerNet
 from tidesplit.prepare.result.judged import IMAGE_POINTS
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PRESETS
-from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.profiling.measuring.trained import smaller
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.cnn import load_cnn
@@ -32,6 +32,14 @@ def bigger() -> nn.Module:
         nn.Conv2d(3, 48, 3, 2, 1), nn.ReLU(), nn.Conv2d(48, 64, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
         nn.Flatten(), nn.Linear(64, CLASSES),
     )  # fmt: skip
+
+
+def with_an_uneven_pool() -> nn.Module:
+    """Its pool takes windows of other sizes, which ONNX's do not."""
+    torch.manual_seed(8)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d((5, 3)), nn.Flatten(), nn.Linear(120, CLASSES)
+    )
 
 
 def of_other_classes() -> nn.Module:
@@ -72,6 +80,14 @@ def test_the_server_has_its_net_for_pictures_and_the_device_keeps_its_own(pictur
     assert profile.cnn["server_net"]["px"] == OWN_PX
     assert (profile.cnn["measure"], picture.accuracy) == ("agreement", 1.0)  # with the server's net
     assert "pictures are answered by" in (out / "card.md").read_text(encoding="utf-8")
+
+
+def test_its_adaptive_pools_may_be_of_any_size(pictures: Path, tmp_path: Path) -> None:
+    assert prepare(pictures, tmp_path / "made", "with_an_uneven_pool", "--judge", "16") == 0
+    x, net = torch.rand(3, 3, PX, PX), PictureNet(with_an_uneven_pool(), PRESETS["imagenet"]).eval()
+    found = load_cnn(tmp_path / "made" / "cnn").session("tail-p0").run(None, {"x": x.numpy()})[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(found, net(x).numpy(), atol=1e-4)
 
 
 def test_other_classes_are_refused(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
