@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
-from tidesplit.compression.codec.knobs import Knobs, device_id
+from tidesplit.compression.codec.knobs import device_id, read_knobs
 from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.pictures.labelled import Pictures
@@ -100,7 +100,7 @@ class Judge:
                 found[point] = self._task.answer(self._run(point, picture, known)[0][0]), 0
                 continue
             if codec == "feature":
-                knobs = Knobs(row["partition"], row["channel_ratio"], row["region_ratio"], row["bits"])
+                knobs = read_knobs(point)
                 *_, y, score = self._run(head_name(knobs.partition, knobs.ratio, row["precision"]), picture, known)
                 payload = self._codec.encode(y[0], score[0, 0], knobs)
             else:
