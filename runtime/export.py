@@ -113,42 +113,44 @@ def _check_memory(source: Trained, point: OperatingPoint) -> None:
 
 def export(source: Trained, folder: Path, *plans: Plan, report: Report = lambda *_: None) -> Cnn:
     """Write the files of plans, and the manifest last: a folder with a manifest is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files: dict[str, str] = {}
-    for name, make in (maker for plan in plans for maker in plan.makers.items()):
-        data = make().SerializeToString()
-        (folder / f"{name}.onnx").write_bytes(data)
-        files[f"{name}.onnx"] = hashlib.sha256(data).hexdigest()
-        report(f"{name}.onnx", len(data))
     net, chains = source.system.net, {name: chain for plan in plans for name, chain in plan.chains.items()}
     facts = {"name": net.name, "weights_sha256": source.sha256, "input_px": net.input_px, "classes": source.classes}
     models = {name: [f"{file}.onnx" for file in chain] for name, chain in chains.items()}
-    return described(folder, facts, source.codec.wire, models, files)
+    makers = (maker for plan in plans for maker in plan.makers.items())
+    files = ((f"{name}.onnx", make().SerializeToString()) for name, make in makers)
+    return write_files(folder, facts, source.codec.wire, models, files, report)
 
 
-def described(
+def write_files(
     folder: Path, facts: Mapping[str, Any], wire: WireCodec, models: Mapping[str, Sequence[str]],
-    files: Mapping[str, str],
+    files: Iterable[tuple[str, bytes]], report: Report = lambda *_: None,
 ) -> Cnn:  # fmt: skip
-    """The CNN of a folder with its models, after its manifest is written.
+    """Write a CNN's files, and the manifest last.
 
     Args:
-        folder: has the files.
+        folder: to write.
         facts: the manifest's entries about the CNN itself.
         wire: codec of its cuts.
         models: chain of files of each.
-        files: hash of each.
+        files: by name.
+        report: called for each.
     """
-    return _written(folder, {
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes: dict[str, str] = {}
+    for name, data in files:
+        (folder / name).write_bytes(data)
+        hashes[name] = hashlib.sha256(data).hexdigest()
+        report(name, len(data))
+    return _with_manifest(folder, {
         "format": FORMAT, **facts,
         "cuts": {p: cut.shape for p, cut in wire.cuts.items()},
         "low": {p: low.tolist() for p, low in wire.low.items()},
         "step": {p: step.tolist() for p, step in wire.step.items()},
-        "tables": _texts(wire.tables), "changes": _texts(wire.changes), "models": models, "files": files,
+        "tables": _texts(wire.tables), "changes": _texts(wire.changes), "models": models, "files": hashes,
     })  # fmt: skip
 
 
-def _written(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
+def _with_manifest(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
     with whole(folder / MANIFEST) as part:
         part.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
     return load_cnn(folder)
@@ -238,7 +240,7 @@ def copy_for_bundle(bundle: Path, source: Cnn, report: Report = lambda *_: None,
     manifest = json.loads((source.folder / MANIFEST).read_text(encoding="utf-8"))
     manifest["models"] = {name: list(source.models[name]) for name in needed}
     manifest["files"] = {file: source.files[file] for file in files}
-    return for_engine(_written(folder, manifest), engine, report)
+    return for_engine(_with_manifest(folder, manifest), engine, report)
 
 
 def _expected(profile: Profile, found: str) -> str:

@@ -15,7 +15,7 @@ from tidesplit.prepare.task import Words
 from tidesplit.profiling.measuring.assemble import points_of
 from tidesplit.profiling.points.profile import Profile, Provenance
 from tidesplit.runtime.cnn import MANIFEST, Cnn
-from tidesplit.runtime.export import described
+from tidesplit.runtime.export import write_files
 from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 
@@ -34,19 +34,15 @@ def write_cnn(
     files: Files, models: Chains,
 ) -> Cnn:  # fmt: skip
     """Write the models and, last, their manifest. Files of an earlier preparation are removed."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for old in folder.glob("*.onnx"):
         if old.name not in files:
             old.unlink()
-    for file, data in files.items():
-        (folder / file).write_bytes(data)
     facts = {
         "name": name, "weights_sha256": sha256, "input_px": preprocess.size, "preprocess": preprocess.values(),
         "classes": form.classes, **({} if form.classes else {"outputs": dict(form.shapes)}),
     }  # fmt: skip
-    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
-    return described(folder, facts, codec, models, hashes)
+    return write_files(folder, facts, codec, models, files.items())
 
 
 def profile_of(
