@@ -46,7 +46,7 @@ def cut_of(cnn: Cnn, partition: int) -> Cut:
     if partition == 0:
         return Cut(0, "p0-jpeg-q75", encode_image(natural_picture(cnn.input_px), "jpeg", 75))
     cut, knobs, rng = cnn.codec.cuts[partition], Knobs(partition, 1.0, 1.0, 2), np.random.default_rng(0)
-    values = rng.normal(size=(cut.channels, cut.height, cut.width)).astype(np.float32)
+    values = rng.normal(size=cut.shape).astype(np.float32)
     return Cut(partition, knobs.id, cnn.codec.encode(values, values[0], knobs))
 
 

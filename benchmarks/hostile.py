@@ -69,7 +69,7 @@ PERIOD_S = 1 / 30
 def cut_payloads(cnn: Cnn, partition: int, rng: np.random.Generator) -> list[bytes]:
     """Payloads of one stream of a cut, each relative to the one before."""
     cut, payloads = cnn.codec.cuts[partition], []
-    y = rng.normal(size=(cut.channels, cut.height, cut.width)).astype(np.float32)
+    y = rng.normal(size=cut.shape).astype(np.float32)
     memory: CutMemory | None = None
     for _ in range(LENGTH):
         y = y + rng.normal(0.0, 0.1, y.shape).astype(np.float32)

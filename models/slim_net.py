@@ -1,6 +1,7 @@
 """The interface of a slimmable CNN: four methods to write, and those that all of them share.
 
-Measuring, export and runtime need of a net `part`, `shape` and a few facts. All else is for training.
+Export needs of a net `part`, `shape` and a few facts. Codec, profile and judge know it as `compression.net.cuttable`
+only. All else is for training.
 """
 
 from __future__ import annotations

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from tidesplit.compression.net.bottleneck import Bottleneck
+from tidesplit.compression.net.cnn_work import work_of
 from tidesplit.models.slim import set_of_ratio
 from tidesplit.prepare.chosen_cuts import spec_of
 from tidesplit.prepare.linear_bottleneck import LinearBottleneck, fits
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PrepareError
-from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.profiling.cuts.legal_cuts import Cut, segment
-from tidesplit.profiling.cuts.operations import Traced, trace
+from tidesplit.profiling.cuts.operations import Traced, TraceFailedError, trace
 
-FULL = set_of_ratio(1.0)
+RATIO = 1.0
+FULL = set_of_ratio(RATIO)
 ADAPTIVE = torch.ops.aten.adaptive_avg_pool2d.default
 
 
@@ -71,6 +73,42 @@ def _windows(side: int, goal: int) -> Tensor:
     return inside / inside.sum(1, keepdim=True)
 
 
+def _uneven(traced: Traced) -> bool:
+    """True where a net has an adaptive pool whose windows differ in size."""
+    pools = [(node.all_input_nodes[0], node) for node in traced.nodes if node.target is ADAPTIVE]
+    pairs = [zip(*(node.meta["val"].shape[-2:] for node in pool), strict=True) for pool in pools]
+    return any(side % goal for pair in pairs for side, goal in pair)
+
+
+class ServerNet(nn.Module):
+    """Another net on the server, which answers the pictures of image offload: a bigger one than the device's, mostly.
+
+    `macs`: its multiply-accumulates for one picture.
+
+    Args:
+        net: takes pictures `[B, 3, own_px, own_px]` in [-1, 1].
+        own_px: side of its pictures. Those that arrive are scaled to it, bilinear.
+        px: side of the pictures that arrive.
+    """
+
+    def __init__(self, net: nn.Module, own_px: int, px: int) -> None:
+        super().__init__()
+        self.own_px, self.px = own_px, px
+        try:
+            traced = trace(net, torch.zeros(1, 3, own_px, own_px))
+        except TraceFailedError as error:
+            raise PrepareError(f"--server-net: {str(error).partition(': ')[2]}") from error
+        self.net = Part(traced, None, None) if _uneven(traced) else net
+        self.macs = float(sum(traced.macs.values()))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Picture `[B, 3, px, px]` in [-1, 1] to logits `[B, classes]`."""
+        if self.own_px != self.px:
+            picture = F.interpolate(picture, (self.own_px, self.own_px), mode="bilinear", align_corners=False)
+        logits: Tensor = self.net(picture)
+        return logits
+
+
 class CutNet:
     """A net of the user as parts. The parts share its weights, which stay as they are.
 
@@ -80,6 +118,8 @@ class CutNet:
         cuts: in order.
         px: side of the pictures.
     """
+
+    ratios = regions = (RATIO,)
 
     def __init__(self, net: PictureNet, traced: Traced, cuts: Sequence[Cut], px: int) -> None:
         self.net, self.traced, self.cuts, self.px = net, traced, tuple(cuts), px
@@ -91,6 +131,23 @@ class CutNet:
     def partitions(self) -> int:
         """Index of the last partition: the whole net on the device."""
         return len(self.cuts) + 1
+
+    def bottleneck(self, partition: int) -> Bottleneck:
+        """Bottleneck of an inner partition, counted from 1."""
+        return self.bottlenecks[partition]
+
+    def macs(self, partition: int, ratio: float = RATIO) -> tuple[float, float]:
+        """Multiply-accumulates of head and tail for one picture. There is one ratio."""
+        del ratio
+        uncut = float(sum(self.traced.macs.values()))
+        if partition == self.partitions:
+            return uncut, 0.0
+        if partition == 0:
+            return 0.0, uncut if self.server is None else self.server.macs
+        cut, bottleneck = self.cuts[partition - 1], self.bottlenecks[partition]
+        encoder = work_of(bottleneck.encode, torch.zeros(cut.shape), FULL).macs
+        decoder = work_of(bottleneck.decode, torch.zeros(1, *bottleneck.cut.shape)).macs
+        return float(cut.macs_before + encoder), float(cut.macs_after + decoder)
 
     def _parts(self, traced: Traced) -> list[Part]:
         return [Part(traced, first, last) for first, last in pairwise((None, *self.cuts, None))]
@@ -123,27 +180,3 @@ def run(parts: Sequence[nn.Module], x: Tensor) -> Tensor:
     for part in parts:
         x = part(x.clone())
     return x
-
-
-class Encoder(nn.Module):
-    """The device's half of a bottleneck: feature to values and attention score."""
-
-    def __init__(self, bottleneck: Bottleneck) -> None:
-        super().__init__()
-        self.bottleneck = bottleneck
-
-    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Values `[B, k, h, w]` and attention score `[B, 1, h, w]`."""
-        return self.bottleneck.encode(feature, FULL)
-
-
-class Decoder(nn.Module):
-    """The server's half of a bottleneck: received values to the rebuilt feature."""
-
-    def __init__(self, bottleneck: Bottleneck) -> None:
-        super().__init__()
-        self.bottleneck = bottleneck
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Feature `[B, C, H, W]`."""
-        return self.bottleneck.decode(values)

@@ -18,34 +18,35 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tidesplit.compression.codec.knobs import FLOAT32, PRECISIONS, Precision
-from tidesplit.compression.codec.learned_entropy import CODED_BITS, CodeTables, named, parse
+from tidesplit.compression.codec.learned_entropy import CODED_BITS, named
 from tidesplit.compression.codec.pixels import to_input
-from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.fitting.fit_entropy import Values, fit_cut
 from tidesplit.compression.heap import keep_heap
 from tidesplit.compression.net.cnn_work import work_of
+from tidesplit.compression.net.cut_codec import Codec
 from tidesplit.compression.pictures.labelled import Pictures, scale
 from tidesplit.data.files import whole
 from tidesplit.prepare.chosen_cuts import choose, share_of
-from tidesplit.prepare.cut_net import FULL, CutNet, Part
+from tidesplit.prepare.cut_net import FULL, RATIO, CutNet, Part, ServerNet
 from tidesplit.prepare.distilled import METHOD, Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
 from tidesplit.prepare.result.card import CARD_FILE, card, summary
 from tidesplit.prepare.result.int8_parts import int8_parts
-from tidesplit.prepare.result.judged import UNCUT, Judge, Judged, judge, rows_of
+from tidesplit.prepare.result.judged import IMAGE_POINTS, UNCUT, Judge, Judged, judge, rows_of
 from tidesplit.prepare.result.made_folder import profile_of, weights_hash, write_cnn
-from tidesplit.prepare.result.models_of_cut_net import RATIO, check_sizes, float_files, part_file
+from tidesplit.prepare.result.models_of_cut_net import chains, check_sizes, float_files, part_file
 from tidesplit.prepare.result.timed import timed
 from tidesplit.prepare.source.folder_pictures import listing, read_folder
 from tidesplit.prepare.source.net_source import hash_of
 from tidesplit.prepare.source.picture_net import CLASSES, load_picture_net, shapes_of
 from tidesplit.prepare.source.preprocessing import PrepareError, read_preprocess
-from tidesplit.prepare.source.server_net import ServerNet
 from tidesplit.prepare.step_files import Show, Steps
 from tidesplit.prepare.task import Task, task_of
 from tidesplit.profiling.cuts.legal_cuts import Cut, find_cuts, table
 from tidesplit.profiling.cuts.operations import TraceFailedError, trace
+from tidesplit.profiling.measuring.assemble import settings_of
 from tidesplit.profiling.measuring.clock import machine_facts
+from tidesplit.profiling.measuring.trained import smaller
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.export import SUBFOLDER
 from tidesplit.runtime.wire.output_tensors import OUTPUT
@@ -162,12 +163,10 @@ class Preparation:
                 net.bottlenecks[p].load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
                 trained[p] = int(file.metadata()[STEPS])
             net.bottlenecks[p].eval().requires_grad_(False)
-        codec = self._codec()
-        path = steps.file("entropy tables", ".safetensors", every, partial(self._tables, codec, batch, features))
+        path = steps.file("entropy tables", ".safetensors", every, partial(self._tables, batch, features))
         if features.name:
             shutil.rmtree(features, ignore_errors=True)  # large, and needed no more
-        raw = {name: bytes(tensor.numpy()) for name, tensor in load_file(str(path)).items()}
-        codec = replace(codec, tables=parse(CodeTables, raw, codec.cuts))
+        codec = Codec(net, tables=_bytes_of(path)).wire
         server = self._of_server()
         path = steps.file("models", ".safetensors", [*every, server] if server else every, self._models)
         files = _bytes_of(path)
@@ -178,11 +177,14 @@ class Preparation:
         sha256 = weights_hash(files, codec)
         codec = replace(codec, tag=int(sha256[:4], 16))
         judged_by = [sha256, listing(pictures.held), pictures.labels, self.task.words.measure]
-        judged = steps.file("accuracy", ".json", judged_by, partial(self._judge, files, codec, precisions))
+        models = chains(net.partitions, precisions, net.server is not None)
+        settings = settings_of(net, smaller(IMAGE_POINTS, px), precisions)
+        judge_of = partial(Judge, files, models, codec, settings, self.task)
+        judged = steps.file("accuracy", ".json", judged_by, partial(self._judge, judge_of))
         counts = {name: Judged(**some) for name, some in json.loads(judged.read_text(encoding="utf-8")).items()}
         name = self.out.resolve().name
-        cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, self.task.form, codec, files, precisions)
-        rows = rows_of(counts, net.partitions, precisions, px, self.task)
+        cnn = write_cnn(self.out / SUBFOLDER, name, sha256, self.preprocess, self.task.form, codec, files, models)
+        rows = rows_of(counts, settings, self.task)
         facts = {
             "input_px": px, "classes": len(pictures.classes), "dataset": self.options.pictures.resolve().name,
             "weights_sha256": sha256, "measure": self.task.words.measure, "preprocess": self.preprocess.values(),
@@ -245,15 +247,6 @@ class Preparation:
         steps = ", ".join(f"{count} at cut {self.cut_net.cuts[p - 1].index}" for p, count in trained.items())
         return f"of {self.distill.steps} steps in at most {self.distill.minutes:g} minutes a cut: {steps}"
 
-    def _codec(self) -> WireCodec:
-        parts = self.cut_net.bottlenecks
-        return WireCodec(
-            cuts={p: part.cut for p, part in parts.items()},
-            low={p: part.quantizer.low.detach().numpy() for p, part in parts.items()},
-            step={p: part.quantizer.step().detach().numpy() for p, part in parts.items()},
-            tag=0,
-        )
-
     def _middle(self, pictures: Pictures, count: int) -> Any:
         """Pictures `[N, px, px, 3]` of the net's size: the middles of larger ones."""
         px = self.preprocess.size
@@ -261,8 +254,8 @@ class Preparation:
         return np.asarray(pictures.images[:count, margin : margin + px, margin : margin + px])
 
     @torch.inference_mode()
-    def _tables(self, codec: WireCodec, batch: int, features: Path, path: Path, show: Show) -> str:
-        values: dict[int, list[Values]] = {}
+    def _tables(self, batch: int, features: Path, path: Path, show: Show) -> str:
+        codec, values = Codec(self.cut_net).wire, dict[int, list[Values]]()
         for p, bottleneck in self.cut_net.bottlenecks.items():
             cached = Cached(features, p)
             count = min(TABLE_CROPS, len(cached))
@@ -298,13 +291,9 @@ class Preparation:
         save_file({name: _as_tensor(data) for name, data in named_.items()}, str(path))
         return f"{len(made)} files, {sum(map(len, made)) / 2**20:.1f} MiB"
 
-    def _judge(
-        self, files: dict[str, bytes], codec: WireCodec, precisions: tuple[Precision, ...], path: Path, show: Show
-    ) -> str:
-        pictures = self.pictures
-        judge_of = Judge(files, codec, self.cut_net.partitions, precisions, self.task)
-        to_judge = pictures.to_judge(self.preprocess.size, self.preprocess.crop)
-        counts = judge(judge_of, to_judge, self.task, self.options.threads, show)
+    def _judge(self, judge_of: Callable[[], Judge], path: Path, show: Show) -> str:
+        to_judge = self.pictures.to_judge(self.preprocess.size, self.preprocess.crop)
+        counts = judge(judge_of(), to_judge, self.task, self.options.threads, show)
         path.write_text(json.dumps({name: asdict(some) for name, some in counts.items()}), encoding="utf-8")
         uncut = counts[UNCUT]
         measure, right = self.task.words.measure, uncut.right / uncut.n

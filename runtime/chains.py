@@ -33,7 +33,7 @@ def device_plan(source: Trained, wanted: Collection[str] | None = None) -> Plan:
     """The plan of the device's models with these names, or of all that there can be. Unknown names are left out."""
     chains: dict[str, tuple[str, ...]] = {}
     makers: dict[str, Callable[[], onnx.ModelProto]] = {}
-    for ratio in source.system.net.ratios:
+    for ratio in source.system.ratios:
         float32: dict[str, bytes] = {}
         for precision in source.precisions:
             family = _Family(source, ratio, precision, float32)
@@ -53,7 +53,7 @@ class _Family:
 
     @property
     def _last(self) -> int:
-        return self.source.system.net.partitions
+        return self.source.system.partitions
 
     def models(self) -> list[str]:
         """Names of all of them."""

@@ -11,10 +11,10 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.compression.codec.learned_entropy import Storable, named
@@ -28,6 +28,7 @@ from tidesplit.runtime.ncnn_files import for_engine
 if TYPE_CHECKING:
     import onnx
 
+    from tidesplit.compression.codec.wire import WireCodec
     from tidesplit.profiling.measuring.trained import Trained
     from tidesplit.profiling.points.profile import OperatingPoint, Profile
 
@@ -73,7 +74,7 @@ def for_server(source: Trained, middles: bool) -> Plan:
     """The tails of all partitions. With `middles`, also the models from a picture or a cut to a later cut."""
     from tidesplit.compression.net import deploy
 
-    system, last = source.system, source.system.net.partitions
+    system, last = source.system, source.system.partitions
     makers: dict[str, Callable[[], onnx.ModelProto]] = {}
     for first in range(last):
         makers[tail_name(first)] = partial(deploy.tail_model, system, first)
@@ -112,35 +113,50 @@ def _check_memory(source: Trained, point: OperatingPoint) -> None:
 
 def export(source: Trained, folder: Path, *plans: Plan, report: Report = lambda *_: None) -> Cnn:
     """Write the files of plans, and the manifest last: a folder with a manifest is complete."""
+    net, chains = source.system.net, {name: chain for plan in plans for name, chain in plan.chains.items()}
+    facts = {"name": net.name, "weights_sha256": source.sha256, "input_px": net.input_px, "classes": source.classes}
+    models = {name: [f"{file}.onnx" for file in chain] for name, chain in chains.items()}
+    makers = (maker for plan in plans for maker in plan.makers.items())
+    files = ((f"{name}.onnx", make().SerializeToString()) for name, make in makers)
+    return write_files(folder, facts, source.codec.wire, models, files, report)
+
+
+def write_files(
+    folder: Path, facts: Mapping[str, Any], wire: WireCodec, models: Mapping[str, Sequence[str]],
+    files: Iterable[tuple[str, bytes]], report: Report = lambda *_: None,
+) -> Cnn:  # fmt: skip
+    """Write a CNN's files, and the manifest last.
+
+    Args:
+        folder: to write.
+        facts: the manifest's entries about the CNN itself.
+        wire: codec of its cuts.
+        models: chain of files of each.
+        files: by name.
+        report: called for each.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files: dict[str, str] = {}
-    for name, make in (maker for plan in plans for maker in plan.makers.items()):
-        data = make().SerializeToString()
-        (folder / f"{name}.onnx").write_bytes(data)
-        files[f"{name}.onnx"] = hashlib.sha256(data).hexdigest()
-        report(f"{name}.onnx", len(data))
-    chains = {name: chain for plan in plans for name, chain in plan.chains.items()}
-    wire = source.codec.wire
-    manifest = {
-        "format": FORMAT,
-        "name": source.system.net.name,
-        "weights_sha256": source.sha256,
-        "input_px": source.system.net.input_px,
-        "classes": list(source.classes),
-        "cuts": {p: [cut.channels, cut.height, cut.width] for p, cut in wire.cuts.items()},
+    hashes: dict[str, str] = {}
+    for name, data in files:
+        (folder / name).write_bytes(data)
+        hashes[name] = hashlib.sha256(data).hexdigest()
+        report(name, len(data))
+    return _with_manifest(folder, {
+        "format": FORMAT, **facts,
+        "cuts": {p: cut.shape for p, cut in wire.cuts.items()},
         "low": {p: low.tolist() for p, low in wire.low.items()},
         "step": {p: step.tolist() for p, step in wire.step.items()},
-        "tables": texts(wire.tables),
-        "changes": texts(wire.changes),
-        "models": {name: [f"{file}.onnx" for file in chain] for name, chain in chains.items()},
-        "files": files,
-    }
+        "tables": _texts(wire.tables), "changes": _texts(wire.changes), "models": models, "files": hashes,
+    })  # fmt: skip
+
+
+def _with_manifest(folder: Path, manifest: Mapping[str, Any]) -> Cnn:
     with whole(folder / MANIFEST) as part:
         part.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
     return load_cnn(folder)
 
 
-def texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
+def _texts(tables: Mapping[tuple[int, int], Storable]) -> dict[str, str]:
     """Tables as text, by name."""
     return {name: base64.b64encode(data).decode() for name, data in named(tables).items()}
 
@@ -224,9 +240,7 @@ def copy_for_bundle(bundle: Path, source: Cnn, report: Report = lambda *_: None,
     manifest = json.loads((source.folder / MANIFEST).read_text(encoding="utf-8"))
     manifest["models"] = {name: list(source.models[name]) for name in needed}
     manifest["files"] = {file: source.files[file] for file in files}
-    with whole(folder / MANIFEST) as part:
-        part.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
-    return for_engine(load_cnn(folder), engine, report)
+    return for_engine(_with_manifest(folder, manifest), engine, report)
 
 
 def _expected(profile: Profile, found: str) -> str:

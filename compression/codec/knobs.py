@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,6 +57,11 @@ class CutSpec:
     channels: int
     height: int
     width: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape `[Kmax, h, w]` of a tail's input."""
+        return self.channels, self.height, self.width
 
     @property
     def positions(self) -> int:
@@ -97,9 +103,9 @@ class Knobs:
         return f"p{self.partition}-c{self.ratio:.2f}-r{self.region:.2f}-b{self.bits}"
 
 
-def all_knobs(partitions: int) -> list[Knobs]:
-    """Every combination of settings at the inner cuts 1 to `partitions` - 1."""
-    return [Knobs(p, c, r, b) for p in range(1, partitions) for c in RATIOS for r in REGIONS for b in BITS]
+def all_knobs(partitions: int, ratios: Sequence[float] = RATIOS, regions: Sequence[float] = REGIONS) -> list[Knobs]:
+    """Every combination of settings at the inner cuts 1 to `partitions` - 1, at some ratios."""
+    return [Knobs(p, c, r, b) for p in range(1, partitions) for c in ratios for r in regions for b in BITS]
 
 
 def device_id(ratio: float, precision: Precision = FLOAT32) -> str:

@@ -117,8 +117,7 @@ class ChangeTables:
 
     def first(self, partition: int, codes: Codes) -> CutMemory:
         """The memory after a key with codes `[k, h, w]`."""
-        shape = (self.cut.channels, self.cut.height, self.cut.width)
-        usual = np.broadcast_to(self.usual[:, None, None], shape)
+        usual = np.broadcast_to(self.usual[:, None, None], self.cut.shape)
         return CutMemory(partition, self.bits, usual).updated(codes)
 
     def encode(self, old: Codes, new: Codes) -> bytes:

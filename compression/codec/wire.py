@@ -145,7 +145,7 @@ class WireCodec:
         """Input of the tail `[Kmax, h, w]` of codes `[k, h, w]`, zero where the mask `[h, w]` is."""
         cut, k = self.cuts[knobs.partition], codes.shape[0]
         row = BITS.index(knobs.bits)
-        values = np.zeros((cut.channels, cut.height, cut.width), dtype=np.float32)
+        values = np.zeros(cut.shape, dtype=np.float32)
         values[:k] = codes * self.step[knobs.partition][row, :k, None, None]
         values[:k] += self.low[knobs.partition][row, :k, None, None]
         values[:k] *= mask

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from tidesplit.compression.codec.huffman import code_lengths
-from tidesplit.compression.codec.knobs import RATIOS, Knobs
+from tidesplit.compression.codec.knobs import REGIONS, Knobs
 from tidesplit.compression.codec.learned_entropy import CODED_BITS, HUFFMANS, UNIT, CodeTables, context_count, named
 from tidesplit.compression.codec.wire import WireCodec, best_positions
 from tidesplit.compression.fitting.fit_command import run_fit
@@ -42,11 +42,11 @@ Values = tuple[float, Floats, Floats]  # channel ratio, head's values [B, k, h, 
 @torch.inference_mode()
 def _values(system: SplitNet, images: Bytes, say: Say) -> dict[int, list[Values]]:
     """Values that heads would send, by partition. Each batch runs at full ratio and at one other, in turn."""
-    found: dict[int, list[Values]] = {p: [] for p in range(1, system.net.partitions)}
+    found: dict[int, list[Values]] = {p: [] for p in range(1, system.partitions)}
     device = next(system.parameters()).device
     for i, start in enumerate(range(0, len(images), BATCH)):
         x = scale(images[start : start + BATCH]).to(device)
-        for ratio in (RATIOS[-1], RATIOS[i % (len(RATIOS) - 1)]):
+        for ratio in (system.ratios[-1], system.ratios[i % (len(system.ratios) - 1)]):
             with autocast(device):
                 features = system.net.features(x, set_of_ratio(ratio))[0]
                 encoded = [system.bottleneck(p).encode(f, set_of_ratio(ratio)) for p, f in enumerate(features, start=1)]
@@ -62,7 +62,7 @@ def _grids(wire: WireCodec, p: int, bits: int, values: list[Values]) -> Iterator
     cut = wire.cuts[p]
     for ratio, y, scores in values:
         codes = wire.codes(y, Knobs(p, ratio, 1.0, bits)).transpose(0, 2, 3, 1)
-        halves = np.stack([best_positions(score, cut.kept_positions(0.5)) for score in scores])
+        halves = np.stack([best_positions(score, cut.kept_positions(REGIONS[0])) for score in scores])
         for sent in (np.ones_like(halves), halves):
             grid = np.full((len(y), cut.height + 1, cut.width + 1, codes.shape[3]), 2**bits, dtype=np.int64)
             grid[:, 1:, 1:][sent] = codes[sent]

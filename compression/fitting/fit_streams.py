@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tidesplit.compression.codec.knobs import RATIOS, Knobs
+from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.learned_entropy import CODED_BITS, named
 from tidesplit.compression.codec.memory import ChangeTables, Codes, cells, rate_of
 from tidesplit.compression.codec.pixels import Pixels, to_input
@@ -118,9 +118,9 @@ def fit_changes(
     """
     wire = Codec(system).wire
     counts = {(p, bits): _Counts(wire, p, bits) for p in wire.cuts for bits in CODED_BITS}
-    heads = {ratio: session(heads_model(system, ratio).SerializeToString(), threads) for ratio in RATIOS}
+    heads = {ratio: session(heads_model(system, ratio).SerializeToString(), threads) for ratio in system.ratios}
     for i, frames in enumerate(_clips(stills, system.net.input_px)):
-        for ratio in (RATIOS[-1], RATIOS[i // len(CAMERAS) % (len(RATIOS) - 1)]):
+        for ratio in (system.ratios[-1], system.ratios[i // len(CAMERAS) % (len(system.ratios) - 1)]):
             outputs = [heads[ratio].run(None, {"x": to_input(frame)})[::2] for frame in frames]
             for (p, _), count in counts.items():
                 count.clip(ratio, {k: ys[p - 1][0] for k, ys in zip(EVERY_USED, outputs, strict=True)})

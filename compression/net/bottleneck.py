@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.compression.codec.knobs import RATIOS, CutSpec
+from tidesplit.compression.codec.knobs import RATIOS, REGIONS, CutSpec
 from tidesplit.compression.net.quantizer import Quantizer
 from tidesplit.models.depthwise import depthwise
 from tidesplit.models.slim import Inner, Slim, WidthNorm, first, inner_channels, set_of_ratio, width_of
@@ -148,7 +148,7 @@ class Bottleneck(Slim):
                 y = y[:, :, : self.size[0], : self.size[1]]
         return y
 
-    def squeeze(self, y: Tensor, score: Tensor, rows: Tensor, share: Tensor, region: float = 0.5) -> Tensor:
+    def squeeze(self, y: Tensor, score: Tensor, rows: Tensor, share: Tensor, region: float = REGIONS[0]) -> Tensor:
         """The values that the server sees, `[B, Kmax, h, w]`: quantized, masked, zero-padded. Differentiable."""
         with torch.autocast(y.device.type, enabled=False):
             values = self.quantizer(y, rows)

@@ -17,6 +17,7 @@ from tidesplit.compression.codec.knobs import BITS, Knobs
 from tidesplit.compression.codec.learned_entropy import CodeTables, parse
 from tidesplit.compression.codec.memory import ChangeTables
 from tidesplit.compression.codec.wire import WireCodec
+from tidesplit.compression.net.cuttable import Cuttable
 from tidesplit.compression.net.fitted_files import load_fitted, save_fitted
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.data.files import streams_file
@@ -53,13 +54,13 @@ class Codec:
 
     def __init__(
         self,
-        system: SplitNet,
+        system: Cuttable,
         tag: int = 0,
         tables: Mapping[str, bytes] | None = None,
         changes: Mapping[str, bytes] | None = None,
     ) -> None:
         self.system = system
-        parts = {p: system.bottleneck(p) for p in range(1, system.net.partitions)}
+        parts = {p: system.bottleneck(p) for p in range(1, system.partitions)}
         cuts = {p: part.cut for p, part in parts.items()}
         self.wire = WireCodec(
             cuts=cuts,

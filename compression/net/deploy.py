@@ -32,7 +32,7 @@ class _Run(nn.Module):
 def part_model(system: SplitNet, begin: int, end: int, ratio: float) -> onnx.ModelProto:
     """Feature `x` at one partition to `feature` at a later one, at the ends from the image and to `logits`."""
     module = _Run(system, set_of_ratio(ratio), lambda net, x: net.part(x, begin, end, ratio))
-    output = "logits" if end == system.net.partitions else "feature"
+    output = "logits" if end == system.partitions else "feature"
     return _model(module, f"part-{begin}-{end}-c{ratio:.2f}", system.net.shape(begin), (output,))
 
 
@@ -51,29 +51,21 @@ def head_model(system: SplitNet, partition: int, ratio: float) -> onnx.ModelProt
 def heads_model(system: SplitNet, ratio: float) -> onnx.ModelProto:
     """Image `x` to `y1`, `score1`, `y2` and so on: what the heads of all cuts send, in one run."""
     module = _Run(system, set_of_ratio(ratio), lambda net, x: net.heads(x, ratio))
-    names = [f"{kind}{p}" for p in range(1, system.net.partitions) for kind in CUT[1:]]
+    names = [f"{kind}{p}" for p in range(1, system.partitions) for kind in CUT[1:]]
     return _model(module, f"heads-c{ratio:.2f}", system.net.shape(0), names)
 
 
 def tail_model(system: SplitNet, partition: int) -> onnx.ModelProto:
     """Wire values `x`, or at partition 0 the image, to `logits`, for any number of frames."""
     module = _Run(system, set_of_partition(partition), lambda net, x: net.tail(x, partition))
-    return _model(module, f"tail-p{partition}", arriving(system, partition), ("logits",), free=True)
+    return _model(module, f"tail-p{partition}", system.arriving(partition), ("logits",), free=True)
 
 
 def middle_model(system: SplitNet, begin: int, end: int) -> onnx.ModelProto:
     """Wire values `x` of one cut, or the image, to `feature`, `y` and `score` of a later one."""
     width_set = set_of_partition(begin) if begin else set_of_ratio(1.0)
     module = _Run(system, width_set, lambda net, x: net.middle(x, begin, end))
-    return _model(module, f"middle-p{begin}-p{end}", arriving(system, begin), CUT, free=True)
-
-
-def arriving(system: SplitNet, partition: int) -> tuple[int, int, int]:
-    """Shape of a tail's input."""
-    if partition == 0:
-        return system.net.shape(0)
-    cut = system.bottleneck(partition).cut
-    return cut.channels, cut.height, cut.width
+    return _model(module, f"middle-p{begin}-p{end}", system.arriving(begin), CUT, free=True)
 
 
 def _model(

@@ -43,9 +43,9 @@ MERGED = ("Clip", "Flatten")  # share the range of the operator before
 def measure_ranges(system: SplitNet, images: Bytes) -> dict[str, list[Range]]:
     """Ranges of every value that a device computes, over uint8 pictures `[N, px, px, 3]`."""
     found: dict[str, list[Range]] = {}
-    for ratio in system.net.ratios:
+    for ratio in system.ratios:
         features = [scale(image[None]).numpy() for image in images]
-        for begin, end in pairwise(range(system.net.partitions + 1)):
+        for begin, end in pairwise(range(system.partitions + 1)):
             if begin:
                 encoder = encoder_model(system, begin, ratio)
                 found[encoder.graph.name], _ = extremes(encoder, features)
@@ -83,7 +83,7 @@ def load_ranges(weights: Path, system: SplitNet) -> Ranges | None:
         ValueError: they were measured with other weights.
     """
     found = load_fitted(ranges_file(weights), system, "ranges")
-    if found is not None and f"part-0-1-c{system.net.ratios[0]:.2f}" not in found:
+    if found is not None and f"part-0-1-c{system.ratios[0]:.2f}" not in found:
         raise ValueError(f"{ranges_file(weights)} is of an earlier form: tidesplit fit-ranges writes it")
     return None if found is None else {name: [(low, high) for low, high in rows] for name, rows in found.items()}
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from tidesplit.compression.codec.knobs import BITS, Knobs
+from tidesplit.compression.codec.knobs import BITS, REGIONS, Knobs
 from tidesplit.compression.net.bottleneck import Bottleneck, BottleneckSpec
-from tidesplit.models.slim import seed_tail, set_of_partition, set_of_ratio
+from tidesplit.compression.net.cnn_work import work_of
+from tidesplit.models.slim import frozen, seed_tail, set_of_partition, set_of_ratio
 from tidesplit.models.slim_net import SlimNet
 
 SPECS: dict[str, tuple[BottleneckSpec, ...]] = {
@@ -30,6 +33,8 @@ SPECS: dict[str, tuple[BottleneckSpec, ...]] = {
 class SplitNet(nn.Module):
     """Every operating point of one CNN. Images `[B, 3, H, W]` in [-1, 1]; logits `[B, classes]`."""
 
+    regions: Sequence[float] = REGIONS
+
     def __init__(self, net: SlimNet, specs: tuple[BottleneckSpec, ...] | None = None) -> None:
         super().__init__()
         self.net = net
@@ -37,6 +42,16 @@ class SplitNet(nn.Module):
         if len(self.specs) != len(net.cuts):
             raise ValueError(f"{len(self.specs)} bottlenecks received, one for each of {len(net.cuts)} cuts expected")
         self.bottlenecks = nn.ModuleList(self._new(p) for p in range(1, len(net.cuts) + 1))
+
+    @property
+    def partitions(self) -> int:
+        """Index of the last partition: the whole CNN on the device."""
+        return self.net.partitions
+
+    @property
+    def ratios(self) -> Sequence[float]:
+        """Channel ratios, narrowest first."""
+        return self.net.ratios
 
     def _new(self, partition: int) -> Bottleneck:
         return Bottleneck(partition, self.net.shape(partition), self.specs[partition - 1])
@@ -53,13 +68,26 @@ class SplitNet(nn.Module):
         assert isinstance(found, Bottleneck)
         return found
 
+    def arriving(self, partition: int) -> tuple[int, int, int]:
+        """Shape of a tail's input."""
+        return self.bottleneck(partition).cut.shape if partition else self.net.shape(0)
+
+    def macs(self, partition: int, ratio: float) -> tuple[float, float]:
+        """Multiply-accumulates of head and tail for one picture."""
+        picture = torch.zeros(1, *self.net.shape(0))
+        if partition == self.partitions:
+            return work_of(self.device, picture, ratio).macs, 0
+        head = work_of(self.head, picture, partition, ratio).macs if partition else 0
+        tail = frozen(self, set_of_partition(partition)).tail
+        return head, work_of(tail, torch.zeros(1, *self.arriving(partition)), partition).macs
+
     def part(self, x: Tensor, begin: int, end: int, ratio: float) -> Tensor:
         """The device's CNN between two partitions. Without a bottleneck: from a feature the local fallback."""
         return self.net.part(x, set_of_ratio(ratio), begin, end)
 
     def device(self, image: Tensor, ratio: float) -> Tensor:
         """The whole CNN on the device."""
-        return self.part(image, 0, self.net.partitions, ratio)
+        return self.part(image, 0, self.partitions, ratio)
 
     def encode(self, feature: Tensor, partition: int, ratio: float) -> tuple[Tensor, Tensor]:
         """Values to send `[B, k, h, w]` and attention score `[B, 1, h, w]`."""
@@ -77,7 +105,7 @@ class SplitNet(nn.Module):
 
     def tail(self, values: Tensor, partition: int) -> Tensor:
         """The server's part, from `values` `[B, Kmax, h, w]`, at partition 0 the picture, to logits."""
-        return self._on_server(values, partition, self.net.partitions)
+        return self._on_server(values, partition, self.partitions)
 
     def offload(self, image: Tensor) -> Tensor:
         """Image offload: the whole CNN on the server, with the statistics of compressed pictures."""

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.net.measure import recalibrate
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, CropStyle, recoded
@@ -29,7 +28,7 @@ def calibrate(system: SplitNet, images: Bytes, seed: int) -> None:
     """Recompute all statistics from training pictures uint8 `[N, px, px, 3]`. Leaves the system in eval mode."""
     system.eval()
     rng = np.random.default_rng(seed)
-    for ratio in RATIOS:
+    for ratio in system.ratios:
         recalibrate(partial(system.device, ratio=ratio), _norms_of(system.net, set_of_ratio(ratio)), images)
     recalibrate(
         lambda image: system.offload(recoded(image, CropStyle(), rng)),

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.config import TrainConfig
@@ -36,7 +35,7 @@ def exclusive_masks(net: SlimNet) -> dict[str, Tensor]:
             continue
         axis = axes[name]
         size = parameter.shape[axis]
-        kept = torch.arange(size, device=parameter.device) >= inner_channels(size, RATIOS[-2])
+        kept = torch.arange(size, device=parameter.device) >= inner_channels(size, net.ratios[-2])
         masks[name] = kept.float().view([size if i == axis else 1 for i in range(parameter.dim())])
     return masks
 

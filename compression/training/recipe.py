@@ -101,7 +101,7 @@ def train(config: TrainConfig) -> None:
     job = TrainingJob(pictures, index, config, device)
     system = SplitNet(build(config.model, len(pictures.classes)))
     system = system.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    config.cuts(system.net.partitions)
+    config.cuts(system.partitions)
     some = np.random.default_rng(config.seed).permutation(index)[:CALIBRATION]
     seen, unseen = (data.rows(rows, system.net.input_px) for rows in (some, held))
     if config.start_from:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidesplit.compression.codec.knobs import BITS, RATIOS
+from tidesplit.compression.codec.knobs import BITS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.parts import by_share
@@ -74,7 +74,7 @@ def _lesson(
     system: SplitNet, partitions: Sequence[int], image: Tensor, label: Tensor, rng: np.random.Generator
 ) -> Lesson:
     """Features of a head of random width at these cuts, and the uncut net's view of the crops."""
-    net, ratio = system.net, float(rng.choice(RATIOS, p=RATIO_SHARES))
+    net, ratio = system.net, float(rng.choice(system.ratios, p=RATIO_SHARES))
     image, hard = blend(image, F.one_hot(label, net.classes).float(), rng)
     with autocast(image.device):
         full = net.heads(image, set_of_ratio(1.0), len(net.cuts))
@@ -102,7 +102,7 @@ def _loss(system: SplitNet, partition: int, lesson: Lesson, rng: np.random.Gener
 
 def refine(system: SplitNet, job: TrainingJob) -> None:
     """Train in place, for `refine_steps` or, if given, `refine_minutes`. The averaged weights are in on return."""
-    config, partitions = job.config, job.config.cuts(system.net.partitions)
+    config, partitions = job.config, job.config.cuts(system.partitions)
     system.eval()
     trained = [list(trained_of(system, partition)) for partition in partitions]
     every = [parameter for own in trained for parameter in own]

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tidesplit.compression.codec.knobs import RATIOS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.config import TrainConfig
@@ -52,7 +51,7 @@ def _losses(
         with autocast(image.device):
             logits = system.offload(coded)
         backward("image", logits)
-    for ratio in (RATIOS[0], float(rng.choice(RATIOS[1:3], p=SLIM_SHARES))):
+    for ratio in (system.ratios[0], float(rng.choice(system.ratios[1:3], p=SLIM_SHARES))):
         with autocast(image.device):
             rebuilt, logits = system.net.features(image, set_of_ratio(ratio))
         backward(f"device-{ratio}", logits, FEATURES * _distance(rebuilt, features))

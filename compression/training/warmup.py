@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tidesplit.compression.codec.knobs import BITS, RATIOS
+from tidesplit.compression.codec.knobs import BITS
 from tidesplit.compression.net.measure import autocast
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.phase.parts import by_steps
@@ -44,7 +44,7 @@ def _loss(system: SplitNet, partition: int, ratio: float, feature: Tensor, rng: 
 
 def warm_bottlenecks(system: SplitNet, job: TrainingJob) -> None:
     """Renew the cuts asked for and train their bottlenecks in place. Of the CNN only the tails of these cuts change."""
-    config, partitions = job.config, job.config.cuts(system.net.partitions)
+    config, partitions = job.config, job.config.cuts(system.partitions)
     for partition in partitions:
         system.renew(partition, job.device)
     system.eval()
@@ -58,7 +58,7 @@ def warm_bottlenecks(system: SplitNet, job: TrainingJob) -> None:
     for image, _ in phase.batches(config.seed + 4, lambda _: style):
         rng = np.random.default_rng((config.seed, 4, phase.done))
         with torch.no_grad(), autocast(job.device):
-            ratio = float(rng.choice(RATIOS))
+            ratio = float(rng.choice(system.ratios))
             features = system.net.heads(image, set_of_ratio(ratio), max(partitions))
         errors = {}
         for partition in partitions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,31 +15,25 @@ import numpy as np
 import numpy.typing as npt
 
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
-from tidesplit.compression.codec.knobs import BITS, FLOAT32, Knobs, Precision, cut_id, device_id
+from tidesplit.compression.codec.knobs import device_id, read_knobs
 from tidesplit.compression.codec.pixels import Pixels, to_input
 from tidesplit.compression.codec.wire import WireCodec
 from tidesplit.compression.pictures.labelled import Pictures
 from tidesplit.compression.session import session
-from tidesplit.prepare.result.models_of_cut_net import RATIO, SERVER_FILE, Files, chains, encoder_file, part_file
+from tidesplit.prepare.cut_net import RATIO
+from tidesplit.prepare.result.models_of_cut_net import Chains, Files
 from tidesplit.prepare.task import Task
 from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.trained import ImagePoint
-from tidesplit.runtime.models import tail_name
+from tidesplit.runtime.models import head_name, tail_name
 
 Floats = npt.NDArray[np.float32]
-REGION = 1.0
-QUALITIES = (
-    ("jpeg", 10),
-    ("jpeg", 20),
-    ("jpeg", 50),
-    ("jpeg", 75),
-    ("jpeg", 95),
-    ("webp", 5),
-    ("webp", 20),
-    ("webp", 50),
-)
-SMALLER = (("jpeg", 20, 128), ("webp", 20, 128), ("webp", 5, 128), ("webp", 5, 112))
-"""Pictures of fewer pixels, of the sides that a server takes. The smallest ones take the fewest bytes."""
+IMAGE_POINTS = (
+    *(ImagePoint("jpeg", q) for q in (10, 20, 50, 75, 95)),
+    *(ImagePoint("webp", q) for q in (5, 20, 50)),
+    ImagePoint("jpeg", 20, 128), *(ImagePoint("webp", q, px) for q, px in ((20, 128), (5, 128), (5, 112))),
+)  # fmt: skip
+"""Pictures that can cross. The smaller ones have sides that a server takes, and the smallest take the fewest bytes."""
 UNCUT = device_id(RATIO)
 """The uncut net in float32."""
 
@@ -77,75 +71,59 @@ class Judged(Counts):
         return mean, 1.96 * math.sqrt(max(0.0, self.gained_square / self.n - mean * mean) / self.n)
 
 
-def image_points(px: int) -> tuple[ImagePoint, ...]:
-    """Image offload: pictures that can cross."""
-    smaller = (ImagePoint(codec, quality, side) for codec, quality, side in SMALLER if side < px)
-    return (*(ImagePoint(codec, quality) for codec, quality in QUALITIES), *smaller)
-
-
-def knobs_of_cuts(partitions: int) -> list[Knobs]:
-    """Settings of every inner cut that are offered."""
-    return [Knobs(p, RATIO, REGION, bits) for p in range(1, partitions) for bits in BITS]
-
-
 class Judge:
-    """Runs the points on pictures, one thread a picture.
+    """Runs the points of a deployed CNN on pictures, one thread a picture.
 
-    Each part of a head runs once for all cuts behind it, and equal payloads of two heads have one answer. So an answer
-    is that of device and server, which run the same files.
+    Chains of files that begin alike run once to where they part, and equal payloads have one answer. So an answer is
+    that of device and server, which run the same files.
 
     Args:
         files: ONNX models.
+        models: the chain of files of each deployed model.
         codec: of every cut.
-        partitions: index of the last partition.
-        precisions: in which a device can run the net.
+        settings: of each point, by id, from `settings_of`.
         task: says what an answer is.
     """
 
     def __init__(
-        self, files: Files, codec: WireCodec, partitions: int, precisions: tuple[Precision, ...], task: Task
+        self, files: Files, models: Chains, codec: WireCodec, settings: Mapping[str, Mapping[str, Any]], task: Task
     ) -> None:
         self._sessions = {name: session(data, threads=1) for name, data in files.items()}
-        self._chains = chains(partitions, precisions, SERVER_FILE in files)
-        self._codec, self._partitions, self._precisions, self._task = codec, partitions, precisions, task
+        self._models, self._codec, self._settings, self._task = models, codec, settings, task
 
     def answers(self, pixels: Pixels) -> dict[str, tuple[Any, int]]:
         """Answer and bytes by point id, for a picture `[px, px, 3]`."""
-        found, px, picture = dict[str, tuple[Any, int]](), pixels.shape[0], to_input(pixels)
-        for point in image_points(px):
-            payload = encode_image(pixels, point.codec, point.quality, point.px)
-            found[point.id] = self._tail(0, to_input(seen_by_server(payload, px))), len(payload)
-        answered = dict[bytes, Any]()
-        for precision in self._precisions:
-            feature = picture
-            for p in range(self._partitions):
-                if p:
-                    y, score = self._run(encoder_file(p), feature)
-                    for knobs in (Knobs(p, RATIO, REGION, bits) for bits in BITS):
-                        payload = self._codec.encode(y[0], score[0, 0], knobs)
-                        if payload not in answered:
-                            answered[payload] = self._tail(p, self._codec.decode(payload)[0][None])
-                        found[cut_id(knobs, precision)] = answered[payload], len(payload)
-                (feature,) = self._run(part_file(p, p + 1, precision), feature)
-            found[device_id(RATIO, precision)] = self._task.answer(feature[0]), 0
+        found, picture, px = dict[str, tuple[Any, int]](), to_input(pixels), pixels.shape[0]
+        known, answered = dict[tuple[str, ...], list[Floats]](), dict[bytes, Any]()
+        for point, row in self._settings.items():
+            if (codec := row["codec"]) == "none":
+                found[point] = self._task.answer(self._run(point, picture, known)[0][0]), 0
+                continue
+            if codec == "feature":
+                knobs = read_knobs(point)
+                *_, y, score = self._run(head_name(knobs.partition, knobs.ratio, row["precision"]), picture, known)
+                payload = self._codec.encode(y[0], score[0, 0], knobs)
+            else:
+                payload = encode_image(pixels, codec, row["bits"], row["resolution"])
+            if payload not in answered:
+                cut = codec == "feature"
+                x = self._codec.decode(payload)[0][None] if cut else to_input(seen_by_server(payload, px))
+                answered[payload] = self._task.answer(self._run(tail_name(row["partition"]), x)[0][0])
+            found[point] = answered[payload], len(payload)
         return found
 
     def reference(self, pixels: Pixels) -> Floats:
         """Values `[N]` that are taken for right where there are no labels: the server's for the undamaged picture."""
-        return self._values(0, to_input(pixels))
-
-    def _tail(self, partition: int, x: Floats) -> Any:
-        """The server's answer to values, or at partition 0 to a picture."""
-        return self._task.answer(self._values(partition, x))
-
-    def _values(self, partition: int, x: Floats) -> Floats:
-        for file in self._chains[tail_name(partition)]:
-            (x,) = self._run(file, x)
-        values: Floats = x[0]
+        values: Floats = self._run(tail_name(0), to_input(pixels))[0][0]
         return values
 
-    def _run(self, file: str, x: Floats) -> list[Floats]:
-        outputs: list[Floats] = self._sessions[file].run(None, {"x": x})
+    def _run(self, model: str, x: Floats, known: dict[tuple[str, ...], list[Floats]] | None = None) -> list[Floats]:
+        """Outputs of a model. ``known``: those of chains of files for the same input, which grow."""
+        chain, known, outputs = self._models[model], {} if known is None else known, [x]
+        for end, file in enumerate(chain, start=1):
+            if chain[:end] not in known:
+                known[chain[:end]] = self._sessions[file].run(None, {"x": outputs[0]})
+            outputs = known[chain[:end]]
         return outputs
 
 
@@ -187,25 +165,11 @@ def judge(
 
 
 def rows_of(
-    counts: Mapping[str, Judged], partitions: int, precisions: Sequence[Precision], px: int, task: Task
+    counts: Mapping[str, Judged], settings: Mapping[str, Mapping[str, Any]], task: Task
 ) -> list[dict[str, Any]]:
     """Rows of the profile's table, but for the multiply-accumulates."""
-    rows: list[dict[str, Any]] = []
-    last = device_id(RATIO, precisions[-1])
-
-    def add(point: str, partition: int, codec: str, bits: int, precision: Precision, **rest: Any) -> None:
-        some = counts[point]
-        interval = task.interval(some.right, some.right_square, some.n)
-        rows.append(
-            {"id": point, "partition": partition, "channel_ratio": RATIO, "region_ratio": REGION, "bits": bits,
-             "codec": codec, "precision": precision, **some.columns(), "accuracy_ci95": interval, **rest}
-        )  # fmt: skip
-
-    for picture in image_points(px):
-        add(picture.id, 0, picture.codec, picture.quality, FLOAT32, resolution=picture.px, fallback=last)
-    for precision in precisions:
-        for knobs in knobs_of_cuts(partitions):
-            fallback = device_id(RATIO, precision)
-            add(cut_id(knobs, precision), knobs.partition, "feature", knobs.bits, precision, fallback=fallback)
-        add(device_id(RATIO, precision), partitions, "none", 0, precision)
-    return rows
+    intervals = {point: task.interval(some.right, some.right_square, some.n) for point, some in counts.items()}
+    return [
+        {"id": point, **row, **counts[point].columns(), "accuracy_ci95": intervals[point]}
+        for point, row in settings.items()
+    ]

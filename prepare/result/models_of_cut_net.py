@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from tidesplit.compression.codec.knobs import FLOAT32, INT8, Precision, device_id
-from tidesplit.prepare.cut_net import CutNet, Decoder, Encoder, run
+from tidesplit.compression.net.bottleneck import Bottleneck
+from tidesplit.prepare.cut_net import FULL, RATIO, CutNet, run
 from tidesplit.prepare.result.onnx_parts import alike, onnx_part
 from tidesplit.prepare.source.preprocessing import PrepareError
 from tidesplit.runtime.cnn import LARGEST_BYTES
@@ -27,7 +28,19 @@ from tidesplit.runtime.models import finish_name, head_name, middle_name, tail_n
 SERVER_FILE = "server.onnx"
 Files = Mapping[str, bytes]
 """ONNX models by file name."""
-RATIO = 1.0
+Chains = Mapping[str, tuple[str, ...]]
+"""The files of each deployed model in order."""
+
+
+class _Half(nn.Module):
+    """The encoder or the decoder of a bottleneck."""
+
+    def __init__(self, bottleneck: Bottleneck, run: Callable[[Bottleneck, Tensor], object]) -> None:
+        super().__init__()
+        self.bottleneck, self._run = bottleneck, run
+
+    def forward(self, x: Tensor) -> object:
+        return self._run(self.bottleneck, x)
 
 
 def part_file(first: int, last: int, precision: Precision = FLOAT32) -> str:
@@ -79,32 +92,29 @@ def float_files(net: CutNet, picture: Tensor, tell: Callable[[str], None] = lamb
             last = p + 1 == net.partitions
             add(part_file(p, p + 1), part, features[p], "logits" if last else "feature")
         for p, bottleneck in net.bottlenecks.items():
-            cut = bottleneck.cut
-            values = torch.randn(1, cut.channels, cut.height, cut.width, generator=torch.Generator().manual_seed(p))
-            add(encoder_file(p), Encoder(bottleneck), features[p], "y", "score")
-            add(decoder_file(p), Decoder(bottleneck), values, "feature")
+            values = torch.randn(1, *bottleneck.cut.shape, generator=torch.Generator().manual_seed(p))
+            add(encoder_file(p), _Half(bottleneck, lambda b, x: b.encode(x, FULL)), features[p], "y", "score")
+            add(decoder_file(p), _Half(bottleneck, lambda b, x: b.decode(x)), values, "feature")
         if net.server is not None:
             add(SERVER_FILE, net.server, picture, "logits")
     return alike(found)
 
 
-def chains(
-    partitions: int, precisions: tuple[Precision, ...] = (FLOAT32,), server: bool = False
-) -> dict[str, list[str]]:
-    """The files of each deployed model in order. ``server``: True where the server has a net of its own."""
+def chains(partitions: int, precisions: tuple[Precision, ...] = (FLOAT32,), server: bool = False) -> Chains:
+    """The chains of a prepared net. ``server``: True where the server has a net of its own."""
     every = range(1, partitions)
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for precision in precisions:
-        parts = [part_file(first, last, precision) for first, last in pairwise(range(partitions + 1))]
+        parts = tuple(part_file(first, last, precision) for first, last in pairwise(range(partitions + 1)))
         found[device_id(RATIO, precision)] = parts
         for p in every:
-            found[head_name(p, RATIO, precision)] = [*parts[:p], encoder_file(p)]
+            found[head_name(p, RATIO, precision)] = (*parts[:p], encoder_file(p))
             found[finish_name(p, RATIO, precision)] = parts[p:]
     parts = found[device_id(RATIO)]
-    found[tail_name(0)] = [SERVER_FILE] if server else parts
+    found[tail_name(0)] = (SERVER_FILE,) if server else parts
     for first in every:
-        found[tail_name(first)] = [decoder_file(first), *parts[first:]]
-        found[middle_name(0, first)] = [*parts[:first], encoder_file(first)]
+        found[tail_name(first)] = (decoder_file(first), *parts[first:])
+        found[middle_name(0, first)] = (*parts[:first], encoder_file(first))
         for second in range(first + 1, partitions):
-            found[middle_name(first, second)] = [decoder_file(first), *parts[first:second], encoder_file(second)]
+            found[middle_name(first, second)] = (decoder_file(first), *parts[first:second], encoder_file(second))
     return found

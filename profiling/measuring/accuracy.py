@@ -21,8 +21,9 @@ from tidesplit.compression.net.int8 import int8_model
 from tidesplit.compression.pictures.labelled import Bytes, scale
 from tidesplit.compression.session import Session, SessionChain, session
 from tidesplit.models.slim import set_of_ratio
+from tidesplit.profiling.measuring.assemble import settings_of
 from tidesplit.profiling.measuring.counts import Counts, count, right, tail_of
-from tidesplit.profiling.measuring.trained import Trained, load_trained, point_ids
+from tidesplit.profiling.measuring.trained import Trained, load_trained
 
 
 def _points(name: str, weights: Path | None, pixels: Bytes, labels: Tensor, wanted: list[str]) -> dict[str, Counts]:
@@ -33,7 +34,7 @@ def _points(name: str, weights: Path | None, pixels: Bytes, labels: Tensor, want
             seen, sizes = point.cross(pixels)
             found[point.id] = Counts.of(right(tail_of(name, weights, 0), seen, labels), sizes)
     image = scale(pixels)
-    for ratio in trained.system.net.ratios:
+    for ratio in trained.system.ratios:
         of_ratio = [point_id for point_id in wanted if f"-c{ratio:.2f}" in point_id]
         int8 = [point_id for point_id in of_ratio if point_id.endswith("-i8")]
         if len(int8) < len(of_ratio):
@@ -64,12 +65,12 @@ def _int8_points(
 ) -> dict[str, Counts]:
     """Counts of the wanted int8 points of one ratio, through the models that a device runs."""
     trained, found = load_trained(name, weights), dict[str, Counts]()
-    for partition in range(1, trained.system.net.partitions):
+    for partition in range(1, trained.system.partitions):
         if knobs := _wanted(trained, partition, ratio, INT8, wanted):
             _, y, score = _run(int8_session(name, weights, partition, ratio), image)
             found |= _cut_points(name, weights, y, score, knobs, labels)
     if (point_id := device_id(ratio, INT8)) in wanted:
-        (logits,) = _run(int8_session(name, weights, trained.system.net.partitions, ratio), image)
+        (logits,) = _run(int8_session(name, weights, trained.system.partitions, ratio), image)
         found[point_id] = _local(logits, labels)
     return found
 
@@ -103,7 +104,7 @@ def int8_session(name: str, weights: Path | None, partition: int, ratio: float) 
     trained = load_trained(name, weights)
     assert trained.ranges is not None
     models = [part_model(trained.system, 0, partition, ratio)]
-    if partition < trained.system.net.partitions:
+    if partition < trained.system.partitions:
         models.append(encoder_model(trained.system, partition, ratio))
     made = [int8_model(model, trained.ranges).SerializeToString() for model in models]
     return SessionChain([session(model, torch.get_num_threads()) for model in made])
@@ -113,21 +114,6 @@ def _run(model: Session, image: Tensor) -> list[Tensor]:
     """Outputs for pictures `[B, 3, px, px]`. They go one by one, because deployed models take one."""
     outputs = [model.run(None, {"x": x[None].contiguous().numpy()}) for x in image]
     return [torch.from_numpy(np.concatenate(column)) for column in zip(*outputs, strict=True)]
-
-
-def _rows(trained: Trained, counts: dict[str, Counts]) -> list[dict[str, Any]]:
-    """Rows of the profile's table, but for the columns that follow from the network."""
-    where: dict[str, tuple[Any, ...]] = {p.id: (0, 1.0, 1.0, p.quality, FLOAT32, p.px) for p in trained.image_points}
-    for precision in trained.precisions:
-        where |= {
-            cut_id(k, precision): (k.partition, k.ratio, k.region, k.bits, precision, None) for k in trained.knobs
-        }
-        where |= {
-            device_id(r, precision): (trained.system.net.partitions, r, 1.0, 0, precision, None)
-            for r in trained.system.net.ratios
-        }
-    names = ("partition", "channel_ratio", "region_ratio", "bits", "precision", "resolution")
-    return [{"id": i, **dict(zip(names, where[i], strict=True)), **some.columns()} for i, some in counts.items()]
 
 
 def measure_accuracy(
@@ -140,10 +126,11 @@ def measure_accuracy(
         ValueError: a point that the CNN does not have, or pictures of other classes.
     """
     trained = load_trained(name, weights)
-    wanted = list(points) or point_ids(trained)
-    unknown = sorted(set(wanted) - set(point_ids(trained)))
+    settings = settings_of(trained.system, trained.image_points, trained.precisions)
+    wanted = list(dict.fromkeys(points or settings))
+    unknown = sorted(set(wanted) - settings.keys())
     if unknown:
         example = trained.knobs[0].id
         raise ValueError(f"{name} has no operating point {unknown[0]!r}; it has, for example, {example!r}")
     counts = count(_points, name, weights, images, wanted, limit, partial, jobs, ray)
-    return _rows(trained, {i: counts[i] for i in wanted})
+    return [{"id": i, **settings[i], **counts[i].columns()} for i in wanted]

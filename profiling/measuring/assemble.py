@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-import torch
-
-from tidesplit.compression.codec.knobs import cut_id, device_id
-from tidesplit.compression.net.cnn_work import work_of
-from tidesplit.compression.net.deploy import arriving
-from tidesplit.compression.net.system import SplitNet
-from tidesplit.models.slim import frozen, set_of_partition
-from tidesplit.profiling.measuring.trained import Trained
+from tidesplit.compression.codec.knobs import FLOAT32, Precision, cut_id, device_id
+from tidesplit.compression.net.cuttable import Cuttable, knobs_of
+from tidesplit.profiling.measuring.trained import ImagePoint, Trained
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile, Provenance
 
+SETTINGS = (
+    "codec", "partition", "channel_ratio", "region_ratio", "bits", "precision", "resolution", "fallback",
+)  # fmt: skip
 
-def _extras(trained: Trained) -> dict[str, dict[str, Any]]:
-    """Codec, fallback and multiply-accumulates, by point id.
+
+def settings_of(
+    net: Cuttable, pictures: Sequence[ImagePoint], precisions: Sequence[Precision]
+) -> dict[str, dict[str, Any]]:
+    """The profile's columns that are not measured, by id of the point: image offload, cuts, device only.
 
     Cuts fall back to the whole net of their ratio and precision, pictures to the quickest of all.
     """
-    system, ratios = trained.system, trained.system.net.ratios
-    last, picture = system.net.partitions, torch.zeros(1, *system.net.shape(0))
-    heads = {(p, r): work_of(system.head, picture, p, r).macs for p in range(1, last) for r in ratios}
-    whole = {r: work_of(system.device, picture, r).macs for r in ratios}
-    tails = {p: _tail_macs(system, p) for p in range(last)}
-    found: dict[str, dict[str, Any]] = {}
-    for precision in trained.precisions:
-        for k in trained.knobs:
-            macs = {"head_macs": heads[k.partition, k.ratio], "tail_macs": tails[k.partition]}
-            fallback = device_id(k.ratio, precision)
-            found[cut_id(k, precision)] = {"codec": "feature", "fallback": fallback, **macs}
-        for ratio in ratios:
-            macs = {"head_macs": whole[ratio], "tail_macs": 0}
-            found[device_id(ratio, precision)] = {"codec": "none", "fallback": None, **macs}
-    for point in trained.image_points:
-        macs = {"head_macs": 0, "tail_macs": tails[0]}
-        fallback = device_id(ratios[0], trained.precisions[-1])
-        found[point.id] = {"codec": point.codec, "fallback": fallback, **macs}
-    return found
+    quickest = device_id(net.ratios[0], precisions[-1])
+    rows: dict[str, tuple[Any, ...]] = {
+        p.id: (p.codec, 0, 1.0, 1.0, p.quality, FLOAT32, p.px, quickest) for p in pictures
+    }
+    for kind in precisions:
+        for k in knobs_of(net):
+            where, whole = (k.partition, k.ratio, k.region, k.bits), device_id(k.ratio, kind)
+            rows[cut_id(k, kind)] = ("feature", *where, kind, None, whole)
+        for ratio in net.ratios:
+            rows[device_id(ratio, kind)] = ("none", net.partitions, ratio, 1.0, 0, kind, None, None)
+    return {point: dict(zip(SETTINGS, row, strict=True)) for point, row in rows.items()}
 
 
-def _tail_macs(system: SplitNet, partition: int) -> float:
-    plain = frozen(system, set_of_partition(partition))
-    return work_of(plain.tail, torch.zeros(1, *arriving(system, partition)), partition).macs
+def points_of(net: Cuttable, rows: Sequence[Mapping[str, Any]]) -> tuple[OperatingPoint, ...]:
+    """Operating points of measured rows, with their multiply-accumulates."""
+    macs, points = cache(net.macs), list[OperatingPoint]()
+    for row in rows:
+        (head, tail), interval = macs(row["partition"], row["channel_ratio"]), tuple(row["accuracy_ci95"])
+        points.append(OperatingPoint(**{**row, "accuracy_ci95": interval, "head_macs": head, "tail_macs": tail}))
+    return tuple(points)
 
 
 def assemble(
@@ -52,10 +50,7 @@ def assemble(
     machine: str, dataset: str,
 ) -> Profile:  # fmt: skip
     """The profile of measured rows, with those of `devices` that have times of all its points."""
-    extras = _extras(trained)
-    points = [
-        OperatingPoint(**{**row, "accuracy_ci95": tuple(row["accuracy_ci95"]), **extras[row["id"]]}) for row in rows
-    ]
+    points = points_of(trained.system, rows)
     provenance = Provenance(
         kind="measured", source=f"tidesplit profile accuracy --profile {name}", machine=machine,
         n=min(p.n for p in points), spread="wilson 95 %",
@@ -67,6 +62,6 @@ def assemble(
     ids = {p.id for p in points}
     kept = {label: table for label, table in devices.items() if ids <= set(table.timings)}
     return Profile(
-        name=name, partitions=trained.system.net.partitions, points=tuple(points), accuracy_provenance=provenance,
+        name=name, partitions=trained.system.partitions, points=points, accuracy_provenance=provenance,
         devices=kept, cnn=cnn,
     )  # fmt: skip

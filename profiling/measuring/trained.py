@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,12 +17,10 @@ from tidesplit.compression.codec.knobs import (
     PRECISIONS,
     Knobs,
     Precision,
-    all_knobs,
-    cut_id,
-    device_id,
     image_id,
 )
 from tidesplit.compression.net.cut_codec import Codec, load_changes, tag_of
+from tidesplit.compression.net.cuttable import knobs_of
 from tidesplit.compression.net.int8 import Ranges, load_ranges
 from tidesplit.compression.net.system import SplitNet
 from tidesplit.compression.pictures.labelled import Bytes, scale
@@ -58,6 +57,11 @@ IMAGE_POINTS = (
 """Pictures that can cross. WebP takes the device some three times as long as JPEG, so few smaller ones are WebP."""
 
 
+def smaller(points: Iterable[ImagePoint], px: int) -> tuple[ImagePoint, ...]:
+    """Those for a CNN of this input size: a picture can cross at smaller sizes only."""
+    return tuple(point for point in points if point.px is None or point.px < px)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A network with its weights, its codec, and the classes and hash of the weights file.
@@ -74,7 +78,7 @@ class Trained:
     @property
     def knobs(self) -> list[Knobs]:
         """Operating points of the inner cuts."""
-        return all_knobs(self.system.net.partitions)
+        return knobs_of(self.system)
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -83,8 +87,8 @@ class Trained:
 
     @property
     def image_points(self) -> tuple[ImagePoint, ...]:
-        """Image offload. A picture can cross at smaller sizes than the CNN's input only."""
-        return tuple(point for point in IMAGE_POINTS if point.px is None or point.px < self.system.net.input_px)
+        """Image offload."""
+        return smaller(IMAGE_POINTS, self.system.net.input_px)
 
     def cross(self, y: Tensor, score: Tensor, knobs: Knobs) -> tuple[Tensor, list[int]]:
         """Values `[B, Kmax, h, w]` that the server decodes, and bytes of the payloads.
@@ -106,12 +110,3 @@ def load_trained(name: str, weights: Path | None = None) -> Trained:
     system.requires_grad_(False)
     codec = Codec(system, tag_of(path), load_tables(path), load_changes(path, system))
     return Trained(system, codec, classes, sha256_of(path), load_ranges(path, system))
-
-
-def point_ids(trained: Trained) -> list[str]:
-    """Identifiers of all operating points: image offload, cuts, device only. Each cut and net in every precision."""
-    names = [point.id for point in trained.image_points]
-    for precision in trained.precisions:
-        names += [cut_id(knobs, precision) for knobs in trained.knobs]
-        names += [device_id(ratio, precision) for ratio in trained.system.net.ratios]
-    return names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.prepare.small_net import CLASSES, small_net
-from tidesplit.compression.codec.knobs import PRECISIONS, Knobs
+from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
 from tidesplit.prepare.__main__ import main
 from tidesplit.prepare.result.judged import Judge, judge
@@ -106,7 +107,8 @@ def test_points_are_judged_by_the_models_of_device_and_server(made: Path, pictur
     cnn, read = load_cnn(made / "cnn"), read_folder(pictures, CLASSES)
     folder, task = read.to_judge(PX), Classes(cnn.form, read.labels)
     files = {name: cnn.read(name) for name in cnn.files}
-    judge_of = Judge(files, cnn.codec, cnn.partitions, PRECISIONS, task)
+    settings = {point.id: asdict(point) for point in profiles.load(made).points}
+    judge_of = Judge(files, cnn.models, cnn.codec, settings, task)
     counts = judge(judge_of, folder, task)
     assert judge(judge_of, folder, task, threads=3) == counts
     for point in profiles.load(made / "profile.json").points:

@@ -14,10 +14,11 @@ from tests.prepare.small_net import CLASSES, small_net
 from tidesplit.compression.codec.image_codec import encode_image, seen_by_server
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
 from tidesplit.prepare.__main__ import main
-from tidesplit.prepare.result.judged import image_points
+from tidesplit.prepare.cut_net import ServerNet
+from tidesplit.prepare.result.judged import IMAGE_POINTS
 from tidesplit.prepare.source.picture_net import PictureNet
 from tidesplit.prepare.source.preprocessing import PRESETS
-from tidesplit.prepare.source.server_net import ServerNet
+from tidesplit.profiling.measuring.trained import smaller
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.runtime.cnn import load_cnn
 from tidesplit.runtime.timing.work import check_models
@@ -31,6 +32,14 @@ def bigger() -> nn.Module:
         nn.Conv2d(3, 48, 3, 2, 1), nn.ReLU(), nn.Conv2d(48, 64, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
         nn.Flatten(), nn.Linear(64, CLASSES),
     )  # fmt: skip
+
+
+def with_an_uneven_pool() -> nn.Module:
+    """Its pool takes windows of other sizes, which ONNX's do not."""
+    torch.manual_seed(8)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d((5, 3)), nn.Flatten(), nn.Linear(120, CLASSES)
+    )
 
 
 def of_other_classes() -> nn.Module:
@@ -73,6 +82,14 @@ def test_the_server_has_its_net_for_pictures_and_the_device_keeps_its_own(pictur
     assert "pictures are answered by" in (out / "card.md").read_text(encoding="utf-8")
 
 
+def test_its_adaptive_pools_may_be_of_any_size(pictures: Path, tmp_path: Path) -> None:
+    assert prepare(pictures, tmp_path / "made", "with_an_uneven_pool", "--judge", "16") == 0
+    x, net = torch.rand(3, 3, PX, PX), PictureNet(with_an_uneven_pool(), PRESETS["imagenet"]).eval()
+    found = load_cnn(tmp_path / "made" / "cnn").session("tail-p0").run(None, {"x": x.numpy()})[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(found, net(x).numpy(), atol=1e-4)
+
+
 def test_other_classes_are_refused(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(pictures, tmp_path / "made", "of_other_classes") == 2
     assert f"answers logits [1, {CLASSES + 1}], logits [1, {CLASSES}] expected as NET does" in capsys.readouterr().err
@@ -96,5 +113,5 @@ def test_nets_that_are_too_large_are_refused_before_anything_is_trained(
 @pytest.mark.parametrize("px", [32, 64, 96, 128, 224, 320])
 def test_every_picture_that_is_judged_has_a_side_that_a_server_takes(px: int) -> None:
     pixels = natural_picture(px)
-    for point in image_points(px):
+    for point in smaller(IMAGE_POINTS, px):
         assert seen_by_server(encode_image(pixels, point.codec, point.quality, point.px), px).shape == pixels.shape

@@ -19,7 +19,7 @@ from tidesplit.models.registry import weights_path
 from tidesplit.models.weights import load_weights, read_metadata, save_weights, sha256_of
 from tidesplit.profiling.measuring import trained as flagship
 from tidesplit.profiling.measuring.accuracy import measure_accuracy
-from tidesplit.profiling.measuring.assemble import assemble
+from tidesplit.profiling.measuring.assemble import assemble, settings_of
 from tidesplit.profiling.measuring.clock import Measurement, machine_facts, time_interleaved
 from tidesplit.profiling.measuring.counts import Counts
 from tidesplit.profiling.measuring.spread import run_chunks
@@ -95,12 +95,12 @@ def test_int8_points_go_through_the_deployed_models(rows, weights, images):
 
 def test_smaller_pictures_than_the_input_only(weights):
     trained = flagship.load_trained("efficientnet_lite0", weights)
-    ids = flagship.point_ids(trained)
+    ids = list(settings_of(trained.system, trained.image_points, trained.precisions))
     assert len(ids) == len(set(ids))
     assert {p.px for p in trained.image_points} == {None, 160, 128, 112}
     small = replace(trained, system=SplitNet(CifarResNet(2)), ranges=None)
     assert {p.px for p in small.image_points} == {None}
-    assert not [i for i in flagship.point_ids(small) if i.endswith(("px", "-i8"))]
+    assert not [i for i in settings_of(small.system, small.image_points, small.precisions) if i.endswith(("px", "-i8"))]
 
 
 def test_rows_make_a_valid_profile(rows, weights):
