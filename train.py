@@ -152,8 +152,6 @@ class TrainingOptions:
     """Log-normal spread of timings and sizes in training. Above 0 the policy serves other devices and CNNs too."""
     trace_spread: float = 1.5
     """Log-normal spread of bandwidth in training, and 0.4 of it for the round trip. Serves other links too."""
-    motion_spread: float = 0.7
-    """Log-normal spread of the bytes of streams in training. Serves other cameras than the profile's."""
     holdout: float = 0.2
     """Share of the time, or of many traces, that is kept back for the table."""
     holdout_s: float = 60.0
@@ -293,7 +291,6 @@ def check(options: TrainingOptions) -> None:
         ("--seed", options.seed, options.seed >= 0, "of at least 0"),
         ("--table-spread", options.table_spread, 0.0 <= options.table_spread <= 1.0, "from 0 to 1"),
         ("--trace-spread", options.trace_spread, 0.0 <= options.trace_spread <= 2.0, "from 0 to 2"),
-        ("--motion-spread", options.motion_spread, 0.0 <= options.motion_spread <= 2.0, "from 0 to 2"),
     ):
         if not makes_sense:
             raise UsageError(f"{name} {expected} expected, {value} received")
@@ -337,11 +334,7 @@ def scenario(config: Config, profile: Profile, traces: list[Trace], further: lis
         demands=[config.demand.demand_on(world.device)],
         world=with_utility(world_of(world.world), config.demand.utility),
     )
-    options = config.training
-    spreads: dict[str, Any] = {
-        name: getattr(options, name) for name in ("table_spread", "trace_spread", "motion_spread")
-    }
-    return replace(built, **spreads)
+    return replace(built, table_spread=config.training.table_spread, trace_spread=config.training.trace_spread)
 
 
 def check_episodes(train_on: Scenario) -> Scenario:

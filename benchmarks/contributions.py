@@ -60,9 +60,7 @@ def policies(train_on: Scenario, recipe: training.Recipe) -> dict[str, PointPoli
 def learned_rows(tuned_in: Scenario, judged: Scenario, seed: int, steps: int, courses: int) -> list[dict[str, Any]]:
     """Rows of the policies of one training seed. Runs in a process of its own."""
     prices = ladder.mixture_prices(tuned_in, TUNING)
-    usual = TrainingOptions()
-    spreads: dict[str, Any] = {"trace_spread": usual.trace_spread, "motion_spread": usual.motion_spread}
-    train_on = replace(tuned_in, **spreads, price_draw=PriceDraw(prices))
+    train_on = replace(tuned_in, trace_spread=TrainingOptions.trace_spread, price_draw=PriceDraw(prices))
     recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
     rows = []
     for name, policy in policies(train_on, recipe).items():

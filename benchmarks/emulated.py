@@ -5,9 +5,10 @@
 Each run has a server process, a link process that follows the trace, and this process as the device, paced as the
 bundle's device. Frames, bytes, answers and fallbacks are real; the computing time that this machine lacks is slept.
 The simulator plays the same controller on the same seconds of the trace, in a world where only the request's overhead
-varies. It then replays the decisions that the runtime took. Per trace, the two orders of the controllers are compared.
-A controller is the policy, a rule, or the identifier of an operating point, which then every frame uses. Rules are
-tuned on the bundle's training traces. Under budgets, prices begin where each settled there, in runtime and simulator.
+varies, and scenes move as these did in the mean. It then replays the decisions that the runtime took. Per trace, the
+two orders of the controllers are compared. A controller is the policy, a rule, or the identifier of an operating point,
+which then every frame uses. Rules are tuned on the bundle's training traces. Under budgets, prices begin where each
+settles on the trace itself, in runtime and simulator: a short run is then one of a device long under way.
 
 --clips makes the frames consecutive: of clips that a camera model (static, handheld, vehicle) makes of --images, or of
 folders of real clips. They are made before the first run. --servers adds runs with faults, which are not simulated:
@@ -27,7 +28,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -36,7 +37,7 @@ import numpy as np
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import ladder
-from tidesplit.agents.judging.budgeted import Budgeted, policy_of
+from tidesplit.agents.judging.budgeted import Budgeted, policy_of, settled
 from tidesplit.agents.judging.evaluation import Entrant, History, play
 from tidesplit.agents.judging.ladder import FAMILIES, POLICY, RULES, VIDEO
 from tidesplit.agents.judging.replay import EMULATED, agreement
@@ -53,7 +54,7 @@ from tidesplit.benchmarks.run_figures import (
     sent_row,
     simulated_row,
 )
-from tidesplit.envs.budget.prices import USUAL_PRICES
+from tidesplit.envs.budget.prices import USUAL_PRICES, Prices
 from tidesplit.envs.simulation.scenario import thrifty
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, load_traces
@@ -159,9 +160,11 @@ def emulate(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> Emula
     return Emulated(lines, offset[0], figures)
 
 
-def simulate(entrant: Entrant, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int) -> History:
-    """The simulator's own run of a controller on the same seconds."""
-    world = thrifty(EMULATED, [loaded.demand])
+def simulate(
+    entrant: Entrant, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int, motion: float
+) -> History:
+    """The simulator's own run of a controller on the same seconds, in scenes of the same ``motion``."""
+    world = thrifty(replace(EMULATED, motion=motion), [loaded.demand])
     scenario = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=world)
     simulation = Simulation(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
     simulation.links[0].offset_s[:] = offset_s
@@ -244,6 +247,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tune-on", default="", help="traces that the rules are tuned on (default: the bundle's)")
     parser.add_argument("--controllers", nargs="+", default=list(CONTROLLERS), metavar="NAME", help="see above")
     parser.add_argument("--servers", nargs="+", default=[STEADY], choices=SERVERS, help="see above (default: steady)")
+    parser.add_argument("--motion", type=float, default=1.0, help="of the scenes, to settle prices by (default: 1)")
     parser.add_argument("--frames", type=int, default=2000, help="frames of a run")
     parser.add_argument(
         "--json", type=Path, default=Path("benchmarks/emulated.json"), help="file to write or go on with"
@@ -267,15 +271,26 @@ def begun(file: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def under_way(entrant: Entrant, trace: Trace, loaded: bundles.Bundle, motion: float) -> Entrant:
+    """The controller with the prices to which it settles on this trace, in scenes of this ``motion``."""
+    if not isinstance(entrant, Budgeted):
+        return entrant
+    world = thrifty(replace(EMULATED, motion=motion), [loaded.demand])
+    arena = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=world)
+    return settled(entrant.entrant, arena, Prices.of(*entrant.prices), ladder.SETTLING_LANES, 0)
+
+
 def run_row(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> dict[str, Any]:
     """Figures of a run; of one with steady servers, also the simulator's."""
     run = emulate(entrant, trace, servers, stage)
     if servers != STEADY:
         return {"emulated": run.figures}
     loaded = stage.loaded
-    model = simulated_row(simulate(entrant, trace, loaded, run.offset_s, stage.frames), loaded.demand.period_s)
+    motion = run.figures["sent_bytes"] / run.figures["listed_bytes"] if run.figures["in_streams"] else 1.0
+    history = simulate(entrant, trace, loaded, run.offset_s, stage.frames, motion)
+    model = simulated_row(history, loaded.demand.period_s)
     same = agreement(run.lines, trace, loaded.table, loaded.demand, run.offset_s)
-    return {"emulated": run.figures, "simulated": model, "replay": asdict(same)}
+    return {"emulated": run.figures, "motion": motion, "simulated": model, "replay": asdict(same)}
 
 
 def tell_row(row: Mapping[str, Any]) -> None:
@@ -332,7 +347,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         place = dict(zip(KEYS, (trace.name, pictures, servers, name), strict=True))
         if any(place.items() <= row.items() for row in rows):
             continue
-        rows.append({**place, **run_row(controllers[name], trace, servers, stage)})
+        entrant = under_way(controllers[name], trace, loaded, options.motion)
+        rows.append({**place, **run_row(entrant, trace, servers, stage)})
         orders = orders_of(rows, options.frames)
         write_json(options.json, {**facts, "orders": {k: v._asdict() for k, v in orders.items()}, "rows": rows})
         tell_row(rows[-1])

@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +50,7 @@ TABLES = (
     ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
     ("efficientnet_lite0", "raspberry-pi-5"), ("cifar_resnet", DEVICE),
 )  # fmt: skip
-SPREADS: dict[str, Any] = {"table_spread": 0.7, "trace_spread": 1.5, "motion_spread": 0.7}
+TABLE_SPREAD, TRACE_SPREAD = 0.7, 1.5
 GENERATED_S, GENERATED_SEED = 3600.0, 1_000_000
 
 
@@ -67,7 +66,7 @@ def scenario(profile: str, device: str, of: Sequence[list[Trace]]) -> Scenario:
     demands = [Demand(fps=fps, deadline_s=ms / 1e3, max_watts=SOME_W, max_gb_month=SOME_GB) for fps, ms in PACES]
     traces = [concatenate(traces[0].name, traces) for traces in of]
     asked = scenario_from(trace=traces, profile=profile, device=device, demands=demands)
-    return replace(asked, **SPREADS, price_draw=PRICES)
+    return replace(asked, table_spread=TABLE_SPREAD, trace_spread=TRACE_SPREAD, price_draw=PRICES)
 
 
 def trained(

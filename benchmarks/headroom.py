@@ -47,7 +47,7 @@ from tidesplit.envs.world.vocabulary import Demand, gb_per_month
 
 DEVICES = ("raspberry-pi-zero-2w", "raspberry-pi-4", "raspberry-pi-5")
 PACES = ((30.0, 100.0), (10.0, 150.0))  # frames a second, deadline in milliseconds
-BUDGETS = ((None, None), (0.75, None), (0.5, None), (None, 10.0))
+BUDGETS = {"none": (None, None), "0.75": (0.75, None), "0.5": (0.5, None), "10GB": (None, 10.0)}
 """Share of the best static point's watts above idle, and GB a month."""
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned")
 TUNING = Tuning(lanes=24)
@@ -187,8 +187,9 @@ def standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
 
 def cells(options: argparse.Namespace) -> list[Cell]:
     """Every combination that is asked for."""
-    every = itertools.product(options.device, [pace for pace in PACES if pace[0] in options.fps], BUDGETS)
-    return [Cell(device, *pace, *budgets) for device, pace, budgets in every]
+    paces = [pace for pace in PACES if pace[0] in options.fps]
+    every = itertools.product(options.device, paces, options.budget)
+    return [Cell(device, *pace, *BUDGETS[name]) for device, pace, name in every]
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -244,6 +245,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", nargs="+", default=list(DEVICES), help="machines of the profile")
     parser.add_argument("--server", default=SERVER, help="machine of the profile behind the uplink")
     parser.add_argument("--fps", nargs="+", type=float, default=[fps for fps, _ in PACES], help="paces to play")
+    parser.add_argument("--budget", nargs="+", choices=BUDGETS, default=list(BUDGETS), help="(default: all)")
     parser.add_argument("--bundle", type=Path, help="folder of a policy that is played in every cell")
     parser.add_argument(
         "--specialists", nargs="*", type=int, default=[], metavar="SEED", help="train a policy for each cell"

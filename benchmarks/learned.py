@@ -23,7 +23,7 @@ def trained(
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    varied = replace(scenario, trace_spread=trace_spread, motion_spread=TrainingOptions.motion_spread)
+    varied = replace(scenario, trace_spread=trace_spread)
     recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
     model = training.new_model(varied, recipe)
     policy, checked_on = training.policy_of(model), replace(varied.unvaried, episode_s=CHECK_S)

@@ -12,8 +12,6 @@ from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats
 
-SCENE_S = 10.0  # mean time until the scene's motion changes, where it does
-
 
 class Course(NamedTuple):
     """The random course of an episode, drawn before it begins so that every controller meets the same one.
@@ -61,12 +59,6 @@ def draw_course(
         motion=np.full(frames, world.motion),
         hops=(_round_trip(world, 0, trace, offset_s, period_s, jitter, request),),
     )
-
-
-def draw_motion(frames: int, period_s: float, spread: float, rng: np.random.Generator) -> Floats:
-    """Draw the motion of an episode's scenes, ``[N]``: log-normal, and another one every 10 s in the mean (assumed)."""
-    scene = np.cumsum(rng.random(frames) < period_s / SCENE_S)
-    return np.asarray(np.exp(spread * rng.standard_normal(scene[-1] + 1))[scene])
 
 
 def draw_round_trip(

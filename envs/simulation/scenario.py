@@ -42,7 +42,6 @@ class ScenarioOptions(TypedDict, total=False):
     episode_s: float | None
     table_spread: float
     trace_spread: float
-    motion_spread: float
 
 
 def scenario_from(
@@ -65,7 +64,6 @@ def scenario_from(
     episode_s: float | None = None,
     table_spread: float = 0.0,
     trace_spread: float = 0.0,
-    motion_spread: float = 0.0,
 ) -> Scenario:
     """Make a scenario from the names of its parts.
 
@@ -89,7 +87,6 @@ def scenario_from(
         episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
         table_spread: log-normal spread of an episode's timings and payloads about the profile.
         trace_spread: log-normal spread of an episode's bandwidth and round trip about the trace.
-        motion_spread: log-normal spread of the motion of an episode's scenes about the profile's camera.
 
     Raises:
         TraceError: a trace cannot be used.
@@ -119,7 +116,6 @@ def scenario_from(
         episode_s=episode_s,
         table_spread=table_spread,
         trace_spread=trace_spread,
-        motion_spread=motion_spread,
         further=tuple(_traces(second_trace) for _ in table.hops[1:]),
     )
 

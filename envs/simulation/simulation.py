@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tidesplit.envs.budget.prices import USUAL_PRICES, Budgets, Ledger, PriceDraw, Prices
-from tidesplit.envs.simulation.course import Course, draw_course, draw_motion, draw_round_trip
+from tidesplit.envs.simulation.course import Course, draw_course, draw_round_trip
 from tidesplit.envs.simulation.links import Links
 from tidesplit.envs.simulation.runs import Pace, Runs
 from tidesplit.envs.traces.trace import Trace
@@ -44,7 +44,6 @@ class Scenario:
     table_spread: float = 0.0
     # The same of an episode's bandwidth and round trip about its traces, for links other than these.
     trace_spread: float = 0.0
-    motion_spread: float = 0.0  # the same of each scene's motion, for other cameras than the profile's
     # Half of the episodes begin with a busy device, for up to this many seconds. Good decisions rarely lead into such
     # queues, but a hiccup of a real device does.
     backlog_s: float = 0.0
@@ -60,8 +59,8 @@ class Scenario:
 
     @property
     def unvaried(self) -> Scenario:
-        """The scenario with table, links and camera as they are."""
-        return replace(self, table_spread=0.0, trace_spread=0.0, motion_spread=0.0)
+        """The scenario with table and links as they are."""
+        return replace(self, table_spread=0.0, trace_spread=0.0)
 
     @property
     def links(self) -> tuple[tuple[Trace, ...], ...]:
@@ -296,9 +295,6 @@ class Simulation:
         if scenario.table_spread:
             _vary(self.table, scenario.table, lane, scenario.table_spread, rng)
         course = draw_course(scenario.world, *played, frames, demand.period_s, rng)
-        if scenario.motion_spread:
-            varied = draw_motion(frames, demand.period_s, scenario.motion_spread, rng)
-            course = course._replace(motion=course.motion * varied)
         trips = [first.vary(lane, course.hops[0], rng)]
         for hop, links in enumerate(further, start=1):
             played = links.choose(lane, None, whole, rng)

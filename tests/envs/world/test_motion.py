@@ -11,7 +11,6 @@ from tests.envs.small import with_uplink
 from tests.envs.world.test_references import FIVE, VIDEO, WIDE, told
 from tests.profiles import stream_profile
 from tidesplit.agents.rules.controllers import Mpc
-from tidesplit.envs.simulation.course import draw_motion
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.traces.trace import Trace
@@ -81,22 +80,6 @@ def test_local_frames_and_keys_tell_nothing() -> None:
     for row in (int(np.flatnonzero(asked.table.local)[0]), int(np.flatnonzero(asked.table.streams.of >= 0)[0])):
         simulation.step(np.array([row]))
     assert simulation.situation().motion == pytest.approx([1.0])
-
-
-def test_drawn_motion_has_scenes() -> None:
-    drawn = draw_motion(30_000, 1 / 30, 0.7, np.random.default_rng(0))
-    changes = np.flatnonzero(np.diff(drawn))
-    assert 60 < len(changes) < 140  # a thousand seconds, another scene every ten
-    assert np.log(drawn).std() == pytest.approx(0.7, abs=0.2)
-    assert (draw_motion(30, 1 / 30, 0.0, np.random.default_rng(0)) == 1.0).all()
-
-
-def test_spreads_are_taken_off() -> None:
-    varied = scenario_from(trace="lte", profile=stream_profile(), motion_spread=0.7, trace_spread=1.0, table_spread=0.2)
-    plain = scenario_from(trace="lte", profile=stream_profile())
-    unvaried = varied.unvaried
-    assert (unvaried.motion_spread, unvaried.trace_spread, unvaried.table_spread) == (0.0, 0.0, 0.0)
-    assert unvaried.world == plain.world
 
 
 def test_the_device_believes_what_it_sent() -> None:
