@@ -120,7 +120,7 @@ class DemandOptions:
     min_accuracy: float = 0.0
     """Operating points below this accuracy are not used."""
     max_watts: float | None = None
-    """Budget of energy: mean watts of device and radio; inf: no budget. None: 4.8 on a raspberry-pi-4, or no budget."""
+    """Budget of energy: mean watts of device and radio; inf: none. None: 4.8 on a raspberry-pi-4, if points meet it."""
     max_gb_month: float | None = None
     """Budget of data: GB sent in 30 days at this rate. None: no budget."""
     utility: str | None = None
@@ -237,6 +237,15 @@ def run(config: Config, console: Console) -> None:
     first, second = load_traces(world.trace), load_traces(world.second_trace) if world.tiers == 3 else []
     (seen, unseen), (further, kept_back) = held_out(first, *kept), held_out(second, *kept)
     train_on = scenario(config, profile, seen, further)
+    means = ladder.point_means(train_on, PRICING)
+    if (watts := within_reach(config.demand, train_on, means)) is not None:
+        config = replace(config, demand=replace(config.demand, max_watts=watts))
+        train_on = scenario(config, profile, seen, further)
+        console.print(
+            f"Every point needs more than the usual {USUAL_WATTS[world.device]:g} W here: the budget is {watts:g} W. "
+            "--max-watts chooses another.",
+            style="yellow",
+        )
     judge_on = scenario(config, profile, unseen or [shortened(t, kept[1]) for t in seen], kept_back or further)
     own = own_controllers(config.output.controller, train_on, (*ladder.EVERY, POLICY))
     out, serves = folder(config), purpose.purpose(profile, world.machines, train_on, config.demand.utility)
@@ -263,7 +272,6 @@ def run(config: Config, console: Console) -> None:
         seeds = range(config.training.seed, config.training.seed + COURSES)
         bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
-        means = ladder.point_means(train_on, PRICING)
         prices = first_prices(train_on, means)
         model = learn(config, train_on, prices, watched, checking, out, logger, ticks)
         policy = entrant(model, train_on, prices)
@@ -381,6 +389,18 @@ def first_prices(train_on: Scenario, means: Spent) -> Prices | None:
     if not train_on.demands[0].budgeted:
         return None
     return ladder.mixture_prices(train_on, PRICING, means)
+
+
+def within_reach(options: DemandOptions, train_on: Scenario, means: Spent) -> float | None:
+    """A budget of watts in place of the usual one, if nobody chose one and no point can meet it. Else None.
+
+    It is half of the way from the least watts to those of the point that is best without a budget.
+    """
+    demand = train_on.demands[0]
+    watts = means.joules * demand.fps
+    if options.max_watts is not None or demand.max_watts is None or watts.min() <= demand.max_watts:
+        return None
+    return round(float(0.5 * (watts.min() + watts[means.utility.argmax()])), 2)
 
 
 def entrant(model: MaskablePPO, train_on: Scenario, prices: Prices | None) -> Entrant:

@@ -21,6 +21,7 @@ from tidesplit import train
 from tidesplit.agents import bundle
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning.training import PpoConfig
+from tidesplit.agents.rules.family import Spent
 from tidesplit.compression.codec.knobs import sender
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.profiling.points import profile as profiles
@@ -424,6 +425,24 @@ def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_machines_of_two_tiers_and_of_three(words: list[str], machines: tuple[str, ...]) -> None:
     assert train.parse(words).world.machines == machines
+
+
+# --max-watts, joules of two points, of which the second is better -> the budget in place of the usual 4.8 W
+BUDGETS: dict[str, tuple[list[str], list[float], float | None]] = {
+    "points meet the usual one": ([], [4.7, 6.0], None),
+    "none does": ([], [5.0, 6.0], 5.5),
+    "the user's own": (["--max-watts", "3"], [5.0, 6.0], None),
+    "no budget": (["--max-watts", "inf"], [5.0, 6.0], None),
+}
+
+
+@pytest.mark.parametrize("case", BUDGETS.values(), ids=BUDGETS)
+def test_a_usual_budget_that_no_point_meets_is_replaced(case: tuple[list[str], list[float], float | None]) -> None:
+    words, watts, expected = case
+    config = train.parse(words)
+    made = train.scenario(config, synthetic_profile(), [Trace("flat", np.zeros(1), 10.0, np.array([2e6]))], [])
+    means = Spent(np.array([0.5, 0.9]), np.array(watts) / 30.0, np.zeros(2))
+    assert train.within_reach(config.demand, made, means) == expected
 
 
 def test_a_scenario_of_three_tiers(tmp_path: Path) -> None:
