@@ -17,6 +17,7 @@ if __name__ == "__main__":  # before the imports: the command says which extra i
 
     sys.exit(program.main(["train", *sys.argv[1:]]))
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,7 +121,7 @@ class DemandOptions:
     min_accuracy: float = 0.0
     """Operating points below this accuracy are not used."""
     max_watts: float | None = None
-    """Budget of energy: mean watts of device and radio; inf: none. None: 4.8 on a raspberry-pi-4, if points meet it."""
+    """Budget of energy: mean watts of device and radio; inf: no budget. None: 4.8 on a raspberry-pi-4, or no budget."""
     max_gb_month: float | None = None
     """Budget of data: GB sent in 30 days at this rate. None: no budget."""
     utility: str | None = None
@@ -237,8 +238,7 @@ def run(config: Config, console: Console) -> None:
     first, second = load_traces(world.trace), load_traces(world.second_trace) if world.tiers == 3 else []
     (seen, unseen), (further, kept_back) = held_out(first, *kept), held_out(second, *kept)
     train_on = scenario(config, profile, seen, further)
-    means = ladder.point_means(train_on, PRICING)
-    if (watts := within_reach(config.demand, train_on, means)) is not None:
+    if (watts := within_reach(config.demand, train_on)) is not None:
         config = replace(config, demand=replace(config.demand, max_watts=watts))
         train_on = scenario(config, profile, seen, further)
         console.print(
@@ -272,6 +272,7 @@ def run(config: Config, console: Console) -> None:
         seeds = range(config.training.seed, config.training.seed + COURSES)
         bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
+        means = ladder.point_means(train_on, PRICING)
         prices = first_prices(train_on, means)
         model = learn(config, train_on, prices, watched, checking, out, logger, ticks)
         policy = entrant(model, train_on, prices)
@@ -391,16 +392,19 @@ def first_prices(train_on: Scenario, means: Spent) -> Prices | None:
     return ladder.mixture_prices(train_on, PRICING, means)
 
 
-def within_reach(options: DemandOptions, train_on: Scenario, means: Spent) -> float | None:
+def within_reach(options: DemandOptions, train_on: Scenario) -> float | None:
     """A budget of watts in place of the usual one, if nobody chose one and no point can meet it. Else None.
 
     It is half of the way from the least watts to those of the point that is best without a budget.
     """
     demand = train_on.demands[0]
-    watts = means.joules * demand.fps
-    if options.max_watts is not None or demand.max_watts is None or watts.min() <= demand.max_watts:
+    if options.max_watts is not None or demand.max_watts is None:
         return None
-    return round(float(0.5 * (watts.min() + watts[means.utility.argmax()])), 2)
+    means = ladder.point_means(train_on, PRICING)
+    watts = means.joules * demand.fps
+    if watts.min() <= demand.max_watts:
+        return None
+    return math.ceil(50.0 * float(watts.min() + watts[means.utility.argmax()])) / 100
 
 
 def entrant(model: MaskablePPO, train_on: Scenario, prices: Prices | None) -> Entrant:

@@ -264,7 +264,7 @@ def begun(file: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     document = json.loads(file.read_text(encoding="utf-8"))
-    for name in ("frames", "bundle", "demand"):
+    for name in ("frames", "bundle", "demand", "settled_in_motion"):
         if document.get(name) != facts[name]:
             raise SystemExit(f"{file} has rows of other runs: {name} {document.get(name)}, not {facts[name]}")
     rows: list[dict[str, Any]] = document["rows"]
@@ -286,11 +286,10 @@ def run_row(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> dict[
     if servers != STEADY:
         return {"emulated": run.figures}
     loaded = stage.loaded
-    motion = run.figures["sent_bytes"] / run.figures["listed_bytes"] if run.figures["in_streams"] else 1.0
-    history = simulate(entrant, trace, loaded, run.offset_s, stage.frames, motion)
+    history = simulate(entrant, trace, loaded, run.offset_s, stage.frames, run.figures["motion"])
     model = simulated_row(history, loaded.demand.period_s)
     same = agreement(run.lines, trace, loaded.table, loaded.demand, run.offset_s)
-    return {"emulated": run.figures, "motion": motion, "simulated": model, "replay": asdict(same)}
+    return {"emulated": run.figures, "simulated": model, "replay": asdict(same)}
 
 
 def tell_row(row: Mapping[str, Any]) -> None:
@@ -331,6 +330,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "frames": options.frames,
         "machine": machine_facts(1),
         "demand": asdict(loaded.demand),
+        "settled_in_motion": options.motion,
         "bundle": bundles.sha256(options.bundle / bundles.MANIFEST),
     }
     rows = begun(options.json, facts)

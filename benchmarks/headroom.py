@@ -265,7 +265,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     begun = time.perf_counter()
     families = {name: some(spec, options.traces, options.seconds) for name, spec in options.family}
     tune_on = [trace for spec in options.tune_on for trace in some(spec, 40, np.inf)]
-    recipe = {key: getattr(options, key) for key in ("profile", "seeds", "traces", "seconds", "tune_on")}
+    recipe = {
+        key: getattr(options, key)
+        for key in ("profile", "server", "seeds", "traces", "seconds", "tune_on", "specialists", "steps")
+    }
     rows: list[dict[str, Any]] = []
     with contest.workers() as pool:
         asked = cells(options)

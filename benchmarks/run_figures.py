@@ -126,16 +126,23 @@ def simulated_row(played: History, period_s: float) -> dict[str, float]:
 
 
 def sent_row(lines: Sequence[Line], table: PointTable) -> dict[str, float]:
-    """Mean bytes of the payloads sent, and those that the table has for the same points and ages of references."""
+    """Mean bytes of the payloads sent, and those that the table has for the same points and ages of references.
+
+    ``motion`` is the ratio of the two over all payloads in streams that are no keys.
+    """
     sent = [line for line in lines if line["bytes"]]
     rows = np.array([table.row(line["decision"]) for line in sent], dtype=np.int64)
     ages = np.array([line["reference_age"] or math.inf for line in sent])
     listed = table.hops[0].bytes_mean[rows] * table.streams.factors[rows, column_of(ages)]
     in_streams = [line for line in sent if line["stream"] is not None]
+    moving = np.isfinite(ages)
     return {
         "sent": len(sent),
         "sent_bytes": float(np.mean([line["bytes"] for line in sent])) if sent else 0.0,
         "listed_bytes": float(listed.mean()) if sent else 0.0,
+        "motion": float(np.sum([line["bytes"] for line in sent], where=moving) / listed.sum(where=moving))
+        if moving.any()
+        else 1.0,
         "in_streams": len(in_streams),
         "keys": sum(line["key"] for line in in_streams),
     }

@@ -102,10 +102,9 @@ class Relaxed:
         self.period_s = float(self._demands.period_s[0])
 
     def _smallest(self) -> Floats:
-        """Factor on the bytes of each point at the best age of its reference, ``[A]``, in the stillest scene."""
-        streams, every = self._simulation.table.streams, range(int(self._simulation.frames[self._lane[0]]))
-        stillest = min(float(self._simulation.frame_at(k, self._lane).motion[0]) for k in every)
-        return np.where(streams.of >= 0, streams.smallest * min(stillest, 1.0), streams.smallest)
+        """Factor on the bytes of each point at the best age of its reference, ``[A]``, if that is no key's."""
+        streams, motion = self._simulation.table.streams, self._simulation.scenario.world.motion
+        return np.where(streams.of >= 0, streams.smallest * min(motion, 1.0), streams.smallest)
 
     def first(self) -> Frontier:
         """The state in which the episode begins."""

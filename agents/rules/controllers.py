@@ -168,16 +168,18 @@ class Mpc:
             return self.table
         growth = streams.growth.copy()
         growth[:, KEY] = 1.0 + (growth[:, KEY] - 1.0) / self.patience
-        return replace(self.table, streams=replace(streams, growth=growth))
+        return replace(self.table, streams=replace(streams, growth=growth, most=streams.cap))
 
     def _motion(self, observation: Observation) -> Floats:
-        """The believed motion of the scene, ``[B]``, which shows in the steady payloads of streams."""
-        rows = self.table.streams.rows
-        if not rows.size:
-            return np.ones(len(observation.mask))
+        """The believed motion of each stream's scene, ``[B, S]``, which shows in the steady payloads.
+
+        Where each lane has a table of its own, it holds the lane's size of payloads too.
+        """
+        streams, mean = self.table.streams, self.table.hops[0].bytes_mean
+        _, first = np.unique(streams.of[streams.rows], return_index=True)
+        rows = streams.rows[first]
         body = observation.foreseen.steady_payload[:, rows].astype(np.float64) - self.world.overhead_bytes
-        mean = self.table.hops[0].bytes_mean
-        return np.asarray((body / (mean[rows] if mean.ndim == 1 else mean[:, rows])).max(axis=1))
+        return np.asarray(body / (mean[rows] if mean.ndim == 1 else mean[:, rows]))
 
     def _references(self, observation: Observation, arrival_s: Floats, period_s: Floats) -> References:
         """The streams as they are when the frame has arrived at ``arrival_s``, ``[B]``."""

@@ -15,13 +15,15 @@ from tidesplit.envs.simulation.links import Links
 from tidesplit.envs.simulation.runs import Pace, Runs
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.traces.uplink import TraceUplink
+from tidesplit.envs.world.chain import Picker
 from tidesplit.envs.world.hop import Crossing
-from tidesplit.envs.world.motion import believed, growth_of
+from tidesplit.envs.world.motion import believed, faded, videos
 from tidesplit.envs.world.observation import Observation, Situation, observe
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame, advance
 from tidesplit.envs.world.queues import Queues, decided_s
 from tidesplit.envs.world.vocabulary import Bools, Demand, Demands, Floats, Ints, Outcome, each
+from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable
 
 
@@ -95,7 +97,9 @@ class Simulation:
         self.queues = Queues.idle(self.lanes, hops, scenario.table.streams.count)
         self._runs = Runs.none(self.lanes)
         self._pace = Pace(self.lanes)
-        self._motion = np.ones(self.lanes)  # as each device believes
+        # Motion that each device believes of each stream, and when a payload told it, [B, S].
+        self._motion = np.ones((self.lanes, scenario.table.streams.count))
+        self._motion_s, self._videos = np.zeros_like(self._motion), videos(scenario.table)
         self.last_point = np.full(self.lanes, -1, dtype=np.int64)
         self.outcome: Outcome | None = None  # of the last frames, for controllers that learn by them
         self._situation: Situation | None = None
@@ -131,6 +135,7 @@ class Simulation:
         self._runs.forget(lanes)
         self._pace.forget(lanes)
         self._motion[lanes] = 1.0
+        self._motion_s[lanes] = 0.0
         self.last_point[lanes] = -1
         each(lambda debts: _put(debts, lanes, 0.0), self.ledger)
         self._move_prices()
@@ -151,7 +156,7 @@ class Simulation:
         fork.rngs, fork.lanes, fork._all = [], len(lanes), np.arange(len(lanes))
         for name in ("demands", "budgets", "ledger", "first_prices", "queues", "_course"):
             setattr(fork, name, each(lambda values: values[lanes], getattr(self, name)))
-        for name in ("frames", "frame", "last_point", "_motion"):
+        for name in ("frames", "frame", "last_point", "_motion", "_motion_s"):
             setattr(fork, name, getattr(self, name)[lanes])
         if self.scenario.table_spread:
             fork.table = self.table.with_columns(lambda column: column.T[:, lanes].T, self.table.ids)
@@ -195,7 +200,7 @@ class Simulation:
             worker_s=self._runs.busy_s(now_s),
             heat_c=self.queues.heat_c,
             reference_age=self._reference_age(arrival_s, now_s),
-            motion=self._motion if self.table.streams.count else None,
+            motion=faded(self._motion, now_s[:, None] - self._motion_s) if self.table.streams.count else None,
         )
 
     def _reference_age(self, arrival_s: Floats, now_s: Floats) -> Floats | None:
@@ -233,7 +238,7 @@ class Simulation:
         )
         self._runs = self._runs.push(outcome.run, frame.arrival_s + self.demands.deadline_s)
         self._remember(points, frame, crossings)
-        self._motion = self._motion_after(points, outcome)
+        self._learn_motion(points, outcome)
         self.last_point = points
         joules, sent = outcome.device_j + outcome.radio_j, outcome.hops[0].sent_bytes
         self.ledger = self.ledger.after(joules, sent, self.demands.period_s, self.budgets)
@@ -244,22 +249,20 @@ class Simulation:
         self._pace.measured(np.where(outcome.run.slow_down > 0.0, 0.0, outcome.slow_down))  # of a head
         return outcome, self.frame >= self.frames
 
-    def _motion_after(self, points: Ints, outcome: Outcome) -> Floats:
-        """Motion that the devices believe by the payload of these points, unless it is a key, ``[B]``."""
-        known, streams, age = self._motion, self.table.streams, self.situation().reference_age
-        if age is None:
-            return known
-        lanes = np.flatnonzero((streams.of[points] >= 0) & (outcome.hops[0].sent_bytes > 0.0) & ~outcome.dropped)
-        age = age[lanes, streams.of[points[lanes]]]
-        lanes, age = lanes[np.isfinite(age)], age[np.isfinite(age)]
-        mean = self.table.hops[0].bytes_mean
-        usual = (mean[points[lanes]] if mean.ndim == 1 else mean[lanes, points[lanes]]) * growth_of(
-            self.table, points[lanes], age, np.ones(len(lanes))
-        )
-        known = known.copy()
-        sent = outcome.hops[0].sent_bytes[lanes] - self.scenario.world.overhead_bytes
-        known[lanes] = believed(known[lanes], sent / usual)
-        return known
+    def _learn_motion(self, points: Ints, outcome: Outcome) -> None:
+        """Let the payloads of these points tell the devices the motion. Those outside of streams and keys do not."""
+        situation, streams = self.situation(), self.table.streams
+        if situation.reference_age is None or situation.motion is None:
+            return
+        of = streams.of[points]
+        lanes = np.flatnonzero((of >= 0) & (outcome.hops[0].sent_bytes > 0.0) & ~outcome.dropped)
+        lanes = lanes[np.isfinite(situation.reference_age[lanes, of[lanes]])]
+        column = column_of(situation.reference_age[lanes, of[lanes]])
+        usual = Picker(points[lanes], lanes)(self.table.hops[0].bytes_mean) * streams.factors[points[lanes], column]
+        ratio = (outcome.hops[0].sent_bytes[lanes] - self.scenario.world.overhead_bytes) / usual
+        told = self._videos == self._videos[of[lanes], None]
+        self._motion[lanes] = np.where(told, believed(situation.motion[lanes], ratio[:, None]), self._motion[lanes])
+        self._motion_s[lanes] = np.where(told, situation.now_s[lanes, None], self._motion_s[lanes])
 
     def _first_heat_c(self, lanes: Ints) -> Floats:
         """Temperature of the device when an episode begins, ``[L]``: settled under some load between none and full."""

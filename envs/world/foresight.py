@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
 from tidesplit.envs.world.fields import NEEDS_KEY, Column, Foreseen, Seen, fields_of, foreseen
-from tidesplit.envs.world.motion import moved
+from tidesplit.envs.world.motion import in_motion
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats, Ints
 from tidesplit.profiling.points.stream_columns import column_of
@@ -104,9 +104,9 @@ def _foresee_streams(out: Foreseen, table: PointTable, reference_age: Floats | N
     factor = factors[rows[:, None], column]  # [R, B]
     body = points_first(table.hops[0].bytes_mean).astype(np.float32)[rows]
     if motion is not None:
-        motion, key = motion.astype(np.float32), factors[rows, :1]
-        factor = np.where(column == 0, factor, moved(factor, key, motion))
-        out.steady_payload[rows] += body * (moved(factors[rows, 1:2], key, motion) - np.float32(1.0))
+        lively, cap = motion.T.astype(np.float32)[of], streams.cap.astype(np.float32)[rows, None]
+        factor = np.where(column == 0, factor, in_motion(factor, cap, lively))
+        out.steady_payload[rows] += body * (in_motion(factors[rows, 1:2], cap, lively) - np.float32(1.0))
     out.payload[rows] += body * (factor - np.float32(1.0))
     out.reference_age[rows] = np.where(np.isfinite(age), np.minimum(age, NEEDS_KEY - 1.0), NEEDS_KEY)[of]
 

@@ -33,7 +33,7 @@ class Situation(NamedTuple):
     # Frames since the reference of each of the table's streams, [B, S]; infinity where the next payload would be a key.
     # None: all would be.
     reference_age: Floats | None = None
-    motion: Floats | None = None  # of the scene, as believed by the bytes of streams. None: the profile's
+    motion: Floats | None = None  # of the scene, as believed of each stream, [B, S]. None: the profile's
 
 
 class Observation(NamedTuple):

@@ -43,7 +43,7 @@ class Frame(NamedTuple):
     server_wait_s: Floats
     byte_noise: Floats
     ambient_c: Floats  # temperature of the air
-    motion: Floats  # of the camera's scene
+    motion: Floats  # of the camera's scene; [B, S] where it is a belief of each stream
     hops: tuple[RoundTrip, ...]
 
 
@@ -202,7 +202,8 @@ def _stream(queues: Queues, points: Ints, frame: Frame, part: _Part, table: Poin
     known = References(*(column[lanes, of][:, None] for column in queues.references))
     age = known.age(frame.arrival_s[lanes], part.decided_s[lanes], demands.period_s[lanes])[:, 0]
     growth = np.ones(len(points))
-    growth[lanes] = growth_of(table, points[lanes], age, frame.motion[lanes])
+    motion = frame.motion[lanes] if frame.motion.ndim == 1 else frame.motion[lanes, of]
+    growth[lanes] = growth_of(table, points[lanes], age, motion)
     return _Stream(lanes, of, ~np.isfinite(age), growth)
 
 

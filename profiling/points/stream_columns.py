@@ -28,6 +28,7 @@ class Streams:
     names: tuple[str, ...]  # S of them
     of: NDArray[np.int64]  # each point's stream, a number of `names`; -1 where every payload is complete by itself
     growth: NDArray[np.float64]  # bytes by age, see `AGES`, then of a key, relative to `bytes_mean`, [A, 7]
+    most: NDArray[np.float64] | None = None  # bytes that lively scenes end at, likewise, [A]. None: a key's
 
     @classmethod
     def none(cls, size: int) -> Streams:
@@ -46,6 +47,11 @@ class Streams:
             if point.stream is not None:
                 growth[row] = np.array([*point.stream.by_age, point.stream.key]) / point.bytes_mean
         return cls(names=names, of=np.array(of, dtype=np.int64), growth=growth)
+
+    @property
+    def cap(self) -> NDArray[np.float64]:
+        """Bytes that lively scenes end at, relative to `bytes_mean`, ``[A]``."""
+        return self.growth[:, KEY] if self.most is None else self.most
 
     @property
     def count(self) -> int:
@@ -81,7 +87,12 @@ class Streams:
         kept = np.unique(of[of >= 0])
         number = np.full(self.count + 1, -1, dtype=np.int64)  # the last one is for -1
         number[kept] = np.arange(kept.size)
-        return Streams(names=tuple(self.names[i] for i in kept), of=number[of], growth=self.growth[rows])
+        return Streams(
+            names=tuple(self.names[i] for i in kept),
+            of=number[of],
+            growth=self.growth[rows],
+            most=None if self.most is None else self.most[rows],
+        )
 
 
 def column_of(age: NDArray[Any]) -> NDArray[np.int64]:

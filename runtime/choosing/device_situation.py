@@ -27,7 +27,7 @@ class DeviceSituation(NamedTuple):
     heat_c: float
     blocked: bool = False
     reference_age: list[float] | None = None
-    motion: float = 1.0
+    motion: list[float] | None = None
 
     def as_lane(self) -> Situation:
         """The same as the simulator has it, for one lane."""

@@ -52,13 +52,14 @@ class Forecast:
         self._sending_w, self._byte_j = single(radio.sending_w - radio.tail_w), single(radio.joules_per_byte)
         self._guard_s, self._tail_s = single(world.guard_s), np.full_like(self._none, radio.tail_s)
         self._streams, self._last_row = table.streams if table.streams.count else None, -1
-        self._growth = _Growth(table)
-        self._body, self._bare = table.hops[0].bytes_mean.astype(single), self._out.steady_payload.copy()
+        bare = (table.hops[0].bytes_mean.astype(single) + single(world.overhead_bytes)) * self._crosses
+        self._growth = _Growth(table, bare)
+        self._motion: list[float] | None = None
         self._first = np.arange(table.size) * len(SHOWN)  # places of each point's factors
         self._steady = self._first + np.where(table.streams.of >= 0, 1, NO_STREAM)
 
     def foresee(
-        self, now: Seen, last_row: int, reference_age: list[float] | None, motion: float = 1.0
+        self, now: Seen, last_row: int, reference_age: list[float] | None, motion: list[float] | None = None
     ) -> tuple[Floats32, Floats32]:
         """State ``[S]`` and points ``[F, A]`` of an observation. ``now`` is the state in plain floats."""
         out, self._state[:] = self._out, laid_out(now)
@@ -67,7 +68,7 @@ class Forecast:
             out.is_last[last_row] = 1.0
         self._last_row = last_row
         if self._streams is not None:
-            self._foresee_streams(reference_age or [math.inf] * self._streams.count, np.float32(motion))
+            self._foresee_streams(reference_age or [math.inf] * self._streams.count, motion)
         self._foresee_times(asleep=bool(self._now.awake_s <= 0.0))
         return self._state.copy(), self._columns.copy()
 
@@ -135,19 +136,19 @@ class Forecast:
         np.multiply(out.cost, now.joule_price, out=out.cost)
         np.add(out.cost, np.multiply(out.payload, now.byte_price, out=spare), out=out.cost)
 
-    def _foresee_streams(self, ages: list[float], motion: np.float32) -> None:
+    def _foresee_streams(self, ages: list[float], motion: list[float] | None) -> None:
         assert self._streams is not None
         # The last one is for -1, which is no stream.
         columns = np.array([*(NO_REFERENCE if age == math.inf else min(int(age), LONGEST) for age in ages), NO_STREAM])
         of_points = columns.take(self._streams.of)
         SHOWN.take(of_points, out=self._out.reference_age, mode="clip")
         of_points += self._first
-        one, spare = np.float32(1.0), self._spare
-        for places, payload in ((of_points, self._out.payload), (self._steady, self._out.steady_payload)):
-            factor = self._growth.at(places, motion, out=payload, spare=spare)
-            factor -= one
-            factor *= self._body
-            factor += self._bare
+        if motion != self._motion:
+            self._motion = None if motion is None else motion.copy()
+            still = motion or [1.0] * self._streams.count
+            self._growth.motion = np.array([*still, 1.0], np.float32).take(self._streams.of)
+            self._growth.fill(self._out.steady_payload, self._steady, self._spare)
+        self._growth.fill(self._out.payload, of_points, self._spare)
 
     def _bounded(self, values: Floats32, out: Floats32) -> Floats32:
         """Values between zero and the greatest age. With arrays as bounds this takes a third as long as `np.clip`."""
@@ -155,20 +156,26 @@ class Forecast:
 
 
 class _Growth:
-    """Factors on the bytes of each point, one for each of `SHOWN`: see `envs.world.motion`."""
+    """The points' payloads by age of the reference, for each of `SHOWN`, and by motion: see `envs.world.motion`."""
 
-    def __init__(self, table: PointTable) -> None:
-        shown = [*(min(age, OLDEST + 1) for age in range(LONGEST + 1)), 0, 0]
-        factors = table.streams.factors.astype(np.float32)
-        still = np.array(shown) == 0  # a key has its bytes in any motion, and so has what is in no stream
-        least = np.where(still | (table.streams.of < 0)[:, None], factors[:, shown], np.float32(0.0))
-        self._factors, self._most = factors[:, shown], np.maximum(factors[:, shown], factors[:, :1])
-        self._most = np.where(least > 0.0, least, self._most)
-        self._least = least
+    def __init__(self, table: PointTable, bare: Floats32) -> None:
+        shown = np.array([*(min(age, OLDEST + 1) for age in range(LONGEST + 1)), 0, 0])
+        self._factors = table.streams.factors.astype(np.float32)[:, shown]
+        # What is in no stream, and a key, have their bytes in any motion.
+        still = (shown == 0) | (table.streams.of < 0)[:, None]
+        self._least = np.where(still, self._factors, np.float32(0.0))
+        self._most = np.where(
+            still, self._factors, np.maximum(self._factors, table.streams.cap.astype(np.float32)[:, None])
+        )
+        self._body, self._bare = table.hops[0].bytes_mean.astype(np.float32), bare
+        self.motion = np.ones_like(self._body)
 
-    def at(self, places: NDArray[np.int64], motion: np.float32, out: Floats32, spare: Floats32) -> Floats32:
-        """Factors ``[A]`` at these places of the flat arrays."""
-        factor = self._factors.take(places, out=out, mode="clip")
-        factor *= motion
-        np.maximum(factor, self._least.take(places, out=spare, mode="clip"), out=factor)
-        return np.minimum(factor, self._most.take(places, out=spare, mode="clip"), out=factor)
+    def fill(self, out: Floats32, places: NDArray[np.int64], spare: Floats32) -> None:
+        """Payloads ``[A]`` at these places of the flat arrays."""
+        self._factors.take(places, out=out, mode="clip")
+        out *= self.motion
+        np.maximum(out, self._least.take(places, out=spare, mode="clip"), out=out)
+        np.minimum(out, self._most.take(places, out=spare, mode="clip"), out=out)
+        out -= np.float32(1.0)
+        out *= self._body
+        out += self._bare

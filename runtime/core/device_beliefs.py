@@ -8,9 +8,10 @@ import numpy as np
 
 from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.envs.budget.account import Account
-from tidesplit.envs.world.motion import believed, growth_of
+from tidesplit.envs.world.motion import believed, faded, videos
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points.stream_columns import OLDEST
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.choosing.device_situation import DeviceSituation
 from tidesplit.runtime.choosing.guard import Guard
@@ -50,7 +51,9 @@ class DeviceBeliefs:
         self._meter = Meter(table.machine, world, 0.0)
         self.account = Account.of(demand, first_prices)
         self._probe_bytes = 0.0  # since the frame before
-        self._last_row, self._motion = -1, 1.0
+        self._last_row = -1
+        self._videos = videos(table).tolist()
+        self._motion = {True: (1.0, 0.0), False: (1.0, 0.0)}  # of video and of cuts, and when a payload told it
 
     def greeting(self, now_s: float, timed: bool) -> Probe:
         """The tiny message to send before the first frame."""
@@ -62,12 +65,13 @@ class DeviceBeliefs:
         return DeviceSituation(
             turn_s, turn_s - arrival_s, self.links.messages(), self.slow_down.at(turn_s), self._last_row, busy_s,
             self._usual_c if heat_c is None else heat_c, self.links.breaker.blocked,
-            self._streams.ages(arrival_s, turn_s), self._motion,
+            self._streams.ages(arrival_s, turn_s), self._motions(turn_s),
         )  # fmt: skip
 
     def chosen(self, record: Record) -> None:
         """A frame's point is chosen."""
-        record.motion = self._motion
+        if (of := int(self._table.streams.of[record.row])) >= 0:
+            record.motion = self._motions(record.decided_at_s)[of]
         if record.dropped:
             self.safeguard.dropped()
         else:
@@ -94,10 +98,18 @@ class DeviceBeliefs:
 
     def encoded(self, record: Record) -> None:
         """A frame's payload is known. One in a stream that is no key tells the motion of the scene."""
-        if record.reference_age is not None:
-            row, age = np.array([record.row]), np.array([record.reference_age])
-            usual = self._table.hops[0].bytes_mean[record.row] * float(growth_of(self._table, row, age, np.ones(1))[0])
-            self._motion = float(believed(np.float64(self._motion), np.float64(record.sent_bytes / usual)))
+        if record.reference_age is None:
+            return
+        streams, row = self._table.streams, record.row
+        usual = self._table.hops[0].bytes_mean[row] * streams.factors[row, min(int(record.reference_age), OLDEST + 1)]
+        of, now_s = int(streams.of[row]), record.decided_at_s
+        belief = float(believed(self._motions(now_s)[of], float(record.sent_bytes / usual)))
+        self._motion[self._videos[of]] = belief, now_s
+
+    def _motions(self, now_s: float) -> list[float]:
+        """Motion of the scene as believed of each stream."""
+        now = {video: float(faded(belief, now_s - at_s)) for video, (belief, at_s) in self._motion.items()}
+        return [now[video] for video in self._videos]
 
     def failed(self, key: int, now_s: float, sent_s: float, failure: Failure) -> None:
         """The message of `sent_s` has no answer."""

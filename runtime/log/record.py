@@ -52,7 +52,9 @@ class Record:
     placed_s: float = 0.0  # moment before the head from which on the payload's place is fixed
     place: StreamPlace | None = None  # of the payload in its stream; None outside of all streams
     reference_age: float | None = None  # frames since the reference, as the policy saw it; None for a key or no stream
-    motion: float = 1.0  # of the scene, as believed at the decision: bytes of streams relative to the profile's
+    motion: float | None = (
+        None  # of the scene, as believed of the point's stream at the decision; None outside of streams
+    )
     picture_age_s: float | None = None  # of a camera's picture at the frame's turn
     pictures_skipped: int = 0  # older ones passed over, because this one had come
     values: NDArray[np.float32] | None = None  # all values of the answer, such as logits `[classes]`; None for a miss
@@ -159,7 +161,7 @@ class Record:
             "sequence": None if self.place is None else self.place.sequence,
             "key": None if self.place is None else self.place.key,
             "reference_age": self.reference_age,
-            "motion": float(f"{self.motion:.4g}"),
+            "motion": None if self.motion is None else float(f"{self.motion:.4g}"),
             "race": self.race,
             "dropped": self.dropped,
             "answered_by": self.answered_by,

@@ -71,8 +71,9 @@ def test_bytes_sent_and_listed() -> None:
     found = sent_row(lines, table)
     assert found == {
         "sent": 4, "sent_bytes": 120.0, "listed_bytes": pytest.approx((300 + 100 + 200 + 900) / 4), "in_streams": 3,
-        "keys": 1,
+        "keys": 1, "motion": pytest.approx((120 + 120) / (100 + 200)),
     }  # fmt: skip
     nothing = sent_row(lines[4:], table)
+    assert nothing.pop("motion") == 1.0
     assert set(nothing.values()) == {0}
     assert all(a <= b for a, b in pairwise(table.streams.factors[table.row(CUT_STREAM), 1:]))

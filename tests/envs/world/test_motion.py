@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ from tidesplit.agents.rules.controllers import Mpc
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.traces.trace import Trace
-from tidesplit.envs.world.motion import MOST, RATE, believed, growth_of
+from tidesplit.envs.world.motion import FADE_S, FRESH_S, MOST, RATE, believed, faded, growth_of, videos
 from tidesplit.envs.world.physics import World
 from tidesplit.runtime.core.device_beliefs import DeviceBeliefs
+from tidesplit.runtime.log.record import Record
 
 LANES = 4
 # point, age, motion -> factor on its bytes with the frame before as reference, see `FIVE`
@@ -48,7 +51,7 @@ def test_a_belief_forgets_and_is_bounded() -> None:
 
 def test_what_is_foreseen_of_a_lively_scene() -> None:
     """Two times the bytes of streams, 150 of overhead as before, pictures and keys as they are."""
-    asked = told(np.array([[1.0, np.inf]]), motion=np.array([2.0])).foreseen
+    asked = told(np.array([[1.0, np.inf]]), motion=np.array([[2.0, 2.0]])).foreseen
     assert asked.payload[0] == pytest.approx([4000, 1750, 0, 950, 2150])
     assert asked.steady_payload[0] == pytest.approx([4000, 1750, 0, 950, 350])
 
@@ -66,11 +69,12 @@ def test_devices_come_to_believe_the_motion(motion: float) -> None:
     observation = simulation.observation()
     assert observation.foreseen.payload[:, row] == pytest.approx(outcome.hops[0].sent_bytes, rel=0.01)
     planned = Mpc(name="MPC", table=asked.table, world=asked.world).outlook(observation).frame_ahead(0)
-    assert planned.motion == pytest.approx([motion] * LANES, rel=0.01)
+    assert planned.motion[:, asked.table.streams.of[row]] == pytest.approx([motion] * LANES, rel=0.01)
     simulation.reset(np.array([1]))
-    ages = simulation.situation()
-    assert ages.motion is not None
-    assert ages.motion.tolist() == [ages.motion[0], 1.0, *ages.motion[2:]]
+    situation = simulation.situation()
+    assert situation.motion is not None
+    assert (situation.motion[1] == 1.0).all()
+    assert simulation.forked(np.array([0])).situation().motion == pytest.approx(situation.motion[:1])
 
 
 def test_local_frames_and_keys_tell_nothing() -> None:
@@ -79,27 +83,44 @@ def test_local_frames_and_keys_tell_nothing() -> None:
     simulation = Simulation(asked, [np.random.default_rng(0)])
     for row in (int(np.flatnonzero(asked.table.local)[0]), int(np.flatnonzero(asked.table.streams.of >= 0)[0])):
         simulation.step(np.array([row]))
-    assert simulation.situation().motion == pytest.approx([1.0])
+    motion = simulation.situation().motion
+    assert motion is not None
+    assert (motion == 1.0).all()
+
+
+@pytest.mark.parametrize("patience", [1.0, 8.0, np.inf])
+def test_a_patient_plan_has_the_bytes_of_a_lively_scene(patience: float) -> None:
+    """Patience makes keys cheaper, and no other payload."""
+    table = Mpc(name="MPC", table=FIVE, world=World(), patience=patience)._planned_with
+    assert growth_of(table, np.array([VIDEO]), np.array([2.0]), np.array([3.0])) == pytest.approx([6.0])
+
+
+def test_a_belief_fades() -> None:
+    assert faded(3.0, FRESH_S) == 3.0
+    assert faded(3.0, FRESH_S + FADE_S) == pytest.approx(1.0 + 2.0 / np.e)
+    assert faded(3.0, 1e3) == pytest.approx(1.0)
+
+
+def test_video_tells_nothing_of_cuts() -> None:
+    assert videos(FIVE).tolist() == [False, True]
 
 
 def test_the_device_believes_what_it_sent() -> None:
     """The runtime's own belief, of a payload of twice the bytes, then of a key."""
     asked = scenario_from(trace="lte", profile=stream_profile())
     row = int(np.flatnonzero(asked.table.streams.of >= 0)[0])
+    of = int(asked.table.streams.of[row])
     beliefs = DeviceBeliefs(
         asked.table, asked.demands[0], asked.world, np.random.default_rng(0), 50.0, True, (0.0, 0.0)
     )
     usual = asked.table.hops[0].bytes_mean[row] * asked.table.streams.factors[row, 1]
-
-    class Sent:
-        reference_age: float | None = 1.0
-        sent_bytes = round(2.0 * usual)
-
-    sent = Sent()
-    sent.row = row  # type: ignore[attr-defined]
-    beliefs.encoded(sent)  # type: ignore[arg-type]
-    after = beliefs.situation(0.0, 0.0, 0.0, None).motion
-    assert after == pytest.approx(1.0 + RATE, rel=0.01)
-    sent.reference_age = None
-    beliefs.encoded(sent)  # type: ignore[arg-type]
-    assert beliefs.situation(0.0, 0.0, 0.0, None).motion == after
+    sent = SimpleNamespace(row=row, reference_age=1.0, sent_bytes=round(2.0 * usual), decided_at_s=5.0)
+    beliefs.encoded(cast(Record, sent))
+    after = beliefs.situation(5.0, 5.0, 0.0, None).motion
+    assert after is not None
+    assert after[of] == pytest.approx(1.0 + RATE, rel=0.01)
+    sent.reference_age, sent.decided_at_s = None, 6.0
+    beliefs.encoded(cast(Record, sent))
+    assert beliefs.situation(5.0, 5.0, 0.0, None).motion == after
+    later = beliefs.situation(500.0, 500.0, 0.0, None).motion
+    assert later == pytest.approx([1.0] * len(after))

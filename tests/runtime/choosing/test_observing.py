@@ -74,7 +74,9 @@ def situations(draw: st.DrawFn, table: PointTable, window: int) -> DeviceSituati
         NOW_S, draw(some(0.0, below=0.2)), (rows(draw(st.lists(MESSAGE, max_size=9)), window),),
         draw(some(1.0, below=20.0)), draw(st.integers(-1, table.size - 1)), draw(some(0.0, below=0.2)),
         draw(some(50.0, below=90.0)), draw(st.booleans()), draw(st.none() | ages),
-        draw(some(1.0, 0.1, below=8.0)),
+        draw(st.none() | st.lists(
+            some(1.0, 0.1, below=8.0), min_size=table.streams.count, max_size=table.streams.count
+        )),
     )  # fmt: skip
 
 
