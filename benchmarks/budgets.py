@@ -93,7 +93,7 @@ def parted(tune_on: Sequence[str], families: Sequence[tuple[str, str]]) -> tuple
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each family, budget and controller; the policies of several seeds as one, with an interval."""
-    table = Table(title="Accuracy at equal budgets, ten minutes; simulated")
+    table = Table(title="Accuracy at equal budgets; simulated")
     for heading in ("links", "motion", "budget, W", "controller", "utility", "95 %", "watts", "GB", "miss %"):
         table.add_column(heading)
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
