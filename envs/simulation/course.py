@@ -24,7 +24,7 @@ class Course(NamedTuple):
     server_wait_s: Floats  # wait at the first server, seconds
     byte_noise: Floats  # standard normals, scaled by each point's own spread of bytes
     ambient_c: Floats  # temperature of the air
-    motion: Floats  # factor on the bytes of streams, see `envs.world.motion`
+    motion: Floats  # factor on the bytes of streams, see `profiling.points.motion`
     hops: tuple[RoundTrip, ...]  # round trips of each hop
 
     @classmethod

@@ -17,12 +17,12 @@ from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.chain import Picker
 from tidesplit.envs.world.hop import Crossing
-from tidesplit.envs.world.motion import believed, faded, videos
 from tidesplit.envs.world.observation import Observation, Situation, observe
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.pipeline import Frame, advance
 from tidesplit.envs.world.queues import Queues, decided_s
 from tidesplit.envs.world.vocabulary import Bools, Demand, Demands, Floats, Ints, Outcome, each
+from tidesplit.profiling.points.motion import believed, faded, videos
 from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable
 

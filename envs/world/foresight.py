@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.world.belief import UNKNOWN_AGE_S
 from tidesplit.envs.world.fields import NEEDS_KEY, Column, Foreseen, Seen, fields_of, foreseen
-from tidesplit.envs.world.motion import in_motion
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats, Ints
+from tidesplit.profiling.points.motion import in_motion
 from tidesplit.profiling.points.stream_columns import column_of
 from tidesplit.profiling.points.table import PointTable
 

@@ -70,7 +70,7 @@ class World:
     jitter: float = 1.0
     """Factor on the spread of compute times that the device's table has. 0: a run always takes the same time."""
     motion: float = 1.0
-    """Motion of the camera's scene: factor on the bytes of streams, but for keys, see `envs.world.motion`."""
+    """Motion of the camera's scene: factor on the bytes of streams, but for keys, see `profiling.points.motion`."""
     coolest_c: float = 15.0
     warmest_c: float = 40.0
     """Range of the air's temperature about the device, of which each episode draws one. Assumed."""

@@ -14,7 +14,6 @@ import numpy as np
 from tidesplit.envs.world.chain import Picker, Turn, booked
 from tidesplit.envs.world.hop import Crossing, RoundTrip
 from tidesplit.envs.world.link import Uplink
-from tidesplit.envs.world.motion import growth_of
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.queues import Queues, References, WorkerRun, decided_s, idle_s, interrupted_s, turn_s
 from tidesplit.envs.world.vocabulary import (
@@ -29,6 +28,7 @@ from tidesplit.envs.world.vocabulary import (
     Outcome,
     Run,
 )
+from tidesplit.profiling.points.motion import growth_of
 from tidesplit.profiling.points.table import PointTable
 
 FOREVER = 1e6  # seconds or joules, in place of the infinity of a message that never leaves

@@ -156,7 +156,7 @@ class Forecast:
 
 
 class _Growth:
-    """The points' payloads by age of the reference, for each of `SHOWN`, and by motion: see `envs.world.motion`."""
+    """The points' payloads by age of the reference, for each of `SHOWN`, and by motion."""
 
     def __init__(self, table: PointTable, bare: Floats32) -> None:
         shown = np.array([*(min(age, OLDEST + 1) for age in range(LONGEST + 1)), 0, 0])

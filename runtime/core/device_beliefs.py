@@ -8,9 +8,9 @@ import numpy as np
 
 from tidesplit.compression.codec.knobs import stream_of
 from tidesplit.envs.budget.account import Account
-from tidesplit.envs.world.motion import believed, faded, videos
 from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points.motion import believed, faded, videos
 from tidesplit.profiling.points.stream_columns import OLDEST
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.choosing.device_situation import DeviceSituation

@@ -85,7 +85,7 @@ def test_a_difference_of_one_frame_is_a_tie(frames: int, tau: float) -> None:
 
 
 def test_rows_of_a_file_are_gone_on_with_unless_they_are_of_other_runs(tmp_path: Path) -> None:
-    facts = {"frames": 9, "bundle": "ab", "demand": {"fps": 30.0}}
+    facts = {"frames": 9, "bundle": "ab", "demand": {"fps": 30.0}, "settled_in_motion": 1.0}
     file = tmp_path / "rows.json"
     assert begun(file, facts) == []
     file.write_text(json.dumps({**facts, "machine": "another", "rows": [{"trace": "t"}]}))

@@ -16,8 +16,8 @@ from tidesplit.agents.rules.controllers import Mpc
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.traces.trace import Trace
-from tidesplit.envs.world.motion import FADE_S, FRESH_S, MOST, RATE, believed, faded, growth_of, videos
 from tidesplit.envs.world.physics import World
+from tidesplit.profiling.points.motion import FADE_S, FRESH_S, MOST, RATE, believed, faded, growth_of, videos
 from tidesplit.runtime.core.device_beliefs import DeviceBeliefs
 from tidesplit.runtime.log.record import Record
 
