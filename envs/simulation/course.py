@@ -1,4 +1,4 @@
-"""The random course of one episode: round trips, compute noise, waits, bytes, motion, and the air's temperature."""
+"""The random course of one episode: round trips, compute noise, waits, byte noise, motion, the air's temperature."""
 
 from __future__ import annotations
 

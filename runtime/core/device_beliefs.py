@@ -54,6 +54,7 @@ class DeviceBeliefs:
         self._last_row = -1
         self._videos = videos(table).tolist()
         self._motion = {True: (1.0, 0.0), False: (1.0, 0.0)}  # of video and of cuts, and when a payload told it
+        self._motions: list[float] = []  # of each stream, at the newest frame's turn
 
     def greeting(self, now_s: float, timed: bool) -> Probe:
         """The tiny message to send before the first frame."""
@@ -62,16 +63,18 @@ class DeviceBeliefs:
 
     def situation(self, arrival_s: float, turn_s: float, busy_s: float, heat_c: float | None) -> DeviceSituation:
         """What is known at a frame's turn. `busy_s` is the time until the worker is idle."""
+        now = {video: float(faded(belief, turn_s - at_s)) for video, (belief, at_s) in self._motion.items()}
+        self._motions = [now[video] for video in self._videos]
         return DeviceSituation(
             turn_s, turn_s - arrival_s, self.links.messages(), self.slow_down.at(turn_s), self._last_row, busy_s,
             self._usual_c if heat_c is None else heat_c, self.links.breaker.blocked,
-            self._streams.ages(arrival_s, turn_s), self._motions(turn_s),
+            self._streams.ages(arrival_s, turn_s), self._motions,
         )  # fmt: skip
 
     def chosen(self, record: Record) -> None:
         """A frame's point is chosen."""
         if (of := int(self._table.streams.of[record.row])) >= 0:
-            record.motion = self._motions(record.decided_at_s)[of]
+            record.motion = self._motions[of]
         if record.dropped:
             self.safeguard.dropped()
         else:
@@ -98,18 +101,12 @@ class DeviceBeliefs:
 
     def encoded(self, record: Record) -> None:
         """A frame's payload is known. One in a stream that is no key tells the motion of the scene."""
-        if record.reference_age is None:
+        if record.reference_age is None or record.motion is None:
             return
         streams, row = self._table.streams, record.row
         usual = self._table.hops[0].bytes_mean[row] * streams.factors[row, min(int(record.reference_age), OLDEST + 1)]
-        of, now_s = int(streams.of[row]), record.decided_at_s
-        belief = float(believed(self._motions(now_s)[of], float(record.sent_bytes / usual)))
-        self._motion[self._videos[of]] = belief, now_s
-
-    def _motions(self, now_s: float) -> list[float]:
-        """Motion of the scene as believed of each stream."""
-        now = {video: float(faded(belief, now_s - at_s)) for video, (belief, at_s) in self._motion.items()}
-        return [now[video] for video in self._videos]
+        belief = float(believed(record.motion, float(record.sent_bytes / usual)))
+        self._motion[self._videos[int(streams.of[row])]] = belief, record.decided_at_s
 
     def failed(self, key: int, now_s: float, sent_s: float, failure: Failure) -> None:
         """The message of `sent_s` has no answer."""

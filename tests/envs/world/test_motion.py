@@ -114,7 +114,7 @@ def test_the_device_believes_what_it_sent() -> None:
         asked.table, asked.demands[0], asked.world, np.random.default_rng(0), 50.0, True, (0.0, 0.0)
     )
     usual = asked.table.hops[0].bytes_mean[row] * asked.table.streams.factors[row, 1]
-    sent = SimpleNamespace(row=row, reference_age=1.0, sent_bytes=round(2.0 * usual), decided_at_s=5.0)
+    sent = SimpleNamespace(row=row, reference_age=1.0, sent_bytes=round(2.0 * usual), decided_at_s=5.0, motion=1.0)
     beliefs.encoded(cast(Record, sent))
     after = beliefs.situation(5.0, 5.0, 0.0, None).motion
     assert after is not None
