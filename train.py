@@ -54,7 +54,7 @@ from tidesplit.envs.simulation.worlds import with_utility, world_of
 from tidesplit.envs.traces.summary import doubts, summed_up
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.envs.world.physics import WorldError
-from tidesplit.envs.world.vocabulary import Demand, DemandError, Objective
+from tidesplit.envs.world.vocabulary import Demand, DemandError, Objective, gb_per_month
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import Profile, ProfileError
 from tidesplit.profiling.points.table import PointTable
@@ -72,8 +72,9 @@ CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a tra
 COURSES = 4  # of events in the table: on one course a minute says little
 CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
-USUAL_WATTS = {"raspberry-pi-4": 4.8}
-"""Default budgets. On a Pi 4, a race of video and the device's net needs 6.0 W, video by itself 4.2 W."""
+USUAL_GB = 10.0
+"""Default budget a month: a usual mobile plan. At 30 frames a second that is 129 bytes a frame, and a message by itself
+takes 150. So there is something to decide, on every device (docs/results.md)."""
 USUAL_DEADLINE_MS: dict[Objective, float] = {"accuracy": 100.0, "latency": 1000.0}
 
 
@@ -121,15 +122,17 @@ class DemandOptions:
     min_accuracy: float = 0.0
     """Operating points below this accuracy are not used."""
     max_watts: float | None = None
-    """Budget of energy: mean watts of device and radio; inf: no budget. None: 4.8 on a raspberry-pi-4, or no budget."""
+    """Budget of energy: mean watts of device and radio. None or inf: no budget."""
     max_gb_month: float | None = None
-    """Budget of data: GB sent in 30 days at this rate. None: no budget."""
+    """Budget of data: GB sent in 30 days at this rate; inf: no budget. None: 10, or no budget beside --max-watts."""
     utility: str | None = None
     """Worth of answers in time: MODULE:FUNCTION of accuracy, latency_s and deadline_s. None: the objective's."""
 
-    def demand_on(self, device: str) -> Demand:
-        """The demand that these options make on a device."""
-        watts = USUAL_WATTS.get(device) if self.max_watts is None else self.max_watts
+    @property
+    def demand(self) -> Demand:
+        """The demand that these options make."""
+        usual_gb = USUAL_GB if self.max_watts is None else np.inf
+        watts, gb = self.max_watts, usual_gb if self.max_gb_month is None else self.max_gb_month
         deadline_ms = USUAL_DEADLINE_MS[self.objective] if self.deadline_ms is None else self.deadline_ms
         return Demand(
             objective=self.objective,
@@ -137,7 +140,7 @@ class DemandOptions:
             deadline_s=deadline_ms / 1e3,
             min_accuracy=self.min_accuracy,
             max_watts=None if watts == np.inf else watts,
-            max_gb_month=self.max_gb_month,
+            max_gb_month=None if gb == np.inf else gb,
         )
 
 
@@ -152,7 +155,7 @@ class TrainingOptions:
     table_spread: float = 0.0
     """Log-normal spread of timings and sizes in training. Above 0 the policy serves other devices and CNNs too."""
     trace_spread: float = 1.5
-    """Log-normal spread of bandwidth in training, and 0.4 of it for the round trip. Serves other links too."""
+    """Log-normal spread of bandwidth in training, and 0.4 of it for round trip and jitter. Serves other links too."""
     holdout: float = 0.2
     """Share of the time, or of many traces, that is kept back for the table."""
     holdout_s: float = 60.0
@@ -238,12 +241,12 @@ def run(config: Config, console: Console) -> None:
     first, second = load_traces(world.trace), load_traces(world.second_trace) if world.tiers == 3 else []
     (seen, unseen), (further, kept_back) = held_out(first, *kept), held_out(second, *kept)
     train_on = scenario(config, profile, seen, further)
-    if (watts := within_reach(config.demand, train_on)) is not None:
-        config = replace(config, demand=replace(config.demand, max_watts=watts))
+    if (gb := within_reach(config.demand, train_on)) is not None:
+        config = replace(config, demand=replace(config.demand, max_gb_month=gb))
         train_on = scenario(config, profile, seen, further)
         console.print(
-            f"Every point needs more than the usual {USUAL_WATTS[world.device]:g} W here: the budget is {watts:g} W. "
-            "--max-watts chooses another.",
+            f"Every point needs more than the usual {USUAL_GB:g} GB a month here: the budget is {gb:g} GB. "
+            "--max-gb-month chooses another.",
             style="yellow",
         )
     judge_on = scenario(config, profile, unseen or [shortened(t, kept[1]) for t in seen], kept_back or further)
@@ -340,7 +343,7 @@ def scenario(config: Config, profile: Profile, traces: list[Trace], further: lis
         tiers=world.tiers,
         cloud=world.cloud,
         second_trace=further,
-        demands=[config.demand.demand_on(world.device)],
+        demands=[config.demand.demand],
         world=with_utility(world_of(world.world), config.demand.utility),
     )
     return replace(built, table_spread=config.training.table_spread, trace_spread=config.training.trace_spread)
@@ -393,18 +396,19 @@ def first_prices(train_on: Scenario, means: Spent) -> Prices | None:
 
 
 def within_reach(options: DemandOptions, train_on: Scenario) -> float | None:
-    """A budget of watts in place of the usual one, if nobody chose one and no point can meet it. Else None.
+    """A budget of GB a month in place of the usual one, if nobody chose one and no point can meet it. Else None.
 
-    It is half of the way from the least watts to those of the point that is best without a budget.
+    It is half of the way from the least data to that of the point that is best without a budget.
     """
     demand = train_on.demands[0]
-    if options.max_watts is not None or demand.max_watts is None:
+    if options.max_gb_month is not None or demand.max_gb_month is None:
         return None
     means = ladder.point_means(train_on, PRICING)
-    watts = means.joules * demand.fps
-    if watts.min() <= demand.max_watts:
-        return None
-    return math.ceil(50.0 * float(watts.min() + watts[means.utility.argmax()])) / 100
+    least, best = (
+        gb_per_month(float(sent), demand.period_s)
+        for sent in (means.sent_bytes.min(), means.sent_bytes[means.utility.argmax()])
+    )
+    return None if least <= demand.max_gb_month else math.ceil(5.0 * (least + best)) / 10
 
 
 def entrant(model: MaskablePPO, train_on: Scenario, prices: Prices | None) -> Entrant:
@@ -514,7 +518,7 @@ def save_policy(
         profile=profile,
         table=train_on.table,
         machines=config.world.machines,
-        demand=config.demand.demand_on(config.world.device),
+        demand=config.demand.demand,
         world=train_on.world,
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
         means=None if config.demand.utility else means,  # the device has no utility of the user's own

@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     contest.stop_on_sigterm()
     begun = time.perf_counter()
     seen, families = parted([options.trace], [(options.trace, options.trace)])
-    demand = DemandOptions().demand_on(options.device)
+    demand = DemandOptions().demand
     tuned_in = scenario_from(trace=seen, device=options.device, demands=[demand])
     judged = replace(tuned_in, traces=tuple(families.values()), episode_s=60.0 * options.minutes)
     with contest.workers() as pool:

@@ -24,6 +24,7 @@ from tidesplit.agents.learning.training import PpoConfig
 from tidesplit.agents.rules.family import Spent
 from tidesplit.compression.codec.knobs import sender
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.vocabulary import byte_rate_of
 from tidesplit.profiling.points import profile as profiles
 
 ROOT = Path(train.__file__).parent
@@ -427,13 +428,14 @@ def test_machines_of_two_tiers_and_of_three(words: list[str], machines: tuple[st
     assert train.parse(words).world.machines == machines
 
 
-# --max-watts, joules of two points, of which the second is better -> the budget in place of the usual 4.8 W
+# words, GB a month of two points, of which the second is better -> the budget in place of the usual 10 GB
 BUDGETS: dict[str, tuple[list[str], list[float], float | None]] = {
-    "points meet the usual one": ([], [4.7, 6.0], None),
-    "none does": ([], [5.0, 6.0], 5.5),
-    "the best needs the least": ([], [6.0, 5.004], 5.01),
-    "the user's own": (["--max-watts", "3"], [5.0, 6.0], None),
-    "no budget": (["--max-watts", "inf"], [5.0, 6.0], None),
+    "points meet the usual one": ([], [9.0, 60.0], None),
+    "none does": ([], [20.0, 60.0], 40.0),
+    "the best needs the least": ([], [60.0, 20.04], 20.1),
+    "the user's own": (["--max-gb-month", "3"], [20.0, 60.0], None),
+    "no budget": (["--max-gb-month", "inf"], [20.0, 60.0], None),
+    "one of energy": (["--max-watts", "3"], [20.0, 60.0], None),
 }
 
 
@@ -441,12 +443,27 @@ BUDGETS: dict[str, tuple[list[str], list[float], float | None]] = {
 def test_a_usual_budget_that_no_point_meets_is_replaced(
     case: tuple[list[str], list[float], float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words, watts, expected = case
+    words, gb, expected = case
     config = train.parse(words)
     made = train.scenario(config, synthetic_profile(), [Trace("flat", np.zeros(1), 10.0, np.array([2e6]))], [])
-    means = Spent(np.array([0.5, 0.9]), np.array(watts) / 30.0, np.zeros(2))
+    means = Spent(np.array([0.5, 0.9]), np.zeros(2), np.array([byte_rate_of(one) / 30.0 for one in gb]))
     monkeypatch.setattr(ladder, "point_means", lambda *_: means)
     assert train.within_reach(config.demand, made) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "watts", "gb"),
+    [
+        ([], None, 10.0),
+        (["--max-watts", "4.8"], 4.8, None),
+        (["--max-watts", "inf"], None, None),
+        (["--max-gb-month", "inf"], None, None),
+        (["--max-watts", "4.8", "--max-gb-month", "30"], 4.8, 30.0),
+    ],
+)
+def test_budgets_of_the_options(words: list[str], watts: float | None, gb: float | None) -> None:
+    demand = train.parse(words).demand.demand
+    assert (demand.max_watts, demand.max_gb_month) == (watts, gb)
 
 
 def test_a_scenario_of_three_tiers(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ FORESIGHT = "five frames of foresight"
 GRID = 48  # prices tried for each budget
 SHORT_S = (0.0, 0.005, 0.010, 0.020, 0.030)
 HOPELESS_S = (-np.inf, -0.05, 0.0)
+SPARE_S = (0.010, 0.020, 0.030, 0.040)
 SETTLING_S, SETTLED_S = 60.0, 20.0  # length of the episodes in which prices settle, and its part that counts
 
 
@@ -81,17 +82,31 @@ def thresholds(table: PointTable, spent: Spent, prices: Prices) -> list[Setting]
     """Threshold rules worth trying at about these prices, after every static point.
 
     ``spent``: of the static points. Offload points and local nets are the best ones at a third, one and three times the
-    prices. A race is that of the offload point with each local net.
+    prices. A race is that of the offload point with each local net. Each rule is tried by itself, and with the next
+    wider net where there is time. Local nets that take turns are tried without the link too.
     """
-    alone = ~table.local & ~table.races
-    offloads, locals_ = (_best(among, spent, prices) for among in (alone, table.local))
+    single = ~table.local & ~table.races
+    offloads, locals_ = (_best(among, spent, prices) for among in (single, table.local))
     found = statics(table)
+    for local, spare_s in product(locals_, SPARE_S):
+        if (wide := _wider(local, table.local, table)) != local:
+            found.append(Setting(local, local, local, 0.0, np.inf, wide, wide, spare_s))
     for offload, local in product(offloads, locals_):
         same = table.races & (table.streams.of == table.streams.of[offload])
         same &= table.hops[0].bytes_mean == table.hops[0].bytes_mean[offload]
+        wide_local = _wider(local, table.local, table)
         for race, short_s, hopeless_s in product(_best(same, spent, prices), SHORT_S, HOPELESS_S):
-            found.append(Setting(offload, race, local, short_s, hopeless_s))
+            wide_race = _wider(race, same, table)
+            for spare_s in (np.inf, *SPARE_S)[: None if (wide_race, wide_local) != (race, local) else 1]:
+                found.append(Setting(offload, race, local, short_s, hopeless_s, wide_race, wide_local, spare_s))
     return found
+
+
+def _wider(row: int, among: Bools, table: PointTable) -> int:
+    """Row among these of the next more accurate net on the device; ``row`` where there is none."""
+    accuracy = np.where(table.local, table.accuracy, table.finish_accuracy)
+    better = among & (accuracy > accuracy[row])
+    return int(np.where(better, accuracy, np.inf).argmin()) if better.any() else row
 
 
 def _best(among: Bools, spent: Spent, prices: Prices) -> list[int]:

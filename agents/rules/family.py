@@ -16,7 +16,8 @@ from tidesplit.envs.world.vocabulary import Floats, Ints
 class Setting(NamedTuple):
     """A threshold rule: offload; race where the predicted low slack is short; stay local where it is hopeless.
 
-    With the same row three times it is a static point.
+    With the same row three times it is a static point. Where a frame is raced or stays local, a wider net runs on the
+    device if it leaves time to spare. So wide and narrow nets take turns where the wide one by itself is too slow.
     """
 
     offload: int  # row of the point for good links
@@ -24,6 +25,9 @@ class Setting(NamedTuple):
     local: int  # row for links that are too slow
     short_s: float = 0.0  # low slack of ``offload`` below which the frame is raced
     hopeless_s: float = -np.inf  # its slack below which the frame stays local
+    wide_race: int = 0  # row in place of ``race``
+    wide_local: int = 0  # row in place of ``local``
+    spare_s: float = np.inf  # time until the deadline that the wider net must leave
 
 
 class Spent(NamedTuple):
@@ -60,8 +64,14 @@ class Family:
 def played(settings: Sequence[Setting], chosen: Ints, observation: Observation) -> Ints:
     """Rows ``[B]`` of the settings number ``chosen``, ``[B]``."""
     columns = [np.array(column)[chosen] for column in zip(*settings, strict=True)]
-    offload, race, local, short_s, hopeless_s = columns
+    offload, race, local, short_s, hopeless_s, wide_race, wide_local, spare_s = columns
     lanes, foreseen = np.arange(len(chosen)), observation.foreseen
+    # A race's net is done by then: its own forecast begins at the head's end, as if the worker were idle.
+    spare = foreseen.finish_slack_s - observation.seen.worker_s[:, None] * foreseen.races
+    race, local = (
+        np.where(spare[lanes, wide] >= spare_s, wide, narrow)
+        for wide, narrow in ((wide_race, race), (wide_local, local))
+    )
     rows = np.where(foreseen.slack_low_s[lanes, offload] < short_s, race, offload)
     rows = np.where(foreseen.slack_s[lanes, offload] < hopeless_s, local, rows)
     return nearest_allowed(observation, rows.astype(np.int64))

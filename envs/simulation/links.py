@@ -11,9 +11,10 @@ import numpy as np
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.hop import Crossing, RoundTrip
+from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import Floats, Ints, Transfers, each
 
-RTT_SPREAD = 0.4  # round trips differ less from link to link than bandwidths; assumed
+TIME_SPREAD = 0.4  # round trips, their jitter and requests differ less from link to link than bandwidths; assumed
 
 
 class Played(NamedTuple):
@@ -26,18 +27,20 @@ class Played(NamedTuple):
 class Links:
     """The links of one hop, one for each lane.
 
-    Each episode draws one of ``traces``. Its bandwidth has the log-normal ``spread`` about the trace's, its round trip
-    RTT_SPREAD times as much. The last ``window`` messages of each lane are remembered.
+    Each episode draws one of ``traces``. Its bandwidth has the log-normal ``spread`` about the trace's. Its round trip,
+    the jitter of that and the time of a request have TIME_SPREAD times as much. The last messages of each lane are
+    remembered, as many as the world's window.
     """
 
-    def __init__(self, traces: Sequence[Trace], lanes: int, window: int, spread: float) -> None:
-        self._traces, self._window, self._spread = tuple(traces), window, spread
+    def __init__(self, traces: Sequence[Trace], lanes: int, world: World, spread: float) -> None:
+        self._traces, self._window, self._spread = tuple(traces), world.window, spread
+        self._request_s = world.request_s
         self.trace_of = np.zeros(lanes, dtype=np.int64)
         self.offset_s = np.zeros(lanes)
         self.scale = np.ones(lanes) if spread else None
         # The true links: only those who may know the future may read them.
         self.uplink = TraceUplink.of(traces).starting(self.trace_of, self.offset_s, self.scale)
-        self.transfers = Transfers.none(lanes, window)
+        self.transfers = Transfers.none(lanes, world.window)
 
     def choose(self, lane: int, chosen: int | None, whole: bool, rng: np.random.Generator) -> Played:
         """Choose an episode's trace, at random if ``chosen`` is None. If ``whole``, it begins at the trace's start."""
@@ -48,11 +51,13 @@ class Links:
         return Played(trace, float(self.offset_s[lane]))
 
     def vary(self, lane: int, trip: RoundTrip, rng: np.random.Generator) -> RoundTrip:
-        """Draw the factor between this episode's link and its trace. Returns the round trips of the link."""
+        """Draw the factors between this episode's link and its trace. Returns the round trips of the link."""
         if self.scale is None:
             return trip
-        self.scale[lane], rtt = np.exp(self._spread * np.array([1.0, RTT_SPREAD]) * rng.standard_normal(2))
-        return RoundTrip(rtt * trip.rtt_s, rtt * trip.base_s)
+        spreads = self._spread * np.array([1.0, TIME_SPREAD, TIME_SPREAD, TIME_SPREAD])
+        self.scale[lane], rtt, jitter, request = np.exp(spreads * rng.standard_normal(4))
+        base_s = rtt * trip.base_s + (request - 1.0) * self._request_s
+        return RoundTrip(base_s + rtt * jitter * (trip.rtt_s - trip.base_s), base_s)
 
     def forked(self, lanes: Ints) -> Links:
         """The links of these lanes, ``[N]``."""

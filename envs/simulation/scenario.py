@@ -79,14 +79,14 @@ def scenario_from(
         fps: frames a second.
         deadline_ms: milliseconds after its arrival by which a frame must be answered.
         min_accuracy: accuracy floor; points below it are masked.
-        max_watts: budget of energy, watts of device and radio in the mean. Under one no probes are sent: they would
-            keep the radio awake.
+        max_watts: budget of energy, watts of device and radio in the mean. Under a budget no probes are sent: they
+            would keep the radio awake, and take 7 GB a month.
         max_gb_month: budget of data, GB in 30 days.
         demands: if given, each episode draws one of these, and the six arguments above have no effect.
         world: physical numbers; None: the defaults.
         episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
         table_spread: log-normal spread of an episode's timings and payloads about the profile.
-        trace_spread: log-normal spread of an episode's bandwidth and round trip about the trace.
+        trace_spread: log-normal spread of an episode's bandwidth about the trace; a part of it, of trip and jitter.
 
     Raises:
         TraceError: a trace cannot be used.
@@ -121,8 +121,8 @@ def scenario_from(
 
 
 def thrifty(world: World, demands: Sequence[Demand]) -> World:
-    """The world without probes where one of the demands has a budget of energy. A race tells as much of the link."""
-    return replace(world, probe_after_s=math.inf) if any(d.max_watts is not None for d in demands) else world
+    """The world without probes where one of the demands has a budget. What is sent anyway tells enough of the link."""
+    return replace(world, probe_after_s=math.inf) if any(d.budgeted for d in demands) else world
 
 
 def machines_of(tiers: int, device: str = DEVICE, server: str | None = None, cloud: str = CLOUD) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class Scenario:
     # Log-normal spread of an episode's device, servers and payloads about the table. It makes a policy read the table
     # instead of learning it by heart.
     table_spread: float = 0.0
-    # The same of an episode's bandwidth and round trip about its traces, for links other than these.
+    # The same of an episode's bandwidth, round trip and jitter about its traces, for links other than these.
     trace_spread: float = 0.0
     # Half of the episodes begin with a busy device, for up to this many seconds. Good decisions rarely lead into such
     # queues, but a hiccup of a real device does.
@@ -90,9 +90,9 @@ class Simulation:
         self.ledger = Ledger.empty(self.lanes)
         self.first_prices = Prices.of(*USUAL_PRICES, self.lanes)  # where they move: those to begin with
         self.frames = np.zeros(self.lanes, dtype=np.int64)  # in each lane's episode
-        hops, window = len(scenario.links), scenario.world.window
+        hops = len(scenario.links)
         self._course = Course.none(self.lanes, hops)
-        self.links = [Links(traces, self.lanes, window, scenario.trace_spread) for traces in scenario.links]
+        self.links = [Links(traces, self.lanes, scenario.world, scenario.trace_spread) for traces in scenario.links]
         self.frame = np.zeros(self.lanes, dtype=np.int64)  # number of the next one
         self.queues = Queues.idle(self.lanes, hops, scenario.table.streams.count)
         self._runs = Runs.none(self.lanes)
