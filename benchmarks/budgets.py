@@ -6,8 +6,8 @@
 The bundles differ in their training seed. Where a family is also trained on, its last part is judged, as tidesplit
 train keeps it back. The traces of a family are put one after the other, and each course of events
 begins at another moment of them. Every controller begins with the prices to which it settled on the training traces.
---watts plays other budgets than that of the training, --motion other cameras than the profile's. --rules names the
-rules; the MPC and foresight take most of the time.
+--watts and --gb-month play other budgets than those of the training, --motion other cameras than the profile's. --rules
+names the rules; the MPC and foresight take most of the time.
 Everything is simulated, and watts are estimated.
 """
 
@@ -91,27 +91,39 @@ def parted(tune_on: Sequence[str], families: Sequence[tuple[str, str]]) -> tuple
     return seen, {name: concatenate(name, judged[spec]) for name, spec in families}
 
 
+def told(watts: float | None, gb: float | None) -> str:
+    """A demand's budgets in words."""
+    budgets = [f"{most:g} {unit}" for most, unit in ((watts, "W"), (gb, "GB")) if most is not None]
+    return ", ".join(budgets) or "none"
+
+
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each family, budget and controller; the policies of several seeds as one, with an interval."""
     table = Table(title="Accuracy at equal budgets; simulated")
-    for heading in ("links", "motion", "budget, W", "controller", "utility", "95 %", "watts", "GB", "miss %"):
+    for heading in ("links", "motion", "budget", "controller", "utility", "95 %", "watts", "GB", "miss %"):
         table.add_column(heading)
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         name = POLICY if row["controller"].startswith(POLICY) else row["controller"]
-        groups.setdefault((row["family"], row["motion"], row["demand"]["max_watts"], name), []).append(row)
+        budget = row["demand"]["max_watts"], row["demand"]["max_gb_month"]
+        groups.setdefault((row["family"], row["motion"], budget, name), []).append(row)
     rng = np.random.default_rng(0)
     for (links, motion, budget, name), of in groups.items():
         utilities = np.concatenate([row["by_course"] for row in of])
         low, high = interval(utilities, rng)
         watts, gb = (np.concatenate([row[key] for row in of]) for key in ("watts", "gb_per_month"))
         table.add_row(
-            links, f"{motion:g}", "none" if budget is None else f"{budget:g}",
+            links, f"{motion:g}", told(*budget),
             f"{name} ({len(of)} seeds)" if len(of) > 1 else name,
             f"{utilities.mean():.4f}", f"{low:.3f} to {high:.3f}", f"{watts.mean():.2f} ({watts.max():.2f})",
             f"{gb.mean():.1f}", f"{100 * np.mean([row['miss_rate'] for row in of]):.1f}",
         )  # fmt: skip
     return table
+
+
+def finite(budget: float | None) -> float | None:
+    """A budget of infinity is none."""
+    return None if budget == np.inf else budget
 
 
 def played(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -121,8 +133,9 @@ def played(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with contest.workers() as pool:
         tasks = []
-        for watts in options.watts or [trained[0].demand.max_watts]:
-            demand = replace(trained[0].demand, max_watts=None if watts == np.inf else watts)
+        own = trained[0].demand
+        for watts, gb in product(options.watts or [own.max_watts], options.gb_month or [own.max_gb_month]):
+            demand = replace(own, max_watts=finite(watts), max_gb_month=finite(gb))
             world = thrifty(replace(trained[0].world, probe_after_s=options.probe_after_s), [demand])
             tuned_in = Scenario(traces=tuple(tune_on), demands=(demand,), table=trained[0].table, world=world)
             tasks.append((demand, tuned_in, pool.submit(entrants_of, options, tuned_in, trained)))
@@ -136,8 +149,9 @@ def played(options: argparse.Namespace) -> list[dict[str, Any]]:
                     waiting.append((facts, pool.submit(row_of, entrant, judged, options.courses)))
             for facts, row in waiting:
                 rows.append({**facts, **row.result()})
+                budget = told(demand.max_watts, demand.max_gb_month)
                 print(
-                    f"{facts['family']}, {facts['motion']:g} x, {demand.max_watts} W, {facts['controller']}: played",
+                    f"{facts['family']}, {facts['motion']:g} x, {budget}, {facts['controller']}: played",
                     file=sys.stderr,
                 )
     return rows
@@ -150,6 +164,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tune-on", nargs="+", required=True, help="training traces: files, folders, bundled names")
     parser.add_argument("--family", nargs="+", type=family, required=True, help="test traces, each NAME=TRACES")
     parser.add_argument("--watts", nargs="+", type=float, help="budgets; inf: none (default: that of the training)")
+    parser.add_argument("--gb-month", nargs="+", type=float, help="the same of data")
     parser.add_argument(
         "--motion",
         nargs="+",

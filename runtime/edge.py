@@ -307,18 +307,16 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
 
 
 def world_under(demand: Demand, world: World, table: PointTable) -> World:
-    """The world without probes under a budget of energy: they would keep the radio awake.
+    """The world without probes under a budget: they would keep the radio awake, and take 7 GB a month.
 
     Raises:
         ValueError: a budget of energy for a device whose watts are not known.
     """
-    if demand.max_watts is None:
-        return world
-    if not table.machine.busy_w:
+    if demand.max_watts is not None and not table.machine.busy_w:
         raise ValueError(
             f"--max-watts {demand.max_watts:g}: the profile has no watts of this device, so its energy is not known"
         )
-    return replace(world, probe_after_s=math.inf)
+    return replace(world, probe_after_s=math.inf) if demand.budgeted else world
 
 
 class Heartbeat:

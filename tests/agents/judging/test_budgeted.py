@@ -54,7 +54,12 @@ def test_threshold_rules_are_tried_after_the_points_and_race_their_own_picture()
     table = scenario(BUMPY).table
     found = thresholds(table, Spent(table.accuracy, *np.zeros((2, table.size))), Prices.of(1.0, 1e-4))
     assert found[: table.size] == [Setting(row, row, row) for row in range(table.size)]
-    assert all(table.races[setting.race] for setting in found[table.size :])
+    by_themselves = [setting for setting in found[table.size :] if setting.offload == setting.local]
+    assert all(table.races[setting.race] for setting in found[table.size :] if setting not in by_themselves)
+    for setting in found[table.size :]:  # the wider net is of the same kind, and takes turns with the narrow one
+        assert table.local[setting.wide_local] or setting.spare_s == np.inf
+        assert table.accuracy[setting.wide_local] >= table.accuracy[setting.local] or setting.spare_s == np.inf
+    assert all(setting.wide_local != setting.local for setting in by_themselves)
 
 
 def test_rules_for_budgets_are_there_only_under_one() -> None:

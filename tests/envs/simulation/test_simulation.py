@@ -11,10 +11,12 @@ from tests.envs.small import stacked
 from tests.profiles import DEVICE, synthetic_profile
 from tests.profiles import SERVER as SERVER_LABEL
 from tidesplit.envs.simulation.course import draw_course
+from tidesplit.envs.simulation.links import Links
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, TraceError
-from tidesplit.envs.world.physics import World
+from tidesplit.envs.world.hop import RoundTrip
+from tidesplit.envs.world.physics import USUAL, World
 from tidesplit.envs.world.vocabulary import MISS, SERVER, Demand, DemandError, Floats
 from tidesplit.profiling.points.profile import ProfileError
 from tidesplit.profiling.points.table import PointTable
@@ -261,3 +263,18 @@ def test_copies_of_a_lane_may_take_other_points() -> None:
     outcome, _ = fork.step(np.array([1, 9]))
     assert outcome.utility[0] != outcome.utility[1]
     assert played.frame.tolist() == [0]
+
+
+def test_links_of_a_training_differ_in_jitter_and_in_the_time_of_a_request() -> None:
+    def drawn(spread: float) -> Floats:
+        links, rng = Links([FLAT], 1, USUAL, spread), np.random.default_rng(3)
+        plain = RoundTrip(np.array([0.060, 0.066]), np.array([0.060, 0.060]))  # the first has no jitter
+        trips = [links.vary(0, plain, rng) for _ in range(2000)]
+        return np.array([(trip.base_s[0], *(trip.rtt_s - trip.base_s)) for trip in trips]).T
+
+    np.testing.assert_allclose(drawn(0.0), np.array([[0.060], [0.0], [0.006]]) * np.ones(2000))
+    base_s, none_s, jitter_s = drawn(1.5)
+    np.testing.assert_allclose(none_s, 0.0, atol=1e-12)
+    assert np.std(np.log(jitter_s / base_s)) == pytest.approx(0.6, abs=0.1)  # 0.4 of 1.5
+    assert np.corrcoef(np.log(jitter_s), np.log(base_s))[0, 1] > 0.5  # a long trip has more of it
+    assert np.median(base_s) == pytest.approx(0.060, rel=0.05)
