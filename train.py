@@ -416,7 +416,7 @@ def entrant(model: MaskablePPO, train_on: Scenario, prices: Prices | None) -> En
     learner = Learner(training.policy_of(model))
     if prices is None:
         return learner
-    return budgeted.settled(learner, contest.without_spreads(train_on), prices, PRICING.lanes, PRICING.seed)
+    return budgeted.settled(learner, contest.without_spreads(train_on), prices, ladder.SETTLING_LANES, PRICING.seed)
 
 
 @contextmanager

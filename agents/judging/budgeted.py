@@ -18,7 +18,7 @@ from tidesplit.agents.rules.family import Setting, Spent, played
 from tidesplit.envs.budget.prices import CALM_S, WITHIN, Budgets, PriceDraw, Prices
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.observation import Controller, Observation
-from tidesplit.envs.world.vocabulary import Bools, Demand, Ints
+from tidesplit.envs.world.vocabulary import Bools, Demand, Floats, Ints
 from tidesplit.profiling.points.table import PointTable
 
 MIXTURE, THRESHOLD = "best mixture of points", "threshold rule"
@@ -152,17 +152,18 @@ def policy_of(bundle: Bundle, demand: Demand) -> Entrant:
 def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: int) -> Budgeted:
     """The entrant with the prices to which it settles on the arena's traces, when it begins with ``first``.
 
-    The mean of the logarithms over the last part of some episodes.
+    The median of some episodes' mean logarithms over their last part. On a link that carries next to nothing a price of
+    data falls without end, and a mean would have that.
     """
     moving = replace(arena, episode_s=SETTLING_S, price_draw=None)
     simulation = Simulation(moving, [np.random.default_rng([seed, lane]) for lane in range(lanes)])
     controller = controller_of(Budgeted(entrant, (float(first.joule[0]), float(first.byte[0]))), simulation)
     fps = arena.demands[0].fps
     counted = round((SETTLING_S - SETTLED_S) * fps)
-    debts: list[tuple[float, float]] = []
+    debts: list[Floats] = []
     for frame in range(round(SETTLING_S * fps)):
         simulation.step(controller.predict(simulation.observation()))
         if frame >= counted:
-            debts.append((float(simulation.ledger.joules_s.mean()), float(simulation.ledger.bytes_s.mean())))
-    rise = np.exp(np.mean(debts, axis=0) / CALM_S)
+            debts.append(np.stack([simulation.ledger.joules_s, simulation.ledger.bytes_s]))
+    rise = np.exp(np.median(np.mean(debts, axis=0), axis=1) / CALM_S)
     return Budgeted(entrant, (float(first.joule[0] * rise[0]), float(first.byte[0] * rise[1])))

@@ -55,7 +55,7 @@ FAMILIES = (MIXTURE, THRESHOLD)
 STATICS = {"best static point", "device only", "image offload", VIDEO}
 """Rules that use one point for every frame."""
 
-SETTLING_LANES = 6
+SETTLING_LANES = 16
 """Episodes in which the prices of a rule settle."""
 Grids = Mapping[str, tuple[float, ...]]
 """Values to try for each knob, the most important knob first."""
