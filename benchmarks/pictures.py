@@ -2,8 +2,8 @@
 
 Simulated. The uplink is the bundled LTE trace from the second on at which nothing was trained or tuned any more: 8 s at
 eight times its bandwidth, an outage of 5 s, then 7 s of the trace unchanged; the round trip is 40 ms. Every controller
-plays it on the same nine random courses of events. The picture shows the course on which PPO's lead over the best
-static point is the median of the nine, and the means over all nine are printed. Tuning the rules takes about a minute.
+plays it on the same nine random courses of events. The picture shows the course on which PPO's lead over the threshold
+rule is the median of the nine, and the means over all nine are printed. Tuning the rules takes about a minute.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import budgeted, ladder
+from tidesplit.agents.judging.budgeted import THRESHOLD
 from tidesplit.agents.judging.evaluation import Entrant, History, play, simulation_of
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
-from tidesplit.envs.world.physics import World
 from tidesplit.envs.world.vocabulary import DEVICE, MISS, SERVER, Floats
 
 mpl.use("Agg")
@@ -34,8 +34,8 @@ TRAINED_SHARE = 0.8  # what train.py trains on; the rest of the trace is held ou
 FAST_S, OUTAGE_S, WHOLE_S, FASTER = 8.0, 5.0, 20.0, 8.0
 RTT_S = 0.040  # of the README's emulated link
 COURSES = 9  # odd, so that there is a median
-RIVAL = "best static point"  # the best rule that sees what the policy sees
-SHOWN = {ladder.POLICY: "#1f5fa8", RIVAL: "#b0492c", "MPC, tuned": "#7a7a7a", "look-up, tuned": "#b9b9b9"}
+RIVAL = THRESHOLD  # the best rule that sees what the policy sees
+SHOWN = {ladder.POLICY: "#1f5fa8", RIVAL: "#b0492c", "MPC, tuned": "#7a7a7a", "best static point": "#b9b9b9"}
 ANSWERED = {
     SERVER: ("server", "#2a9d55", "o"),
     DEVICE: ("device", "#e0a030", "o"),
@@ -50,16 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="pictures.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--bundle", type=Path, required=True, help="folder that train.py wrote, for --trace lte.csv")
+    parser.add_argument(
+        "--bundle", type=Path, required=True, help="folder that train.py wrote for lte.csv, with a budget"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="picture to write")
     options = parser.parse_args(argv)
     bundle = bundles.load(options.bundle)
     (whole,) = load_traces("lte")
     seen, unseen = whole.split(TRAINED_SHARE)
-    tune_on = Scenario(traces=(seen,), demands=(bundle.demand,), table=bundle.table)
-    judge_on = replace(tune_on, traces=(with_outage(unseen),), world=World(rtt_s=RTT_S))
+    if not bundle.demand.budgeted:
+        parser.error(f"{options.bundle} has no budget, and the {THRESHOLD} needs one")
+    tune_on = Scenario(traces=(seen,), demands=(bundle.demand,), table=bundle.table, world=bundle.world)
+    judge_on = replace(tune_on, traces=(with_outage(unseen),), world=replace(bundle.world, rtt_s=RTT_S))
     entrants: dict[str, Entrant] = {
-        **ladder.tuned_rules(tune_on, ladder.Tuning()),
+        **ladder.tuned_rules(tune_on, ladder.Tuning(), SHOWN),
         ladder.POLICY: budgeted.policy_of(bundle, bundle.demand),
     }
     records = {name: play(entrants[name], simulation_of(judge_on, range(COURSES))) for name in SHOWN}
