@@ -75,6 +75,8 @@ Found = TypeVar("Found")
 USUAL_GB = 10.0
 """Default budget a month: a usual mobile plan. At 30 frames a second that is 129 bytes a frame, and a message by itself
 takes 150. So there is something to decide, on every device (docs/results.md)."""
+THRIFTY = 0.75
+"""Quantile of the settled prices at which the policy begins: rather too thrifty than over its budget at once."""
 USUAL_DEADLINE_MS: dict[Objective, float] = {"accuracy": 100.0, "latency": 1000.0}
 
 
@@ -416,7 +418,9 @@ def entrant(model: MaskablePPO, train_on: Scenario, prices: Prices | None) -> En
     learner = Learner(training.policy_of(model))
     if prices is None:
         return learner
-    return budgeted.settled(learner, contest.without_spreads(train_on), prices, ladder.SETTLING_LANES, PRICING.seed)
+    return budgeted.settled(
+        learner, contest.without_spreads(train_on), prices, ladder.SETTLING_LANES, PRICING.seed, THRIFTY
+    )
 
 
 @contextmanager

@@ -149,10 +149,10 @@ def policy_of(bundle: Bundle, demand: Demand) -> Entrant:
     return Budgeted(bundle.policy, bundle.first_prices) if demand.budgeted else bundle.policy
 
 
-def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: int) -> Budgeted:
+def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: int, quantile: float = 0.5) -> Budgeted:
     """The entrant with the prices to which it settles on the arena's traces, when it begins with ``first``.
 
-    The median of some episodes' mean logarithms over their last part. On a link that carries next to nothing a price of
+    A quantile of some episodes' mean logarithms over their last part. On a link that carries next to nothing a price of
     data falls without end, and a mean would have that.
     """
     moving = replace(arena, episode_s=SETTLING_S, price_draw=None)
@@ -165,5 +165,5 @@ def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: 
         simulation.step(controller.predict(simulation.observation()))
         if frame >= counted:
             debts.append(np.stack([simulation.ledger.joules_s, simulation.ledger.bytes_s]))
-    rise = np.exp(np.median(np.mean(debts, axis=0), axis=1) / CALM_S)
+    rise = np.exp(np.quantile(np.mean(debts, axis=0), quantile, axis=1) / CALM_S)
     return Budgeted(entrant, (float(first.joule[0] * rise[0]), float(first.byte[0] * rise[1])))
