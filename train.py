@@ -74,7 +74,7 @@ CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
 USUAL_GB = 10.0
 """Default budget a month: a usual mobile plan. At 30 frames a second that is 129 bytes a frame, and a message by itself
-takes 150. So there is something to decide, on every device (docs/results.md)."""
+takes 150. So there is something to decide on a Pi 4 and smaller devices."""
 THRIFTY = 0.75
 """Quantile of the settled prices at which the policy begins: rather too thrifty than over its budget at once."""
 USUAL_DEADLINE_MS: dict[Objective, float] = {"accuracy": 100.0, "latency": 1000.0}
@@ -126,7 +126,7 @@ class DemandOptions:
     max_watts: float | None = None
     """Budget of energy: mean watts of device and radio. None or inf: no budget."""
     max_gb_month: float | None = None
-    """Budget of data: GB sent in 30 days at this rate; inf: no budget. None: 10, or no budget beside --max-watts."""
+    """Budget of data: GB sent in 30 days; inf: no budget. None: 10, or no budget where --max-watts is given."""
     utility: str | None = None
     """Worth of answers in time: MODULE:FUNCTION of accuracy, latency_s and deadline_s. None: the objective's."""
 

@@ -164,7 +164,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tune-on", nargs="+", required=True, help="training traces: files, folders, bundled names")
     parser.add_argument("--family", nargs="+", type=family, required=True, help="test traces, each NAME=TRACES")
     parser.add_argument("--watts", nargs="+", type=float, help="budgets; inf: none (default: that of the training)")
-    parser.add_argument("--gb-month", nargs="+", type=float, help="the same of data")
+    parser.add_argument(
+        "--gb-month", nargs="+", type=float, help="budgets of data; inf: none (default: that of the training)"
+    )
     parser.add_argument(
         "--motion",
         nargs="+",

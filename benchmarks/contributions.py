@@ -98,6 +98,7 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", default="lte.csv", help="a file, a folder, or a bundled name (default: %(default)s)")
+    parser.add_argument("--watts", type=float, help="budget of energy in place of the usual one of data")
     parser.add_argument("--device", default=DEVICE, help="machine of the profile (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the trainings (default: 0 1)")
     parser.add_argument("--steps", type=int, default=training.PpoConfig.steps, help="frames of PPO")
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     contest.stop_on_sigterm()
     begun = time.perf_counter()
     seen, families = parted([options.trace], [(options.trace, options.trace)])
-    demand = DemandOptions().demand
+    demand = DemandOptions(max_watts=options.watts).demand
     tuned_in = scenario_from(trace=seen, device=options.device, demands=[demand])
     judged = replace(tuned_in, traces=tuple(families.values()), episode_s=60.0 * options.minutes)
     with contest.workers() as pool:

@@ -153,7 +153,7 @@ def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: 
     """The entrant with the prices to which it settles on the arena's traces, when it begins with ``first``.
 
     A quantile of some episodes' mean logarithms over their last part. On a link that carries next to nothing a price of
-    data falls without end, and a mean would have that.
+    data falls without end, and that lane would decide the mean.
     """
     moving = replace(arena, episode_s=SETTLING_S, price_draw=None)
     simulation = Simulation(moving, [np.random.default_rng([seed, lane]) for lane in range(lanes)])

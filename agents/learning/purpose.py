@@ -25,7 +25,7 @@ FILE = "training.json"
 OPTIONS = {
     "CNN": ("profile", "device", "server", "tiers", "cloud"),
     "trace": ("trace", "second_trace", "holdout"),
-    "demand": ("objective", "fps", "deadline_ms", "min_accuracy"),
+    "demand": ("objective", "fps", "deadline_ms", "min_accuracy", "max_watts", "max_gb_month"),
     "world": ("world", "utility"),
 }
 """Options behind each part of a purpose, to name the one that differs."""

@@ -66,7 +66,7 @@ def played(settings: Sequence[Setting], chosen: Ints, observation: Observation) 
     columns = [np.array(column)[chosen] for column in zip(*settings, strict=True)]
     offload, race, local, short_s, hopeless_s, wide_race, wide_local, spare_s = columns
     lanes, foreseen = np.arange(len(chosen)), observation.foreseen
-    # A race's net is done by then: its own forecast begins at the head's end, as if the worker were idle.
+    # A race's forecast begins as if the worker were idle. Behind a heavy head the worker's time is counted twice.
     spare = foreseen.finish_slack_s - observation.seen.worker_s[:, None] * foreseen.races
     race, local = (
         np.where(spare[lanes, wide] >= spare_s, wide, narrow)

@@ -16,6 +16,8 @@ from tidesplit.envs.world.vocabulary import Floats, Ints, Transfers, each
 
 TIME_SPREAD = 0.4  # round trips, their jitter and requests differ less from link to link than bandwidths; assumed
 
+SHORTEST_S = 1e-4  # no drawn round trip is shorter: an answer never comes before its bytes have left
+
 
 class Played(NamedTuple):
     """The trace that an episode plays, and the second at which it begins."""
@@ -56,8 +58,8 @@ class Links:
             return trip
         spreads = self._spread * np.array([1.0, TIME_SPREAD, TIME_SPREAD, TIME_SPREAD])
         self.scale[lane], rtt, jitter, request = np.exp(spreads * rng.standard_normal(4))
-        base_s = rtt * trip.base_s + (request - 1.0) * self._request_s
-        return RoundTrip(base_s + rtt * jitter * (trip.rtt_s - trip.base_s), base_s)
+        base_s = np.maximum(rtt * trip.base_s + (request - 1.0) * self._request_s, SHORTEST_S)
+        return RoundTrip(np.maximum(base_s + rtt * jitter * (trip.rtt_s - trip.base_s), SHORTEST_S), base_s)
 
     def forked(self, lanes: Ints) -> Links:
         """The links of these lanes, ``[N]``."""

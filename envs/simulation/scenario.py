@@ -86,7 +86,7 @@ def scenario_from(
         world: physical numbers; None: the defaults.
         episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
         table_spread: log-normal spread of an episode's timings and payloads about the profile.
-        trace_spread: log-normal spread of an episode's bandwidth about the trace; a part of it, of trip and jitter.
+        trace_spread: log-normal spread of an episode's bandwidth about the trace; trips and jitter have less.
 
     Raises:
         TraceError: a trace cannot be used.
