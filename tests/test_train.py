@@ -204,6 +204,7 @@ def copied(trained: Trained, out: Path) -> Path:
         (["--deadline-ms", "99"], "with another demand: --deadline-ms 150.0 there, --deadline-ms 99.0 received"),
         (["--objective", "latency"], "with another demand: --objective accuracy there, --objective latency received"),
         (["--min-accuracy", "0.1"], "with another demand: --min-accuracy 0.0 there, --min-accuracy 0.1 received"),
+        (["--max-gb-month", "3"], "with another demand: --max-gb-month .* there, --max-gb-month 3.0 received"),
         (["--trace", "metro"], "with another trace: --trace lte.csv there, --trace metro received"),
         (["--holdout", "0"], "with another trace: --holdout 0.2 there, --holdout 0.0 received"),
         (["--world", "granted"], "with another world: --world as-traced there, --world granted received"),

@@ -97,7 +97,8 @@ def thresholds(table: PointTable, spent: Spent, prices: Prices) -> list[Setting]
         wide_local = _wider(local, table.local, table)
         for race, short_s, hopeless_s in product(_best(same, spent, prices), SHORT_S, HOPELESS_S):
             wide_race = _wider(race, same, table)
-            for spare_s in (np.inf, *SPARE_S)[: None if (wide_race, wide_local) != (race, local) else 1]:
+            has_wider = (wide_race, wide_local) != (race, local)
+            for spare_s in (np.inf, *SPARE_S) if has_wider else (np.inf,):
                 found.append(Setting(offload, race, local, short_s, hopeless_s, wide_race, wide_local, spare_s))
     return found
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ import torch
 from PIL import Image
 
 from tests.agents.small import BUMPY
+from tests.profiles import synthetic_profile
 from tests.runtime.deployed import CLASSES, DEMAND, points, points_of_three, server_process
 from tests.runtime.waiting import LIMIT_S, until
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
 from tidesplit.compression.codec.pixels import natural_picture
 from tidesplit.envs.simulation.scenario import scenario_from
+from tidesplit.envs.world.physics import USUAL
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.runtime import edge
 from tidesplit.runtime.cnn import Cnn
@@ -332,3 +335,13 @@ def test_mqtt_options_are_read(bundle: Path, pictures: Path, capsys: pytest.Capt
     assert "--mqtt localhost: HOST[:PORT]/TOPIC expected" in capsys.readouterr().err
     assert edge.main([*common, "--mqtt", "127.0.0.1:1/door", "--mqtt-discovery"]) == 0
     assert capsys.readouterr().err.count("--mqtt 127.0.0.1:1/door: [Errno 111] Connection refused") == 1
+
+
+@pytest.mark.parametrize(
+    ("demand", "probe_after_s"),
+    [(Demand(), 0.5), (Demand(max_watts=4.0), np.inf), (Demand(max_gb_month=10.0), np.inf)],
+)
+def test_a_device_sends_no_probes_under_a_budget(demand: Demand, probe_after_s: float) -> None:
+    table = scenario_from(profile=synthetic_profile()).table
+    table = replace(table, machine=table.machine._replace(busy_w=5.0))
+    assert edge.world_under(demand, USUAL, table).probe_after_s == probe_after_s

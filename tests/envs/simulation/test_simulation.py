@@ -278,3 +278,17 @@ def test_links_of_a_training_differ_in_jitter_and_in_the_time_of_a_request() -> 
     assert np.std(np.log(jitter_s / base_s)) == pytest.approx(0.6, abs=0.1)  # 0.4 of 1.5
     assert np.corrcoef(np.log(jitter_s), np.log(base_s))[0, 1] > 0.5  # a long trip has more of it
     assert np.median(base_s) == pytest.approx(0.060, rel=0.05)
+
+
+def test_no_drawn_round_trip_ends_before_it_begins() -> None:
+    links, rng = Links([FLAT], 1, USUAL, 2.0), np.random.default_rng(0)
+    plain = RoundTrip(0.002 + rng.normal(0.0, 0.001, 100), np.full(100, 0.002))
+    assert all(np.all(column > 0.0) for _ in range(500) for column in links.vary(0, plain, rng))
+
+
+@pytest.mark.parametrize(
+    ("budget", "probe_after_s"),
+    [({}, 0.5), ({"max_watts": 4.0}, np.inf), ({"max_gb_month": 10.0}, np.inf)],
+)
+def test_no_probes_under_a_budget(budget: dict[str, float], probe_after_s: float) -> None:
+    assert simulation(**budget).scenario.world.probe_after_s == probe_after_s
