@@ -37,7 +37,7 @@ from tidesplit.agents.judging import budgeted, contest, figures, intervals, ladd
 from tidesplit.agents.judging.evaluation import Entrant
 from tidesplit.agents.judging.own_controllers import own_controllers
 from tidesplit.agents.learning.purpose import stretches, trained_s
-from tidesplit.envs.simulation.scenario import SECOND_TRACE, thrifty
+from tidesplit.envs.simulation.scenario import SECOND_TRACE
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.simulation.worlds import with_utility, world_of
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
@@ -125,8 +125,8 @@ def scenarios(bundle: bundles.Bundle, traces: list[Trace], options: argparse.Nam
         demands=(demand,),
         table=table,
         further=(other,) * further,
-        world=thrifty(
-            with_utility(bundle.world if options.world is None else world_of(options.world), options.utility), [demand]
+        world=with_utility(bundle.world if options.world is None else world_of(options.world), options.utility).under(
+            demand
         ),
     )
     return judge_on, replace(judge_on, traces=tuned_on, further=(own,) * further)

@@ -523,7 +523,7 @@ def save_policy(
         table=train_on.table,
         machines=config.world.machines,
         demand=config.demand.demand,
-        world=train_on.world,
+        world=replace(train_on.world, probe_after_s=world_of(config.world.world).probe_after_s),  # any budget's
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
         means=None if config.demand.utility else means,  # the device has no utility of the user's own
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},

@@ -34,7 +34,6 @@ from tidesplit.agents.judging.ladder import POLICY, TRUE_BANDWIDTH, Tuning
 from tidesplit.benchmarks.headroom import family
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.budget.prices import Prices
-from tidesplit.envs.simulation.scenario import thrifty
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
 from tidesplit.envs.world.vocabulary import MISS, gb_per_month
@@ -136,7 +135,7 @@ def played(options: argparse.Namespace) -> list[dict[str, Any]]:
         own = trained[0].demand
         for watts, gb in product(options.watts or [own.max_watts], options.gb_month or [own.max_gb_month]):
             demand = replace(own, max_watts=finite(watts), max_gb_month=finite(gb))
-            world = thrifty(replace(trained[0].world, probe_after_s=options.probe_after_s), [demand])
+            world = replace(trained[0].world, probe_after_s=options.probe_after_s).under(demand)
             tuned_in = Scenario(traces=tuple(tune_on), demands=(demand,), table=trained[0].table, world=world)
             tasks.append((demand, tuned_in, pool.submit(entrants_of, options, tuned_in, trained)))
         for demand, tuned_in, future in tasks:

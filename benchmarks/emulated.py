@@ -55,7 +55,6 @@ from tidesplit.benchmarks.run_figures import (
     simulated_row,
 )
 from tidesplit.envs.budget.prices import USUAL_PRICES, Prices
-from tidesplit.envs.simulation.scenario import thrifty
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.observation import Controller
@@ -142,7 +141,7 @@ def emulate(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> Emula
         client = Witness(link.address, engine.cnn)
         with client, Log([records.append]) as log:
             device = Device(
-                controller, loaded.table, loaded.demand, engine, client, log, thrifty(USUAL, [loaded.demand]),
+                controller, loaded.table, loaded.demand, engine, client, log, USUAL.under(loaded.demand),
                 paced=True, started=started, guarded=False, first_prices=prices,
             )  # fmt: skip
             device.run(stage.pictures(), stage.frames)
@@ -164,7 +163,7 @@ def simulate(
     entrant: Entrant, trace: Trace, loaded: bundles.Bundle, offset_s: float, frames: int, motion: float
 ) -> History:
     """The simulator's own run of a controller on the same seconds, in scenes of the same ``motion``."""
-    world = thrifty(replace(EMULATED, motion=motion), [loaded.demand])
+    world = replace(EMULATED, motion=motion).under(loaded.demand)
     scenario = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=world)
     simulation = Simulation(scenario, [np.random.default_rng(0)], trace_of=np.array([0]))
     simulation.links[0].offset_s[:] = offset_s
@@ -220,7 +219,7 @@ def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -
     demand = loaded.demand
     if asked := set(names) & {*RULES, VIDEO, *FAMILIES}:
         scenario = Scenario(
-            traces=tuple(load_traces(tune_on)), demands=(demand,), table=loaded.table, world=thrifty(USUAL, [demand])
+            traces=tuple(load_traces(tune_on)), demands=(demand,), table=loaded.table, world=USUAL.under(demand)
         )
         rules = ladder.tuned_rules(scenario, ladder.Tuning(), asked)
     found: dict[str, Entrant] = {}
@@ -275,7 +274,7 @@ def under_way(entrant: Entrant, trace: Trace, loaded: bundles.Bundle, motion: fl
     """The controller with the prices to which it settles on this trace, in scenes of this ``motion``."""
     if not isinstance(entrant, Budgeted):
         return entrant
-    world = thrifty(replace(EMULATED, motion=motion), [loaded.demand])
+    world = replace(EMULATED, motion=motion).under(loaded.demand)
     arena = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=world)
     return settled(entrant.entrant, arena, Prices.of(*entrant.prices), ladder.SETTLING_LANES, 0)
 

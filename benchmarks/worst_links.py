@@ -30,7 +30,6 @@ from tidesplit.agents.judging.evaluation import Entrant, controller_of, simulati
 from tidesplit.agents.judging.ladder import POLICY, Tuning
 from tidesplit.benchmarks.headroom import family
 from tidesplit.benchmarks.results import write_json
-from tidesplit.envs.simulation.scenario import thrifty
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.model import LinkModel, generate
 from tidesplit.envs.traces.trace import Trace, load_traces
@@ -260,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     begun = time.perf_counter()
     one = bundles.load(options.bundle)
     demand = replace(one.demand, max_watts=options.watts or one.demand.max_watts)
-    world = thrifty(one.world, [demand])
+    world = one.world.under(demand)
     tune_on = tuple(trace for spec in options.tune_on for trace in load_traces(spec))
     tuned_in = Scenario(traces=tune_on, demands=(demand,), table=one.table, world=world)
     means = ladder.point_means(tuned_in, TUNING)

@@ -21,7 +21,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -307,7 +306,7 @@ def paced(bundle: Bundle, label: str | None) -> PointTable:
 
 
 def world_under(demand: Demand, world: World, table: PointTable) -> World:
-    """The world without probes under a budget: they would keep the radio awake, and take 7 GB a month.
+    """The world whose probes keep to the demand's budgets.
 
     Raises:
         ValueError: a budget of energy for a device whose watts are not known.
@@ -316,7 +315,7 @@ def world_under(demand: Demand, world: World, table: PointTable) -> World:
         raise ValueError(
             f"--max-watts {demand.max_watts:g}: the profile has no watts of this device, so its energy is not known"
         )
-    return replace(world, probe_after_s=math.inf) if demand.budgeted else world
+    return world.under(demand)
 
 
 class Heartbeat:

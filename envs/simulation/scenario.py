@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -79,9 +77,8 @@ def scenario_from(
         fps: frames a second.
         deadline_ms: milliseconds after its arrival by which a frame must be answered.
         min_accuracy: accuracy floor; points below it are masked.
-        max_watts: budget of energy, watts of device and radio in the mean. Under a budget no probes are sent: they
-            would keep the radio awake, and take 7 GB a month.
-        max_gb_month: budget of data, GB in 30 days.
+        max_watts: budget of energy, watts of device and radio in the mean. Under one no probes are sent.
+        max_gb_month: budget of data, GB in 30 days. Probes take a tenth of it at most.
         demands: if given, each episode draws one of these, and the six arguments above have no effect.
         world: physical numbers; None: the defaults.
         episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
@@ -112,17 +109,12 @@ def scenario_from(
         traces=_traces(trace),
         demands=asked,
         table=table,
-        world=thrifty(world or World(), asked),
+        world=(world or World()).under(*asked),
         episode_s=episode_s,
         table_spread=table_spread,
         trace_spread=trace_spread,
         further=tuple(_traces(second_trace) for _ in table.hops[1:]),
     )
-
-
-def thrifty(world: World, demands: Sequence[Demand]) -> World:
-    """The world without probes where one of the demands has a budget. What is sent anyway tells enough of the link."""
-    return replace(world, probe_after_s=math.inf) if any(d.budgeted for d in demands) else world
 
 
 def machines_of(tiers: int, device: str = DEVICE, server: str | None = None, cloud: str = CLOUD) -> tuple[str, ...]:

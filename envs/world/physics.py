@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from tidesplit.envs.world.heat import BARE, Cooling
 from tidesplit.envs.world.radio import LTE, WIRED, Radio
-from tidesplit.envs.world.vocabulary import Bools, Utility
+from tidesplit.envs.world.vocabulary import Bools, Demand, Utility, byte_rate_of
 
 Real = TypeVar("Real", np.float32, np.float64)
 Part = TypeVar("Part", "World", Cooling, Radio)
 TEMPERATURES = {"coolest_c", "warmest_c", "soft_c", "hard_c"}  # may be below 0
 POSITIVE = {"cold", "motion", "window", "mean_calm_s", "mean_busy_s", "settling_s", "slowest"}
 ENDLESS = {"probe_after_s", "settling_s"}  # may be infinite
+PROBE_SHARE = 0.1
+"""Most of a budget of data that probes may take. Without any, a device that was cut off does not learn that the link is
+back; every half second they would take 7 GB a month."""
 
 
 class WorldError(ValueError):
@@ -93,6 +96,20 @@ class World:
     """Relative log-normal jitter between servers. Small, because a wired link has no uplink grants. Assumed."""
     utility: Utility | None = None
     """A user's own worth of answers in time. None: that of the demand's objective."""
+
+    def under(self, *demands: Demand) -> World:
+        """The world whose probes keep to the budgets of every one of these demands.
+
+        Under a budget of data they take at most `PROBE_SHARE` of it. Under one of energy none is sent: each of them
+        keeps the radio awake for seconds.
+        """
+        seldom_s = [self.probe_after_s]
+        for demand in demands:
+            if demand.max_gb_month is not None:
+                seldom_s.append(self.probe_bytes / (PROBE_SHARE * byte_rate_of(demand.max_gb_month)))
+            if demand.max_watts is not None:
+                seldom_s.append(math.inf)
+        return replace(self, probe_after_s=max(seldom_s))
 
     def serving_s(self, listed_s: NDArray[Real], pictures: Bools) -> NDArray[Real]:
         """Time of servers' runs that take ``listed_s`` in the profile. 0 where there is none.

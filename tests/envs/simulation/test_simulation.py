@@ -288,7 +288,7 @@ def test_no_drawn_round_trip_ends_before_it_begins() -> None:
 
 @pytest.mark.parametrize(
     ("budget", "probe_after_s"),
-    [({}, 0.5), ({"max_watts": 4.0}, np.inf), ({"max_gb_month": 10.0}, np.inf)],
+    [({}, 0.5), ({"max_watts": 4.0}, np.inf), ({"max_gb_month": 10.0}, 3.4992), ({"max_gb_month": 1000.0}, 0.5)],
 )
-def test_no_probes_under_a_budget(budget: dict[str, float], probe_after_s: float) -> None:
-    assert simulation(**budget).scenario.world.probe_after_s == probe_after_s
+def test_probes_keep_to_budgets(budget: dict[str, float], probe_after_s: float) -> None:
+    assert simulation(**budget).scenario.world.probe_after_s == pytest.approx(probe_after_s)
