@@ -60,9 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seen, unseen = whole.split(TRAINED_SHARE)
     if not bundle.demand.budgeted:
         parser.error(f"{options.bundle} has no budget, and the {THRESHOLD} needs one")
-    tune_on = Scenario(
-        traces=(seen,), demands=(bundle.demand,), table=bundle.table, world=bundle.world.under(bundle.demand)
-    )
+    world = bundle.world.under(bundle.demand)
+    tune_on = Scenario(traces=(seen,), demands=(bundle.demand,), table=bundle.table, world=world)
     judge_on = replace(tune_on, traces=(with_outage(unseen),), world=replace(world, rtt_s=RTT_S))
     entrants: dict[str, Entrant] = {
         **ladder.tuned_rules(tune_on, ladder.Tuning(), SHOWN),
