@@ -107,8 +107,8 @@ class Tuning:
         thorough: tune the MPC twice over, on finer grids.
     """
 
-    lanes: int = 16
-    episode_s: float = 12.0
+    lanes: int = 24
+    episode_s: float = 8.0
     seed: int = 1_000_003
     thorough: bool = False
 

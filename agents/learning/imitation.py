@@ -47,7 +47,7 @@ class ImitationConfig:
     rounds: int = 6
     labels_per_round: int = 6000
     every: int = 3
-    epochs_per_round: int = 12
+    epochs_per_round: int = 6
     last_epochs: int = 30
     batch: int = 512
     rate: float = 2e-3

@@ -142,7 +142,8 @@ def learn_by_imitation(
 
     Scenarios may differ in their tables: the model is of the one with the most points.
     """
-    rng, played = np.random.default_rng([recipe.seed, 1]), [_played(one, recipe.seed, 2, lanes=64) for one in scenarios]
+    rng = np.random.default_rng([recipe.seed, 1])
+    played = [_played(one, recipe.seed, 2, lanes=128) for one in scenarios]
     losses, report = _reports("imitation", progress)
     imitate(policy_of(model), played, recipe.imitation, rng, report)
     return losses
