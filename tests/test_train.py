@@ -104,7 +104,7 @@ def test_it_leaves_what_it_promises(trained: Trained) -> None:
 def test_it_prints_a_table_with_every_controller(trained: Trained) -> None:
     assert "simulated" in trained.printed
     assert "clairvoyant" in trained.printed
-    for name in (*ladder.RULES, ladder.POLICY, ladder.TRUE_BANDWIDTH):
+    for name in (*ladder.RULES, ladder.POLICY):
         assert name in trained.printed
 
 
@@ -117,7 +117,7 @@ def test_results_hold_a_row_a_controller(trained: Trained) -> None:
     document: dict[str, Any] = json.loads((trained.out / "results.json").read_text())
     rows = document["rows"]
     assert [list(row) for row in rows] == [COLUMNS] * len(rows)
-    names = ladder.in_order(dict.fromkeys([*ladder.EVERY, ladder.POLICY]))  # type: ignore[arg-type]
+    names = ladder.in_order(dict.fromkeys([*train.COMPARED, ladder.POLICY]))  # type: ignore[arg-type]
     assert [row["controller"] for row in rows] == [n for _ in range(train.COURSES) for n in names if n != ladder.VIDEO]
     assert {row["trace"] for row in rows} == {"lte"}
     assert document["bounds"].keys() == {"lte"}
