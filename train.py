@@ -4,9 +4,9 @@ It writes into OUT: policy.onnx and bundle.json (for the device), profile.json, 
 end), decisions.png, sb3_policy.zip (for more training with Stable-Baselines3), checkpoint.safetensors and training.json
 (for --resume), and a TensorBoard log: tensorboard --logdir OUT/tensorboard.
 
-The table at the end compares the policy with every rule that a device can run, on time that no training saw: the last
-part of every trace, or some whole traces where there are many. The rules were tuned on the training part. All of it is
-simulated.
+The table at the end compares the policy with every rule that a device can run, and with one who sees five frames ahead,
+on time that no training saw: the last part of every trace, or some whole traces where there are many. The rules were
+tuned on the training part. All of it is simulated.
 """
 
 from __future__ import annotations
@@ -241,6 +241,7 @@ def run(config: Config, console: Console) -> None:
     begun = time.perf_counter()
     check(config.training)
     world, kept = config.world, (config.training.holdout, config.training.holdout_s)
+    probe_after_s = world_of(world.world).probe_after_s  # without a budget
     profile = profiles.load(world.profile) if world.video else profiles.load(world.profile).without_video()
     profile = profile.without_pictures() if world.privacy else profile
     first, second = load_traces(world.trace), load_traces(world.second_trace) if world.tiers == 3 else []
@@ -284,7 +285,7 @@ def run(config: Config, console: Console) -> None:
         prices = first_prices(train_on, means)
         model = learn(config, train_on, prices, watched, checking, out, logger, ticks)
         policy = entrant(model, train_on, prices)
-        save_policy(config, model, profile, train_on, serves, policy, means, out)
+        save_policy(config, model, profile, train_on, serves, policy, means, probe_after_s, out)
         results = compare(policy, judge_on, own, tuning, bounding, seeds, pool, ticks)
     finish(config, results, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
@@ -514,6 +515,7 @@ def save_policy(
     serves: Mapping[str, Any],
     policy: Entrant,
     means: Spent,
+    probe_after_s: float,
     out: Path,
 ) -> None:
     """Write the bundle, and SB3's own file next to it, with the last learning rate for those who go on."""
@@ -526,7 +528,7 @@ def save_policy(
         table=train_on.table,
         machines=config.world.machines,
         demand=config.demand.demand,
-        world=replace(train_on.world, probe_after_s=world_of(config.world.world).probe_after_s),  # any budget's
+        world=replace(train_on.world, probe_after_s=probe_after_s),  # another budget has other probes
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
         means=None if config.demand.utility else means,  # the device has no utility of the user's own
         config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},

@@ -148,6 +148,7 @@ def run(
         ):
             device = Device(
                 Static("static", loaded.table.row(point)), loaded.table, demand, engine, client, log,
+                loaded.world.under(demand),
                 started=start.start if case.before_s < 0.0 else lambda: None,
             )  # fmt: skip
             epoch_s = time.perf_counter() - device.now_s()

@@ -25,6 +25,7 @@ from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.processes import served
 from tidesplit.benchmarks.results import percentiles, write_json
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.physics import USUAL
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.runtime.camera import source
 from tidesplit.runtime.camera.picture import Picture
@@ -59,7 +60,7 @@ def broken_link(loaded: Bundle, folder: Path, point: str, outages: int) -> tuple
         link = stack.enter_context(Link(trace, to=server, rtt_s=0.06, rng=rng))
         client = stack.enter_context(GrpcClient("{}:{}".format(*link.address), cnn))
         log = stack.enter_context(Log([records.append]))
-        device = Device(Static("static", table.row(point)), table, demand, engine, client, log)
+        device = Device(Static("static", table.row(point)), table, demand, engine, client, log, USUAL.under(demand))
         thread = threading.Thread(target=lambda: device.run(until_stopped()))
         thread.start()
         time.sleep(3.0)

@@ -24,6 +24,7 @@ from tidesplit.agents.learning.training import PpoConfig
 from tidesplit.agents.rules.family import Spent
 from tidesplit.compression.codec.knobs import sender
 from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.world.physics import USUAL
 from tidesplit.envs.world.vocabulary import byte_rate_of
 from tidesplit.profiling.points import profile as profiles
 
@@ -134,6 +135,7 @@ def test_results_hold_a_row_a_controller(trained: Trained) -> None:
 def test_the_bundle_loads_and_tells_how_it_came_about(trained: Trained) -> None:
     loaded = bundle.load(trained.out)
     assert loaded.demand.fps == 5.0
+    assert loaded.world == USUAL, "another budget has other probes"
     assert loaded.manifest["config"]["trace"] == "lte.csv"
     assert loaded.manifest["config"]["seed"] == 3
     assert {sender(point) for point in loaded.table.ids} == set(FEW)  # some of them race

@@ -22,6 +22,8 @@ ENDLESS = {"probe_after_s", "settling_s"}  # may be infinite
 PROBE_SHARE = 0.1
 """Most of a budget of data that probes may take. Without any, a device that was cut off does not learn that the link is
 back; every half second they would take 7 GB a month."""
+RAREST_S = 60.0
+"""Longest silence that a probe ends under a budget of data. Rarer ones, below 0.6 GB a month, would tell little."""
 
 
 class WorldError(ValueError):
@@ -59,7 +61,7 @@ class World:
     time-out of RFC 6298."""
     probe_after_s: float = 0.5
     """Silence after which a probe is sent, because bandwidth is seen only by sending. Costs at most 22 kbit/s.
-    Infinity: never."""
+    Infinity: never. Under budgets it is longer, see `under`."""
     probe_bytes: float = 1_350.0
     """Size of a probe: it fills one packet."""
     window: int = 8
@@ -100,13 +102,14 @@ class World:
     def under(self, *demands: Demand) -> World:
         """The world whose probes keep to the budgets of every one of these demands.
 
-        Under a budget of data they take at most `PROBE_SHARE` of it. Under one of energy none is sent: each of them
-        keeps the radio awake for seconds.
+        Under a budget of data they take at most `PROBE_SHARE` of it, and none is sent where they would be too rare.
+        Under one of energy none is sent: each of them keeps the radio awake for seconds.
         """
         seldom_s = [self.probe_after_s]
         for demand in demands:
             if demand.max_gb_month is not None:
-                seldom_s.append(self.probe_bytes / (PROBE_SHARE * byte_rate_of(demand.max_gb_month)))
+                silent_s = self.probe_bytes / (PROBE_SHARE * byte_rate_of(demand.max_gb_month))
+                seldom_s.append(silent_s if silent_s <= RAREST_S else math.inf)
             if demand.max_watts is not None:
                 seldom_s.append(math.inf)
         return replace(self, probe_after_s=max(seldom_s))

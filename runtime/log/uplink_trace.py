@@ -16,7 +16,7 @@ from tidesplit.envs.world.physics import USUAL
 from tidesplit.runtime.log.outputs import Appended
 from tidesplit.runtime.log.record import Record
 
-STEP_S = 0.5  # silence after which the device sends a probe: in most bins there is a message
+STEP_S = 0.5  # silence after which a device without budgets sends a probe: in most bins there is a message
 HELD = 8  # bins that wait for records: frames are settled some deadlines after their decision
 STALLED_S = 0.5  # by which an answer is overdue where the link is down
 OLD_S = 5.0  # an older answer says nothing of now

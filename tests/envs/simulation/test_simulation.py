@@ -17,7 +17,7 @@ from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, TraceError
 from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.physics import USUAL, World
-from tidesplit.envs.world.vocabulary import MISS, SERVER, Demand, DemandError, Floats
+from tidesplit.envs.world.vocabulary import MISS, SERVER, Demand, DemandError, Floats, gb_per_month
 from tidesplit.profiling.points.profile import ProfileError
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import points_of
@@ -288,7 +288,29 @@ def test_no_drawn_round_trip_ends_before_it_begins() -> None:
 
 @pytest.mark.parametrize(
     ("budget", "probe_after_s"),
-    [({}, 0.5), ({"max_watts": 4.0}, np.inf), ({"max_gb_month": 10.0}, 3.4992), ({"max_gb_month": 1000.0}, 0.5)],
+    [
+        ({}, 0.5),
+        ({"max_watts": 4.0}, np.inf),
+        ({"max_gb_month": 10.0}, 3.4992),
+        ({"max_gb_month": 1000.0}, 0.5),
+        ({"max_gb_month": 0.5}, np.inf),
+        ({"max_watts": 4.0, "max_gb_month": 10.0}, np.inf),
+    ],
 )
 def test_probes_keep_to_budgets(budget: dict[str, float], probe_after_s: float) -> None:
     assert simulation(**budget).scenario.world.probe_after_s == pytest.approx(probe_after_s)
+
+
+def test_probes_keep_to_the_smallest_budget_and_never_to_less_than_the_world_has() -> None:
+    demands = [Demand(max_gb_month=gb) for gb in (10.0, 5.0, None)]
+    assert USUAL.under(*demands).probe_after_s == pytest.approx(2 * 3.4992)
+    assert USUAL.under().probe_after_s == USUAL.probe_after_s
+    assert replace(USUAL, probe_after_s=10.0).under(*demands).probe_after_s == 10.0
+
+
+def test_probes_take_a_tenth_of_a_budget_of_data() -> None:
+    steady = replace(FLAT, duration_s=200.0)
+    played = simulation(lanes=1, max_gb_month=2.0, trace=steady, episode_s=None)
+    local = np.flatnonzero(played.table.local)[:1]
+    sent = [played.step(local)[0].hops[0].sent_bytes[0] for _ in range(5990)]
+    assert gb_per_month(float(np.mean(sent)), 1 / 30) == pytest.approx(0.2, rel=0.1)
