@@ -4,9 +4,9 @@ It writes into OUT: policy.onnx and bundle.json (for the device), profile.json, 
 end), decisions.png, sb3_policy.zip (for more training with Stable-Baselines3), checkpoint.safetensors and training.json
 (for --resume), and a TensorBoard log: tensorboard --logdir OUT/tensorboard.
 
-The table at the end compares the policy with every rule that a device can run, and with one who sees five frames ahead,
-on time that no training saw: the last part of every trace, or some whole traces where there are many. The rules were
-tuned on the training part. All of it is simulated.
+The table at the end compares the policy with every rule that a device can run, under budgets also with one who sees
+five frames ahead, on time that no training saw: the last part of every trace, or some whole traces where there are
+many. The rules were tuned on the training part. All of it is simulated.
 """
 
 from __future__ import annotations

@@ -107,6 +107,7 @@ def test_it_prints_a_table_with_every_controller(trained: Trained) -> None:
     assert "clairvoyant" in trained.printed
     for name in (*ladder.RULES, ladder.POLICY):
         assert name in trained.printed
+    assert ladder.TRUE_BANDWIDTH not in trained.printed
 
 
 def test_it_names_the_command_for_the_best_static_point(trained: Trained) -> None:
