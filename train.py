@@ -22,7 +22,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -271,14 +271,14 @@ def run(config: Config, console: Console) -> None:
         )
     if not unseen:
         console.print("The trace is too short to keep a part back: the table is of training time.", style="yellow")
-    torch.set_num_threads(1)  # the other core tunes the rules meanwhile
+    torch.set_num_threads(1)  # the other core tunes and plays the rules meanwhile
     torch.manual_seed(config.training.seed)
     with resumable(out), contest.workers(2) as pool, Progress(console=console) as progress:
         ticks = ticker(progress)
         watched = check_episodes(train_on)
         checking = contest.submit_bounds(pool, watched, CHECK_SEED)
-        tuning = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning(), COMPARED)
         seeds = range(config.training.seed, config.training.seed + COURSES)
+        playing = pool.submit(rules_played, train_on, ladder.Tuning(), judge_on, own, seeds)
         bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         means = ladder.point_means(train_on, PRICING)
@@ -286,7 +286,7 @@ def run(config: Config, console: Console) -> None:
         model = learn(config, train_on, prices, watched, checking, out, logger, ticks)
         policy = entrant(model, train_on, prices)
         save_policy(config, model, profile, train_on, serves, policy, means, probe_after_s, out)
-        results = compare(policy, judge_on, own, tuning, bounding, seeds, pool, ticks)
+        results = compare(policy, judge_on, playing, bounding, seeds, ticks)
     finish(config, results, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
 
@@ -538,26 +538,36 @@ def save_policy(
         copy_for_bundle(out, load_cnn(prepared))
 
 
+def rules_played(
+    train_on: Scenario,
+    tuning: ladder.Tuning,
+    judge_on: Scenario,
+    own: Mapping[str, OwnController],
+    seeds: Sequence[int],
+) -> dict[str, contest.Played]:
+    """Tune the rules, then let them and the user's ``own`` controllers play the traces kept back.
+
+    It knows nothing of the policy, so it runs in another process while that one is trained.
+    """
+    rules = tuning_cache.cached_rules(train_on, tuning, COMPARED)
+    return {name: contest.played(entrant, judge_on, seeds) for name, entrant in {**rules, **own}.items()}
+
+
 def compare(
     policy: Entrant,
     judge_on: Scenario,
-    own: Mapping[str, OwnController],
-    tuning: Future[dict[str, Entrant]],
+    playing: Future[dict[str, contest.Played]],
     bounding: Sequence[list[Future[float]]],
     seeds: Sequence[int],
-    pool: ProcessPoolExecutor,
     ticks: training.Progress,
 ) -> list[contest.Result]:
-    """Play the policy, every rule and the user's ``own`` controllers on the traces kept back, once for each seed."""
-    (rules,) = awaited([tuning], "tuning the rules", ticks)
+    """Play the policy like the rules, once for each seed. Wait for the rules and for the clairvoyant."""
+    ours = {POLICY: contest.played(policy, judge_on, seeds)}
     found = awaited([future for of in bounding for future in of], "clairvoyant", ticks)
+    (others,) = awaited([playing], "rules", ticks)
     count = len(found) // len(seeds)
     bounds = [found[i : i + count] for i in range(0, len(found), count)]
-    others: dict[str, Entrant] = {**rules, **own}
-    results = contest.contest(others, judge_on, bounds, seeds, ticks, pool)
-    learned = contest.contest({POLICY: policy}, judge_on, bounds, seeds)
-    order = ladder.in_order({**others, POLICY: policy})
-    return [result.with_rows(own, order) for result, own in zip(results, learned, strict=True)]
+    return contest.results_of(ladder.in_order({**others, **ours}), judge_on, bounds)
 
 
 def awaited(futures: Sequence[Future[Found]], name: str, ticks: training.Progress) -> list[Found]:

@@ -4,8 +4,9 @@
     python benchmarks/generalist.py --trace TRAIN [TRAIN ...] --out data/policies/generalist --start out/imitated
 
 Episodes draw a demand, prices of energy and data, a device and servers of their own speed, and a link about one of the
-traces. Every TRAIN is drawn equally often; the traces of a folder follow one another. A tenth of the episodes has free
-energy, a tenth free data. Devices and CNNs (PROFILE:DEVICE) have equal shares, and the first names the bundle. The
+traces. Every TRAIN is drawn equally often; the traces of a folder follow one another. A quarter of the episodes has a
+budget of data, with the rare probes that it pays for, a quarter one of energy, a quarter both and a quarter none.
+Devices and CNNs (PROFILE:DEVICE) have equal shares, and the first names the bundle. The
 folder is a bundle as `tidesplit train` writes it, without Stable-Baselines3's own file.
 There is no PPO: it made this policy worse at every check. Everything is simulated.
 """
@@ -44,7 +45,8 @@ from tidesplit.train import ticker
 
 PACES = tuple(itertools.product((5.0, 10.0, 15.0, 20.0, 30.0), (75.0, 100.0, 150.0, 250.0)))
 """Frames a second, and deadlines in milliseconds."""
-SOME_W, SOME_GB = 5.0, 30.0  # the demands have both budgets, so that both prices are drawn
+BUDGETS = (Demand(max_gb_month=10.0), Demand(max_watts=5.0), Demand(max_watts=5.0, max_gb_month=10.0), Demand())
+"""They say which prices are drawn and which probes are sent. The policy goes by prices, and sees no budget."""
 PRICES = PriceDraw(Prices.of(1.0, 5e-5), spread=10.0)
 TABLES = (
     ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
@@ -61,9 +63,9 @@ def families(options: argparse.Namespace) -> list[list[Trace]]:
     return [load_traces(spec) for spec in options.trace] + [[trace] for trace in generated]
 
 
-def scenario(profile: str, device: str, of: Sequence[list[Trace]]) -> Scenario:
+def scenario(profile: str, device: str, budgets: Demand, of: Sequence[list[Trace]]) -> Scenario:
     """Everything that the episodes of a device and a CNN are drawn from."""
-    demands = [Demand(fps=fps, deadline_s=ms / 1e3, max_watts=SOME_W, max_gb_month=SOME_GB) for fps, ms in PACES]
+    demands = [replace(budgets, fps=fps, deadline_s=ms / 1e3) for fps, ms in PACES]
     traces = [concatenate(traces[0].name, traces) for traces in of]
     asked = scenario_from(trace=traces, profile=profile, device=device, demands=demands)
     return replace(asked, table_spread=TABLE_SPREAD, trace_spread=TRACE_SPREAD, price_draw=PRICES)
@@ -83,7 +85,7 @@ def trained(
     torch.manual_seed(options.seed)
     model = training.new_model(max(scenarios, key=lambda one: one.table.size), recipe)
     policy = training.policy_of(model)
-    checked_on, tuning = [replace(one, episode_s=12.0) for one in scenarios], ladder.Tuning(lanes=64)
+    checked_on, tuning = [replace(one, episode_s=12.0) for one in scenarios], ladder.Tuning(lanes=32)
 
     def worth_of(policy: PointPolicy) -> float:
         return float(np.mean([ladder.mean_utility(Learner(policy), one, tuning) for one in checked_on]))
@@ -107,11 +109,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     contest.stop_on_sigterm()
     begun = time.perf_counter()
     of = families(options)
-    scenarios = [scenario(profile, device, of) for profile, device in options.table]
+    scenarios = [scenario(*table, budgets, of) for table in options.table for budgets in BUDGETS]
     with Progress() as progress:
         policy, worth = trained(options, scenarios, ticker(progress))
     profile, device = options.table[0]
-    played = replace(scenarios[0], demands=(Demand(),))
+    played = replace(scenario(profile, device, Demand(), of), demands=(Demand(),))
     paths = {name: " ".join(getattr(options, name)) for name in ("trace", "generated")}
     paths["table"] = " ".join(map(":".join, options.table))
     plain = {key: value for key, value in vars(options).items() if key not in ("out", "start")} | paths

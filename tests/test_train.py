@@ -119,7 +119,7 @@ def test_results_hold_a_row_a_controller(trained: Trained) -> None:
     document: dict[str, Any] = json.loads((trained.out / "results.json").read_text())
     rows = document["rows"]
     assert [list(row) for row in rows] == [COLUMNS] * len(rows)
-    names = ladder.in_order(dict.fromkeys([*train.COMPARED, ladder.POLICY]))  # type: ignore[arg-type]
+    names = ladder.in_order(dict.fromkeys([*train.COMPARED, ladder.POLICY]))
     assert [row["controller"] for row in rows] == [n for _ in range(train.COURSES) for n in names if n != ladder.VIDEO]
     assert {row["trace"] for row in rows} == {"lte"}
     assert document["bounds"].keys() == {"lte"}

@@ -70,14 +70,34 @@ def contest(
     Returns:
         One result for each seed.
     """
-    judged = whole_traces(scenario)
-    names = [trace.name for trace in judged.traces]
-    results = [Result([], dict(zip(names, of, strict=True)), {}) for of in bounds]
-    play_all: Callable[..., Iterator[_Played]] = map if pool is None else pool.map
-    played = play_all(_play, entrants.values(), repeat(judged), repeat(tuple(seeds)))
+    play_all: Callable[..., Iterator[Played]] = map if pool is None else pool.map
+    playing = play_all(played, entrants.values(), repeat(scenario), repeat(tuple(seeds)))
+    found = {}
     for number, name in enumerate(entrants):
         progress("contest", number, len(entrants))
-        by_seed, decision_us = next(played)
+        found[name] = next(playing)
+    progress("contest", len(entrants), len(entrants))
+    return results_of(found, scenario, bounds)
+
+
+Played = tuple[list[list[History]], float]
+"""Histories by seed and trace, and the median time of a decision in microseconds."""
+
+
+def played(entrant: Entrant, scenario: Scenario, seeds: Sequence[int]) -> Played:
+    """Let one entrant play every whole trace, once for each seed."""
+    judged = whole_traces(scenario)
+    decision_us = decision_time_us(entrant, judged)
+    records = play(entrant, simulation_of(judged, seeds))
+    count = len(judged.traces)
+    return [records[i : i + count] for i in range(0, len(records), count)], decision_us
+
+
+def results_of(found: Mapping[str, Played], scenario: Scenario, bounds: Sequence[Sequence[float]]) -> list[Result]:
+    """One result for each seed, of controllers that have played. ``bounds``: see `contest`."""
+    names, period_s = [trace.name for trace in scenario.traces], scenario.demands[0].period_s
+    results = [Result([], dict(zip(names, of, strict=True)), {}) for of in bounds]
+    for name, (by_seed, decision_us) in found.items():
         for result, records in zip(results, by_seed, strict=True):
             result.records[name] = dict(zip(names, records, strict=True))
             result.rows.extend(
@@ -85,25 +105,13 @@ def contest(
                     record,
                     controller=name,
                     trace=trace,
-                    period_s=judged.demands[0].period_s,
+                    period_s=period_s,
                     decision_us=decision_us,
                     bound=result.bounds[trace],
                 )
                 for trace, record in result.records[name].items()
             )
-    progress("contest", len(entrants), len(entrants))
     return results
-
-
-_Played = tuple[list[list[History]], float]
-
-
-def _play(entrant: Entrant, judged: Scenario, seeds: Sequence[int]) -> _Played:
-    """Histories by seed and trace, and the median time of a decision in microseconds."""
-    decision_us = decision_time_us(entrant, judged)
-    records = play(entrant, simulation_of(judged, seeds))
-    count = len(judged.traces)
-    return [records[i : i + count] for i in range(0, len(records), count)], decision_us
 
 
 @contextmanager

@@ -370,8 +370,8 @@ def meets(rows: Sequence[Row], demand: Demand) -> bool:
     return within(watts, gb, demand)
 
 
-def in_order(entrants: Mapping[str, Entrant]) -> dict[str, Entrant]:
-    """The entrants in the order of tables: rules, the policy, the MPC with the true bandwidth, then any others."""
+def in_order(by_name: Mapping[str, Any]) -> dict[str, Any]:
+    """The same by controller in the order of tables: rules, policy, MPC with the true bandwidth, then any others."""
     after = RULES.index("image offload") + 1
     order = [*RULES[:after], VIDEO, *RULES[after:], *FAMILIES, POLICY, TRUE_BANDWIDTH, FORESIGHT]
-    return {name: entrants[name] for name in dict.fromkeys([*order, *entrants]) if name in entrants}
+    return {name: by_name[name] for name in dict.fromkeys([*order, *by_name]) if name in by_name}

@@ -143,7 +143,7 @@ def learn_by_imitation(
     Scenarios may differ in their tables: the model is of the one with the most points.
     """
     rng = np.random.default_rng([recipe.seed, 1])
-    played = [_played(one, recipe.seed, 2, lanes=128) for one in scenarios]
+    played = _played(scenarios, recipe.seed, 2)
     losses, report = _reports("imitation", progress)
     imitate(policy_of(model), played, recipe.imitation, rng, report)
     return losses
@@ -154,14 +154,16 @@ def learn_by_rollouts(
 ) -> list[float]:
     """Second phase: rollouts, in the scenarios of the first. Returns the expected regret after each round."""
     rng = np.random.default_rng([recipe.seed, 3])
-    played = [_played(one, recipe.seed, 4, lanes=128) for one in scenarios]
+    played = _played(scenarios, recipe.seed, 4)
     losses, report = _reports("rollouts", progress)
     improve(policy_of(model), played, recipe.rollouts, rng, report)
     return losses
 
 
-def _played(scenario: Scenario, seed: int, phase: int, lanes: int) -> Simulation:
-    return Simulation(stretches(scenario), [np.random.default_rng([seed, phase, lane]) for lane in range(lanes)])
+def _played(scenarios: Sequence[Scenario], seed: int, phase: int) -> list[Simulation]:
+    """A simulation of each. Of several each has fewer lanes, so that its episodes get beyond their first seconds."""
+    lanes = range(128 if len(scenarios) == 1 else 64)
+    return [Simulation(stretches(one), [np.random.default_rng([seed, phase, i]) for i in lanes]) for one in scenarios]
 
 
 def _reports(name: str, progress: Progress) -> tuple[list[float], Callable[[int, int, float], None]]:
