@@ -109,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     contest.stop_on_sigterm()
     begun = time.perf_counter()
     of = families(options)
-    scenarios = [scenario(*table, budgets, of) for table in options.table for budgets in BUDGETS]
+    kinds = itertools.product(options.table, BUDGETS)
+    scenarios = [scenario(profile, device, budgets, of) for (profile, device), budgets in kinds]
     with Progress() as progress:
         policy, worth = trained(options, scenarios, ticker(progress))
     profile, device = options.table[0]
