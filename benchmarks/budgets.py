@@ -31,13 +31,14 @@ from tidesplit.agents.judging import budgeted, contest, ladder, tuning_cache
 from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import Entrant, controller_of, interval
 from tidesplit.agents.judging.ladder import POLICY, TRUE_BANDWIDTH, Tuning
+from tidesplit.agents.learning.options import TrainingOptions
 from tidesplit.benchmarks.headroom import family
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.budget.prices import Prices
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
 from tidesplit.envs.world.vocabulary import MISS, gb_per_month
-from tidesplit.train import TrainingOptions, held_out
+from tidesplit.train import held_out
 
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned", "MPC, tuned", TRUE_BANDWIDTH, FORESIGHT)
 TUNING = Tuning()

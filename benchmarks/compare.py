@@ -31,6 +31,7 @@ from tidesplit.agents.judging import contest, ladder
 from tidesplit.agents.judging.evaluation import Row, captured, interval
 from tidesplit.agents.judging.ladder import POLICY, TRUE_BANDWIDTH, Tuning
 from tidesplit.agents.learning.bundle_writer import write_bundle
+from tidesplit.agents.learning.options import TrainingOptions
 from tidesplit.benchmarks.learned import trained
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.simulation.scenario import SECOND_TRACE, machines_of, scenario_from
@@ -38,7 +39,7 @@ from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import load_traces
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
-from tidesplit.train import TrainingOptions, shortened
+from tidesplit.train import shortened
 
 FPS = (5.0, 10.0, 15.0, 20.0, 30.0)
 DEADLINES_S = (0.075, 0.100, 0.150, 0.200)

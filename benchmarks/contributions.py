@@ -28,13 +28,13 @@ from tidesplit.agents.judging.budgeted import MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import Entrant
 from tidesplit.agents.learning import training
 from tidesplit.agents.learning.monitor import Learner
+from tidesplit.agents.learning.options import DemandOptions, TrainingOptions
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.benchmarks.budgets import TUNING, parted, row_of, table_of
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import DEVICE, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
-from tidesplit.train import DemandOptions, TrainingOptions
 
 RULES = ("best static point", MIXTURE, THRESHOLD)
 START_S, STARTS = 10.0, 96

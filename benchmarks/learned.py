@@ -9,9 +9,10 @@ import torch
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning import training
 from tidesplit.agents.learning.monitor import Learner
+from tidesplit.agents.learning.options import TrainingOptions
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.envs.simulation.simulation import Scenario
-from tidesplit.train import CHECK_S, CHECKING, TrainingOptions
+from tidesplit.train import CHECK_S, CHECKING
 
 
 def trained(
