@@ -8,7 +8,7 @@ utility between the two. With --bundle it has the policy too, which is the same 
 policies are trained for each cell on the training traces, one for each seed. Controllers whose budgets are overspent by
 more than 2 % are listed, and never the best rule.
 
-Cells whose budgets no choice of points can meet are left out, and said.
+Cells whose budgets no choice of points can meet are left out, and said. Rows that FILE has already are not made again.
 
 A budget of energy is given as the share of the watts, above those of an idle device, that the best static point needs.
 Everything is simulated, and watts are estimated.
@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,9 +85,13 @@ def demand_of(cell: Cell, tune_on: Sequence[Trace], options: argparse.Namespace)
 
 
 def played(
-    cell: Cell, families: Mapping[str, Sequence[Trace]], tune_on: Sequence[Trace], options: argparse.Namespace
+    cell: Cell,
+    known: Collection[str],
+    families: Mapping[str, Sequence[Trace]],
+    tune_on: Sequence[Trace],
+    options: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    """Rows of one cell, one for each family and controller; none where its budgets cannot be met.
+    """Rows of one cell, one for each family and controller but the ``known`` ones; none where no budget can be met.
 
     Runs in a process of its own.
     """
@@ -97,12 +102,14 @@ def played(
     except ladder.BudgetError as error:
         print(f"{cell.device}, {cell.fps:g} fps, left out: {error}", file=sys.stderr)
         return []
-    names = [name for name in RULES if demand.budgeted or name not in ladder.FOR_BUDGETS]
+    names = [name for name in RULES if name not in known and (demand.budgeted or name not in ladder.FOR_BUDGETS)]
     entrants: dict[str, Entrant] = dict(ladder.tuned_rules(tuned_in, TUNING, names))
-    if options.bundle:
+    if options.bundle and POLICY not in known:
         entrants[POLICY] = settled(bundles.load(options.bundle).policy, tuned_in, prices)
-    seer = Foresight(FORESIGHT)
-    entrants[FORESIGHT] = seer if prices is None else Budgeted(seer, (float(prices.joule[0]), float(prices.byte[0])))
+    if FORESIGHT not in known:
+        seer = Foresight(FORESIGHT)
+        began_at = None if prices is None else (float(prices.joule[0]), float(prices.byte[0]))
+        entrants[FORESIGHT] = seer if began_at is None else Budgeted(seer, began_at)
     return rows_of(cell, entrants, tuned_in, families, options)
 
 
@@ -258,30 +265,53 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def begun(file: Path | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the file so far.
+
+    Raises:
+        SystemExit: they are of another kind of run.
+    """
+    if file is None or not file.exists():
+        return []
+    document = json.loads(file.read_text(encoding="utf-8"))
+    for name, value in facts.items():
+        if document.get(name) != value:
+            raise SystemExit(f"{file} has rows of other runs: {name} {document.get(name)}, not {value}")
+    rows: list[dict[str, Any]] = document["rows"]
+    return rows
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Play all cells, print the map, write JSON."""
     options = arguments().parse_args(argv)
     contest.stop_on_sigterm()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     families = {name: some(spec, options.traces, options.seconds) for name, spec in options.family}
     tune_on = [trace for spec in options.tune_on for trace in some(spec, 40, np.inf)]
-    recipe = {
-        key: getattr(options, key)
-        for key in ("profile", "server", "seeds", "traces", "seconds", "tune_on", "specialists", "steps")
+    facts = {"kind": "simulated"} | {
+        key: getattr(options, key) for key in ("profile", "server", "seeds", "traces", "seconds", "tune_on", "steps")
     }
-    rows: list[dict[str, Any]] = []
+    rows = begun(options.json, facts)
+    known: dict[Cell, set[str]] = {cell: set() for cell in cells(options)}
+    for row in rows:
+        known.setdefault(Cell(**row["cell"]), set()).add(row["controller"])
     with contest.workers() as pool:
         asked = cells(options)
-        longest = [
+        futures = [
             pool.submit(specialised, cell, seed, families, tune_on, options)
-            for cell in asked
-            for seed in options.specialists
+            for cell, seed in itertools.product(asked, options.specialists)
+            if f"{SPECIALIST} {seed}" not in known[cell]
         ]
-        futures = [pool.submit(played, cell, families, tune_on, options) for cell in asked] + longest
+        every = {FORESIGHT, *([POLICY] if options.bundle else [])}
+        futures += [
+            pool.submit(played, cell, known[cell], families, tune_on, options)
+            for cell in asked
+            if not every <= known[cell]
+        ]
         for number, future in enumerate(futures, start=1):
             rows += future.result()
-            write_json(options.json, {"kind": "simulated", **recipe, "rows": rows})
-            print(f"{number} of {len(futures)} tasks, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+            write_json(options.json, {**facts, "rows": rows})
+            print(f"{number} of {len(futures)} tasks, {time.perf_counter() - started:.0f} s", file=sys.stderr)
     Console(width=150).print(table_of(rows))
 
 
