@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import History, Row, summarise
 from tidesplit.agents.judging.ladder import POLICY
 from tidesplit.benchmarks import budgets, compare, headroom
+from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.traces.trace import load_traces
 from tidesplit.envs.world.vocabulary import SERVER, Demand
 from tidesplit.profiling.points.profile import save
@@ -112,6 +114,16 @@ def test_headroom_is_over_the_best_rule_that_keeps_to_its_budgets() -> None:
     found = headroom.standing([*rows, in_cell(FORESIGHT, 0.9), in_cell(POLICY, 0.85)])
     assert found.rule == MIXTURE
     assert (found.headroom, found.share) == pytest.approx((0.1, 0.5))
+
+
+def test_a_map_goes_on_with_the_rows_of_its_file_but_not_with_those_of_another_run(tmp_path: Path) -> None:
+    file, facts = tmp_path / "map.json", {"kind": "simulated", "seconds": 20.0}
+    assert headroom.begun(file, facts) == []
+    rows = [in_cell(MIXTURE, 0.8)]
+    write_json(file, {**facts, "rows": rows})
+    assert headroom.begun(file, facts) == rows
+    with pytest.raises(SystemExit, match=r"seconds 20\.0, not 60\.0"):
+        headroom.begun(file, {**facts, "seconds": 60.0})
 
 
 def test_time_that_was_trained_on_is_not_judged() -> None:
