@@ -185,6 +185,7 @@ def check(options: TrainingOptions) -> None:
     for name, value, makes_sense, expected in (
         ("--holdout", options.holdout, 0.0 <= options.holdout < 1.0, "from 0 to below 1"),
         ("--holdout-s", options.holdout_s, options.holdout_s > 0.0, "of more than 0"),
+        ("--effort", options.effort, 0.1 <= options.effort <= 10.0, "from 0.1 to 10"),
         ("--steps", options.steps, options.steps >= 0, "of at least 0"),
         ("--seed", options.seed, options.seed >= 0, "of at least 0"),
         ("--table-spread", options.table_spread, 0.0 <= options.table_spread <= 1.0, "from 0 to 1"),
@@ -351,7 +352,7 @@ def learn(
     try:
         if config.output.resume:
             ppo = replace(ppo, hidden=training.hidden_in(checkpoint))
-        recipe = training.Recipe(ppo=ppo, seed=config.training.seed)
+        recipe = training.Recipe(ppo=ppo, seed=config.training.seed).times(config.training.effort)
         model = training.new_model(train_on, recipe)
         if config.output.resume:
             training.load_checkpoint(model, checkpoint, keeper)
@@ -490,7 +491,7 @@ def finish(
     logger.record("hparams", HParam(shown, mean), exclude=("stdout",))
     for key, value in mean.items():
         logger.record(key, value)
-    logger.dump(config.training.steps)
+    logger.dump(round(config.training.effort * config.training.steps))
     logger.close()
 
 

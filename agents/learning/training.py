@@ -76,6 +76,15 @@ class Recipe:
     ppo: PpoConfig = field(default_factory=PpoConfig)
     seed: int = 0
 
+    def times(self, effort: float) -> Recipe:
+        """The recipe with so many times the labels, and the frames of PPO."""
+        return replace(
+            self,
+            imitation=replace(self.imitation, labels_per_round=round(effort * self.imitation.labels_per_round)),
+            rollouts=replace(self.rollouts, labels_per_round=round(effort * self.rollouts.labels_per_round)),
+            ppo=replace(self.ppo, steps=round(effort * self.ppo.steps)),
+        )
+
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, the steps done, and the steps in all."""
