@@ -338,6 +338,7 @@ def test_a_bad_trace_is_told_in_one_sentence(
         (["--holdout-s", "-1"], r"--holdout-s of more than 0 expected, -1\.0 received"),
         (["--seed", "-1"], r"--seed of at least 0 expected, -1 received"),
         (["--steps", "-5"], r"--steps of at least 0"),
+        (["--effort", "0"], r"--effort from 0.1 to 10 expected, 0.0 received"),
         (["--table-spread", "-1"], r"--table-spread"),
         (["--resume"], r"holds no checkpoint\.safetensors to go on from"),
         (["--out", "/proc/nowhere"], r"--out /proc/nowhere: "),
