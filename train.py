@@ -22,7 +22,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -137,7 +137,8 @@ def run(config: Config, console: Console) -> None:
         )
     judge_on = scenario(config, profile, unseen or [shortened(t, kept[1]) for t in seen], kept_back or further)
     own = own_controllers(config.output.controller, train_on, (*ladder.EVERY, POLICY))
-    out, serves = folder(config), purpose.purpose(profile, world.machines, train_on, config.demand.utility)
+    out, effort = folder(config), config.training.effort
+    serves = purpose.purpose(profile, world.machines, train_on, config.demand.utility, effort)
     remember(config, serves, out, console)
     tell_traces(console, first, second)
     console.print(
@@ -153,12 +154,18 @@ def run(config: Config, console: Console) -> None:
         console.print("The trace is too short to keep a part back: the table is of training time.", style="yellow")
     torch.set_num_threads(1)  # the other core tunes and plays the rules meanwhile
     torch.manual_seed(config.training.seed)
-    with resumable(out), contest.workers(2) as pool, Progress(console=console) as progress:
-        ticks = ticker(progress)
+    with (
+        ThreadPoolExecutor(1) as waiting,
+        resumable(out),
+        contest.workers(2) as pool,
+        Progress(console=console) as bars,
+    ):
+        ticks = ticker(bars)
         watched = check_episodes(train_on)
         checking = contest.submit_bounds(pool, watched, CHECK_SEED)
         seeds = range(config.training.seed, config.training.seed + COURSES)
-        playing = pool.submit(rules_played, train_on, ladder.Tuning(), judge_on, own, seeds)
+        tuning = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning(), COMPARED)
+        playing = waiting.submit(rules_played, tuning, own, judge_on, seeds, pool, ticks)
         bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         means = ladder.point_means(train_on, PRICING)
@@ -420,18 +427,19 @@ def save_policy(
 
 
 def rules_played(
-    train_on: Scenario,
-    tuning: ladder.Tuning,
-    judge_on: Scenario,
+    tuning: Future[dict[str, Entrant]],
     own: Mapping[str, OwnController],
+    judge_on: Scenario,
     seeds: Sequence[int],
+    pool: ProcessPoolExecutor,
+    ticks: training.Progress,
 ) -> dict[str, contest.Played]:
-    """Tune the rules, then let them and the user's ``own`` controllers play the traces kept back.
+    """Wait for the rules, then let them and the user's ``own`` controllers play the traces kept back.
 
-    It knows nothing of the policy, so it runs in another process while that one is trained.
+    It knows nothing of the policy, so it runs while that one is trained.
     """
-    rules = tuning_cache.cached_rules(train_on, tuning, COMPARED)
-    return {name: contest.played(entrant, judge_on, seeds) for name, entrant in {**rules, **own}.items()}
+    (rules,) = awaited([tuning], "tuning the rules", ticks)
+    return contest.all_played({**rules, **own}, judge_on, seeds, ticks, pool)
 
 
 def compare(
@@ -442,12 +450,12 @@ def compare(
     seeds: Sequence[int],
     ticks: training.Progress,
 ) -> list[contest.Result]:
-    """Play the policy like the rules, once for each seed. Wait for the rules and for the clairvoyant."""
-    ours = {POLICY: contest.played(policy, judge_on, seeds)}
+    """Wait for the rules and for the clairvoyant, then play the policy like the rules, once for each seed."""
+    others = playing.result()
     found = awaited([future for of in bounding for future in of], "clairvoyant", ticks)
-    (others,) = awaited([playing], "rules", ticks)
     count = len(found) // len(seeds)
     bounds = [found[i : i + count] for i in range(0, len(found), count)]
+    ours = {POLICY: contest.played(policy, judge_on, seeds)}
     return contest.results_of(ladder.in_order({**others, **ours}), judge_on, bounds)
 
 

@@ -5,9 +5,9 @@
 
 Episodes draw a demand, prices of energy and data, a device and servers of their own speed, and a link about one of the
 traces. Every TRAIN is drawn equally often; the traces of a folder follow one another. A quarter of the episodes has a
-budget of data, with the rare probes that it pays for, a quarter one of energy, a quarter both and a quarter none.
-Devices and CNNs (PROFILE:DEVICE) have equal shares, and the first names the bundle. The
-folder is a bundle as `tidesplit train` writes it, without Stable-Baselines3's own file.
+budget of data, with the rare probes that it pays for, a quarter one of energy, a quarter both and a quarter none. A
+tenth of the budgets has a price of 0. Devices and CNNs (PROFILE:DEVICE) have equal shares, and the first names the
+bundle. The folder is a bundle as `tidesplit train` writes it, without Stable-Baselines3's own file.
 There is no PPO: it made this policy worse at every check. Everything is simulated.
 """
 

@@ -8,7 +8,8 @@ utility between the two. With --bundle it has the policy too, which is the same 
 policies are trained for each cell on the training traces, one for each seed. Controllers whose budgets are overspent by
 more than 2 % are listed, and never the best rule.
 
-Cells whose budgets no choice of points can meet are left out, and said. Rows that FILE has already are not made again.
+Cells whose budgets no choice of points can meet are left out, and said. With --resume the rows in FILE are not made again.
+It does not see that a bundle or the code has changed.
 
 A budget of energy is given as the share of the watts, above those of an idle device, that the best static point needs.
 Everything is simulated, and watts are estimated.
@@ -22,6 +23,7 @@ import json
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,7 +93,7 @@ def played(
     tune_on: Sequence[Trace],
     options: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    """Rows of one cell, one for each family and controller but the ``known`` ones; none where no budget can be met.
+    """Rows of one cell, one for each family and controller not ``known`` yet; none where its budgets cannot be met.
 
     Runs in a process of its own.
     """
@@ -210,7 +212,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((*row["cell"].values(), row["family"]), []).append(row)
-    for (device, fps, deadline_ms, _, gb, family), of in groups.items():
+    whole = {key: of for key, of in groups.items() if FORESIGHT in {row["controller"] for row in of}}
+    for (device, fps, deadline_ms, _, gb, family), of in whole.items():
         found, watts = standing(of), of[0]["demand"]["max_watts"]
         by_name = {row["controller"]: row for row in of}
         shown = [
@@ -262,16 +265,17 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--traces", type=int, default=2, help="most traces of a family (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="longest part of a trace (default: %(default)g)")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--resume", action="store_true", help="keep the rows of that file")
     return parser
 
 
-def begun(file: Path | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def begun(file: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the file so far.
 
     Raises:
         SystemExit: they are of another kind of run.
     """
-    if file is None or not file.exists():
+    if not file.exists():
         return []
     document = json.loads(file.read_text(encoding="utf-8"))
     for name, value in facts.items():
@@ -288,10 +292,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     families = {name: some(spec, options.traces, options.seconds) for name, spec in options.family}
     tune_on = [trace for spec in options.tune_on for trace in some(spec, 40, np.inf)]
-    facts = {"kind": "simulated"} | {
-        key: getattr(options, key) for key in ("profile", "server", "seeds", "traces", "seconds", "tune_on", "steps")
-    }
-    rows = begun(options.json, facts)
+    recipe = ("profile", "server", "seeds", "traces", "seconds", "tune_on", "steps")
+    facts = {"kind": "simulated", **{key: getattr(options, key) for key in recipe}, "family": dict(options.family)}
+    rows = begun(options.json, facts) if options.resume and options.json else []
     known: dict[Cell, set[str]] = {cell: set() for cell in cells(options)}
     for row in rows:
         known.setdefault(Cell(**row["cell"]), set()).add(row["controller"])
@@ -308,8 +311,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             for cell in asked
             if not every <= known[cell]
         ]
-        for number, future in enumerate(futures, start=1):
+        for number, future in enumerate(as_completed(futures), start=1):
             rows += future.result()
+            rows.sort(key=lambda row: [*map(str, row["cell"].values()), row["family"], row["controller"]])
             write_json(options.json, {**facts, "rows": rows})
             print(f"{number} of {len(futures)} tasks, {time.perf_counter() - started:.0f} s", file=sys.stderr)
     Console(width=150).print(table_of(rows))

@@ -70,6 +70,21 @@ def contest(
     Returns:
         One result for each seed.
     """
+    return results_of(all_played(entrants, scenario, seeds, progress, pool), scenario, bounds)
+
+
+Played = tuple[list[list[History]], float]
+"""Histories by seed and trace, and the median time of a decision in microseconds."""
+
+
+def all_played(
+    entrants: Mapping[str, Entrant],
+    scenario: Scenario,
+    seeds: Sequence[int],
+    progress: Progress = lambda *_: None,
+    pool: ProcessPoolExecutor | None = None,
+) -> dict[str, Played]:
+    """Let every entrant play, see `contest` for the arguments. By name."""
     play_all: Callable[..., Iterator[Played]] = map if pool is None else pool.map
     playing = play_all(played, entrants.values(), repeat(scenario), repeat(tuple(seeds)))
     found = {}
@@ -77,11 +92,7 @@ def contest(
         progress("contest", number, len(entrants))
         found[name] = next(playing)
     progress("contest", len(entrants), len(entrants))
-    return results_of(found, scenario, bounds)
-
-
-Played = tuple[list[list[History]], float]
-"""Histories by seed and trace, and the median time of a decision in microseconds."""
+    return found
 
 
 def played(entrant: Entrant, scenario: Scenario, seeds: Sequence[int]) -> Played:

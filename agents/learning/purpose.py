@@ -27,9 +27,10 @@ OPTIONS = {
     "trace": ("trace", "second_trace", "holdout"),
     "demand": ("objective", "fps", "deadline_ms", "min_accuracy", "max_watts", "max_gb_month"),
     "world": ("world", "utility"),
+    "effort": ("effort",),
 }
 """Options behind each part of a purpose, to name the one that differs."""
-USUAL_WORLD: Mapping[str, Any] = {"numbers": {}, "utility": None}  # earlier versions wrote no world
+UNWRITTEN: Mapping[str, Any] = {"world": {"numbers": {}, "utility": None}, "effort": 1.0}  # by earlier versions
 
 
 class PurposeError(ValueError):
@@ -37,9 +38,9 @@ class PurposeError(ValueError):
 
 
 def purpose(
-    profile: Profile, machines: Sequence[str], train_on: Scenario, utility: str | None = None
+    profile: Profile, machines: Sequence[str], train_on: Scenario, utility: str | None = None, effort: float = 1.0
 ) -> dict[str, Any]:
-    """CNN, traces, demand and world of a training, as JSON values that are equal where the training is.
+    """CNN, traces, demand, world and effort of a training, as JSON values that are equal where the training is.
 
     ``utility``: name of the user's own, if there is one.
     """
@@ -49,6 +50,7 @@ def purpose(
         "trace": [stretches(traces) for traces in train_on.links],
         "demand": [asdict(demand) for demand in train_on.demands],
         "world": {"numbers": changes(train_on.world, USUAL), "utility": utility},
+        "effort": effort,
     }
 
 
@@ -62,13 +64,13 @@ def check(out: Path, of: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     """Compare with the purpose in a training's folder. Returns False where an earlier version wrote none.
 
     Raises:
-        PurposeError: the training in the folder has another CNN, other traces, another demand or another world.
+        PurposeError: the training in the folder has another CNN, other traces, another demand, world or effort.
     """
     path = out / FILE
     if not path.exists():
         return False
     try:
-        was = {"world": USUAL_WORLD} | json.loads(path.read_text(encoding="utf-8"))
+        was = {**UNWRITTEN, **json.loads(path.read_text(encoding="utf-8"))}
         other = next((part for part in OPTIONS if was[part] != of[part]), None)
         before = was["options"]
     except (OSError, ValueError, LookupError, TypeError) as error:

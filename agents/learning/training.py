@@ -170,8 +170,8 @@ def learn_by_rollouts(
 
 
 def _played(scenarios: Sequence[Scenario], seed: int, phase: int) -> list[Simulation]:
-    """A simulation of each. Of several each has fewer lanes, so that its episodes get beyond their first seconds."""
-    lanes = range(128 if len(scenarios) == 1 else 64)
+    """A simulation of each. Of many each has fewer lanes, so that its episodes get beyond their first seconds."""
+    lanes = range(max(32, 128 // len(scenarios)))
     return [Simulation(stretches(one), [np.random.default_rng([seed, phase, i]) for i in lanes]) for one in scenarios]
 
 
