@@ -8,7 +8,7 @@ utility between the two. With --bundle it has the policy too, which is the same 
 policies are trained for each cell on the training traces, one for each seed. Controllers whose budgets are overspent by
 more than 2 % are listed, and never the best rule.
 
-Cells whose budgets no choice of points can meet are left out, and said. With --resume the rows in FILE are not made again.
+Cells whose budgets no choice of points can meet are left out, and said. With --resume rows of FILE are not made again.
 It does not see that a bundle or the code has changed.
 
 A budget of energy is given as the share of the watts, above those of an idle device, that the best static point needs.

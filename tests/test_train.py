@@ -211,6 +211,7 @@ def copied(trained: Trained, out: Path) -> Path:
         (["--trace", "metro"], "with another trace: --trace lte.csv there, --trace metro received"),
         (["--holdout", "0"], "with another trace: --holdout 0.2 there, --holdout 0.0 received"),
         (["--world", "granted"], "with another world: --world as-traced there, --world granted received"),
+        (["--effort", "4"], "with another effort: --effort 1.0 there, --effort 4.0 received"),
         (
             ["--profile", "efficientnet_lite0"],
             r"with another CNN: --profile .*small.json there, --profile efficientnet",
