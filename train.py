@@ -45,7 +45,6 @@ from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
 from tidesplit.agents.learning.options import USUAL_GB, Config, DemandOptions, TrainingOptions
-from tidesplit.agents.learning.starting import hidden_of, start_from
 from tidesplit.agents.rules.family import Spent
 from tidesplit.data.files import GENERALIST
 from tidesplit.data.named import NamedError
@@ -355,7 +354,7 @@ def learn(
     checkpoint, start = out / CHECKPOINT, None if config.output.resume else start_of(config)
     ppo = training.PpoConfig(steps=config.training.steps)
     if start is not None:
-        ppo = replace(ppo, hidden=hidden_of(start))
+        ppo = replace(ppo, hidden=training.hidden_of(start))
     try:
         if config.output.resume:
             ppo = replace(ppo, hidden=training.hidden_in(checkpoint))
@@ -368,7 +367,7 @@ def learn(
     if not config.output.resume:
         phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
         if start is not None:
-            start_from(training.policy_of(model), start)
+            training.start_from(training.policy_of(model), start)
             keeper.check(training.policy_of(model))
             del phases["imitation"]
         for phase, learn_by in phases.items():

@@ -32,7 +32,6 @@ from tidesplit.agents.learning.imitation import ImitationConfig
 from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.agents.learning.rollouts import RolloutConfig
-from tidesplit.agents.learning.starting import start_from
 from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import DEVICE, SERVER, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
@@ -95,7 +94,7 @@ def trained(
     if options.start is None:
         training.learn_by_imitation(model, scenarios, recipe, ticks)
     else:
-        start_from(policy, options.start)
+        training.start_from(policy, options.start)
     worth = {"start": keeper.check(policy)}
     if options.rollouts:
         training.learn_by_rollouts(model, scenarios, recipe, ticks)

@@ -13,8 +13,7 @@ from tests.profiles import DEVICE, SERVER, synthetic_profile
 from tidesplit.agents.bundle import BundleError, load
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.policy import PointPolicy, greedy
-from tidesplit.agents.learning.starting import hidden_of, start_from
-from tidesplit.agents.learning.training import PpoConfig, Recipe, new_model, policy_of
+from tidesplit.agents.learning.training import PpoConfig, Recipe, hidden_of, new_model, policy_of, start_from
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.vocabulary import Demand
 
