@@ -435,7 +435,7 @@ def rules_played(
 ) -> dict[str, contest.Played]:
     """Wait for the rules, then let them and the user's ``own`` controllers play the traces kept back.
 
-    It knows nothing of the policy, so it runs while that one is trained.
+    It knows nothing of the policy, so it runs in a thread while that one is trained; the work is done by the pool.
     """
     (rules,) = awaited([tuning], "tuning the rules", ticks)
     return contest.all_played({**rules, **own}, judge_on, seeds, ticks, pool)

@@ -94,6 +94,7 @@ class BudgetError(ValueError):
 
 
 Knobs = TypeVar("Knobs", Jmdc, LinUcb, Lookup, Mpc)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,7 +371,7 @@ def meets(rows: Sequence[Row], demand: Demand) -> bool:
     return within(watts, gb, demand)
 
 
-def in_order(by_name: Mapping[str, Any]) -> dict[str, Any]:
+def in_order(by_name: Mapping[str, Value]) -> dict[str, Value]:
     """The same by controller in the order of tables: rules, policy, MPC with the true bandwidth, then any others."""
     after = RULES.index("image offload") + 1
     order = [*RULES[:after], VIDEO, *RULES[after:], *FAMILIES, POLICY, TRUE_BANDWIDTH, FORESIGHT]

@@ -92,7 +92,7 @@ class TrainingOptions:
     start: str = "scratch"
     """scratch, generalist (the policy that ships), or a bundle's folder: its policy takes the place of imitation."""
     effort: float = 1.0
-    """Times the usual labels and steps, and about as many times as long."""
+    """How many times the usual labels and steps. It takes about as many times as long."""
     steps: int = training.PpoConfig.steps
     """Frames of PPO, the last phase of training, before --effort."""
     table_spread: float = 0.0
