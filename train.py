@@ -68,6 +68,7 @@ CHECKPOINT = "checkpoint.safetensors"
 FINISHED = {bundle.MANIFEST: "a trained policy", CHECKPOINT: "a checkpoint"}  # never written over
 SHORTEST_HOLDOUT_S = 5.0  # a shorter part is too little to judge by: the whole trace is trained on
 MANY_TRACES = 5  # with this many, whole traces are kept back
+MOST_KEPT = 20  # traces kept back: rules that search need a minute for each such number
 PRICING = ladder.Tuning(lanes=8)  # for the prices of the training, and for those at which the policy begins
 CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a training is chosen
 COMPARED = tuple(name for name in ladder.EVERY if name != ladder.TRUE_BANDWIDTH)
@@ -169,7 +170,7 @@ def run(config: Config, console: Console) -> None:
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         means = ladder.point_means(train_on, PRICING)
         prices = first_prices(train_on, means)
-        model = learn(config, train_on, prices, watched, checking, out, logger, ticks)
+        model = learn(config, train_on, prices, watched, checking, out, logger, ticks, console)
         policy = entrant(model, train_on, prices)
         save_policy(config, model, profile, train_on, serves, policy, means, probe_after_s, out)
         results = compare(policy, judge_on, playing, bounding, seeds, ticks)
@@ -206,7 +207,7 @@ def held_out(traces: list[Trace], share: float, longest_s: float) -> tuple[list[
     if share == 0.0:
         return traces, []
     if len(traces) >= MANY_TRACES:
-        every = max(2, round(1.0 / share))
+        every = max(2, round(1.0 / share), math.ceil(len(traces) / MOST_KEPT))
         kept = range(every - 1, len(traces), every)
         return [t for i, t in enumerate(traces) if i not in kept], [shortened(traces[i], longest_s) for i in kept]
     seen, unseen = [], []
@@ -340,6 +341,7 @@ def learn(
     out: Path,
     logger: Logger,
     ticks: training.Progress,
+    console: Console,
 ) -> MaskablePPO:
     """Train by imitation, rollouts and PPO; check on the episodes ``watched``, and save a checkpoint then.
 
@@ -362,6 +364,8 @@ def learn(
         model = training.new_model(train_on, recipe)
         if config.output.resume:
             training.load_checkpoint(model, checkpoint, keeper)
+            if model.num_timesteps >= recipe.ppo.frames:
+                console.print(f"{out}: this training had ended. --steps above {config.training.steps} goes on with it.")
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not config.output.resume:

@@ -191,6 +191,14 @@ def test_resume_goes_on(trained: Trained, tmp_path: Path) -> None:
     assert kept[1] >= kept[0]  # of the best policy so far
 
 
+def test_resume_says_that_nothing_is_left(trained: Trained, tmp_path: Path) -> None:
+    out = copied(trained, tmp_path / "out")
+    words = ["--trace", "lte.csv", "--profile", trained.profile, "--steps", str(STEPS), "--out", out, *OPTIONS]
+    done = command(*words, "--resume", program=("-c", QUICKER))
+    assert done.returncode == 0, done.stderr
+    assert f"this training had ended. --steps above {STEPS} goes on with it." in " ".join(done.stdout.split())
+
+
 def copied(trained: Trained, out: Path) -> Path:
     """The files of the training in another folder, without the log."""
     out.mkdir()
@@ -407,6 +415,11 @@ def test_of_many_traces_whole_ones_are_held_out() -> None:
     seen, unseen = parts([flat(str(number), 90.0) for number in range(10)])
     assert unseen == [("4", 60.0), ("9", 60.0)]
     assert [name for name, _ in seen] == ["0", "1", "2", "3", "5", "6", "7", "8"]
+
+
+def test_of_very_many_traces_some_twenty_are_held_out() -> None:
+    seen, unseen = parts([flat(str(number), 90.0) for number in range(542)])
+    assert (len(seen), len(unseen)) == (523, 19)
 
 
 def test_nothing_may_be_held_out() -> None:

@@ -68,6 +68,17 @@ class PpoConfig:
     max_gradient: float = 5.0
     hidden: int = 48
 
+    @property
+    def critic_frames(self) -> int:
+        """Frames in which only the critic learns, in whole rollouts."""
+        rollout = self.lanes * self.rollout
+        return -(-self.critic_steps // rollout) * rollout
+
+    @property
+    def frames(self) -> int:
+        """Frames of both phases, after which nothing is left to train."""
+        return self.critic_frames + self.steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -199,9 +210,7 @@ def learn_by_ppo(
     if logger is not None:
         model.set_logger(logger)
     ppo, policy = recipe.ppo, policy_of(model)
-    rollout = ppo.lanes * ppo.rollout  # the critic's phase is rounded up to whole rollouts
-    critic = -(-ppo.critic_steps // rollout) * rollout
-    phases = ((critic, True, "critic"), (critic + ppo.steps, False, "PPO"))
+    phases = ((ppo.critic_frames, True, "critic"), (ppo.frames, False, "PPO"))
     for until, frozen, name in phases:
         steps = until - model.num_timesteps
         if steps <= 0:
