@@ -6,8 +6,9 @@
 The bundles differ in their training seed. Where a family is also trained on, its last part is judged, as tidesplit
 train keeps it back. The traces of a family are put one after the other, and each course of events
 begins at another moment of them. Every controller begins with the prices to which it settled on the training traces.
---watts and --gb-month play other budgets than those of the training, --motion other cameras than the profile's. --rules
-names the rules; the MPC and foresight take most of the time.
+--watts and --gb-month play other budgets than those of the training, --motion other cameras than the profile's.
+--other plays one more policy, at the demand and among the operating points of the first bundle. --rules names the
+rules; the MPC and foresight take most of the time.
 Everything is simulated, and watts are estimated.
 """
 
@@ -41,6 +42,7 @@ from tidesplit.envs.world.vocabulary import MISS, gb_per_month
 from tidesplit.train import held_out
 
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned", "MPC, tuned", TRUE_BANDWIDTH, FORESIGHT)
+OTHER = "policy that was not trained for this"
 TUNING = Tuning()
 HOLDOUT, HOLDOUT_S = TrainingOptions.holdout, TrainingOptions.holdout_s
 
@@ -72,11 +74,13 @@ def entrants_of(
     demand = tuned_in.demands[0]
     found: dict[str, Entrant] = dict(tuning_cache.cached_rules(tuned_in, TUNING, options.rules))
     prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else Prices.of(0.0, 0.0)
-    for seed, one in enumerate(trained):
-        policy: Entrant = one.policy
-        if demand.budgeted:
-            policy = budgeted.settled(policy, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
-        found[f"{POLICY} {seed}" if len(trained) > 1 else POLICY] = policy
+    policies = {f"{POLICY} {seed}" if len(trained) > 1 else POLICY: one.policy for seed, one in enumerate(trained)}
+    if options.other:
+        policies[OTHER] = bundles.load(options.other).policy
+    if not demand.budgeted:
+        return found | policies
+    for name, policy in policies.items():
+        found[name] = budgeted.settled(policy, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
     return found
 
 
@@ -163,6 +167,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", type=Path, nargs="+", required=True, help="folders that tidesplit train wrote")
     parser.add_argument("--tune-on", nargs="+", required=True, help="training traces: files, folders, bundled names")
     parser.add_argument("--family", nargs="+", type=family, required=True, help="test traces, each NAME=TRACES")
+    parser.add_argument("--other", type=Path, help="folder of a policy that was trained for something else")
     parser.add_argument("--watts", nargs="+", type=float, help="budgets; inf: none (default: that of the training)")
     parser.add_argument(
         "--gb-month", nargs="+", type=float, help="budgets of data; inf: none (default: that of the training)"

@@ -47,8 +47,8 @@ PACES = tuple(itertools.product((5.0, 10.0, 15.0, 20.0, 30.0), (75.0, 100.0, 150
 BUDGETS = (Demand(max_gb_month=10.0), Demand(max_watts=5.0), Demand(max_watts=5.0, max_gb_month=10.0), Demand())
 """They say which prices are drawn and which probes are sent. The policy goes by prices, and sees no budget."""
 PRICES = PriceDraw(Prices.of(2.0, 1.5e-4), spread=10.0)
-"""Of a joule and of a byte. At 10 GB a month on a Pi 4 a byte settles at 3e-4, at 4.8 W a joule at about 1. At 2.15 W on a
-Zero 2 W it settles at 5, so joules are drawn up to the price at which a device's own end."""
+"""Of a joule and of a byte. At 10 GB a month on a Pi 4 a byte settles at 3e-4, at 4.8 W a joule at about 1. At 2.15 W
+on a Zero 2 W it settles at 5, so joules are drawn up to the price at which a device's own end."""
 TABLES = (
     ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
     ("efficientnet_lite0", "raspberry-pi-5"), ("cifar_resnet", DEVICE),

@@ -196,9 +196,8 @@ def standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
 
 def cells(options: argparse.Namespace) -> list[Cell]:
     """Every combination that is asked for."""
-    paces = [pace for pace in PACES if pace[0] in options.fps]
-    every = itertools.product(options.device, paces, options.budget)
-    return [Cell(device, *pace, *BUDGETS[name]) for device, pace, name in every]
+    every = itertools.product(options.device, options.pace, options.budget)
+    return [Cell(device, fps, ms, *BUDGETS[name]) for device, (fps, ms), name in every]
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -239,6 +238,15 @@ def family(text: str) -> tuple[str, str]:
     return name, spec
 
 
+def pace(text: str) -> tuple[float, float]:
+    """FPS:MS, in two numbers."""
+    try:
+        fps, deadline_ms = map(float, text.split(":"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} received, FPS:MS expected, such as 30:100") from error
+    return fps, deadline_ms
+
+
 def some(spec: str, most: int, seconds: float) -> list[Trace]:
     """At most so many traces of a folder, evenly chosen, and of each the first seconds."""
     traces = load_traces(spec)
@@ -254,7 +262,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--profile", default="efficientnet_lite0")
     parser.add_argument("--device", nargs="+", default=list(DEVICES), help="machines of the profile")
     parser.add_argument("--server", default=SERVER, help="machine of the profile behind the uplink")
-    parser.add_argument("--fps", nargs="+", type=float, default=[fps for fps, _ in PACES], help="paces to play")
+    parser.add_argument(
+        "--pace",
+        nargs="+",
+        type=pace,
+        default=list(PACES),
+        metavar="FPS:MS",
+        help="frames a second, and the deadline (default: 30:100 10:150)",
+    )
     parser.add_argument("--budget", nargs="+", choices=BUDGETS, default=list(BUDGETS), help="(default: all)")
     parser.add_argument("--bundle", type=Path, help="folder of a policy that is played in every cell")
     parser.add_argument(
