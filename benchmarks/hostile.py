@@ -42,7 +42,7 @@ from tidesplit.runtime.wire.protocol import METHODS
 from tidesplit.runtime.wire.stream_place import StreamPlace
 
 AT_ONCE = 24  # messages under way: fewer than a server takes, so that most refusals are about their contents
-LIMIT_S = 10.0
+LIMIT_S = 60.0  # a busy machine answers late, which is not what is tested
 MOST_MIB, STREAM_MIB = 64, 32  # growth of either process, and what the server may hold of streams
 TYPED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED reference unknown", "RESOURCE_EXHAUSTED", "CANCELLED"}
 VIDEO = "p0-h264-q34"
