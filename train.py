@@ -145,6 +145,8 @@ def run(config: Config, console: Console) -> None:
         f"{len(train_on.table.ids)} operating points of {profile.name} on {', '.join(world.machines)}, "
         f"{len(seen)} trace{'s' * (len(seen) > 1)}; everything below is [bold]simulated[/bold]. Writing {out}"
     )
+    if start_of(config.training, train_on) == GENERALIST and not config.output.resume:
+        console.print("The training starts from the policy that ships; with --start scratch it does not.")
     if guessed := estimated(profile, train_on.table.ids):
         console.print(
             f"The accuracy of {len(guessed)} points with two cuts is estimated: tidesplit profile chain measures them.",
@@ -326,9 +328,11 @@ def resumable(out: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"stopped before the first checkpoint; {out} holds nothing to resume") from stop
 
 
-def start_of(config: Config) -> Path | None:
+def start_of(options: TrainingOptions, train_on: Scenario) -> Path | None:
     """The bundle that the training starts from. None: from scratch."""
-    start = config.training.start
+    start = options.start
+    if start is None:
+        return training.usual_start(train_on)
     return None if start == "scratch" else GENERALIST if start == "generalist" else Path(start)
 
 
@@ -353,7 +357,7 @@ def learn(
         watched = budgeted.at_prices(watched, prices)
     checked_on = replace(train_on.unvaried, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
-    checkpoint, start = out / CHECKPOINT, None if config.output.resume else start_of(config)
+    checkpoint, start = out / CHECKPOINT, None if config.output.resume else start_of(config.training, train_on)
     ppo = training.PpoConfig(steps=config.training.steps)
     if start is not None:
         ppo = replace(ppo, hidden=training.hidden_of(start))
@@ -410,6 +414,9 @@ def save_policy(
     out: Path,
 ) -> None:
     """Write the bundle, and SB3's own file next to it, with the last learning rate for those who go on."""
+    trained_on = [stretch for link in serves["trace"] for stretch in link]
+    if (start := start_of(config.training, train_on)) is not None:
+        trained_on += bundle.load(start).manifest["config"].get("trained_on", [])
     model.learning_rate = model.lr_schedule(0.0)  # a number: the schedule itself would be code in the file
     model.save(out / "sb3_policy.zip", exclude=["env", "logger", "lr_schedule", "clip_range"])
     write_bundle(
@@ -422,7 +429,7 @@ def save_policy(
         world=replace(train_on.world, probe_after_s=probe_after_s),  # another budget has other probes
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
         means=None if config.demand.utility else means,  # the device has no utility of the user's own
-        config=config.plain() | {"trained_on": [stretch for link in serves["trace"] for stretch in link]},
+        config=config.plain() | {"trained_on": trained_on},
     )
     prepared = Path(config.world.profile) / SUBFOLDER
     if (prepared / CNN_MANIFEST).is_file():  # a folder of tidesplit prepare: its models go along

@@ -23,6 +23,7 @@ from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning.training import PpoConfig
 from tidesplit.agents.rules.family import Spent
 from tidesplit.compression.codec.knobs import sender
+from tidesplit.data.files import GENERALIST
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.physics import USUAL
 from tidesplit.envs.world.vocabulary import byte_rate_of
@@ -80,10 +81,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """One training, end to end. Imitation has a fifth of the usual labels, and the rules are tuned on less."""
     folder = tmp_path_factory.mktemp("trained")
     profile, out = small_profile(folder / "small.json"), folder / "out"
-    words = ["--trace", "lte.csv", "--profile", profile, "--steps", str(STEPS), "--out", out, *OPTIONS]
-    done = command(*words, program=("-c", QUICKER))
+    words = ["--trace", "lte.csv", "--profile", profile, "--start", "scratch", "--steps", str(STEPS), "--out", out]
+    done = command(*words, *OPTIONS, program=("-c", QUICKER))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    assert "policy that ships" not in done.stdout
     return Trained(out, profile, done.stdout)
 
 
@@ -146,7 +148,7 @@ def test_tensorboard_holds_what_users_look_for(trained: Trained) -> None:
     events = logged(trained.out)
     scalars = set(events.Tags()["scalars"])
     wanted = {
-        "imitation/expected_regret",
+        "imitation/expected_regret", "rollouts/expected_regret",
         "frames/utility", "frames/latency_ms_mean", "frames/latency_ms_p95", "frames/miss_rate", "frames/drop_rate",
         "frames/accuracy", "frames/bytes_mean", "frames/joules", "frames/watts", "frames/heat_c_max",
         "partition_share/0", "partition_share/1", "partition_share/3",
@@ -393,6 +395,28 @@ def test_a_finished_bundle_is_never_written_over(trained: Trained) -> None:
         "--resume goes on with it, another --out keeps it\n"
     )
     assert contents(trained.out) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ([], GENERALIST),
+        (["--start", "scratch"], None),
+        (["--start", "out/other"], Path("out/other")),
+        (["--objective", "latency"], None),
+        (["--objective", "latency", "--start", "generalist"], GENERALIST),
+        (["--tiers", "3"], None),
+    ],
+)
+def test_it_starts_from_the_policy_that_ships_where_that_has_seen_the_like(
+    words: list[str], start: Path | None
+) -> None:
+    config = train.parse(["--trace", "lte.csv", *words])
+    of = [flat("uplink", 10.0)], [flat("further", 10.0)] if "3" in words else []
+    train_on = train.scenario(config, profiles.load(config.world.profile), *of)
+    assert train.start_of(config.training, train_on) == start
+    own = replace(train_on, world=replace(train_on.world, utility=lambda accuracy, latency_s, deadline_s: accuracy))
+    assert train.start_of(config.training, own) == (start if config.training.start else None)
 
 
 def flat(name: str, seconds: float) -> Trace:

@@ -89,8 +89,9 @@ class DemandOptions:
 class TrainingOptions:
     """Training, and the time kept back from it."""
 
-    start: str = "scratch"
-    """scratch, generalist (the policy that ships), or a bundle's folder: its policy takes the place of imitation."""
+    start: str | None = None
+    """generalist (the policy that ships), scratch, or a bundle's folder: its policy takes the place of imitation.
+    None: generalist, but scratch for what that one never saw: a middle server, the latency objective, --utility."""
     effort: float = 1.0
     """How many times the usual labels and steps. It takes about as many times as long."""
     steps: int = training.PpoConfig.steps

@@ -25,7 +25,7 @@ from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.agents.learning.ppo import PointPPO
 from tidesplit.agents.learning.privileged import TrainingVecEnv
 from tidesplit.agents.learning.rollouts import RolloutConfig, improve
-from tidesplit.data.files import whole
+from tidesplit.data.files import GENERALIST, whole
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 
 EPISODE_S = 20.0
@@ -302,6 +302,12 @@ def load_checkpoint(model: MaskablePPO, path: Path, keeper: Keeper | None = None
     optimizer = model.policy.optimizer
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     model.num_timesteps = int(tensors["steps"])
+
+
+def usual_start(scenario: Scenario) -> Path | None:
+    """The bundle that a training starts from: the policy that ships. None: scratch, for what that one never saw."""
+    seen = all(demand.objective == "accuracy" for demand in scenario.demands) and scenario.world.utility is None
+    return GENERALIST if seen and len(scenario.links) == 1 else None
 
 
 def hidden_of(folder: Path) -> int:
