@@ -2,10 +2,10 @@
 
     python benchmarks/contributions.py --trace lte.csv --seeds 0 1 --json benchmarks/contributions.json
 
-Policies are trained at the demand of train.py on the trace's first part, the last part is judged over ten minutes. PPO
-follows imitation once without and once with rollouts between them. Every controller begins with the prices to which it
-settled on the training part. The second table is of starts: utility less cost of the first ten seconds, at fixed
-prices, begun at random moments. Everything is simulated, and watts are estimated.
+Policies are trained at the demand of train.py on the trace's first part, the last part is judged over ten minutes. They
+begin with the policy that ships, or with imitation. PPO follows once without and once with rollouts before it. Every
+controller begins with the prices to which it settled on the training part. The second table is of starts: utility less
+cost of the first ten seconds, at fixed prices, begun at random moments. Everything is simulated, and watts are estimated.
 """
 
 from __future__ import annotations
@@ -32,23 +32,28 @@ from tidesplit.agents.learning.options import DemandOptions, TrainingOptions
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.benchmarks.budgets import TUNING, parted, row_of, table_of
 from tidesplit.benchmarks.results import write_json
+from tidesplit.data.files import GENERALIST
 from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import DEVICE, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 
 RULES = ("best static point", MIXTURE, THRESHOLD)
 START_S, STARTS = 10.0, 96
-IMITATION, ROLLOUTS = "imitation", "imitation + rollouts"
+SHIPPED, IMITATION = "the policy that ships", "imitation"
 
 
-def policies(train_on: Scenario, recipe: training.Recipe) -> dict[str, PointPolicy]:
-    """The policy after each phase, and with PPO right after imitation."""
+def policies(begin: str, train_on: Scenario, recipe: training.Recipe) -> dict[str, PointPolicy]:
+    """The policy after each phase of a training that begins so, and with PPO before and after rollouts."""
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     model = training.new_model(train_on, recipe)
     learned: dict[str, PointPolicy] = {}
-    for name, learn_by in ((IMITATION, training.learn_by_imitation), (ROLLOUTS, training.learn_by_rollouts)):
-        learn_by(model, [train_on], recipe, lambda *_: None)
+    for name in (begin, f"{begin} + rollouts"):
+        if name == SHIPPED:
+            training.start_from(training.policy_of(model), GENERALIST)
+        else:
+            learn_by = training.learn_by_imitation if name == IMITATION else training.learn_by_rollouts
+            learn_by(model, [train_on], recipe, lambda *_: None)
         further = training.new_model(train_on, recipe)
         for copy in (further, kept := training.new_model(train_on, recipe)):
             copy.policy.load_state_dict(model.policy.state_dict())
@@ -57,13 +62,15 @@ def policies(train_on: Scenario, recipe: training.Recipe) -> dict[str, PointPoli
     return learned
 
 
-def learned_rows(tuned_in: Scenario, judged: Scenario, seed: int, steps: int, courses: int) -> list[dict[str, Any]]:
+def learned_rows(
+    begin: str, tuned_in: Scenario, judged: Scenario, seed: int, steps: int, courses: int
+) -> list[dict[str, Any]]:
     """Rows of the policies of one training seed. Runs in a process of its own."""
     prices = ladder.mixture_prices(tuned_in, TUNING)
     train_on = replace(tuned_in, trace_spread=TrainingOptions.trace_spread, price_draw=PriceDraw(prices))
-    recipe = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed)
+    recipe = training.Recipe(ppo=training.PpoConfig(steps=steps, hidden=training.hidden_of(GENERALIST)), seed=seed)
     rows = []
-    for name, policy in policies(train_on, recipe).items():
+    for name, policy in policies(begin, train_on, recipe).items():
         entrant = budgeted.settled(Learner(policy), tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
         rows.append({**_row(name, entrant, judged, prices, courses), "seed": seed})
     return rows
@@ -120,7 +127,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with contest.workers() as pool:
         ruled = pool.submit(rule_rows, tuned_in, judged, options.courses)
         tasks = [
-            pool.submit(learned_rows, tuned_in, judged, seed, options.steps, options.courses) for seed in options.seeds
+            pool.submit(learned_rows, begin, tuned_in, judged, seed, options.steps, options.courses)
+            for seed, begin in itertools.product(options.seeds, (SHIPPED, IMITATION))
         ]
         rows = [*ruled.result(), *itertools.chain.from_iterable(task.result() for task in tasks)]
     Console(width=150).print(table_of(rows), starts_of(rows))
