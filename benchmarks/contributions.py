@@ -5,7 +5,9 @@
 Policies are trained at the demand of train.py on the trace's first part, the last part is judged over ten minutes. They
 begin with the policy that ships, or with imitation. PPO follows once without and once with rollouts before it. Every
 controller begins with the prices to which it settled on the training part. The second table is of starts: utility less
-cost of the first ten seconds, at fixed prices, begun at random moments. Everything is simulated, and watts are estimated.
+cost of the first ten seconds, at fixed prices, begun at random moments.
+
+Everything is simulated, and watts are estimated.
 """
 
 from __future__ import annotations
