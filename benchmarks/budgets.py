@@ -47,24 +47,28 @@ TUNING = Tuning()
 HOLDOUT, HOLDOUT_S = TrainingOptions.holdout, TrainingOptions.holdout_s
 
 
-def row_of(entrant: Entrant, judged: Scenario, courses: int) -> dict[str, Any]:
-    """Means over some courses of events, and those of each course. Runs in a process of its own."""
-    simulation = Simulation(judged, [np.random.default_rng([course, 17]) for course in range(courses)])
+def rows_of(entrant: Entrant, judged: Scenario, courses: int) -> list[dict[str, Any]]:
+    """Of each trace the means over some courses of events, and those of each course. Runs in a process of its own."""
+    lanes = [(trace, course) for trace in range(len(judged.traces)) for course in range(courses)]
+    rngs = [np.random.default_rng([course, 17]) for _, course in lanes]
+    simulation = Simulation(judged, rngs, trace_of=np.array([trace for trace, _ in lanes]))
     controller = controller_of(entrant, simulation)
     frames, demand = int(simulation.frames.max()), judged.demands[0]
-    total = np.zeros((4, courses))
+    total = np.zeros((4, len(lanes)))
     for _ in range(frames):
         outcome, _ = simulation.step(controller.predict(simulation.observation()))
         joules = outcome.device_j + outcome.radio_j
         total += np.stack([outcome.utility, joules, outcome.hops[0].sent_bytes, outcome.answered_by == MISS])
-    utility, joules, sent, missed = total / frames
-    return {
-        "utility": float(utility.mean()),
-        "by_course": utility.tolist(),
-        "watts": (joules * demand.fps).tolist(),
-        "gb_per_month": [gb_per_month(float(b), demand.period_s) for b in sent],
-        "miss_rate": float(missed.mean()),
-    }
+    return [
+        {
+            "utility": float(utility.mean()),
+            "by_course": utility.tolist(),
+            "watts": (joules * demand.fps).tolist(),
+            "gb_per_month": [gb_per_month(float(b), demand.period_s) for b in sent],
+            "miss_rate": float(missed.mean()),
+        }
+        for utility, joules, sent, missed in (total / frames).reshape(4, -1, courses).transpose(1, 0, 2)
+    ]
 
 
 def entrants_of(
@@ -146,18 +150,16 @@ def played(options: argparse.Namespace) -> list[dict[str, Any]]:
         for demand, tuned_in, future in tasks:
             waiting = []
             for name, entrant in future.result().items():
-                for (links, trace), motion in product(families.items(), options.motion):
+                for motion in options.motion:
                     world = replace(tuned_in.world, motion=motion)
-                    judged = replace(tuned_in, traces=(trace,), world=world, episode_s=60.0 * options.minutes)
-                    facts = {"family": links, "motion": motion, "demand": asdict(demand), "controller": name}
-                    waiting.append((facts, pool.submit(row_of, entrant, judged, options.courses)))
-            for facts, row in waiting:
-                rows.append({**facts, **row.result()})
+                    traces = tuple(families.values())
+                    judged = replace(tuned_in, traces=traces, world=world, episode_s=60.0 * options.minutes)
+                    facts = {"motion": motion, "demand": asdict(demand), "controller": name}
+                    waiting.append((facts, pool.submit(rows_of, entrant, judged, options.courses)))
+            for facts, made in waiting:
+                rows += [{"family": links, **facts, **row} for links, row in zip(families, made.result(), strict=True)]
                 budget = told(demand.max_watts, demand.max_gb_month)
-                print(
-                    f"{facts['family']}, {facts['motion']:g} x, {budget}, {facts['controller']}: played",
-                    file=sys.stderr,
-                )
+                print(f"{facts['motion']:g} x, {budget}, {facts['controller']}: played", file=sys.stderr)
     return rows
 
 

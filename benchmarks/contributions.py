@@ -32,7 +32,7 @@ from tidesplit.agents.learning import training
 from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.options import DemandOptions, TrainingOptions
 from tidesplit.agents.learning.policy import PointPolicy
-from tidesplit.benchmarks.budgets import TUNING, parted, row_of, table_of
+from tidesplit.benchmarks.budgets import TUNING, parted, rows_of, table_of
 from tidesplit.benchmarks.results import write_json
 from tidesplit.data.files import GENERALIST
 from tidesplit.envs.budget.prices import PriceDraw, Prices
@@ -90,7 +90,7 @@ def _row(name: str, entrant: Entrant, judged: Scenario, prices: Prices, courses:
     starts = budgeted.at_prices(replace(judged, episode_s=START_S), prices)
     return {
         **facts,
-        **row_of(entrant, judged, courses),
+        **rows_of(entrant, judged, courses)[0],
         "starts": ladder.mean_utility(entrant, starts, ladder.Tuning(lanes=STARTS)),
     }
 
