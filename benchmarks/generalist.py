@@ -46,9 +46,9 @@ PACES = tuple(itertools.product((5.0, 10.0, 15.0, 20.0, 30.0), (75.0, 100.0, 150
 """Frames a second, and deadlines in milliseconds."""
 BUDGETS = (Demand(max_gb_month=10.0), Demand(max_watts=5.0), Demand(max_watts=5.0, max_gb_month=10.0), Demand())
 """They say which prices are drawn and which probes are sent. The policy goes by prices, and sees no budget."""
-PRICES = PriceDraw(Prices.of(2.0, 1.5e-4), spread=10.0)
-"""Of a joule and of a byte. At 10 GB a month on a Pi 4 a byte settles at 3e-4, at 4.8 W a joule at about 1. At 2.15 W
-on a Zero 2 W it settles at 5, so joules are drawn up to the price at which a device's own end."""
+BYTE_PRICE, PRICE_SPREAD = 1.5e-4, 10.0
+"""Of prices of a byte the middle, and of all prices the largest factor from it. At 10 GB a month on a Pi 4 a byte
+settles at 3e-4. At 4.8 W a joule settles at about 1, and at 2.15 W on a Zero 2 W at 5."""
 TABLES = (
     ("efficientnet_lite0", DEVICE), ("efficientnet_lite0", "raspberry-pi-zero-2w"),
     ("efficientnet_lite0", "raspberry-pi-5"), ("cifar_resnet", DEVICE),
@@ -64,12 +64,13 @@ def families(options: argparse.Namespace) -> list[list[Trace]]:
     return [load_traces(spec) for spec in options.trace] + [[trace] for trace in generated]
 
 
-def scenario(profile: str, device: str, budgets: Demand, of: Sequence[list[Trace]]) -> Scenario:
-    """Everything that the episodes of a device and a CNN are drawn from."""
+def scenario(profile: str, device: str, budgets: Demand, of: Sequence[list[Trace]], usual: Prices) -> Scenario:
+    """Everything that the episodes of a device and a CNN are drawn from, with prices about the ``usual`` ones."""
     demands = [replace(budgets, fps=fps, deadline_s=ms / 1e3) for fps, ms in PACES]
     traces = [concatenate(traces[0].name, traces) for traces in of]
     asked = scenario_from(trace=traces, profile=profile, device=device, demands=demands)
-    return replace(asked, table_spread=TABLE_SPREAD, trace_spread=TRACE_SPREAD, price_draw=PRICES)
+    draw = PriceDraw(usual, PRICE_SPREAD)
+    return replace(asked, table_spread=TABLE_SPREAD, trace_spread=TRACE_SPREAD, price_draw=draw)
 
 
 def trained(
@@ -109,13 +110,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     contest.stop_on_sigterm()
     begun = time.perf_counter()
-    of = families(options)
+    of, usual = families(options), Prices.of(options.joule_price, BYTE_PRICE)
     kinds = itertools.product(options.table, BUDGETS)
-    scenarios = [scenario(profile, device, budgets, of) for (profile, device), budgets in kinds]
+    scenarios = [scenario(profile, device, budgets, of, usual) for (profile, device), budgets in kinds]
     with Progress() as progress:
         policy, worth = trained(options, scenarios, ticker(progress))
     profile, device = options.table[0]
-    played = replace(scenario(profile, device, Demand(), of), demands=(Demand(),))
+    played = replace(scenario(profile, device, Demand(), of, usual), demands=(Demand(),))
     paths = {name: " ".join(getattr(options, name)) for name in ("trace", "generated")}
     paths["table"] = " ".join(map(":".join, options.table))
     plain = {key: value for key, value in vars(options).items() if key not in ("out", "start")} | paths
@@ -126,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table=scenarios[0].table,
         machines=(device, SERVER),
         demand=Demand(),
-        first_prices=(float(PRICES.usual.joule[0]), float(PRICES.usual.byte[0])),
+        first_prices=(options.joule_price, BYTE_PRICE),
         means=ladder.point_means(played, ladder.Tuning()),
         config=plain | {"trained_on": [*itertools.chain.from_iterable(map(purpose.stretches, of))]},
     )
@@ -162,6 +163,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rollouts", type=int, default=6, help="rounds of rollouts (default: %(default)s)")
     parser.add_argument(
         "--rollout-labels", type=int, default=4000, help="labels of such a round (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--joule-price", type=float, default=1.0, help="middle of the prices of a joule (default: %(default)g)"
     )
     parser.add_argument("--hidden", type=int, default=48, help="width of the policy's layers (default: %(default)s)")
     parser.add_argument("--start", type=Path, help="bundle whose policy takes the place of imitation")
