@@ -96,7 +96,7 @@ def trained(
     if options.start is None:
         training.learn_by_imitation(model, scenarios, recipe, ticks)
     else:
-        training.start_from(policy, options.start)
+        training.start_from(policy, *options.start)
     worth = {"start": keeper.check(policy)}
     if options.rollouts:
         training.learn_by_rollouts(model, scenarios, recipe, ticks)
@@ -168,7 +168,9 @@ def arguments() -> argparse.ArgumentParser:
         "--joule-price", type=float, default=1.0, help="middle of the prices of a joule (default: %(default)g)"
     )
     parser.add_argument("--hidden", type=int, default=48, help="width of the policy's layers (default: %(default)s)")
-    parser.add_argument("--start", type=Path, help="bundle whose policy takes the place of imitation")
+    parser.add_argument(
+        "--start", type=Path, nargs="+", help="bundle whose policy takes the place of imitation; of several their mean"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser
 

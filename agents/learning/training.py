@@ -323,22 +323,27 @@ def hidden_of(folder: Path) -> int:
         raise _no_start(folder, error) from error
 
 
-def start_from(policy: PointPolicy, folder: Path) -> None:
-    """Give a policy the actor and the normaliser of a bundle's.
+def start_from(policy: PointPolicy, *folders: Path) -> None:
+    """Give a policy the actor and the normaliser of a bundle's, or the mean weights of several that had one start.
+
+    Such a mean is often better than each of them (Wortsman et al., Model soups, ICML 2022).
 
     Raises:
         BundleError: no bundle, or one of an earlier version, or with another number of hops or hidden units.
     """
-    start = bundles.load(folder)
-    try:
-        net, columns = arrays_of(start.policy.arrays), start.manifest["normaliser"]
-        actor = {name: torch.from_numpy(net[name]) for name in policy.actor.state_dict()}
-        policy.actor.load_state_dict(actor)
-        for name, group in (("state", policy.features.state), ("points", policy.features.points)):
-            group.mean.copy_(torch.tensor(columns[name]["mean"]))
-            group.std.copy_(torch.tensor(columns[name]["std"]))
-    except Exception as error:  # torch, NumPy and zip files have no common base class
-        raise _no_start(folder, error) from error
+    actors = []
+    for folder in folders:
+        start = bundles.load(folder)
+        try:
+            net, columns = arrays_of(start.policy.arrays), start.manifest["normaliser"]
+            actors.append({name: torch.from_numpy(net[name]) for name in policy.actor.state_dict()})
+            policy.actor.load_state_dict(actors[-1])
+            for name, group in (("state", policy.features.state), ("points", policy.features.points)):
+                group.mean.copy_(torch.tensor(columns[name]["mean"]))
+                group.std.copy_(torch.tensor(columns[name]["std"]))
+        except Exception as error:  # torch, NumPy and zip files have no common base class
+            raise _no_start(folder, error) from error
+    policy.actor.load_state_dict({name: torch.stack([a[name] for a in actors]).mean(dim=0) for name in actors[0]})
 
 
 def _no_start(folder: Path, error: Exception) -> bundles.BundleError:

@@ -35,16 +35,13 @@ def folder(asked: Scenario, tmp_path: Path) -> Path:
     """A bundle of a policy whose normaliser was fitted."""
     policy = fresh(asked, seed=1)
     policy.fit_normaliser(torch.from_numpy(seen(asked)[0]))
-    write_bundle(
-        tmp_path,
-        policy,
-        profile=synthetic_profile(),
-        table=asked.table,
-        machines=(DEVICE, SERVER),
-        demand=Demand(),
-        config={},
-    )
-    return tmp_path
+    return written(policy, asked, tmp_path)
+
+
+def written(policy: PointPolicy, asked: Scenario, folder: Path) -> Path:
+    machines, profile = (DEVICE, SERVER), synthetic_profile()
+    write_bundle(folder, policy, profile=profile, table=asked.table, machines=machines, demand=Demand(), config={})
+    return folder
 
 
 def seen(asked: Scenario) -> tuple[np.ndarray, np.ndarray]:
@@ -64,6 +61,15 @@ def test_it_decides_as_the_bundle_does(asked: Scenario, folder: Path) -> None:
     for frame in range(15):
         simulation.step(np.full(24, frame % asked.table.size))
     np.testing.assert_array_equal(greedy(policy, flat, mask), load(folder).policy.predict(simulation.observation()))
+
+
+def test_of_several_bundles_the_mean_weights_are_the_start(asked: Scenario, folder: Path, tmp_path: Path) -> None:
+    first, second, mean = (fresh(asked, seed) for seed in (2, 3, 4))
+    start_from(first, folder)
+    start_from(mean, folder, written(second, asked, tmp_path / "second"))
+    ours, others = first.actor.state_dict(), second.actor.state_dict()
+    for name, weights in mean.actor.state_dict().items():
+        torch.testing.assert_close(weights, 0.5 * (ours[name] + others[name]))
 
 
 def test_a_bundle_of_another_shape_is_refused_in_one_sentence(asked: Scenario, folder: Path) -> None:
