@@ -40,9 +40,10 @@ from tidesplit.agents.learning.purpose import stretches, trained_s
 from tidesplit.envs.simulation.scenario import SECOND_TRACE
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.simulation.worlds import with_utility, world_of
+from tidesplit.envs.traces.held_out import held_out, shortened
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.profiling.points.table import above_floor
-from tidesplit.train import UsageError, awaited, held_out, reported, shortened, tell_traces, ticker
+from tidesplit.train import UsageError, awaited, reported, tell_traces, ticker
 
 LADDER_SEEDS = 5
 RIVAL = "MPC, tuned"  # the best rule with the policy's observation

@@ -52,6 +52,7 @@ from tidesplit.envs.budget.prices import PriceDraw, Prices
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.simulation.worlds import with_utility, world_of
+from tidesplit.envs.traces.held_out import held_out, shortened
 from tidesplit.envs.traces.summary import doubts, summed_up
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
 from tidesplit.envs.world.physics import WorldError
@@ -66,9 +67,6 @@ from tidesplit.runtime.export import SUBFOLDER, copy_for_bundle
 
 CHECKPOINT = "checkpoint.safetensors"
 FINISHED = {bundle.MANIFEST: "a trained policy", CHECKPOINT: "a checkpoint"}  # never written over
-SHORTEST_HOLDOUT_S = 5.0  # a shorter part is too little to judge by: the whole trace is trained on
-MANY_TRACES = 5  # with this many, whole traces are kept back
-MOST_KEPT = 20  # traces kept back: rules that search need a minute for each such number
 PRICING = ladder.Tuning(lanes=8)  # for the prices of the training, and for those at which the policy begins
 CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a training is chosen
 COMPARED = tuple(name for name in ladder.EVERY if name != ladder.TRUE_BANDWIDTH)
@@ -202,30 +200,6 @@ def check(options: TrainingOptions) -> None:
     ):
         if not makes_sense:
             raise UsageError(f"{name} {expected} expected, {value} received")
-
-
-def held_out(traces: list[Trace], share: float, longest_s: float) -> tuple[list[Trace], list[Trace]]:
-    """Traces to train on, and traces to judge by: whole ones where there are many, else the last part of each."""
-    if share == 0.0:
-        return traces, []
-    if len(traces) >= MANY_TRACES:
-        every = max(2, round(1.0 / share), math.ceil(len(traces) / MOST_KEPT))
-        kept = range(every - 1, len(traces), every)
-        return [t for i, t in enumerate(traces) if i not in kept], [shortened(traces[i], longest_s) for i in kept]
-    seen, unseen = [], []
-    for trace in traces:
-        if trace.duration_s * share < SHORTEST_HOLDOUT_S:
-            seen.append(trace)
-        else:
-            first, last = trace.split(1.0 - share)
-            seen.append(first)
-            unseen.append(shortened(last, longest_s))
-    return seen, unseen
-
-
-def shortened(trace: Trace, longest_s: float) -> Trace:
-    """The first ``longest_s`` seconds of a trace."""
-    return trace if trace.duration_s <= longest_s else trace.slice(0.0, longest_s)
 
 
 def scenario(config: Config, profile: Profile, traces: list[Trace], further: list[Trace]) -> Scenario:

@@ -37,9 +37,9 @@ from tidesplit.benchmarks.headroom import family
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.budget.prices import Prices
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.traces.held_out import held_out
 from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
 from tidesplit.envs.world.vocabulary import MISS, gb_per_month
-from tidesplit.train import held_out
 
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned", "MPC, tuned", TRUE_BANDWIDTH, FORESIGHT)
 OTHER = "policy that was not trained for this"

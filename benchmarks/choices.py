@@ -43,6 +43,7 @@ from tidesplit.compression.codec.knobs import INT8, device_id
 from tidesplit.envs.simulation.scenario import machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.simulation.worlds import world_of
+from tidesplit.envs.traces.held_out import held_out, shortened
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.physics import WorldError
 from tidesplit.envs.world.vocabulary import Demand, Ints
@@ -50,7 +51,6 @@ from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import DeviceTable, OperatingPoint, Profile
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import points_of
-from tidesplit.train import held_out, shortened
 
 STATICS, RULES = ("best static point", "device only"), ("look-up, tuned", "MPC, tuned")
 STATIC_TUNING = Tuning(episode_s=60.0)  # as long as the device needs to get hot by its own work

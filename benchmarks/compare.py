@@ -36,10 +36,10 @@ from tidesplit.benchmarks.learned import trained
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.simulation.scenario import SECOND_TRACE, machines_of, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
+from tidesplit.envs.traces.held_out import shortened
 from tidesplit.envs.traces.trace import load_traces
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
-from tidesplit.train import shortened
 
 FPS = (5.0, 10.0, 15.0, 20.0, 30.0)
 DEADLINES_S = (0.075, 0.100, 0.150, 0.200)

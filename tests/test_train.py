@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from tidesplit.agents.learning.training import PpoConfig
 from tidesplit.agents.rules.family import Spent
 from tidesplit.compression.codec.knobs import sender
 from tidesplit.data.files import GENERALIST
-from tidesplit.envs.traces.trace import Trace
+from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.physics import USUAL
 from tidesplit.envs.world.vocabulary import byte_rate_of
 from tidesplit.profiling.points import profile as profiles
@@ -412,43 +412,11 @@ def test_it_starts_from_the_policy_that_ships_where_that_has_seen_the_like(
     words: list[str], start: Path | None
 ) -> None:
     config = train.parse(["--trace", "lte.csv", *words])
-    of = [flat("uplink", 10.0)], [flat("further", 10.0)] if "3" in words else []
+    of = load_traces("lte"), load_traces("metro") if "3" in words else []
     train_on = train.scenario(config, profiles.load(config.world.profile), *of)
     assert train.start_of(config.training, train_on) == start
     own = replace(train_on, world=replace(train_on.world, utility=lambda accuracy, latency_s, deadline_s: accuracy))
     assert train.start_of(config.training, own) == (start if config.training.start else None)
-
-
-def flat(name: str, seconds: float) -> Trace:
-    return Trace(name, np.zeros(1), seconds, np.ones(1))
-
-
-def parts(traces: list[Trace], share: float = 0.2, longest_s: float = 60.0) -> Iterator[list[tuple[str, float]]]:
-    """Names and lengths of the traces to train on, then of those held out."""
-    for group in train.held_out(traces, share, longest_s):
-        yield [(trace.name, pytest.approx(trace.duration_s)) for trace in group]
-
-
-def test_the_last_part_of_few_traces_is_held_out() -> None:
-    seen, unseen = parts([flat("long", 100.0), flat("longer", 1000.0), flat("short", 20.0)])
-    assert seen == [("long", 80.0), ("longer", 800.0), ("short", 20.0)]
-    assert unseen == [("long", 20.0), ("longer", 60.0)]
-
-
-def test_of_many_traces_whole_ones_are_held_out() -> None:
-    seen, unseen = parts([flat(str(number), 90.0) for number in range(10)])
-    assert unseen == [("4", 60.0), ("9", 60.0)]
-    assert [name for name, _ in seen] == ["0", "1", "2", "3", "5", "6", "7", "8"]
-
-
-def test_of_very_many_traces_some_twenty_are_held_out() -> None:
-    seen, unseen = parts([flat(str(number), 90.0) for number in range(542)])
-    assert (len(seen), len(unseen)) == (523, 19)
-
-
-def test_nothing_may_be_held_out() -> None:
-    seen, unseen = parts([flat("only", 100.0)], share=0.0)
-    assert (seen, unseen) == ([("only", 100.0)], [])
 
 
 def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
