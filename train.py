@@ -137,14 +137,19 @@ def run(config: Config, console: Console) -> None:
     own = own_controllers(config.output.controller, train_on, (*ladder.EVERY, POLICY))
     out, effort = folder(config), config.training.effort
     serves = purpose.purpose(profile, world.machines, train_on, config.demand.utility, effort)
-    remember(config, serves, out, console)
+    start = None if config.output.resume else start_of(config.training, train_on)
+    began = remember(config, serves, start, out, console)
     tell_traces(console, first, second)
     console.print(
         f"{len(train_on.table.ids)} operating points of {profile.name} on {', '.join(world.machines)}, "
         f"{len(seen)} trace{'s' * (len(seen) > 1)}; everything below is [bold]simulated[/bold]. Writing {out}"
     )
-    if start_of(config.training, train_on) == GENERALIST and not config.output.resume:
-        console.print("The training starts from the policy that ships; with --start scratch it does not.")
+    verb = "started" if config.output.resume else "starts"
+    console.print(f"The training {verb} from {began['name']}.", markup=False, highlight=False)
+    if any(known_s(trace, began, seen) > 0.0 for trace in first):
+        console.print(
+            "That policy was trained on some of the time in the table. With --start scratch nothing is.", style="yellow"
+        )
     if guessed := estimated(profile, train_on.table.ids):
         console.print(
             f"The accuracy of {len(guessed)} points with two cuts is estimated: tidesplit profile chain measures them.",
@@ -170,9 +175,9 @@ def run(config: Config, console: Console) -> None:
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         means = ladder.point_means(train_on, PRICING)
         prices = first_prices(train_on, means)
-        model = learn(config, train_on, prices, watched, checking, out, logger, ticks, console)
+        model = learn(config, train_on, start, prices, watched, checking, out, logger, ticks, console)
         policy = entrant(model, train_on, prices)
-        save_policy(config, model, profile, train_on, serves, policy, means, probe_after_s, out)
+        save_policy(config, model, profile, train_on, serves, began, policy, means, probe_after_s, out)
         results = compare(policy, judge_on, playing, bounding, seeds, ticks)
     finish(config, results, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
@@ -248,14 +253,25 @@ def folder(config: Config) -> Path:
     return out
 
 
-def remember(config: Config, serves: Mapping[str, Any], out: Path, console: Console) -> None:
-    """Write down what is trained. Refuse to resume a training of something else."""
+def remember(
+    config: Config, serves: Mapping[str, Any], start: Path | None, out: Path, console: Console
+) -> Mapping[str, Any]:
+    """Write down what is trained. Refuse to resume a training of something else. Returns what it began with."""
     if not config.output.resume:
-        purpose.save(out, serves, config.plain())
+        trained_on = [] if start is None else bundle.load(start).manifest["config"].get("trained_on", [])
+        name = "scratch" if start is None else "the policy that ships" if start == GENERALIST else str(start)
+        purpose.save(out, serves, config.plain(), {"name": name, "trained_on": trained_on})
     elif not purpose.check(out, serves, config.plain()):
         console.print(
             f"{out} has no {purpose.FILE}: CNN, trace and demand of the checkpoint are not checked.", style="yellow"
         )
+    return purpose.start_of(out)
+
+
+def known_s(trace: Trace, began: Mapping[str, Any], seen: Sequence[Trace]) -> float:
+    """How much longer a part of a trace the start was trained on than this training is, seconds."""
+    own_s = max((one.duration_s for one in seen if one.name == trace.name), default=0.0)
+    return max(purpose.trained_s(trace, began["trained_on"]) - own_s, 0.0)
 
 
 def first_prices(train_on: Scenario, means: Spent) -> Prices | None:
@@ -313,6 +329,7 @@ def start_of(options: TrainingOptions, train_on: Scenario) -> Path | None:
 def learn(
     config: Config,
     train_on: Scenario,
+    start: Path | None,
     prices: Prices | None,
     watched: Scenario,
     checking: list[Future[float]],
@@ -321,8 +338,9 @@ def learn(
     ticks: training.Progress,
     console: Console,
 ) -> MaskablePPO:
-    """Train by imitation, rollouts and PPO; check on the episodes ``watched``, and save a checkpoint then.
+    """Train by rollouts and PPO; check on the episodes ``watched``, and save a checkpoint then.
 
+    ``start``: bundle to start from. None: imitation comes first, or a checkpoint is resumed.
     ``prices``: those about which each episode draws its own. ``checking`` becomes the clairvoyant's utility on each of
     the episodes that are watched.
     """
@@ -331,25 +349,23 @@ def learn(
         watched = budgeted.at_prices(watched, prices)
     checked_on = replace(train_on.unvaried, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
-    checkpoint, start = out / CHECKPOINT, None if config.output.resume else start_of(config.training, train_on)
+    checkpoint, effort = out / CHECKPOINT, config.training.effort
     ppo = training.PpoConfig(steps=config.training.steps)
-    if start is not None:
-        ppo = replace(ppo, hidden=training.hidden_of(start))
     try:
         if config.output.resume:
             ppo = replace(ppo, hidden=training.hidden_in(checkpoint))
-        recipe = training.Recipe(ppo=ppo, seed=config.training.seed).times(config.training.effort)
-        model = training.new_model(train_on, recipe)
+        recipe = training.Recipe(ppo=ppo, seed=config.training.seed).times(effort)
+        model = training.new_model(train_on, recipe, start)
         if config.output.resume:
             training.load_checkpoint(model, checkpoint, keeper)
             if model.num_timesteps >= recipe.ppo.frames:
-                console.print(f"{out}: this training had ended. --steps above {config.training.steps} goes on with it.")
+                steps = int((model.num_timesteps - recipe.ppo.critic_frames) / effort)
+                console.print(f"{out}: this training had ended. --steps above {steps} goes on with it.", markup=False)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not config.output.resume:
         phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
         if start is not None:
-            training.start_from(training.policy_of(model), start)
             keeper.check(training.policy_of(model))
             del phases["imitation"]
         for phase, learn_by in phases.items():
@@ -382,15 +398,20 @@ def save_policy(
     profile: Profile,
     train_on: Scenario,
     serves: Mapping[str, Any],
+    began: Mapping[str, Any],
     policy: Entrant,
     means: Spent,
     probe_after_s: float,
     out: Path,
 ) -> None:
     """Write the bundle, and SB3's own file next to it, with the last learning rate for those who go on."""
-    trained_on = [stretch for link in serves["trace"] for stretch in link]
-    if (start := start_of(config.training, train_on)) is not None:
-        trained_on += bundle.load(start).manifest["config"].get("trained_on", [])
+    demand = config.demand.demand
+    budgets = {"joule": demand.max_watts, "byte": demand.max_gb_month}
+    learned = {
+        "start": began["name"],
+        "trained_on": [*(stretch for link in serves["trace"] for stretch in link), *began["trained_on"]],
+        "priced": [name for name, most in budgets.items() if most is not None],
+    }
     model.learning_rate = model.lr_schedule(0.0)  # a number: the schedule itself would be code in the file
     model.save(out / "sb3_policy.zip", exclude=["env", "logger", "lr_schedule", "clip_range"])
     write_bundle(
@@ -399,11 +420,11 @@ def save_policy(
         profile=profile,
         table=train_on.table,
         machines=config.world.machines,
-        demand=config.demand.demand,
+        demand=demand,
         world=replace(train_on.world, probe_after_s=probe_after_s),  # another budget has other probes
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
         means=None if config.demand.utility else means,  # the device has no utility of the user's own
-        config=config.plain() | {"trained_on": trained_on},
+        config=config.plain() | learned,
     )
     prepared = Path(config.world.profile) / SUBFOLDER
     if (prepared / CNN_MANIFEST).is_file():  # a folder of tidesplit prepare: its models go along

@@ -48,12 +48,10 @@ def policies(begin: str, train_on: Scenario, recipe: training.Recipe) -> dict[st
     """The policy after each phase of a training that begins so, and with PPO before and after rollouts."""
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
-    model = training.new_model(train_on, recipe)
+    model = training.new_model(train_on, recipe, GENERALIST if begin == SHIPPED else None)
     learned: dict[str, PointPolicy] = {}
     for name in (begin, f"{begin} + rollouts"):
-        if name == SHIPPED:
-            training.start_from(training.policy_of(model), GENERALIST)
-        else:
+        if name != SHIPPED:
             learn_by = training.learn_by_imitation if name == IMITATION else training.learn_by_rollouts
             learn_by(model, [train_on], recipe, lambda *_: None)
         further = training.new_model(train_on, recipe)

@@ -155,7 +155,7 @@ def _one(make: Callable[..., Any], scenario: Scenario, lanes: int, seconds: floa
 
 
 def training_speed(args: argparse.Namespace, frozen: bool) -> Speed:
-    """PPO as in train.py, after imitation: frames that are collected and learned from. ``frozen``: by the critic."""
+    """PPO as in train.py, after rollouts: frames that are collected and learned from. ``frozen``: by the critic."""
     torch.set_num_threads(args.processes)
     scenario = scenario_from(trace=args.trace, profile=args.profile, tiers=args.tiers)
     recipe = training.Recipe()
@@ -173,7 +173,7 @@ def training_speed(args: argparse.Namespace, frozen: bool) -> Speed:
 
 
 def imitation_speeds(args: argparse.Namespace) -> list[Speed]:
-    """Imitation as in train.py, on one thread: states that the teacher labels, and labels that are fitted to once."""
+    """Imitation from scratch, on one thread: states that the teacher labels, and labels that are fitted to once."""
     torch.set_num_threads(1)
     scenario = training.stretches(scenario_from(trace=args.trace, profile=args.profile, tiers=args.tiers))
     recipe = training.Recipe()

@@ -1,7 +1,10 @@
 """Train the policy that ships: one for all demands, budgets, devices and links.
 
-    python benchmarks/generalist.py --trace TRAIN [TRAIN ...] --out out/imitated --rollouts 0
-    python benchmarks/generalist.py --trace TRAIN [TRAIN ...] --out data/policies/generalist --start out/imitated
+    python benchmarks/generalist.py --trace TRAIN ... --out out/imitated --rollouts 0
+    python benchmarks/generalist.py --trace TRAIN ... --out out/first --start out/imitated
+    python benchmarks/generalist.py --trace TRAIN ... --out out/dear2 --start out/first --joule-price 2 --seed 1
+    python benchmarks/generalist.py --trace TRAIN ... --out out/dear3 --start out/first --joule-price 3 --seed 2
+    python benchmarks/generalist.py --trace TRAIN ... --out OUT --start out/dear2 out/dear3 --rollouts 0
 
 Episodes draw a demand, prices of energy and data, a device and servers of their own speed, and a link about one of the
 traces. Every TRAIN is drawn equally often; the traces of a folder follow one another. A quarter of the episodes has a
@@ -25,6 +28,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import contest, ladder
 from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
@@ -119,7 +123,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     played = replace(scenario(profile, device, Demand(), of, usual), demands=(Demand(),))
     paths = {name: " ".join(getattr(options, name)) for name in ("trace", "generated")}
     paths["table"] = " ".join(map(":".join, options.table))
-    plain = {key: value for key, value in vars(options).items() if key not in ("out", "start")} | paths
+    plain = {key: value for key, value in vars(options).items() if key != "out"} | paths
+    plain |= {"start": [str(folder) for folder in options.start or ()], "priced": ["joule", "byte"]}
+    stretches = [*itertools.chain.from_iterable(map(purpose.stretches, of))]
+    for folder in options.start or ():
+        begun_with = bundles.load(folder).manifest["config"]["trained_on"]
+        stretches += [one for one in begun_with if one not in stretches]
     write_bundle(
         options.out,
         policy,
@@ -129,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         demand=Demand(),
         first_prices=(options.joule_price, BYTE_PRICE),
         means=ladder.point_means(played, ladder.Tuning()),
-        config=plain | {"trained_on": [*itertools.chain.from_iterable(map(purpose.stretches, of))]},
+        config=plain | {"trained_on": stretches},
     )
     print(
         json.dumps({"seconds": round(time.perf_counter() - begun), "worth": {k: round(v, 4) for k, v in worth.items()}})

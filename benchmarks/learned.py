@@ -25,17 +25,12 @@ def trained(
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     varied = replace(scenario, trace_spread=trace_spread)
-    ppo, start = training.PpoConfig(steps=steps), training.usual_start(scenario)
-    if start is not None:
-        ppo = replace(ppo, hidden=training.hidden_of(start))
-    recipe = training.Recipe(ppo=ppo, seed=seed)
-    model = training.new_model(varied, recipe)
+    recipe, start = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed), training.usual_start(scenario)
+    model = training.new_model(varied, recipe, start)
     policy, checked_on = training.policy_of(model), replace(varied.unvaried, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
     if start is None:
         training.learn_by_imitation(model, [varied], recipe, lambda *_: None)
-    else:
-        training.start_from(policy, start)
     keeper.check(policy)
     training.learn_by_rollouts(model, [varied], recipe, lambda *_: None)
     keeper.check(policy)

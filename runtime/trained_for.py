@@ -32,12 +32,16 @@ def compare_engines(table: DeviceTable, engine: str, say: Callable[[str], None])
 
 
 def compare_budgets(demand: Demand, manifest: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    """Say so where the demand has a budget whose price was always the same in training: the policy cannot heed it."""
+    """Say so where the demand has a budget whose price was always the same in training: the policy may not heed it.
+
+    A bundle says so itself. In those of earlier versions the price's column did not vary.
+    """
     spread = manifest.get("normaliser", {}).get("state", {}).get("std", [])
-    met = {name for name, std in zip(manifest["state_fields"], spread, strict=False) if std > CONSTANT}
+    varied = [name for name, std in zip(manifest["state_fields"], spread, strict=False) if std > CONSTANT]
+    met = manifest.get("config", {}).get("priced", [name.removesuffix("_price") for name in varied])
     asked = {"joule": ("max-watts", demand.max_watts), "byte": ("max-gb-month", demand.max_gb_month)}
     for what, (option, most) in asked.items():
-        if most is not None and spread and f"{what}_price" not in met:
+        if most is not None and spread and what not in met:
             say(
                 f"the policy met no price of a {what} in training and may not keep to its budget: train with --{option}"
             )

@@ -85,7 +85,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     done = command(*words, *OPTIONS, program=("-c", QUICKER))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "policy that ships" not in done.stdout
+    assert "The training starts from scratch." in done.stdout
     return Trained(out, profile, done.stdout)
 
 
@@ -198,7 +198,29 @@ def test_resume_says_that_nothing_is_left(trained: Trained, tmp_path: Path) -> N
     words = ["--trace", "lte.csv", "--profile", trained.profile, "--steps", str(STEPS), "--out", out, *OPTIONS]
     done = command(*words, "--resume", program=("-c", QUICKER))
     assert done.returncode == 0, done.stderr
-    assert f"this training had ended. --steps above {STEPS} goes on with it." in " ".join(done.stdout.split())
+    said = " ".join(done.stdout.split())
+    assert "this training had ended. --steps above 81920 goes on with it." in said  # PPO ends on a whole rollout
+    assert "The training started from scratch." in said
+    assert bundle.load(out).manifest["config"]["trained_on"] == trained_on(trained.out)
+
+
+def trained_on(out: Path) -> list[dict[str, Any]]:
+    """The stretches of time that this training was given, by its own record."""
+    (uplink,) = json.loads((out / "training.json").read_text())["trace"]
+    return list(uplink)
+
+
+def test_the_usual_training_starts_from_the_policy_that_ships(trained: Trained, tmp_path: Path) -> None:
+    """Its stretches count as trained on too, so that `evaluate` warns of them."""
+    words = ["--trace", "lte.csv", "--profile", trained.profile, "--steps", "0", "--out", tmp_path / "out", *OPTIONS]
+    done = command(*words, program=("-c", QUICKER))
+    assert done.returncode == 0, done.stderr
+    assert "The training starts from the policy that ships." in done.stdout
+    assert "imitation/expected_regret" not in logged(tmp_path / "out").Tags()["scalars"]
+    config, shipped = (bundle.load(folder).manifest["config"] for folder in (tmp_path / "out", GENERALIST))
+    assert config["start"] == "the policy that ships"
+    assert config["trained_on"] == trained_on(tmp_path / "out") + shipped["trained_on"]
+    assert config["priced"] == ["byte"]
 
 
 def copied(trained: Trained, out: Path) -> Path:

@@ -91,7 +91,8 @@ class TrainingOptions:
 
     start: str | None = None
     """generalist (the policy that ships), scratch, or a bundle's folder: its policy takes the place of imitation.
-    None: generalist, but scratch for what that one never saw: a middle server, the latency objective, --utility."""
+    None: generalist, but scratch where that does not fit: a middle server, the latency objective, --utility, other than
+    5 to 30 frames a second or 75 to 250 ms, a net that is wrong more often than right."""
     effort: float = 1.0
     """How many times the usual labels and steps. It takes about as many times as long."""
     steps: int = training.PpoConfig.steps
@@ -101,7 +102,7 @@ class TrainingOptions:
     trace_spread: float = 1.5
     """Log-normal spread of bandwidth in training, and 0.4 of it for round trip and jitter. Serves other links too."""
     holdout: float = 0.2
-    """Share of the time, or of many traces, that is kept back for the table."""
+    """Share of the time, or of many traces but at most twenty, that is kept back for the table."""
     holdout_s: float = 60.0
     """Longest part of a trace in the table, seconds."""
     seed: int = 0

@@ -22,7 +22,7 @@ class PointPolicy(MaskableActorCriticPolicy):
     """A categorical distribution over the operating points, from flat observations ``[B, S + F * A]``.
 
     Actor and critic share only the normaliser. With shared layers, the untrained critic's first updates would destroy
-    what the actor learned by imitation. In training, privileged columns follow the observation. Only the critic reads
+    what the actor learned before. In training, privileged columns follow the observation. Only the critic reads
     them. Where there are none, it reads zeros.
 
     ``hidden``: width of the actor's hidden layers. The critic's are twice as wide. ``hops``: hops in the observation.

@@ -54,10 +54,22 @@ def purpose(
     }
 
 
-def save(out: Path, of: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """Write the purpose into a training's folder, with the options that it came from."""
+def save(out: Path, of: Mapping[str, Any], options: Mapping[str, Any], start: Mapping[str, Any]) -> None:
+    """Write the purpose into a training's folder, with the options that it came from and its start, see `start_of`."""
     with whole(out / FILE) as part:
-        part.write_text(json.dumps({**of, "options": dict(options)}, indent=1) + "\n", encoding="utf-8")
+        document = {**of, "options": dict(options), "start": dict(start)}
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def start_of(out: Path) -> Mapping[str, Any]:
+    """What the training in a folder began with: its ``name``, and what that was ``trained_on`` itself.
+
+    Earlier versions wrote nothing, and began from scratch.
+    """
+    path = out / FILE
+    written: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found: Mapping[str, Any] = written.get("start", {"name": "scratch", "trained_on": []})
+    return found
 
 
 def check(out: Path, of: Mapping[str, Any], options: Mapping[str, Any]) -> bool:

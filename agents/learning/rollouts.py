@@ -62,7 +62,7 @@ def improve(
     rng: np.random.Generator,
     report: Callable[[int, int, float], None] = lambda *_: None,
 ) -> None:
-    """Train the actor of a policy that imitation has trained.
+    """Train the actor of a policy that was trained before, by imitation or more.
 
     Each of the simulations is played equally often, as in `imitate`. ``report`` is called after each round with its
     number, the number of rounds, and the expected regret.

@@ -50,8 +50,18 @@ def test_another_engine_than_the_tables_is_said() -> None:
 @pytest.mark.parametrize("demand", [Demand(), Demand(max_watts=4.0), Demand(max_watts=4.0, max_gb_month=9.0)])
 def test_a_budget_whose_price_did_not_vary_in_training_is_said(demand: Demand) -> None:
     stds = {"waited_s": 0.3, "joule_price": 0.7, "byte_price": 0.02}
-    manifest = {"state_fields": list(stds), "normaliser": {"state": {"std": list(stds.values())}}}
+    earlier = {"state_fields": list(stds), "normaliser": {"state": {"std": list(stds.values())}}}
     heard: list[str] = []
-    compare_budgets(demand, manifest, heard.append)
+    compare_budgets(demand, earlier, heard.append)
     assert len(heard) == (demand.max_gb_month is not None)
     assert all(said.endswith("train with --max-gb-month") and "price of a byte" in said for said in heard)
+
+
+def test_a_bundle_that_started_from_another_says_itself_which_prices_it_met() -> None:
+    """Its columns vary, because they are scaled as those of its start."""
+    stds = {"joule_price": 0.7, "byte_price": 0.9}
+    normaliser = {"state": {"std": list(stds.values())}}
+    manifest = {"state_fields": list(stds), "normaliser": normaliser, "config": {"priced": ["byte"]}}
+    heard: list[str] = []
+    compare_budgets(Demand(max_watts=4.0, max_gb_month=9.0), manifest, heard.append)
+    assert [said.rpartition(" ")[2] for said in heard] == ["--max-watts"]

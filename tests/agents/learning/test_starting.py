@@ -66,10 +66,17 @@ def test_it_decides_as_the_bundle_does(asked: Scenario, folder: Path) -> None:
 def test_of_several_bundles_the_mean_weights_are_the_start(asked: Scenario, folder: Path, tmp_path: Path) -> None:
     first, second, mean = (fresh(asked, seed) for seed in (2, 3, 4))
     start_from(first, folder)
+    second.features.load_state_dict(first.features.state_dict())
     start_from(mean, folder, written(second, asked, tmp_path / "second"))
     ours, others = first.actor.state_dict(), second.actor.state_dict()
     for name, weights in mean.actor.state_dict().items():
         torch.testing.assert_close(weights, 0.5 * (ours[name] + others[name]))
+
+
+def test_bundles_of_several_starts_have_no_mean(asked: Scenario, folder: Path, tmp_path: Path) -> None:
+    other = written(fresh(asked, seed=3), asked, tmp_path / "other")
+    with pytest.raises(BundleError, match="had another start"):
+        start_from(fresh(asked, seed=4), folder, other)
 
 
 def test_a_bundle_of_another_shape_is_refused_in_one_sentence(asked: Scenario, folder: Path) -> None:
