@@ -74,7 +74,7 @@ COMPARED = tuple(name for name in ladder.EVERY if name != ladder.TRUE_BANDWIDTH)
 COURSES = 4  # of events in the table: on one course a minute says little
 CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
-THRIFTY = 0.75
+THRIFTY = 0.9
 """Quantile of the settled prices at which the policy begins: rather too thrifty than over its budget at once."""
 
 

@@ -35,7 +35,6 @@ from tidesplit.agents.judging.ladder import POLICY, TRUE_BANDWIDTH, Tuning
 from tidesplit.agents.learning.options import TrainingOptions
 from tidesplit.benchmarks.headroom import family
 from tidesplit.benchmarks.results import write_json
-from tidesplit.envs.budget.prices import Prices
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.held_out import held_out
 from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
@@ -77,12 +76,12 @@ def entrants_of(
     """Rules and policies, each beginning with its own prices. Runs in a process of its own."""
     demand = tuned_in.demands[0]
     found: dict[str, Entrant] = dict(tuning_cache.cached_rules(tuned_in, TUNING, options.rules))
-    prices = ladder.mixture_prices(tuned_in, TUNING) if demand.budgeted else Prices.of(0.0, 0.0)
     policies = {f"{POLICY} {seed}" if len(trained) > 1 else POLICY: one.policy for seed, one in enumerate(trained)}
     if options.other:
         policies[OTHER] = bundles.load(options.other).policy
     if not demand.budgeted:
         return found | policies
+    prices = ladder.mixture_prices(tuned_in, TUNING)
     for name, policy in policies.items():
         found[name] = budgeted.settled(policy, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
     return found
@@ -198,7 +197,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Console(width=150).print(table_of(rows))
     print(f"{time.perf_counter() - begun:.0f} s")
     recipe = {key: getattr(options, key) for key in ("minutes", "courses", "tune_on", "family")}
-    write_json(options.json, {"kind": "simulated", **recipe, "rows": rows})
+    played_by = {"bundle": [str(out) for out in options.bundle], "other": options.other and str(options.other)}
+    write_json(options.json, {"kind": "simulated", **played_by, **recipe, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -28,10 +28,8 @@ from tidesplit.agents.learning.rollouts import RolloutConfig, improve
 from tidesplit.data.files import GENERALIST, whole
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 
-KNOWN_FPS, KNOWN_S = (
-    (5.0, 30.0),
-    (0.075, 0.250),
-)  # frame rates and deadlines that the policy that ships was trained for
+KNOWN_FPS, KNOWN_S = (5.0, 30.0), (0.075, 0.250)
+"""Frames a second and deadlines that the policy that ships was trained for."""
 EPISODE_S = 20.0
 BACKLOG_S = 0.1  # a device that falls behind stays so for minutes, unless its policy has learned to drop frames
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from tests.agents.small import BUMPY, DEAD, scenario
 from tests.profiles import synthetic_profile
 from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import History, Row, summarise
 from tidesplit.agents.judging.ladder import POLICY
+from tidesplit.agents.rules.controllers import Lookup
 from tidesplit.benchmarks import budgets, compare, headroom
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.traces.trace import load_traces
@@ -124,6 +128,21 @@ def test_a_map_goes_on_with_the_rows_of_its_file_but_not_with_those_of_another_r
     assert headroom.begun(file, facts) == rows
     with pytest.raises(SystemExit, match=r"seconds 20\.0, not 60\.0"):
         headroom.begun(file, {**facts, "seconds": 60.0})
+
+
+@pytest.mark.parametrize("text", ["30", "30:x", "30:100:5"])
+def test_a_pace_is_two_numbers(text: str) -> None:
+    assert headroom.pace("12.5:80") == (12.5, 80.0)
+    with pytest.raises(argparse.ArgumentTypeError, match="FPS:MS expected, such as 30:100"):
+        headroom.pace(text)
+
+
+def test_families_that_are_played_at_once_do_not_touch() -> None:
+    both = replace(scenario(BUMPY, DEAD), episode_s=6.0)
+    rule = Lookup(name="look-up")
+    for found, trace in zip(budgets.rows_of(rule, both, courses=3), both.traces, strict=True):
+        (by_itself,) = budgets.rows_of(rule, replace(both, traces=(trace,)), courses=3)
+        assert {name: pytest.approx(value) for name, value in by_itself.items()} == found
 
 
 def test_time_that_was_trained_on_is_not_judged() -> None:

@@ -145,6 +145,13 @@ def test_verdict(utility: dict[str, float], sentence: str) -> None:
     assert verdict(rows, Demand()).startswith(sentence)
 
 
+def test_the_verdict_says_by_how_much_the_policy_overspends() -> None:
+    zeros = dict.fromkeys(COLUMNS, 0.0)
+    mean = {"controller": POLICY, "trace": "one", "utility": 0.9, "watts": 4.0, "gb_per_month": 10.5}
+    row = Row(**{**zeros, **mean})  # type: ignore[arg-type]
+    assert verdict([row], Demand(max_watts=5.0, max_gb_month=10.0)).startswith("PPO overspends by 5 % here.")
+
+
 def test_order_of_the_table(rules: dict[str, Entrant]) -> None:
     names = list(in_order({POLICY: rules["device only"], **rules}))
     assert names == [*RULES, POLICY, TRUE_BANDWIDTH]
