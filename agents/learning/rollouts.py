@@ -42,7 +42,7 @@ class RolloutConfig:
     """
 
     rounds: int = 3
-    labels_per_round: int = 5000
+    labels_per_round: int = 2500
     every: int = 30
     points: int = 6
     frames: int = 24

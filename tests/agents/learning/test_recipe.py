@@ -12,7 +12,7 @@ from tidesplit.envs.traces.trace import load_traces
 
 @pytest.mark.parametrize(
     ("effort", "imitation", "rollouts", "steps"),
-    [(1.0, 6000, 5000, 100_000), (4.0, 24_000, 20_000, 400_000), (0.5, 3000, 2500, 50_000)],
+    [(1.0, 6000, 2500, 100_000), (4.0, 24_000, 10_000, 400_000), (0.5, 3000, 1250, 50_000)],
 )
 def test_effort_is_labels_and_steps(effort: float, imitation: int, rollouts: int, steps: int) -> None:
     recipe = training.Recipe(seed=7).times(effort)
