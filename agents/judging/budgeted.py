@@ -82,11 +82,13 @@ def thresholds(table: PointTable, spent: Spent, prices: Prices) -> list[Setting]
     """Threshold rules worth trying at about these prices, after every static point.
 
     ``spent``: of the static points. Offload points and local nets are the best ones at a third, one and three times the
-    prices. A race is that of the offload point with each local net. Each rule is tried by itself, and with the next
-    wider net where there is time. Local nets that take turns are tried without the link too.
+    prices, and the next narrower nets, for a device that is hot. A race is that of the offload point with each local
+    net. Each rule is tried by itself, and with the next wider net where there is time. Local nets that take turns are
+    tried without the link too.
     """
     single = ~table.local & ~table.races
-    offloads, locals_ = (_best(among, spent, prices) for among in (single, table.local))
+    offloads = _best(single, spent, prices)
+    locals_ = _and_narrower(_best(table.local, spent, prices), table.local, table)
     found = statics(table)
     for local, spare_s in product(locals_, SPARE_S):
         if (wide := _wider(local, table.local, table)) != local:
@@ -95,7 +97,8 @@ def thresholds(table: PointTable, spent: Spent, prices: Prices) -> list[Setting]
         same = table.races & (table.streams.of == table.streams.of[offload])
         same &= table.hops[0].bytes_mean == table.hops[0].bytes_mean[offload]
         wide_local = _wider(local, table.local, table)
-        for race, short_s, hopeless_s in product(_best(same, spent, prices), SHORT_S, HOPELESS_S):
+        races = _and_narrower(_best(same, spent, prices), same, table)
+        for race, short_s, hopeless_s in product(races, SHORT_S, HOPELESS_S):
             wide_race = _wider(race, same, table)
             has_wider = (wide_race, wide_local) != (race, local)
             for spare_s in (np.inf, *SPARE_S) if has_wider else (np.inf,):
@@ -103,9 +106,21 @@ def thresholds(table: PointTable, spent: Spent, prices: Prices) -> list[Setting]
     return found
 
 
+def _and_narrower(rows: Sequence[int], among: Bools, table: PointTable) -> list[int]:
+    """These rows, and those among ``among`` of the next less accurate nets on the device."""
+    accuracy = _on_device(table)
+    worse = [among & (accuracy < accuracy[row]) for row in rows]
+    return list(dict.fromkeys([*rows, *(int(np.where(w, accuracy, -np.inf).argmax()) for w in worse if w.any())]))
+
+
+def _on_device(table: PointTable) -> Floats:
+    """Accuracy of each point's net on the device, ``[A]``."""
+    return np.where(table.local, table.accuracy, table.finish_accuracy)
+
+
 def _wider(row: int, among: Bools, table: PointTable) -> int:
     """Row among these of the next more accurate net on the device; ``row`` where there is none."""
-    accuracy = np.where(table.local, table.accuracy, table.finish_accuracy)
+    accuracy = _on_device(table)
     better = among & (accuracy > accuracy[row])
     return int(np.where(better, accuracy, np.inf).argmin()) if better.any() else row
 

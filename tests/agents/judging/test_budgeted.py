@@ -62,6 +62,16 @@ def test_threshold_rules_are_tried_after_the_points_and_race_their_own_picture()
     assert all(setting.wide_local != setting.local for setting in by_themselves)
 
 
+def test_the_best_net_also_takes_turns_with_the_next_narrower_one() -> None:
+    """A device that gets hot needs both, whichever is the best by itself."""
+    table = scenario(BUMPY).table
+    nets = np.flatnonzero(table.local)[np.argsort(table.accuracy[table.local])].tolist()
+    worth = np.where(np.arange(table.size) == nets[1], 1.0, 0.0)
+    found = thresholds(table, Spent(worth, *np.zeros((2, table.size))), Prices.of(1.0, 1e-4))[table.size :]
+    pairs = {(setting.local, setting.wide_local) for setting in found if np.isfinite(setting.spare_s)}
+    assert {(nets[0], nets[1]), (nets[1], nets[2])} <= pairs
+
+
 def test_rules_for_budgets_are_there_only_under_one() -> None:
     tuning, small = Tuning(lanes=2, episode_s=1.0), scenario(BUMPY)
     assert not set(tuned_rules(small, tuning, FAMILIES))
