@@ -137,7 +137,7 @@ def run(config: Config, console: Console) -> None:
     own = own_controllers(config.output.controller, train_on, (*ladder.EVERY, POLICY))
     out, effort = folder(config), config.training.effort
     serves = purpose.purpose(profile, world.machines, train_on, config.demand.utility, effort)
-    start = None if config.output.resume else start_of(config.training, train_on)
+    start = None if config.output.resume else start_of(config.training, train_on, profile.name)
     began = remember(config, serves, start, out, console)
     tell_traces(console, first, second)
     console.print(
@@ -318,11 +318,11 @@ def resumable(out: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"stopped before the first checkpoint; {out} holds nothing to resume") from stop
 
 
-def start_of(options: TrainingOptions, train_on: Scenario) -> Path | None:
-    """The bundle that the training starts from. None: from scratch."""
+def start_of(options: TrainingOptions, train_on: Scenario, cnn: str) -> Path | None:
+    """The bundle that the training for a CNN of this name starts from. None: from scratch."""
     start = options.start
     if start is None:
-        return training.usual_start(train_on)
+        return training.usual_start(train_on, cnn)
     return None if start == "scratch" else GENERALIST if start == "generalist" else Path(start)
 
 

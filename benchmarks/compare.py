@@ -58,7 +58,7 @@ def train_one(options: argparse.Namespace, demands: Sequence[Demand], seed: int,
     scenario = scenario_of(options, options.train, demands)
     write_bundle(
         out,
-        trained(scenario, steps, seed, options.trace_spread),
+        trained(scenario, profiles.load(options.profile).name, steps, seed, options.trace_spread),
         profile=profiles.load(options.profile),
         table=scenario.table,
         machines=machines_of(options.tiers),

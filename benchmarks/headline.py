@@ -142,7 +142,7 @@ def compare(profile: Profile, family: str, traces: Path, steps: int, seeds: Sequ
     images, local, chosen = good(whole.hops[0].partition == 0), good(whole.local), points_of(profile, (DEVICE, SERVER))
     worth = ladder.static_utilities(replace(world(images, seen), episode_s=12.0), ladder.Tuning())
     entrants: dict[str, tuple[Entrant, PointTable]] = {
-        POLICY: (Learner(trained(world(chosen, seen), steps, seeds[0])), chosen),
+        POLICY: (Learner(trained(world(chosen, seen), profile.name, steps, seeds[0])), chosen),
         WHOLE: (always(0), whole.take([full])),
         SLIM: (always(int(np.argmin(local.head_s))), local),
         IMAGE: (always(int(np.argmax(worth))), images),

@@ -47,6 +47,7 @@ from tidesplit.envs.simulation.scenario import SERVER, scenario_from
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.vocabulary import Demand, gb_per_month
+from tidesplit.profiling.points import profile as profiles
 
 DEVICES = ("raspberry-pi-zero-2w", "raspberry-pi-4", "raspberry-pi-5")
 PACES = ((30.0, 100.0), (10.0, 150.0))  # frames a second, deadline in milliseconds
@@ -130,7 +131,7 @@ def specialised(
     except ladder.BudgetError:
         return []
     draw = None if prices is None else PriceDraw(prices)
-    policy = trained(replace(tuned_in, price_draw=draw), options.steps, seed)
+    policy = trained(replace(tuned_in, price_draw=draw), profiles.load(options.profile).name, options.steps, seed)
     entrants = {f"{SPECIALIST} {seed}": settled(Learner(policy), tuned_in, prices)}
     return rows_of(cell, entrants, tuned_in, families, options)
 

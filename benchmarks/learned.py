@@ -16,16 +16,16 @@ from tidesplit.train import CHECK_S, CHECKING
 
 
 def trained(
-    scenario: Scenario, steps: int, seed: int, trace_spread: float = TrainingOptions.trace_spread
+    scenario: Scenario, cnn: str, steps: int, seed: int, trace_spread: float = TrainingOptions.trace_spread
 ) -> PointPolicy:
     """Train on the scenario as ``train.py`` does, on one thread: benchmarks train several policies at a time.
 
-    Of the policies after each phase the best on training episodes is kept.
+    Of the policies after each phase the best on training episodes is kept. ``cnn``: name of its profile.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     varied = replace(scenario, trace_spread=trace_spread)
-    recipe, start = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed), training.usual_start(scenario)
+    recipe, start = training.Recipe(ppo=training.PpoConfig(steps=steps), seed=seed), training.usual_start(scenario, cnn)
     model = training.new_model(varied, recipe, start)
     policy, checked_on = training.policy_of(model), replace(varied.unvaried, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))

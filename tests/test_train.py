@@ -212,8 +212,9 @@ def trained_on(out: Path) -> list[dict[str, Any]]:
 
 def test_the_usual_training_starts_from_the_policy_that_ships(trained: Trained, tmp_path: Path) -> None:
     """Its stretches count as trained on too, so that `evaluate` warns of them."""
-    words = ["--trace", "lte.csv", "--profile", trained.profile, "--steps", "0", "--out", tmp_path / "out", *OPTIONS]
-    done = command(*words, program=("-c", QUICKER))
+    profiles.save(replace(profiles.load(trained.profile), name="efficientnet_lite0"), tmp_path / "known.json")
+    words = ["--trace", "lte.csv", "--profile", tmp_path / "known.json", "--steps", "0", "--out", tmp_path / "out"]
+    done = command(*words, *OPTIONS, program=("-c", QUICKER))
     assert done.returncode == 0, done.stderr
     assert "The training starts from the policy that ships." in done.stdout
     assert "imitation/expected_regret" not in logged(tmp_path / "out").Tags()["scalars"]
@@ -436,9 +437,11 @@ def test_it_starts_from_the_policy_that_ships_where_that_has_seen_the_like(
     config = train.parse(["--trace", "lte.csv", *words])
     of = load_traces("lte"), load_traces("metro") if "3" in words else []
     train_on = train.scenario(config, profiles.load(config.world.profile), *of)
-    assert train.start_of(config.training, train_on) == start
+    assert train.start_of(config.training, train_on, "efficientnet_lite0") == start
+    foreign = train.start_of(config.training, train_on, "my_own_net")
+    assert foreign == (start if config.training.start else None)
     own = replace(train_on, world=replace(train_on.world, utility=lambda accuracy, latency_s, deadline_s: accuracy))
-    assert train.start_of(config.training, own) == (start if config.training.start else None)
+    assert train.start_of(config.training, own, "efficientnet_lite0") == foreign
 
 
 def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
