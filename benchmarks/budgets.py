@@ -194,11 +194,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     contest.stop_on_sigterm()
     begun = time.perf_counter()
     rows = played(options)
-    Console(width=150).print(table_of(rows))
-    print(f"{time.perf_counter() - begun:.0f} s")
     recipe = {key: getattr(options, key) for key in ("minutes", "courses", "tune_on", "family")}
     played_by = {"bundle": [str(out) for out in options.bundle], "other": options.other and str(options.other)}
     write_json(options.json, {"kind": "simulated", **played_by, **recipe, "rows": rows})
+    Console(width=150).print(table_of(rows))
+    print(f"{time.perf_counter() - begun:.0f} s")
 
 
 if __name__ == "__main__":

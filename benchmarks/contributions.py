@@ -72,7 +72,7 @@ def learned_rows(
     rows = []
     for name, policy in policies(begin, train_on, recipe).items():
         entrant = budgeted.settled(Learner(policy), tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
-        rows.append({**_row(name, entrant, judged, prices, courses), "seed": seed})
+        rows.append({**facts_of(name, entrant, judged, prices, courses), "seed": seed})
     return rows
 
 
@@ -80,11 +80,13 @@ def rule_rows(tuned_in: Scenario, judged: Scenario, courses: int) -> list[dict[s
     """Rows of the rules. Runs in a process of its own."""
     rules = tuning_cache.cached_rules(tuned_in, TUNING, RULES)
     prices = ladder.mixture_prices(tuned_in, TUNING)
-    return [_row(name, rule, judged, prices, courses) for name, rule in rules.items()]
+    return [facts_of(name, rule, judged, prices, courses) for name, rule in rules.items()]
 
 
-def _row(name: str, entrant: Entrant, judged: Scenario, prices: Prices, courses: int) -> dict[str, Any]:
-    facts = {"family": judged.traces[0].name, "demand": asdict(judged.demands[0]), "controller": name}
+def facts_of(name: str, entrant: Entrant, judged: Scenario, prices: Prices, courses: int) -> dict[str, Any]:
+    """The row of one controller: its means over the courses, and its worth in the first seconds."""
+    links, motion = judged.traces[0].name, judged.world.motion
+    facts = {"family": links, "motion": motion, "demand": asdict(judged.demands[0]), "controller": name}
     starts = budgeted.at_prices(replace(judged, episode_s=START_S), prices)
     return {
         **facts,
@@ -131,10 +133,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             for seed, begin in itertools.product(options.seeds, (SHIPPED, IMITATION))
         ]
         rows = [*ruled.result(), *itertools.chain.from_iterable(task.result() for task in tasks)]
-    Console(width=150).print(table_of(rows), starts_of(rows))
-    print(f"{time.perf_counter() - begun:.0f} s")
     recipe = {key: getattr(options, key) for key in ("trace", "seeds", "steps", "minutes", "courses")}
     write_json(options.json, {"kind": "simulated", **recipe, "rows": rows})
+    Console(width=150).print(table_of(rows), starts_of(rows))
+    print(f"{time.perf_counter() - begun:.0f} s")
 
 
 if __name__ == "__main__":

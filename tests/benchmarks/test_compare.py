@@ -18,8 +18,9 @@ from tidesplit.agents.judging.budgeted import FORESIGHT, MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import History, Row, summarise
 from tidesplit.agents.judging.ladder import POLICY
 from tidesplit.agents.rules.controllers import Lookup
-from tidesplit.benchmarks import budgets, compare, headroom
+from tidesplit.benchmarks import budgets, compare, contributions, headroom
 from tidesplit.benchmarks.results import write_json
+from tidesplit.envs.budget.prices import Prices
 from tidesplit.envs.traces.trace import load_traces
 from tidesplit.envs.world.vocabulary import SERVER, Demand
 from tidesplit.profiling.points.profile import save
@@ -143,6 +144,13 @@ def test_families_that_are_played_at_once_do_not_touch() -> None:
     for found, trace in zip(budgets.rows_of(rule, both, courses=3), both.traces, strict=True):
         (by_itself,) = budgets.rows_of(rule, replace(both, traces=(trace,)), courses=3)
         assert {name: pytest.approx(value) for name, value in by_itself.items()} == found
+
+
+def test_what_each_phase_adds_is_shown_in_two_tables() -> None:
+    judged = scenario(BUMPY, max_gb_month=50.0, episode_s=4.0)
+    rows = [contributions.facts_of("look-up", Lookup(name="look-up"), judged, Prices.of(0.0, 1e-5), courses=2)]
+    assert cells(text(budgets.table_of(rows)), "bumpy")[2] == "50 GB"
+    assert cells(text(contributions.starts_of(rows)), "look-up")[1] == f"{rows[0]['starts']:.4f}"
 
 
 def test_time_that_was_trained_on_is_not_judged() -> None:
