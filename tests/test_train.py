@@ -20,6 +20,7 @@ from tests.profiles import synthetic_profile
 from tidesplit import train
 from tidesplit.agents import bundle
 from tidesplit.agents.judging import ladder
+from tidesplit.agents.learning import purpose
 from tidesplit.agents.learning.training import PpoConfig
 from tidesplit.agents.rules.family import Spent
 from tidesplit.compression.codec.knobs import sender
@@ -208,6 +209,14 @@ def trained_on(out: Path) -> list[dict[str, Any]]:
     """The stretches of time that this training was given, by its own record."""
     (uplink,) = json.loads((out / "training.json").read_text())["trace"]
     return list(uplink)
+
+
+@pytest.mark.parametrize("record", ["no JSON", '{"start": "x"}', '{"start": {"name": "x"}}', "[]"])
+def test_a_record_that_does_not_say_its_start_is_refused(record: str, tmp_path: Path) -> None:
+    assert purpose.start_of(tmp_path) == {"name": "scratch", "trained_on": []}  # as of earlier versions
+    (tmp_path / purpose.FILE).write_text(record)
+    with pytest.raises(purpose.PurposeError, match="it does not say what it started from"):
+        purpose.start_of(tmp_path)
 
 
 def test_the_usual_training_starts_from_the_policy_that_ships(trained: Trained, tmp_path: Path) -> None:

@@ -62,10 +62,15 @@ def affordable(spent: Spent, demand: Demand) -> Bools:
     return np.asarray((watts <= budgets.watts * WITHIN) & (rate <= budgets.byte_rate * WITHIN))
 
 
+def share_spent(watts: float, gb_month: float, demand: Demand) -> float:
+    """Share of the demand's budgets that so many watts and GB a month are; of two the larger. 0 without a budget."""
+    spent = ((watts, demand.max_watts), (gb_month, demand.max_gb_month))
+    return max((of / most for of, most in spent if most is not None), default=0.0)
+
+
 def within(watts: float, gb_month: float, demand: Demand) -> bool:
     """True where so many watts and GB a month meet the demand's budgets."""
-    energy = demand.max_watts is None or watts <= demand.max_watts * WITHIN
-    return energy and (demand.max_gb_month is None or gb_month <= demand.max_gb_month * WITHIN)
+    return share_spent(watts, gb_month, demand) <= WITHIN
 
 
 def at_prices(arena: Scenario, prices: Prices) -> Scenario:

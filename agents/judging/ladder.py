@@ -18,6 +18,7 @@ from tidesplit.agents.judging.budgeted import (
     affordable,
     at_prices,
     settled,
+    share_spent,
     statics,
     thresholds,
     usual_prices,
@@ -353,7 +354,7 @@ def verdict(rows: Sequence[Row], demand: Demand) -> str:
     rules = [name for name in names if name in (*RULES, VIDEO, *FAMILIES) and meets(of[name], demand)]
     if not meets(of[POLICY], demand):
         return (
-            f"{POLICY} overspends by {100 * (_overspent(of[POLICY], demand) - 1):.0f} % here. Budgets hold in the mean "
+            f"{POLICY} overspends by {100 * (_spent(of[POLICY], demand) - 1):.0f} % here. Budgets hold in the mean "
             "over minutes: benchmarks/budgets.py plays ten."
         )
     if not rules:
@@ -369,14 +370,12 @@ def verdict(rows: Sequence[Row], demand: Demand) -> str:
 
 def meets(rows: Sequence[Row], demand: Demand) -> bool:
     """True where a controller's rows meet the demand's budgets in the mean."""
-    return _overspent(rows, demand) <= WITHIN
+    return _spent(rows, demand) <= WITHIN
 
 
-def _overspent(rows: Sequence[Row], demand: Demand) -> float:
-    """What rows took of the demand's budgets, as a factor; of two budgets the larger one. 0 without a budget."""
-    budgets = (("watts", demand.max_watts), ("gb_per_month", demand.max_gb_month))
-    means = ((float(np.mean([getattr(row, name) for row in rows])), most) for name, most in budgets)
-    return max((mean / most for mean, most in means if most is not None), default=0.0)
+def _spent(rows: Sequence[Row], demand: Demand) -> float:
+    watts, gb = (float(np.mean([getattr(row, name) for row in rows])) for name in ("watts", "gb_per_month"))
+    return share_spent(watts, gb, demand)
 
 
 def in_order(by_name: Mapping[str, Value]) -> dict[str, Value]:

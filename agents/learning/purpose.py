@@ -65,11 +65,17 @@ def start_of(out: Path) -> Mapping[str, Any]:
     """What the training in a folder began with: its ``name``, and what that was ``trained_on`` itself.
 
     Earlier versions wrote nothing, and began from scratch.
+
+    Raises:
+        PurposeError: the folder's record makes no sense.
     """
     path = out / FILE
-    written: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    found: Mapping[str, Any] = written.get("start", {"name": "scratch", "trained_on": []})
-    return found
+    try:
+        written = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found = written.get("start", {"name": "scratch", "trained_on": []})
+        return {"name": str(found["name"]), "trained_on": list(found["trained_on"])}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PurposeError(f"{path}: it does not say what it started from ({type(error).__name__}: {error})") from error
 
 
 def check(out: Path, of: Mapping[str, Any], options: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from tidesplit.envs.traces.trace import Trace
 
 SHORTEST_S = 5.0  # a shorter part is too little to judge by: the whole trace is trained on
 MANY = 5  # with this many traces, whole ones are kept back
-MOST = 20  # traces kept back, or rules that search would take hours
+MOST = 20  # traces kept back: rules that search take long
 
 
 def held_out(traces: list[Trace], share: float, longest_s: float) -> tuple[list[Trace], list[Trace]]:
