@@ -42,6 +42,7 @@ from tidesplit.agents.judging.evaluation import Entrant, History, play
 from tidesplit.agents.judging.ladder import FAMILIES, POLICY, RULES, VIDEO
 from tidesplit.agents.judging.replay import EMULATED, agreement
 from tidesplit.agents.rules.controllers import Static
+from tidesplit.benchmarks.asked_budgets import add_budgets, with_budgets
 from tidesplit.benchmarks.clip_pictures import clip_pictures
 from tidesplit.benchmarks.processes import Address, Restarts, balanced, linked, serving
 from tidesplit.benchmarks.results import write_json
@@ -247,6 +248,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--controllers", nargs="+", default=list(CONTROLLERS), metavar="NAME", help="see above")
     parser.add_argument("--servers", nargs="+", default=[STEADY], choices=SERVERS, help="see above (default: steady)")
     parser.add_argument("--motion", type=float, default=1.0, help="of the scenes, to settle prices by (default: 1)")
+    add_budgets(parser)
     parser.add_argument("--frames", type=int, default=2000, help="frames of a run")
     parser.add_argument(
         "--json", type=Path, default=Path("benchmarks/emulated.json"), help="file to write or go on with"
@@ -324,7 +326,8 @@ def _tables(cnn: Cnn) -> dict[tuple[int, int], int]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run every controller on every trace, compare, print."""
     options = arguments().parse_args(argv)
-    loaded = bundles.load(options.bundle)
+    trained = bundles.load(options.bundle)
+    loaded = replace(trained, demand=with_budgets(trained.demand, options))
     facts = {
         "frames": options.frames,
         "machine": machine_facts(1),

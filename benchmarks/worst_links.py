@@ -28,6 +28,7 @@ from tidesplit.agents.judging import budgeted, ladder, tuning_cache
 from tidesplit.agents.judging.budgeted import MIXTURE, THRESHOLD
 from tidesplit.agents.judging.evaluation import Entrant, controller_of, simulation_of
 from tidesplit.agents.judging.ladder import POLICY, Tuning
+from tidesplit.benchmarks.asked_budgets import add_budgets, with_budgets
 from tidesplit.benchmarks.headroom import family
 from tidesplit.benchmarks.results import write_json
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
@@ -231,7 +232,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", type=Path, required=True, help="folder that tidesplit train wrote")
     parser.add_argument("--tune-on", nargs="+", required=True, help="training traces: files, folders, bundled names")
     parser.add_argument("--family", nargs="*", type=family, default=[], help="further traces, each NAME=TRACES")
-    parser.add_argument("--watts", type=float, help="budget of energy (default: that of the training)")
+    add_budgets(parser)
     parser.add_argument("--links", type=int, default=48, help="links of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=6, help="rounds of the search (default: %(default)s)")
     parser.add_argument("--parents", type=int, default=8, help="links kept from round to round (default: %(default)s)")
@@ -258,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     begun = time.perf_counter()
     one = bundles.load(options.bundle)
-    demand = replace(one.demand, max_watts=options.watts or one.demand.max_watts)
+    demand = with_budgets(one.demand, options)
     world = one.world.under(demand)
     tune_on = tuple(trace for spec in options.tune_on for trace in load_traces(spec))
     tuned_in = Scenario(traces=tune_on, demands=(demand,), table=one.table, world=world)
