@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,6 +32,7 @@ from tidesplit.prepare.cut_net import FULL, RATIO, CutNet, Part, ServerNet
 from tidesplit.prepare.distilled import METHOD, Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
 from tidesplit.prepare.result.card import CARD_FILE, card, summary
+from tidesplit.prepare.result.filmed import CAMERA, CLIPS, film, why_not, with_video
 from tidesplit.prepare.result.int8_parts import int8_parts
 from tidesplit.prepare.result.judged import IMAGE_POINTS, UNCUT, Judge, Judged, judge, rows_of
 from tidesplit.prepare.result.made_folder import profile_of, weights_hash, write_cnn
@@ -136,7 +138,8 @@ class Preparation:
     def _prepare(self) -> None:
         net, px, pictures = self.cut_net, self.preprocess.size, self.pictures
         int8 = not self.options.no_int8
-        steps = Steps(self.out / WORK_FOLDER, net.partitions - 1 + 5 + int8)
+        video = self._video()
+        steps = Steps(self.out / WORK_FOLDER, net.partitions - 1 + 5 + int8 + video)
         batch = min(self.distill.batch, len(pictures.fit))
         distill = replace(self.distill, batch=batch)
         basis = [hash_of(self.net), self.preprocess.values(), listing(pictures.fit), asdict(distill), METHOD]
@@ -195,8 +198,13 @@ class Preparation:
         }  # fmt: skip
         machine = machine_facts(self.options.threads)
         profile = profile_of(name, net, self.task.words, rows, facts, self.command, _words(machine))
+        shown = [judged.name]
+        if video:
+            filmed = steps.file("video", ".json", [*judged_by, CAMERA, CLIPS], partial(self._film, judge_of))
+            profile = with_video(profile, json.loads(filmed.read_text(encoding="utf-8")))
+            shown.append(filmed.name)
         path = steps.file(
-            "timings", ".json", [judged.name, facts, machine, self.options.device, self.options.rounds],
+            "timings", ".json", [*shown, facts, machine, self.options.device, self.options.rounds],
             partial(timed, cnn, profile, self.options),
         )  # fmt: skip
         (self.out / profiles.FILE).write_bytes(path.read_bytes())
@@ -241,6 +249,20 @@ class Preparation:
         save_file(tensors, str(path), {STEPS: str(len(losses))})
         ended = f", ended by --minutes {distill.minutes:g}" if len(losses) < distill.steps else ""
         return f"loss {np.mean(losses[-20:]):.3f} after {len(losses)} of {distill.steps} steps{ended}"
+
+    def _video(self) -> bool:
+        """True where video is measured. Says why it cannot be."""
+        reason = None if self.options.no_video else why_not(self.preprocess.size)
+        if reason:
+            print(f"no video: {reason}", file=sys.stderr)
+        return not (self.options.no_video or reason)
+
+    def _film(self, judge_of: Callable[[], Judge], path: Path, show: Show) -> str:
+        options, px, crop = self.options, self.preprocess.size, self.preprocess.crop
+        rows = film(judge_of(), self.pictures, self.task, px, crop, options.threads, show)
+        path.write_text(json.dumps(rows), encoding="utf-8")
+        best = min(rows, key=lambda row: row["bytes_mean"])
+        return f"{len(rows)} points on {best['n_clips']} clips, from {best['bytes_mean']:.0f} bytes a frame"
 
     def _training(self, trained: dict[int, int]) -> str:
         """Steps that the bottlenecks were trained, for the card. A crowded machine does fewer in its minutes."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tidesplit.compression.codec.knobs import VIDEO_CODECS
 from tidesplit.prepare.chosen_cuts import share_of
 from tidesplit.prepare.cut_net import CutNet
 from tidesplit.prepare.result.judged import UNCUT, Judged
 from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.source.preprocessing import Preprocess
 from tidesplit.prepare.task import Task, Words
-from tidesplit.profiling.points.profile import OperatingPoint, Profile
+from tidesplit.profiling.points.profile import AGES, OperatingPoint, Profile
 from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 CARD_FILE = "card.md"
+SHOWN_AGES = (1, 4, 16)
 SMALL_BYTES = 500
 """The last line of a preparation names the best cut of at most so many bytes."""
 
@@ -41,7 +43,28 @@ def card(
         f"| point | after | of the compute | bytes | {words.measure} | interval | gain | same answer | instead |",
         "|---|---|---:|---:|---:|---|---:|---:|---|",
     ]  # fmt: skip
-    return "\n".join([*lines, *(_row(point, profile, counts[point.id], net) for point in profile.points)]) + "\n"
+    stills = [_row(point, profile, counts[point.id], net) for point in profile.points if point.stream is None]
+    return "\n".join([*lines, *stills, *_video(profile, words)]) + "\n"
+
+
+def _video(profile: Profile, words: Words) -> list[str]:
+    """A table of video's points, where there are any."""
+    points = [point for point in profile.points if point.codec in VIDEO_CODECS]
+    if not points:
+        return []
+    rows = []
+    for point in points:
+        assert point.stream is not None
+        ages = [f"{point.stream.by_age[AGES.index(age)]:.0f}" for age in SHOWN_AGES]
+        low, high = point.accuracy_ci95
+        figures = [*ages, f"{point.stream.key:.0f}", f"{point.accuracy:.1%}", f"{low:.1%} to {high:.1%}"]
+        rows.append(f"| `{point.id}` | {' | '.join(figures)} |")
+    frames = " | ".join(f"{age} frame{'s' if age > 1 else ''}" for age in SHOWN_AGES)
+    return [
+        "", f"Video, on {points[0].n} frames of a moving camera. Bytes by the time since the frame before:", "",
+        f"| point | {frames} | key | {words.measure} | interval |",
+        f"|---|{'---:|' * (len(SHOWN_AGES) + 2)}---|", *rows,
+    ]  # fmt: skip
 
 
 def _answers(form: AnswerForm) -> str:
@@ -77,13 +100,14 @@ def _gain(judged: Judged) -> str:
 
 def as_good_picture(cut: OperatingPoint, profile: Profile) -> OperatingPoint | None:
     """The best picture of at most a cut's bytes, where it is at least as accurate as the cut."""
-    fit = [p for p in profile.points if p.partition == 0 and p.bytes_mean <= cut.bytes_mean]
+    stills = [p for p in profile.points if p.partition == 0 and p.stream is None]
+    fit = [p for p in stills if p.bytes_mean <= cut.bytes_mean]
     best = max(fit, key=lambda p: p.accuracy, default=None)
     return best if best is not None and best.accuracy >= cut.accuracy else None
 
 
 def summary(profile: Profile, counts: Mapping[str, Judged], words: Words) -> str:
-    """The best cut of few bytes, and how many cuts a picture of no more bytes beats."""
+    """The best cut of few bytes, how many cuts a picture of no more bytes beats, and the best video of few bytes."""
     cuts = [p for p in profile.points if p.codec == "feature"]
     beaten = [p for p in cuts if as_good_picture(p, profile)]
     small = [p for p in cuts if p.bytes_mean <= SMALL_BYTES]
@@ -95,4 +119,11 @@ def summary(profile: Profile, counts: Mapping[str, Judged], words: Words) -> str
             f"best cut of at most {SMALL_BYTES} bytes: {best.id}, {best.bytes_mean:.0f} bytes, {_gain(judged)} points "
             f"to the uncut net on {judged.n} pictures, {words.brief} {judged.same / judged.n:.1%}"
         )
-    return f"{said}; a picture of no more bytes does as well as {len(beaten)} of {len(cuts)} points at cuts"
+    said += f"; a picture of no more bytes does as well as {len(beaten)} of {len(cuts)} points at cuts"
+    videos = [p for p in profile.points if p.codec in VIDEO_CODECS and p.bytes_mean <= SMALL_BYTES]
+    if videos:
+        best = max(videos, key=lambda p: p.accuracy)
+        said += (
+            f"; video of a moving camera: {best.id}, {best.bytes_mean:.0f} bytes, {words.measure} {best.accuracy:.1%}"
+        )
+    return said

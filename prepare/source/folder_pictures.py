@@ -44,6 +44,12 @@ class FolderPictures:
         labels: Ints = np.array(self.labels or [0] * len(self.held), dtype=np.int64)
         return squares(list(self.held), labels, self.classes, px, crop)
 
+    def to_film(self, px: int, margin: float, crop: float, most: int) -> Pictures:
+        """The first of the pictures that judge, larger than the net's by ``margin``: a camera moves over them."""
+        labels: Ints = np.array((self.labels or [0] * len(self.held))[:most], dtype=np.int64)
+        side, share = round(margin * px), min(1.0, margin * crop)
+        return squares(list(self.held[:most]), labels, self.classes, side, share)
+
 
 def listing(files: Sequence[Path]) -> list[str]:
     """Files by name and size, for the hash of what depends on them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +30,18 @@ class ClipCounts:
 
     Args:
         clips: for each clip its judged frames, those answered right, and those of the same frames answered right by the
-            comparable point and by the uncut net.
+            comparable point and by the uncut net. Of answers that are no classes, sums of their fidelities.
         sizes: payloads, sum of their bytes and of the bytes' squares, by age or KEY.
     """
 
-    clips: list[list[int]]
+    clips: list[list[float]]
     sizes: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, clip: list[float], sizes: Mapping[str, Sequence[int]]) -> ClipCounts:
+        """Of one clip, as in `clips`, with the ``sizes`` of its payloads in bytes by age or KEY."""
+        squares = {age: [len(s), float(sum(s)), float(sum(v * v for v in s))] for age, s in sizes.items() if s}
+        return cls([clip], squares)
 
     def add(self, other: ClipCounts) -> None:
         """Add other clips."""

@@ -102,7 +102,7 @@ def _chunk(
 
 
 @dataclass
-class _Sent:
+class Sent:
     """What a point sent of a clip: the tail's inputs at the judged frames, and the sizes by age."""
 
     partition: int
@@ -113,29 +113,25 @@ class _Sent:
 def _clip(
     name: str, weights: Path | None, frames: list[Pixels], label: int | None, wanted: list[str]
 ) -> dict[str, ClipCounts]:
-    sent = {UNCUT: _Sent(0, {k: frames[k] for ks in JUDGED.values() for k in ks if k < len(frames)}, {})}
+    sent = {UNCUT: Sent(0, {k: frames[k] for ks in JUDGED.values() for k in ks if k < len(frames)}, {})}
     heads = ClipHeads(name, weights, frames, sorted({k for age in AGES for k in _frames_of(age, len(frames))}))
     for point_id in wanted:
-        sent[point_id] = _sent(point_id, opener(name, weights, point_id, frames, heads), len(frames))
+        sent[point_id] = sent_over(point_id, opener(name, weights, point_id, frames, heads), len(frames))
     found = {point_id: _answers(name, weights, one) for point_id, one in sent.items()}
     target = np.array(label) if label is not None else found[UNCUT]
     right = {point_id: found[point_id] == target for point_id in sent}
     return {
-        point_id: ClipCounts(
-            [[len(ok), *(int(right[i].sum()) for i in (point_id, comparable(point_id), UNCUT))]],
-            {
-                age: [len(s), float(sum(s)), float(sum(v * v for v in s))]
-                for age, s in sent[point_id].sizes.items()
-                if s
-            },
+        point_id: ClipCounts.of(
+            [len(ok), *(int(right[i].sum()) for i in (point_id, comparable(point_id), UNCUT))], sent[point_id].sizes
         )
         for point_id, ok in right.items()
     }
 
 
-def _sent(point_id: str, opened: Callable[[], Sender], length: int) -> _Sent:
+def sent_over(point_id: str, opened: Callable[[], Sender], length: int) -> Sent:
+    """What a point sends of a clip of so many frames. ``opened``: opens a new stream over them."""
     partition = 0 if point_id.startswith("p0-") else read_knobs(point_id).partition
-    sent = _Sent(partition, {}, defaultdict(list))
+    sent = Sent(partition, {}, defaultdict(list))
     if not stream_of(point_id):
         sender = opened()
         for k in (k for ks in JUDGED.values() for k in ks if k < length):
@@ -153,7 +149,7 @@ def _frames_of(age: int, length: int) -> range:
     return range(0, min(length, LAST.get(age, LENGTH - 1) + 1), age)
 
 
-def _run(sent: _Sent, sender: Sender, age: int, frames: range) -> None:
+def _run(sent: Sent, sender: Sender, age: int, frames: range) -> None:
     """One run of a stream over a clip. That of age 1 ends with a key, as after a break."""
     judged = JUDGED.get(age, ())
     for k in frames:
@@ -182,7 +178,7 @@ def opener(
     return partial(kind, frames, point.codec, point.quality, point.px)
 
 
-def _answers(name: str, weights: Path | None, sent: _Sent) -> Any:
+def _answers(name: str, weights: Path | None, sent: Sent) -> Any:
     """Classes that the server answers to the judged frames in their order."""
     return answers(name, weights, sent.partition, [sent.arrived[k] for k in sorted(sent.arrived)])
 

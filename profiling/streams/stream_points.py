@@ -49,7 +49,8 @@ def with_streams(profile: Profile, rows: Sequence[Mapping[str, Any]], times: Tim
     """
     streams = [row for row in rows if "against" in row]
     lost = _losses(streams)
-    made = [_point(profile.point(row["against"]), row, lost[stream_of(row["id"])]) for row in streams]
+    measure = profile.cnn.get("measure", "accuracy")
+    made = [_point(profile.point(row["against"]), row, lost[stream_of(row["id"])], measure) for row in streams]
     ids = {point.id for point in made}
     against = {row["id"]: row["against"] for row in streams}
     return replace(
@@ -68,9 +69,9 @@ def _losses(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return {stream: max(0.0, math.fsum(lost) / len(lost)) for stream, lost in found.items()}
 
 
-def _point(base: OperatingPoint, row: Mapping[str, Any], lost: float) -> OperatingPoint:
-    if row["measure"] != "accuracy":
-        raise ValueError(f"{row['clips']} has no labels of the CNN's classes: {row['measure']} is no accuracy")
+def _point(base: OperatingPoint, row: Mapping[str, Any], lost: float, measure: str) -> OperatingPoint:
+    if row["measure"] != measure:
+        raise ValueError(f"{row['clips']} has no labels of the CNN's classes: {row['measure']} is no {measure}")
     if None in row["bytes_by_age"]:
         raise ValueError(f"{row['clips']}: the clips are too short for the bytes of {row['id']} at all ages")
     half = (row["lost_ci95"][1] - row["lost_ci95"][0]) / 2

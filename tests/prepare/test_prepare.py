@@ -107,11 +107,12 @@ def test_points_are_judged_by_the_models_of_device_and_server(made: Path, pictur
     cnn, read = load_cnn(made / "cnn"), read_folder(pictures, CLASSES)
     folder, task = read.to_judge(PX), Classes(cnn.form, read.labels)
     files = {name: cnn.read(name) for name in cnn.files}
-    settings = {point.id: asdict(point) for point in profiles.load(made).points}
+    stills = [point for point in profiles.load(made).points if point.stream is None]
+    settings = {point.id: asdict(point) for point in stills}
     judge_of = Judge(files, cnn.models, cnn.codec, settings, task)
     counts = judge(judge_of, folder, task)
     assert judge(judge_of, folder, task, threads=3) == counts
-    for point in profiles.load(made / "profile.json").points:
+    for point in stills:
         assert (point.n, point.accuracy) == (counts[point.id].n, counts[point.id].right / point.n)
     picture, found = np.asarray(folder.images[0]), judge_of.answers(np.asarray(folder.images[0]))
     _, y, score = cnn.session("head-p1-c1.00-i8").run(None, {"x": to_input(picture)})
@@ -124,11 +125,40 @@ def test_points_are_judged_by_the_models_of_device_and_server(made: Path, pictur
     assert found["device-c1.00-i8"][0] == cnn.session("device-c1.00-i8").run(None, {"x": to_input(picture)})[0].argmax()
 
 
+def test_video_is_measured_on_a_moving_camera_over_the_pictures(made: Path) -> None:
+    profile = profiles.load(made)
+    videos = [point for point in profile.points if point.codec == "h264"]
+    assert [point.bits for point in videos] == [26, 30, 34, 38]
+    assert profile.stream_provenance is not None
+    assert profile.stream_provenance.kind == "measured"
+    for point in videos:
+        assert point.stream is not None
+        assert point.bytes_mean == point.stream.by_age[0] < point.stream.key
+        assert point.accuracy <= profile.point("p0-jpeg-q95").accuracy
+        assert point.n == 16 * 4, "four frames of a clip of each picture"
+        assert profile.devices["raspberry-pi-4"].timings[point.id].encode_s > 0.0
+    sizes = [point.bytes_mean for point in videos]
+    assert sizes == sorted(sizes, reverse=True)
+    card = (made / "card.md").read_text(encoding="utf-8")
+    assert "Video, on 64 frames of a moving camera." in card
+    assert card.count("| `p0-h264-q") == 4
+
+
+def test_without_video(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(pictures, tmp_path / "odd", "--px", "33", "--no-int8") == 0
+    assert "no video: H.264 takes even sides only, and the net's is 33" in capsys.readouterr().err
+    profile = profiles.load(tmp_path / "odd")
+    assert all(point.stream is None for point in profile.points)
+    assert "Video" not in (tmp_path / "odd" / "card.md").read_text(encoding="utf-8")
+    assert prepare(pictures, tmp_path / "odd", "--px", "33", "--no-int8", "--no-video") == 0
+    assert "no video" not in capsys.readouterr().err
+
+
 def test_finished_steps_are_kept(made: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (made / "profile.json").read_bytes()
     assert prepare(pictures, made) == 0
     told = capsys.readouterr().err
-    assert told.count("done before") == told.count("\n") == 6
+    assert told.count("done before") == told.count("\n") == 7
     assert (made / "profile.json").read_bytes() == before
 
 
