@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     option("--no-int8", action="store_true", help="leave out models of 8-bit integers")
     option("--no-video", action="store_true", help="leave out video, for which device and server need PyAV")
     option("--device", default="this-machine", metavar="LABEL", help="name of this machine (default: %(default)s)")
-    option("--rounds", type=whole_number(1, 1000), default=3, help="rounds of timing (default: %(default)s)")
+    option("--rounds", type=whole_number(1, 1000), default=12, help="rounds of timing (default: %(default)s)")
     option("--threads", type=whole_number(1, 256), default=CORES, help="CPU threads (default: one a core)")
     option("--seed", type=int, default=0, help="seed of every generator (default: %(default)s)")
     return made
