@@ -23,7 +23,7 @@ from typing import Any
 from tidesplit.agents import bundle as bundles
 from tidesplit.benchmarks.processes import served
 from tidesplit.benchmarks.results import write_json
-from tidesplit.compression.codec.knobs import sender
+from tidesplit.compression.codec.knobs import sender, stream_of
 from tidesplit.profiling.measuring.clock import machine_facts
 from tidesplit.profiling.points import profile as profiles
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
@@ -73,12 +73,13 @@ def _children_s() -> float:
 
 
 def rows_of(profile: Profile) -> Iterator[dict[str, Any]]:
-    """The uncut net, and of each cut the best point within each of `LIMITS`."""
+    """The uncut net, and of each cut and of video the best point within each of `LIMITS`."""
     uncut = profile.point("device-c1.00")
     yield _row(uncut, uncut, None)
-    for partition in range(1, profile.partitions):
+    for partition in range(profile.partitions):
+        kind = [p for p in profile.points if p.partition == partition and (partition > 0 or p.stream is not None)]
         for limit in LIMITS:
-            fit = [p for p in profile.points if p.partition == partition and p.bytes_mean <= limit]
+            fit = [p for p in kind if p.bytes_mean <= limit]
             if fit:
                 yield _row(max(fit, key=lambda point: point.accuracy), uncut, limit)
 
@@ -110,11 +111,11 @@ def answers(bundle: Path, cnn: Path, pictures: Path, frames: int) -> dict[str, d
 
 
 def _cut(point: str) -> bool:
-    return point[0] == "p" and not _picture(point)
+    return point[0] == "p" and not point.startswith("p0-")
 
 
 def _picture(point: str) -> bool:
-    return point.startswith("p0-")
+    return point.startswith("p0-") and not stream_of(point)
 
 
 def whole(options: argparse.Namespace) -> dict[str, Any]:

@@ -10,8 +10,7 @@ Episodes draw a demand, prices of energy and data, a device and servers of their
 traces. Every TRAIN is drawn equally often; the traces of a folder follow one another. A quarter of the episodes has a
 budget of data, with the rare probes that it pays for, a quarter one of energy, a quarter both and a quarter none. A
 tenth of the budgets has a price of 0. Devices and CNNs (PROFILE:DEVICE) have equal shares, and the first names the
-bundle. Each is played with all its points, and as often with some of them (--thinned), for CNNs that have fewer.
-The folder is a bundle as `tidesplit train` writes it, without Stable-Baselines3's own file.
+bundle. The folder is a bundle as `tidesplit train` writes it, without Stable-Baselines3's own file.
 There is no PPO: it made this policy worse at every check. Everything is simulated.
 """
 
@@ -45,7 +44,6 @@ from tidesplit.envs.traces.presets import PRESETS
 from tidesplit.envs.traces.trace import Trace, concatenate, load_traces
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points import profile as profiles
-from tidesplit.profiling.points.table import PointTable
 from tidesplit.train import ticker
 
 PACES = tuple(itertools.product((5.0, 10.0, 15.0, 20.0, 30.0), (75.0, 100.0, 150.0, 250.0)))
@@ -77,17 +75,6 @@ def scenario(profile: str, device: str, budgets: Demand, of: Sequence[list[Trace
     asked = scenario_from(trace=traces, profile=profile, device=device, demands=demands)
     draw = PriceDraw(usual, PRICE_SPREAD)
     return replace(asked, table_spread=TABLE_SPREAD, trace_spread=TRACE_SPREAD, price_draw=draw)
-
-
-def thinned(table: PointTable, rng: np.random.Generator) -> PointTable:
-    """The table without some of its points, as a CNN of one's own may have: half of such tables have no streams."""
-    kept = rng.random(table.size) < rng.uniform(0.4, 1.0)
-    if rng.random() < 0.5:
-        kept &= table.streams.of < 0
-    for needed in (table.local, ~table.local & ~table.races):
-        if not kept[needed].any():
-            kept[rng.choice(np.flatnonzero(needed))] = True
-    return table.take(np.flatnonzero(kept))
 
 
 def trained(
@@ -130,10 +117,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     of, usual = families(options), Prices.of(options.joule_price, BYTE_PRICE)
     kinds = itertools.product(options.table, BUDGETS)
     scenarios = [scenario(profile, device, budgets, of, usual) for (profile, device), budgets in kinds]
-    rng = np.random.default_rng([options.seed, 5])
-    fewer = [replace(one, table=thinned(one.table, rng)) for _ in range(options.thinned) for one in scenarios]
     with Progress() as progress:
-        policy, worth = trained(options, [*scenarios, *fewer], ticker(progress))
+        policy, worth = trained(options, scenarios, ticker(progress))
     profile, device = options.table[0]
     played = replace(scenario(profile, device, Demand(), of, usual), demands=(Demand(),))
     paths = {name: " ".join(getattr(options, name)) for name in ("trace", "generated")}
@@ -181,9 +166,6 @@ def arguments() -> argparse.ArgumentParser:
         default=TABLES,
         metavar="PROFILE:DEVICE",
         help="(default: three boards, two CNNs)",
-    )
-    parser.add_argument(
-        "--thinned", type=int, default=1, help="tables with some of the points, of each (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=6, help="rounds of imitation (default: %(default)s)")
     parser.add_argument("--labels", type=int, default=8000, help="labels of a round (default: %(default)s)")

@@ -32,7 +32,7 @@ from tidesplit.prepare.cut_net import FULL, RATIO, CutNet, Part, ServerNet
 from tidesplit.prepare.distilled import METHOD, Distillation, DistillOptions
 from tidesplit.prepare.feature_cache import Cached, cache_features, crops_of, half_is_quicker
 from tidesplit.prepare.result.card import CARD_FILE, card, summary
-from tidesplit.prepare.result.filmed import CAMERA, CLIPS, film, why_not, with_video
+from tidesplit.prepare.result.filmed import FILMED, film, why_not, with_video
 from tidesplit.prepare.result.int8_parts import int8_parts
 from tidesplit.prepare.result.judged import IMAGE_POINTS, UNCUT, Judge, Judged, judge, rows_of
 from tidesplit.prepare.result.made_folder import profile_of, weights_hash, write_cnn
@@ -200,7 +200,7 @@ class Preparation:
         profile = profile_of(name, net, self.task.words, rows, facts, self.command, _words(machine))
         shown = [judged.name]
         if video:
-            filmed = steps.file("video", ".json", [*judged_by, CAMERA, CLIPS], partial(self._film, judge_of))
+            filmed = steps.file("video", ".json", [*judged_by, FILMED], partial(self._film, judge_of))
             profile = with_video(profile, json.loads(filmed.read_text(encoding="utf-8")))
             shown.append(filmed.name)
         path = steps.file(

@@ -82,7 +82,7 @@ def scenario_from(
         demands: if given, each episode draws one of these, and the six arguments above have no effect.
         world: physical numbers; None: the defaults.
         episode_s: seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
-        table_spread: log-normal spread of an episode's device, servers and CNN about the profile, see `varied`.
+        table_spread: log-normal spread of an episode's timings and payloads about the profile.
         trace_spread: log-normal spread of an episode's bandwidth about the trace; trips and jitter have less.
 
     Raises:

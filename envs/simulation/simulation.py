@@ -13,7 +13,6 @@ from tidesplit.envs.budget.prices import USUAL_PRICES, Budgets, Ledger, PriceDra
 from tidesplit.envs.simulation.course import Course, draw_course, draw_round_trip
 from tidesplit.envs.simulation.links import Links
 from tidesplit.envs.simulation.runs import Pace, Runs
-from tidesplit.envs.simulation.varied import spread_out, vary
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.traces.uplink import TraceUplink
 from tidesplit.envs.world.chain import Picker
@@ -42,8 +41,8 @@ class Scenario:
     world: World = field(default_factory=World)
     # Seconds of an episode, which begins at a random moment of its trace. None: a whole trace.
     episode_s: float | None = None
-    # Log-normal spread of an episode's device, servers and CNN about the table, see `varied`. It makes a policy read
-    # the table instead of learning it by heart.
+    # Log-normal spread of an episode's device, servers and payloads about the table. It makes a policy read the table
+    # instead of learning it by heart.
     table_spread: float = 0.0
     # The same of an episode's bandwidth, round trip and jitter about its traces, for links other than these.
     trace_spread: float = 0.0
@@ -85,7 +84,7 @@ class Simulation:
         self._fixed_trace = trace_of
         self._all = np.arange(self.lanes)
         # Columns [A], or [B, A] where each lane has its own.
-        self.table = spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
+        self.table = _spread_out(scenario.table, self.lanes) if scenario.table_spread else scenario.table
         self.demands = Demands.of(*(scenario.demands[:1] * self.lanes))
         self.budgets = Budgets.of(*(scenario.demands[:1] * self.lanes))
         self.ledger = Ledger.empty(self.lanes)
@@ -297,7 +296,7 @@ class Simulation:
         length_s = played.trace.duration_s if scenario.episode_s is None else scenario.episode_s
         frames = self.frames[lane] = max(1, round(length_s * demand.fps))
         if scenario.table_spread:
-            vary(self.table, scenario.table, lane, scenario.table_spread, rng)
+            _vary(self.table, scenario.table, lane, scenario.table_spread, rng)
         course = draw_course(scenario.world, *played, frames, demand.period_s, rng)
         trips = [first.vary(lane, course.hops[0], rng)]
         for hop, links in enumerate(further, start=1):
@@ -318,3 +317,19 @@ class Simulation:
 
 def _put(store: Floats, where: Any, values: Floats | float) -> None:
     store[where] = values
+
+
+def _spread_out(table: PointTable, lanes: int) -> PointTable:
+    """The table with a writeable copy of every column for each lane, ``[B, A]``. A point's lanes are neighbours."""
+    return table.with_columns(lambda column: np.repeat(column[:, None], lanes, axis=1).T, table.ids)
+
+
+def _vary(out: PointTable, table: PointTable, lane: int, spread: float, rng: np.random.Generator) -> None:
+    """Draw a lane's device, servers and payloads about those of the table."""
+    device, server, size = np.exp(spread * rng.standard_normal(3))
+    out.head_s[lane] = table.head_s * device
+    out.finish_s[lane] = table.finish_s * device
+    out.server_s[lane] = table.server_s * server
+    for varied, hop in zip(out.hops, table.hops, strict=True):
+        varied.compute_s[lane] = hop.compute_s * server
+        varied.bytes_mean[lane] = hop.bytes_mean * size

@@ -11,7 +11,9 @@ from tidesplit.prepare.result.judged import UNCUT, Judged
 from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.source.preprocessing import Preprocess
 from tidesplit.prepare.task import Task, Words
+from tidesplit.profiling.measuring.claims import stills
 from tidesplit.profiling.points.profile import AGES, OperatingPoint, Profile
+from tidesplit.profiling.streams.clip_counts import COMPARED
 from tidesplit.runtime.wire.output_tensors import AnswerForm
 
 CARD_FILE = "card.md"
@@ -43,8 +45,8 @@ def card(
         f"| point | after | of the compute | bytes | {words.measure} | interval | gain | same answer | instead |",
         "|---|---|---:|---:|---:|---|---:|---:|---|",
     ]  # fmt: skip
-    stills = [_row(point, profile, counts[point.id], net) for point in profile.points if point.stream is None]
-    return "\n".join([*lines, *stills, *_video(profile, words)]) + "\n"
+    rows = [_row(point, profile, counts[point.id], net) for point in profile.points if point.stream is None]
+    return "\n".join([*lines, *rows, *_video(profile, words)]) + "\n"
 
 
 def _video(profile: Profile, words: Words) -> list[str]:
@@ -61,7 +63,8 @@ def _video(profile: Profile, words: Words) -> list[str]:
         rows.append(f"| `{point.id}` | {' | '.join(figures)} |")
     frames = " | ".join(f"{age} frame{'s' if age > 1 else ''}" for age in SHOWN_AGES)
     return [
-        "", f"Video, on {points[0].n} frames of a moving camera. Bytes by the time since the frame before:", "",
+        "", f"Video. Its {words.measure} is that of `{COMPARED}` less what video loses on {points[0].n} frames of a"
+        " moving camera. Bytes by the time since the frame before:", "",
         f"| point | {frames} | key | {words.measure} | interval |",
         f"|---|{'---:|' * (len(SHOWN_AGES) + 2)}---|", *rows,
     ]  # fmt: skip
@@ -100,8 +103,7 @@ def _gain(judged: Judged) -> str:
 
 def as_good_picture(cut: OperatingPoint, profile: Profile) -> OperatingPoint | None:
     """The best picture of at most a cut's bytes, where it is at least as accurate as the cut."""
-    stills = [p for p in profile.points if p.partition == 0 and p.stream is None]
-    fit = [p for p in stills if p.bytes_mean <= cut.bytes_mean]
+    fit = [p for p in stills(profile) if p.bytes_mean <= cut.bytes_mean]
     best = max(fit, key=lambda p: p.accuracy, default=None)
     return best if best is not None and best.accuracy >= cut.accuracy else None
 

@@ -11,32 +11,39 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
 
 from tidesplit.compression.codec.pixels import Pixels
+from tidesplit.compression.codec.video import VideoEncoder
 from tidesplit.compression.pictures.clips import CAMERAS, MARGIN, camera_frames
 from tidesplit.prepare.result.judged import Judge
 from tidesplit.prepare.source.folder_pictures import FolderPictures
 from tidesplit.prepare.task import Task
 from tidesplit.profiling.points.profile import Profile
 from tidesplit.profiling.streams.clip_counts import COMPARED, ClipCounts
-from tidesplit.profiling.streams.clip_rows import JUDGED, VIDEO_POINTS, Sent, sent_over
+from tidesplit.profiling.streams.clip_rows import COUNTED, JUDGED, VIDEO_POINTS, Sent, sent_over
 from tidesplit.profiling.streams.clip_source import LENGTH
 from tidesplit.profiling.streams.senders import ImageSender, VideoSender
 from tidesplit.profiling.streams.stream_points import with_streams
 
 CAMERA, CLIPS = "vehicle", 50
+FILMED = [CAMERA, CLIPS, COUNTED, [point.id for point in VIDEO_POINTS]]
+"""What the rows depend on, but for the net and its pictures."""
+MOST_BYTES = 2**29  # of frames of all clips that are at work
 
 
 def why_not(px: int) -> str | None:
     """Why there is no video of pictures of this side here; None where there is."""
     if px % 2:
         return f"H.264 takes even sides only, and the net's is {px}"
-    return None if find_spec("av") else "PyAV is missing: pip install 'tidesplit[video]'"
+    try:
+        VideoEncoder(VIDEO_POINTS[0].codec, VIDEO_POINTS[0].quality, px)
+    except ImportError as error:
+        return str(error)
+    return None
 
 
 def film(
@@ -46,6 +53,7 @@ def film(
     """Rows of video's points, for `profiling.streams.stream_points.with_streams`."""
     stills = pictures.to_film(px, MARGIN, crop, CLIPS).images
     counts: dict[str, ClipCounts] = defaultdict(lambda: ClipCounts([], {}))
+    threads = min(threads, max(1, MOST_BYTES // (LENGTH * 3 * px * px)))
     with ThreadPoolExecutor(threads) as pool:
         task = task.knowing(lambda: pool.map(judge_of.reference, list(pictures.to_judge(px, crop).images)))
         one = partial(_clip, judge_of, task, px)
@@ -69,18 +77,21 @@ def _clip(judge_of: Judge, task: Task, px: int, number: int, still: Pixels) -> d
     moving = camera_frames(repeat(np.asarray(still)), CAMERAS[CAMERA], px, np.random.default_rng((0, number)))
     frames = list(islice(moving, LENGTH))
     judged = sorted(k for of_age in JUDGED.values() for k in of_age)
-    expected = {k: task.expected(number, partial(judge_of.reference, frames[k])) for k in judged}
+    references = {k: judge_of.reference(frames[k]) for k in judged}
+    expected = {k: task.expected(number, partial(references.__getitem__, k)) for k in judged}
 
-    def score(arrived: dict[int, Pixels]) -> float:
-        answers = {k: task.answer(judge_of.reference(pixels)) for k, pixels in arrived.items()}
-        return sum(task.score(answer, expected[k]) for k, answer in answers.items())
+    def score(values: Mapping[int, Any]) -> float:
+        return sum(task.score(task.answer(of), expected[k]) for k, of in values.items())
+
+    def arrived(sent: Sent) -> float:
+        return score({k: judge_of.reference(pixels) for k, pixels in sent.arrived.items()})
 
     sent: dict[str, Sent] = {
         COMPARED: sent_over(COMPARED, partial(ImageSender, frames, "jpeg", 95, None), LENGTH),
         **{p.id: sent_over(p.id, partial(VideoSender, frames, p.codec, p.quality, p.px), LENGTH) for p in VIDEO_POINTS},
     }
-    uncut, base = score({k: frames[k] for k in judged}), score(sent[COMPARED].arrived)
+    uncut, base = score(references), arrived(sent[COMPARED])
     return {
-        point.id: ClipCounts.of([len(judged), score(sent[point.id].arrived), base, uncut], sent[point.id].sizes)
+        point.id: ClipCounts.of([len(judged), arrived(sent[point.id]), base, uncut], sent[point.id].sizes)
         for point in VIDEO_POINTS
     }

@@ -23,12 +23,17 @@ def frontier(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
     return best
 
 
+def stills(profile: Profile) -> list[OperatingPoint]:
+    """The points at which a picture crosses as JPEG or WebP. Bytes of video depend on the scene."""
+    return [p for p in profile.points if p.partition == 0 and p.stream is None]
+
+
 def image_bytes_at(profile: Profile, accuracy: float) -> float:
     """Bytes at which the better of JPEG and WebP reaches an accuracy, log-linear between measured qualities.
 
     Infinite where neither reaches it. Never below the bytes of the cheapest quality.
     """
-    front = frontier([p for p in profile.points if p.partition == 0])
+    front = frontier(stills(profile))
     if accuracy <= front[0].accuracy:
         return front[0].bytes_mean
     for low, high in itertools.pairwise(front):
@@ -57,7 +62,7 @@ def most_ahead(profile: Profile, partition: int) -> OperatingPoint | None:
 
     Only points between the least and the most accurate pictures can be compared.
     """
-    pictures = frontier([p for p in profile.points if p.partition == 0])
+    pictures = frontier(stills(profile))
     low, high = pictures[0].accuracy, pictures[-1].accuracy
     fair = [p for p in profile.points if p.partition == partition and low <= p.accuracy <= high]
     return max(fair, key=lambda p: image_bytes_at(profile, p.accuracy) / p.bytes_mean, default=None)
@@ -125,7 +130,7 @@ def report(profile: Profile) -> str:
             lines.append(f"  {_line(point, full)}; {point.head_macs / 1e6:.0f} M multiply-accumulates")
     lines += ["", *_run_lines(profile)]
     lines += ["", "image offload"]
-    lines += [f"  {_line(p, full)}" for p in frontier([p for p in profile.points if p.partition == 0])]
+    lines += [f"  {_line(p, full)}" for p in frontier(stills(profile))]
     lines += ["", *_cut_lines(profile, full)]
     return "\n".join(lines)
 

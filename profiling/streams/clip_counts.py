@@ -70,6 +70,8 @@ class ClipCounts:
 def _lost(name: str, frames: Any, n: Any) -> dict[str, Any]:
     """Share of frames lost, with its interval. `frames`: lost of each clip, less those gained."""
     lost, half = _ratio(frames, n)
+    if half == 0.0:  # no clip differs from another: as much as so many clips may hide
+        half = wilson(0, len(n))[1]
     return {name: lost, f"{name}_ci95": [lost - half, lost + half]}
 
 

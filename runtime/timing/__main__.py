@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0, 2 for a user's mistake, 130 when stopped before anything was timed."""
     try:
         run(parser().parse_args(arguments))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"tidesplit profile latency: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

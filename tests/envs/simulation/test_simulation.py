@@ -19,6 +19,7 @@ from tidesplit.envs.world.hop import RoundTrip
 from tidesplit.envs.world.physics import USUAL, World
 from tidesplit.envs.world.vocabulary import MISS, SERVER, Demand, DemandError, Floats, gb_per_month
 from tidesplit.profiling.points.profile import ProfileError
+from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import points_of
 
 FLAT = Trace("flat", np.zeros(1), 10.0, np.array([2e6]))
@@ -73,14 +74,26 @@ def test_a_new_episode_in_one_lane_leaves_the_other_alone() -> None:
     assert (played.observation().flat()[0] != whole.observation().flat()[0]).any()
 
 
-def test_tables_differ_by_lane_and_episode() -> None:
+def test_tables_differ_by_lane_and_episode_in_three_factors() -> None:
     played = simulation(lanes=3, table_spread=0.3)
-    first = played.table.head_s.copy()
-    assert played.table.head_s.shape == (3, played.scenario.table.size)
-    assert len(np.unique(first[:, 0])) == 3
+    base, first = played.scenario.table, played.table.head_s.copy()
+    assert played.table.head_s.shape == (3, base.size)
+
+    def columns(table: PointTable) -> dict[str, Floats]:
+        return {"head": table.head_s, "server": table.server_s, "bytes": table.hops[0].bytes_mean}
+
+    for name, column in columns(base).items():
+        some = np.flatnonzero(column)  # nothing crosses at the others
+        factors = columns(played.table)[name][:, some] / column[some]
+        np.testing.assert_allclose(factors, np.repeat(factors[:, :1], len(some), axis=1), err_msg=name)
+        assert len(np.unique(factors[:, 0])) == 3
+    np.testing.assert_array_equal(played.table.accuracy, np.tile(base.accuracy, (3, 1)))
     played.reset(np.array([1]))
-    same = [(row == before).all() for row, before in zip(played.table.head_s, first, strict=True)]
-    assert same == [True, False, True]
+    assert [(row == before).all() for row, before in zip(played.table.head_s, first, strict=True)] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_without_spread_the_table_is_shared() -> None:
