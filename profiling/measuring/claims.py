@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from tidesplit.compression.codec.knobs import VIDEO_CODECS
 from tidesplit.models.registry import build
 from tidesplit.profiling.points.profile import OperatingPoint, Profile
 
@@ -131,6 +132,8 @@ def report(profile: Profile) -> str:
     lines += ["", *_run_lines(profile)]
     lines += ["", "image offload"]
     lines += [f"  {_line(p, full)}" for p in frontier(stills(profile))]
+    if videos := [p for p in profile.points if p.codec in VIDEO_CODECS]:
+        lines += ["", "video, bytes relative to the frame before", *(f"  {_line(p, full)}" for p in frontier(videos))]
     lines += ["", *_cut_lines(profile, full)]
     return "\n".join(lines)
 
