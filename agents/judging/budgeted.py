@@ -89,7 +89,7 @@ def thresholds(table: PointTable, spent: Spent, prices: Prices) -> list[Setting]
     ``spent``: of the static points. Offload points and local nets are the best ones at a third, one and three times the
     prices, and the next narrower nets, for a device that is hot. A race is that of the offload point with each local
     net. Each rule is tried by itself, and with the next wider net where there is time. Local nets that take turns are
-    tried without the link too.
+    tried without the link too. So is every net while the device has time for it, and sending where it has none.
     """
     single = ~table.local & ~table.races
     offloads = _best(single, spent, prices)
@@ -98,6 +98,9 @@ def thresholds(table: PointTable, spent: Spent, prices: Prices) -> list[Setting]
     for local, spare_s in product(locals_, SPARE_S):
         if (wide := _wider(local, table.local, table)) != local:
             found.append(Setting(local, local, local, 0.0, np.inf, wide, wide, spare_s))
+    sending = [*offloads, *_best(table.races, spent, prices)]
+    for net, instead, spare_s in product(np.flatnonzero(table.local).tolist(), sending, SPARE_S):
+        found.append(Setting(instead, instead, instead, 0.0, np.inf, net, net, spare_s))
     for offload, local in product(offloads, locals_):
         same = table.races & (table.streams.of == table.streams.of[offload])
         same &= table.hops[0].bytes_mean == table.hops[0].bytes_mean[offload]

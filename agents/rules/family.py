@@ -17,7 +17,8 @@ class Setting(NamedTuple):
     """A threshold rule: offload; race where the predicted low slack is short; stay local where it is hopeless.
 
     With the same row three times it is a static point. Where a frame is raced or stays local, a wider net runs on the
-    device if it leaves time to spare. So wide and narrow nets take turns where the wide one by itself is too slow.
+    device if it leaves time to spare. So wide and narrow nets take turns where the wide one by itself is too slow. With
+    a point that sends in the place of the narrow net, the device answers while it has time, and the server the others.
     """
 
     offload: int  # row of the point for good links
