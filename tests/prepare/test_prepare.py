@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.prepare.small_net import CLASSES, small_net
 from tidesplit.compression.codec.knobs import Knobs
 from tidesplit.compression.codec.pixels import load_square, natural_picture, to_input
 from tidesplit.prepare.__main__ import main
+from tidesplit.prepare.result.filmed import why_not
 from tidesplit.prepare.result.judged import Judge, judge
 from tidesplit.prepare.source.folder_pictures import read_folder
 from tidesplit.prepare.source.picture_net import PictureNet
@@ -152,6 +154,11 @@ def test_without_video(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "Video" not in (tmp_path / "odd" / "card.md").read_text(encoding="utf-8")
     assert prepare(pictures, tmp_path / "odd", "--px", "33", "--no-int8", "--no-video") == 0
     assert "no video" not in capsys.readouterr().err
+
+
+def test_without_pyav_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert why_not(PX) == "video offload needs PyAV: pip install 'tidesplit[video]'"
 
 
 def test_finished_steps_are_kept(made: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
