@@ -19,7 +19,6 @@ from tidesplit.agents.judging.seer import teacher_regret
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.agents.learning.scoring import scores
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.envs.world.vocabulary import Bools, Ints
 
 REGRET_CAP = 2.0  # utility of two frames; larger losses are due to later decisions within the horizon
 
@@ -39,7 +38,6 @@ class ImitationConfig:
         last_epochs: passes in the last round.
         batch: labels in a step of the optimiser.
         rate: learning rate of Adam.
-        explore: share of frames for which a random point is played.
         first_entropy: weight of the entropy in the first round, regret for one nat.
         last_entropy: the same in the last round.
     """
@@ -51,7 +49,6 @@ class ImitationConfig:
     last_epochs: int = 30
     batch: int = 512
     rate: float = 2e-3
-    explore: float = 0.05
     first_entropy: float = 0.5
     last_entropy: float = 0.004
 
@@ -131,16 +128,10 @@ def collect(
         regrets.append(np.minimum(losses, REGRET_CAP).astype(np.float32))
         count += len(labelled)
         points = np.argmin(losses, axis=1) if policy is None else greedy(policy, flat, mask)
-        _, ended = simulation.step(explored(points, mask, config.explore, rng))
+        _, ended = simulation.step(points)
         if ended.any():
             simulation.reset(np.flatnonzero(ended))
     return Labels(*(torch.from_numpy(np.concatenate(part)) for part in (flats, masks, regrets)))
-
-
-def explored(points: Ints, mask: Bools, share: float, rng: np.random.Generator) -> Ints:
-    """The points, ``[B]``, a ``share`` of them replaced by random allowed ones."""
-    at_random = np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
-    return np.where(rng.random(len(points)) < share, at_random, points)
 
 
 def fit(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from tidesplit.agents.learning.imitation import Labels, explored, fit
+from tidesplit.agents.learning.imitation import Labels, fit
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.agents.learning.scoring import scores
 from tidesplit.envs.simulation.simulation import Simulation
@@ -37,7 +37,6 @@ class RolloutConfig:
         epochs: passes over all labels in a round.
         batch: labels in a step of the optimiser.
         rate: learning rate of Adam.
-        explore: share of frames for which a random point is played, between the states.
         entropy: weight of the entropy, regret for one nat.
     """
 
@@ -51,7 +50,6 @@ class RolloutConfig:
     epochs: int = 20
     batch: int = 512
     rate: float = 5e-4
-    explore: float = 0.05
     entropy: float = 0.02
 
 
@@ -84,8 +82,7 @@ def tried(policy: PointPolicy, simulation: Simulation, config: RolloutConfig, rn
     while sum(len(part.flat) for part in parts) < config.labels_per_round:
         for _ in range(int(rng.integers(1, 2 * config.every))):
             observation = simulation.observation()
-            points = greedy(policy, observation.flat(), observation.mask)
-            _, ended = simulation.step(explored(points, observation.mask, config.explore, rng))
+            _, ended = simulation.step(greedy(policy, observation.flat(), observation.mask))
             if ended.any():
                 simulation.reset(np.flatnonzero(ended))
         ahead = np.minimum(config.frames, simulation.frames // 2)  # short episodes have labels too
