@@ -62,6 +62,15 @@ def test_a_rollout_begins_with_the_point_and_goes_on_with_the_policy(asked: Scen
     np.testing.assert_allclose(worth, expected)
 
 
+def test_the_states_that_are_labelled_are_those_that_the_policy_visits(asked: Scenario, policy: PointPolicy) -> None:
+    tried(policy, simulation := played(asked), replace(QUICK, labels_per_round=8), np.random.default_rng(0))
+    same = played(asked)
+    while same.frame[0] < simulation.frame[0]:
+        now = same.observation()
+        same.step(greedy(policy, now.flat(), now.mask))
+    np.testing.assert_array_equal(simulation.observation().flat(), same.observation().flat())
+
+
 def test_rollouts_improve_a_policy(asked: Scenario, policy: PointPolicy) -> None:
     def worth() -> float:
         return float(played_on(policy, played(asked).forked(np.arange(16)), np.full(16, 9), frames=40).mean())
