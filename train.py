@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +46,8 @@ from tidesplit.agents.learning import purpose, training
 from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
 from tidesplit.agents.learning.options import USUAL_GB, Config, DemandOptions, TrainingOptions
-from tidesplit.agents.rules.family import Spent
+from tidesplit.agents.rules.controllers import Static
+from tidesplit.agents.rules.family import Family, Spent
 from tidesplit.data.files import GENERALIST
 from tidesplit.data.named import NamedError
 from tidesplit.envs.budget.prices import PriceDraw, Prices
@@ -55,6 +57,7 @@ from tidesplit.envs.simulation.worlds import with_utility, world_of
 from tidesplit.envs.traces.held_out import held_out, shortened
 from tidesplit.envs.traces.summary import doubts, summed_up
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
+from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.physics import WorldError
 from tidesplit.envs.world.vocabulary import DemandError, gb_per_month
 from tidesplit.profiling.points import profile as profiles
@@ -71,6 +74,8 @@ PRICING = ladder.Tuning(lanes=8)  # for the prices of the training, and for thos
 CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a training is chosen
 COMPARED = tuple(name for name in ladder.EVERY if name != ladder.TRUE_BANDWIDTH)
 """Rules in the table. Tuning an MPC that no device can run would take an eighth of the time; `evaluate` has it."""
+SIMPLE = ("best static point", budgeted.MIXTURE, budgeted.THRESHOLD)
+"""Rules that are soon tuned. A training must not end behind them."""
 COURSES = 4  # of events in the table: on one course a minute says little
 CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
@@ -169,13 +174,13 @@ def run(config: Config, console: Console) -> None:
         watched = check_episodes(train_on)
         checking = contest.submit_bounds(pool, watched, CHECK_SEED)
         seeds = range(config.training.seed, config.training.seed + COURSES)
-        tuning = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning(), COMPARED)
-        playing = waiting.submit(rules_played, tuning, own, judge_on, seeds, pool, ticks)
+        simple = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning(), SIMPLE)
+        playing = waiting.submit(rules_played, simple, train_on, own, judge_on, seeds, pool, ticks)
         bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         means = ladder.point_means(train_on, PRICING)
         prices = first_prices(train_on, means)
-        model = learn(config, train_on, start, prices, watched, checking, out, logger, ticks, console)
+        model = learn(config, train_on, start, prices, watched, checking, simple, out, logger, ticks, console)
         policy = entrant(model, train_on, prices)
         save_policy(config, model, profile, train_on, serves, began, policy, means, probe_after_s, out)
         results = compare(policy, judge_on, playing, bounding, seeds, ticks)
@@ -333,6 +338,7 @@ def learn(
     prices: Prices | None,
     watched: Scenario,
     checking: list[Future[float]],
+    simple: Future[dict[str, Entrant]],
     out: Path,
     logger: Logger,
     ticks: training.Progress,
@@ -342,7 +348,7 @@ def learn(
 
     ``start``: bundle to start from. None: imitation comes first, or a checkpoint is resumed.
     ``prices``: those about which each episode draws its own. ``checking`` becomes the clairvoyant's utility on each of
-    the episodes that are watched.
+    the episodes that are watched. ``simple`` becomes rules that the policy must not be behind.
     """
     if prices is not None:
         train_on = replace(train_on, price_draw=PriceDraw(prices))
@@ -364,15 +370,16 @@ def learn(
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not config.output.resume:
-        phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
-        if start is not None:
-            keeper.check(training.policy_of(model))
-            del phases["imitation"]
-        for phase, learn_by in phases.items():
-            for number, loss in enumerate(learn_by(model, [train_on], recipe, ticks)):
-                logger.record(f"{phase}/expected_regret", loss)
-                logger.dump(number)
-            keeper.check(training.policy_of(model))
+        training.learn_before_ppo(
+            model,
+            train_on,
+            recipe,
+            keeper,
+            rules=lambda: worths(simple.result(), checked_on),
+            scratch=start is None,
+            progress=ticks,
+            log=partial(log_regret, logger),
+        )
         training.save_checkpoint(model, checkpoint, keeper)
 
     def bound() -> float | None:
@@ -431,18 +438,35 @@ def save_policy(
         copy_for_bundle(out, load_cnn(prepared))
 
 
+def worths(simple: Mapping[str, Entrant], checked_on: Scenario) -> list[tuple[float, Controller]]:
+    """What simple rules are worth in the check episodes, at the prices that these draw."""
+    rules = (rule.entrant if isinstance(rule, budgeted.Budgeted) else rule for rule in simple.values())
+    plain = [rule for rule in rules if isinstance(rule, Static | Family)]
+    return [(ladder.mean_utility(rule, checked_on, CHECKING), rule) for rule in plain]
+
+
+def log_regret(logger: Logger, phase: str, losses: Sequence[float]) -> None:
+    """Log the expected regret after each round of a phase."""
+    for number, loss in enumerate(losses):
+        logger.record(f"{phase}/expected_regret", loss)
+        logger.dump(number)
+
+
 def rules_played(
-    tuning: Future[dict[str, Entrant]],
+    simple: Future[dict[str, Entrant]],
+    train_on: Scenario,
     own: Mapping[str, OwnController],
     judge_on: Scenario,
     seeds: Sequence[int],
     pool: ProcessPoolExecutor,
     ticks: training.Progress,
 ) -> dict[str, contest.Played]:
-    """Wait for the rules, then let them and the user's ``own`` controllers play the traces kept back.
+    """Tune the other rules after the ``simple`` ones, then let them and the user's ``own`` play the traces kept back.
 
     It knows nothing of the policy, so it runs in a thread while that one is trained; the work is done by the pool.
     """
+    awaited([simple], "tuning the rules", ticks)  # the others then find these in the cache
+    tuning = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning(), COMPARED)
     (rules,) = awaited([tuning], "tuning the rules", ticks)
     return contest.all_played({**rules, **own}, judge_on, seeds, ticks, pool)
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import torch
 
-from tidesplit.agents.judging import ladder
+from tidesplit.agents.judging import ladder, tuning_cache
 from tidesplit.agents.learning import training
 from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.options import TrainingOptions
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.envs.simulation.simulation import Scenario
-from tidesplit.train import CHECK_S, CHECKING
+from tidesplit.train import CHECK_S, CHECKING, SIMPLE, worths
 
 
 def trained(
@@ -29,11 +29,10 @@ def trained(
     model = training.new_model(varied, recipe, start)
     policy, checked_on = training.policy_of(model), replace(varied.unvaried, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
-    if start is None:
-        training.learn_by_imitation(model, [varied], recipe, lambda *_: None)
-    keeper.check(policy)
-    training.learn_by_rollouts(model, [varied], recipe, lambda *_: None)
-    keeper.check(policy)
+    simple = tuning_cache.cached_rules(replace(scenario, price_draw=None), ladder.Tuning(), SIMPLE)
+    training.learn_before_ppo(
+        model, varied, recipe, keeper, lambda: worths(simple, checked_on), start is None, lambda *_: None
+    )
     training.learn_by_ppo(model, recipe, None, lambda *_: None)
     keeper.check(policy)
     keeper.restore(policy)

@@ -1,8 +1,9 @@
-"""Imitation before PPO: the policy learns which point loses least, from a teacher that knows the future.
+"""Imitation before PPO: the policy learns which point loses least, from a teacher that knows the future, or a rule.
 
 This is DAgger (Ross et al., AISTATS 2011) with costs instead of labels. On states that the policy visits, the teacher
 gives the regret of every point, and the policy minimises the regret that it expects. To copy only the teacher's choice
-would ignore risk: the point that is best most often may also be the one with the worst failures.
+would ignore risk: the point that is best most often may also be the one with the worst failures. A rule has no such
+risk, since it knows no more than the policy, and its choice is copied.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from tidesplit.agents.judging.seer import teacher_regret
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.agents.learning.scoring import scores
 from tidesplit.envs.simulation.simulation import Simulation
+from tidesplit.envs.world.observation import Controller
+from tidesplit.envs.world.vocabulary import Floats, Ints
 
+Teacher = Callable[[Simulation, Ints], Floats]
+"""Gives the regret of each point, ``[N, A]``, at the frame that these lanes of a simulation, ``[N]``, are to decide."""
 REGRET_CAP = 2.0  # utility of two frames; larger losses are due to later decisions within the horizon
 
 
@@ -88,8 +93,9 @@ def imitate(
     config: ImitationConfig,
     rng: np.random.Generator,
     report: Callable[[int, int, float], None] = lambda *_: None,
+    teacher: Teacher = teacher_regret,
 ) -> None:
-    """Train the policy's actor, and fit its normaliser to the states of the first round.
+    """Train the policy's actor. The normaliser of an untrained policy is fitted to the states of the first round.
 
     The simulations' lanes are played on and labelled, each simulation's equally often. Their tables may differ, the
     policy's is the largest. ``report`` is called after each round with its number, the number of rounds, and the
@@ -99,10 +105,10 @@ def imitate(
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.rate)
     share = replace(config, labels_per_round=config.labels_per_round // len(simulations))
     for number in range(config.rounds):
-        parts += [collect(None if number == 0 else policy, one, share, rng) for one in simulations]
+        parts += [collect(None if number == 0 else policy, one, share, rng, teacher) for one in simulations]
         labels = Labels.of(parts, len(policy.fields.points))
         parts = [labels]
-        if number == 0:
+        if not policy.knows_scales:
             policy.fit_normaliser(labels.flat)
         epochs = config.last_epochs if number == config.rounds - 1 else config.epochs_per_round
         done = number / max(config.rounds - 1, 1)
@@ -111,8 +117,24 @@ def imitate(
         report(number + 1, config.rounds, loss)
 
 
+def to_copy(rule: Controller) -> Teacher:
+    """A rule as a teacher: every point but its own has a regret of 1."""
+
+    def regret(simulation: Simulation, lanes: Ints) -> Floats:
+        observation = simulation.observation()
+        losses = np.ones((len(lanes), observation.mask.shape[1]))
+        np.put_along_axis(losses, rule.predict(observation)[lanes, None], 0.0, axis=1)
+        return losses
+
+    return regret
+
+
 def collect(
-    policy: PointPolicy | None, simulation: Simulation, config: ImitationConfig, rng: np.random.Generator
+    policy: PointPolicy | None,
+    simulation: Simulation,
+    config: ImitationConfig,
+    rng: np.random.Generator,
+    teacher: Teacher = teacher_regret,
 ) -> Labels:
     """Label states that the policy visits. Without a policy: the states that the teacher visits."""
     flats, masks, regrets = [], [], []
@@ -122,7 +144,7 @@ def collect(
         observation = simulation.observation()
         flat, mask = observation.flat(), observation.mask
         labelled = every_lane if policy is None else np.flatnonzero(rng.random(simulation.lanes) < 1.0 / config.every)
-        losses = teacher_regret(simulation, labelled)
+        losses = teacher(simulation, labelled)
         flats.append(flat[labelled])
         masks.append(mask[labelled])
         regrets.append(np.minimum(losses, REGRET_CAP).astype(np.float32))

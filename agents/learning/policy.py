@@ -55,6 +55,11 @@ class PointPolicy(MaskableActorCriticPolicy):
         """Fit the normaliser to a sample of flat observations."""
         self.features.fit(*self._split(flat))
 
+    @property
+    def knows_scales(self) -> bool:
+        """True once the normaliser was fitted, or taken from another policy."""
+        return bool((self.features.state.std != 1.0).any())
+
     def read(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Normalised state ``[B, S]`` and points ``[B, A, F]`` of flat observations."""
         normalised: tuple[Tensor, Tensor] = self.features(*self._split(obs))

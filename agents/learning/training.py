@@ -1,8 +1,9 @@
 """Trains the policy in four phases: a start, rollouts, then only the critic, then PPO with small steps.
 
 PPO from scratch ends at "always on the device". A policy that was trained before gives it a good actor to start from,
-or else imitation does. Rollouts teach it what pays only later. The critic then learns while the actor is frozen,
-because an untrained critic's advantages would ruin the actor.
+or else imitation does. Rollouts teach it what pays only later. A policy that is behind a rule even so learns that rule,
+and goes on from there. The critic then learns while the actor is frozen, because an untrained critic's advantages would
+ruin the actor.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from stable_baselines3.common.logger import Logger
 
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.device_net import arrays_of
-from tidesplit.agents.learning.imitation import ImitationConfig, imitate
+from tidesplit.agents.learning.imitation import ImitationConfig, imitate, to_copy
 from tidesplit.agents.learning.policy import PointPolicy
 from tidesplit.agents.learning.ppo import PointPPO
 from tidesplit.agents.learning.privileged import TrainingVecEnv
 from tidesplit.agents.learning.rollouts import RolloutConfig, improve
 from tidesplit.data.files import GENERALIST, whole
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.world.observation import Controller
 
 KNOWN_FPS, KNOWN_S = (5.0, 30.0), (0.075, 0.250)
 KNOWN_CNNS = ("efficientnet_lite0", "cifar_resnet")
@@ -83,11 +85,16 @@ class PpoConfig:
         return self.critic_frames + self.steps
 
 
+COPYING = ImitationConfig(rounds=4, first_entropy=0.02, last_entropy=0.02)
+"""Imitation of a rule: its choice is certain, so the policy may be from the beginning."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Hyperparameters of a whole training, and its seed."""
 
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    copying: ImitationConfig = COPYING
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     seed: int = 0
@@ -97,6 +104,7 @@ class Recipe:
         return replace(
             self,
             imitation=replace(self.imitation, labels_per_round=round(effort * self.imitation.labels_per_round)),
+            copying=replace(self.copying, labels_per_round=round(effort * self.copying.labels_per_round)),
             rollouts=replace(self.rollouts, labels_per_round=round(effort * self.rollouts.labels_per_round)),
             ppo=replace(self.ppo, steps=round(effort * self.ppo.steps)),
         )
@@ -167,6 +175,35 @@ def new_model(scenario: Scenario, recipe: Recipe, start: Path | None = None) -> 
     return model
 
 
+def learn_before_ppo(
+    model: MaskablePPO,
+    scenario: Scenario,
+    recipe: Recipe,
+    keeper: Keeper,
+    rules: Callable[[], Sequence[tuple[float, Controller]]],
+    scratch: bool,
+    progress: Progress,
+    log: Callable[[str, Sequence[float]], None] = lambda *_: None,
+) -> None:
+    """First and second phase. The best policy of both goes on.
+
+    ``rules``: gives rules that the policy must not be behind, each with its worth on the keeper's episodes. If the best
+    of them is ahead, the policy learns it. ``scratch``: begin with imitation. ``log`` is called after each phase with
+    its name and the expected regrets of its rounds.
+    """
+    policy = policy_of(model)
+    if scratch:
+        log("imitation", learn_by_imitation(model, [scenario], recipe, progress))
+    keeper.check(policy)
+    log("rollouts", learn_by_rollouts(model, [scenario], recipe, progress))
+    keeper.check(policy)
+    worth, rule = max(rules(), key=lambda one: one[0], default=(-np.inf, None))
+    if rule is not None and worth > max(keeper.checks):
+        log("rule", learn_from_rule(model, scenario, recipe, progress, rule))
+        keeper.check(policy)
+    keeper.restore(policy)
+
+
 def learn_by_imitation(
     model: MaskablePPO, scenarios: Sequence[Scenario], recipe: Recipe, progress: Progress
 ) -> list[float]:
@@ -178,6 +215,17 @@ def learn_by_imitation(
     played = _played(scenarios, recipe.seed, 2)
     losses, report = _reports("imitation", progress)
     imitate(policy_of(model), played, recipe.imitation, rng, report)
+    return losses
+
+
+def learn_from_rule(
+    model: MaskablePPO, scenario: Scenario, recipe: Recipe, progress: Progress, rule: Controller
+) -> list[float]:
+    """Imitation of a rule, for a policy that is behind it. Returns the expected regret after each round."""
+    rng = np.random.default_rng([recipe.seed, 5])
+    played = _played([scenario], recipe.seed, 6)
+    losses, report = _reports(f"imitation of the {rule.name}", progress)
+    imitate(policy_of(model), played, recipe.copying, rng, report, to_copy(rule))
     return losses
 
 
