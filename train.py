@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +56,6 @@ from tidesplit.envs.simulation.worlds import with_utility, world_of
 from tidesplit.envs.traces.held_out import held_out, shortened
 from tidesplit.envs.traces.summary import doubts, summed_up
 from tidesplit.envs.traces.trace import Trace, TraceError, load_traces
-from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.physics import WorldError
 from tidesplit.envs.world.vocabulary import DemandError, gb_per_month
 from tidesplit.profiling.points import profile as profiles
@@ -75,7 +73,8 @@ CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a tra
 COMPARED = tuple(name for name in ladder.EVERY if name != ladder.TRUE_BANDWIDTH)
 """Rules in the table. Tuning an MPC that no device can run would take an eighth of the time; `evaluate` has it."""
 SIMPLE = ("best static point", budgeted.MIXTURE, budgeted.THRESHOLD)
-"""Rules that are soon tuned. A training must not end behind them."""
+"""Rules that are soon tuned. A policy that is behind them on the check episodes learns the best of them."""
+OTHERS = tuple(name for name in COMPARED if name not in SIMPLE)
 COURSES = 4  # of events in the table: on one course a minute says little
 CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
@@ -175,7 +174,8 @@ def run(config: Config, console: Console) -> None:
         checking = contest.submit_bounds(pool, watched, CHECK_SEED)
         seeds = range(config.training.seed, config.training.seed + COURSES)
         simple = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning(), SIMPLE)
-        playing = waiting.submit(rules_played, simple, train_on, own, judge_on, seeds, pool, ticks)
+        others = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning(), OTHERS)
+        playing = waiting.submit(rules_played, [simple, others], own, judge_on, seeds, pool, ticks)
         bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
         means = ladder.point_means(train_on, PRICING)
@@ -344,7 +344,7 @@ def learn(
     ticks: training.Progress,
     console: Console,
 ) -> MaskablePPO:
-    """Train by rollouts and PPO; check on the episodes ``watched``, and save a checkpoint then.
+    """Train by rollouts, a rule that is ahead, and PPO; check on the episodes ``watched``, and save a checkpoint then.
 
     ``start``: bundle to start from. None: imitation comes first, or a checkpoint is resumed.
     ``prices``: those about which each episode draws its own. ``checking`` becomes the clairvoyant's utility on each of
@@ -369,17 +369,19 @@ def learn(
                 console.print(f"{out}: this training had ended. --steps above {steps} goes on with it.", markup=False)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    policy = training.policy_of(model)
     if not config.output.resume:
-        training.learn_before_ppo(
-            model,
-            train_on,
-            recipe,
-            keeper,
-            rules=lambda: worths(simple.result(), checked_on),
-            scratch=start is None,
-            progress=ticks,
-            log=partial(log_regret, logger),
-        )
+        phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
+        if start is not None:
+            keeper.check(policy)
+            del phases["imitation"]
+        for phase, learn_by in phases.items():
+            log_regret(logger, phase, learn_by(model, [train_on], recipe, ticks))
+            keeper.check(policy)
+        training.save_checkpoint(model, checkpoint, keeper)
+    if not model.num_timesteps:  # PPO has not begun
+        rules = worths(simple.result(), checked_on)
+        log_regret(logger, "rule", training.learn_from_best(model, train_on, recipe, keeper, rules, ticks))
         training.save_checkpoint(model, checkpoint, keeper)
 
     def bound() -> float | None:
@@ -390,7 +392,6 @@ def learn(
         logger.record("check/worth", keeper.check(policy))
         training.save_checkpoint(model, checkpoint, keeper)
 
-    policy = training.policy_of(model)
     training.learn_by_ppo(model, recipe, Monitor(watched, bound, on_check=on_check), ticks, logger)
     keeper.check(policy)
     logger.dump(model.num_timesteps)  # the last rollouts' figures; later ones have other steps
@@ -438,11 +439,15 @@ def save_policy(
         copy_for_bundle(out, load_cnn(prepared))
 
 
-def worths(simple: Mapping[str, Entrant], checked_on: Scenario) -> list[tuple[float, Controller]]:
+def worths(simple: Mapping[str, Entrant], checked_on: Scenario) -> list[tuple[float, Static | Family]]:
     """What simple rules are worth in the check episodes, at the prices that these draw."""
-    rules = (rule.entrant if isinstance(rule, budgeted.Budgeted) else rule for rule in simple.values())
-    plain = [rule for rule in rules if isinstance(rule, Static | Family)]
-    return [(ladder.mean_utility(rule, checked_on, CHECKING), rule) for rule in plain]
+    found = []
+    for rule in simple.values():
+        plain = rule.entrant if isinstance(rule, budgeted.Budgeted) else rule
+        plain = plain.controller if isinstance(plain, ladder.WithoutLink) else plain
+        assert isinstance(plain, Static | Family)
+        found.append((ladder.mean_utility(plain, checked_on, CHECKING), plain))
+    return found
 
 
 def log_regret(logger: Logger, phase: str, losses: Sequence[float]) -> None:
@@ -453,21 +458,18 @@ def log_regret(logger: Logger, phase: str, losses: Sequence[float]) -> None:
 
 
 def rules_played(
-    simple: Future[dict[str, Entrant]],
-    train_on: Scenario,
+    tuning: Sequence[Future[dict[str, Entrant]]],
     own: Mapping[str, OwnController],
     judge_on: Scenario,
     seeds: Sequence[int],
     pool: ProcessPoolExecutor,
     ticks: training.Progress,
 ) -> dict[str, contest.Played]:
-    """Tune the other rules after the ``simple`` ones, then let them and the user's ``own`` play the traces kept back.
+    """Wait for the rules, then let them and the user's ``own`` controllers play the traces kept back.
 
     It knows nothing of the policy, so it runs in a thread while that one is trained; the work is done by the pool.
     """
-    awaited([simple], "tuning the rules", ticks)  # the others then find these in the cache
-    tuning = pool.submit(tuning_cache.cached_rules, train_on, ladder.Tuning(), COMPARED)
-    (rules,) = awaited([tuning], "tuning the rules", ticks)
+    rules = dict(item for tuned in awaited(tuning, "tuning the rules", ticks) for item in tuned.items())
     return contest.all_played({**rules, **own}, judge_on, seeds, ticks, pool)
 
 

@@ -36,7 +36,8 @@ from tidesplit import train
 from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning import training
 ladder.Tuning.__init__.__kwdefaults__.update(lanes=4, episode_s=4.0)
-training.Recipe = partial(training.Recipe, imitation=training.ImitationConfig(labels_per_round=800))
+few = training.ImitationConfig(labels_per_round=800)
+training.Recipe = partial(training.Recipe, imitation=few, copying=few)
 sys.exit(train.main())
 """
 SHORT_OPTIONS = ("--fps", "5", "--deadline-ms", "400", "--holdout-s", "5", "--steps", "0")

@@ -20,7 +20,8 @@ def trained(
 ) -> PointPolicy:
     """Train on the scenario as ``train.py`` does, on one thread: benchmarks train several policies at a time.
 
-    Of the policies after each phase the best on training episodes is kept. ``cnn``: name of its profile.
+    Of the policies after each phase the best on training episodes is kept. Rules are those for the first demand.
+    ``cnn``: name of its profile.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -29,10 +30,13 @@ def trained(
     model = training.new_model(varied, recipe, start)
     policy, checked_on = training.policy_of(model), replace(varied.unvaried, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
+    if start is None:
+        training.learn_by_imitation(model, [varied], recipe, lambda *_: None)
+    keeper.check(policy)
+    training.learn_by_rollouts(model, [varied], recipe, lambda *_: None)
+    keeper.check(policy)
     simple = tuning_cache.cached_rules(replace(scenario, price_draw=None), ladder.Tuning(), SIMPLE)
-    training.learn_before_ppo(
-        model, varied, recipe, keeper, lambda: worths(simple, checked_on), start is None, lambda *_: None
-    )
+    training.learn_from_best(model, varied, recipe, keeper, worths(simple, checked_on), lambda *_: None)
     training.learn_by_ppo(model, recipe, None, lambda *_: None)
     keeper.check(policy)
     keeper.restore(policy)

@@ -50,6 +50,7 @@ from tidesplit.agents.learning import training
 ladder.Tuning.__init__.__kwdefaults__.update(lanes=4, episode_s=4.0)
 few = dict(
     imitation=training.ImitationConfig(labels_per_round=800),
+    copying=training.ImitationConfig(rounds=2, labels_per_round=800),
     rollouts=training.RolloutConfig(rounds=1, labels_per_round=200),
 )
 training.Recipe = partial(training.Recipe, **few)

@@ -55,7 +55,9 @@ def cached_rules(scenario: Scenario, tuning: Tuning, names: Collection[str] = EV
         with contextlib.suppress(OSError):
             file.touch()  # used: it goes last
     else:
-        write(file, known)
+        write(
+            file, {**read(file, scenario.table.size), **known}
+        )  # another process may have tuned other rules meanwhile
     return rules
 
 

@@ -1,4 +1,4 @@
-"""Trains the policy in four phases: a start, rollouts, then only the critic, then PPO with small steps.
+"""Trains the policy in five phases: a start, rollouts, a rule that is ahead, only the critic, then PPO.
 
 PPO from scratch ends at "always on the device". A policy that was trained before gives it a good actor to start from,
 or else imitation does. Rollouts teach it what pays only later. A policy that is behind a rule even so learns that rule,
@@ -85,16 +85,12 @@ class PpoConfig:
         return self.critic_frames + self.steps
 
 
-COPYING = ImitationConfig(rounds=4, first_entropy=0.02, last_entropy=0.02)
-"""Imitation of a rule: its choice is certain, so the policy may be from the beginning."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Hyperparameters of a whole training, and its seed."""
 
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
-    copying: ImitationConfig = COPYING
+    copying: ImitationConfig = field(default_factory=lambda: ImitationConfig(rounds=4))
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     seed: int = 0
@@ -175,33 +171,30 @@ def new_model(scenario: Scenario, recipe: Recipe, start: Path | None = None) -> 
     return model
 
 
-def learn_before_ppo(
+def learn_from_best(
     model: MaskablePPO,
     scenario: Scenario,
     recipe: Recipe,
     keeper: Keeper,
-    rules: Callable[[], Sequence[tuple[float, Controller]]],
-    scratch: bool,
+    rules: Sequence[tuple[float, Controller]],
     progress: Progress,
-    log: Callable[[str, Sequence[float]], None] = lambda *_: None,
-) -> None:
-    """First and second phase. The best policy of both goes on.
+) -> list[float]:
+    """Third phase: if one of the rules is ahead of the best policy so far, that policy learns to decide as it does.
 
-    ``rules``: gives rules that the policy must not be behind, each with its worth on the keeper's episodes. If the best
-    of them is ahead, the policy learns it. ``scratch``: begin with imitation. ``log`` is called after each phase with
-    its name and the expected regrets of its rounds.
+    The best policy then goes on. ``rules``: each with its worth on the keeper's episodes. Returns the expected regret
+    after each round, nothing where no rule is ahead.
     """
-    policy = policy_of(model)
-    if scratch:
-        log("imitation", learn_by_imitation(model, [scenario], recipe, progress))
-    keeper.check(policy)
-    log("rollouts", learn_by_rollouts(model, [scenario], recipe, progress))
-    keeper.check(policy)
-    worth, rule = max(rules(), key=lambda one: one[0], default=(-np.inf, None))
-    if rule is not None and worth > max(keeper.checks):
-        log("rule", learn_from_rule(model, scenario, recipe, progress, rule))
-        keeper.check(policy)
-    keeper.restore(policy)
+    keeper.restore(policy_of(model))
+    worth, rule = max(rules, key=lambda one: one[0], default=(-np.inf, None))
+    if rule is None or (keeper.best is not None and worth <= keeper.best[0]):
+        return []
+    rng = np.random.default_rng([recipe.seed, 5])
+    played = _played([scenario], recipe.seed, 6)
+    losses, report = _reports(f"imitation of the {rule.name}", progress)
+    imitate(policy_of(model), played, recipe.copying, rng, report, to_copy(rule))
+    keeper.check(policy_of(model))
+    keeper.restore(policy_of(model))
+    return losses
 
 
 def learn_by_imitation(
@@ -215,17 +208,6 @@ def learn_by_imitation(
     played = _played(scenarios, recipe.seed, 2)
     losses, report = _reports("imitation", progress)
     imitate(policy_of(model), played, recipe.imitation, rng, report)
-    return losses
-
-
-def learn_from_rule(
-    model: MaskablePPO, scenario: Scenario, recipe: Recipe, progress: Progress, rule: Controller
-) -> list[float]:
-    """Imitation of a rule, for a policy that is behind it. Returns the expected regret after each round."""
-    rng = np.random.default_rng([recipe.seed, 5])
-    played = _played([scenario], recipe.seed, 6)
-    losses, report = _reports(f"imitation of the {rule.name}", progress)
-    imitate(policy_of(model), played, recipe.copying, rng, report, to_copy(rule))
     return losses
 
 
@@ -260,7 +242,7 @@ def _reports(name: str, progress: Progress) -> tuple[list[float], Callable[[int,
 def learn_by_ppo(
     model: MaskablePPO, recipe: Recipe, callback: BaseCallback | None, progress: Progress, logger: Logger | None = None
 ) -> None:
-    """Third and fourth phase: only the critic, then actor and critic.
+    """Fourth and fifth phase: only the critic, then actor and critic.
 
     The model continues from its own ``num_timesteps``, so a checkpoint can be resumed. ``callback`` and ``logger`` are
     Stable-Baselines3's. ``progress`` is called after each rollout.

@@ -9,21 +9,22 @@ import pytest
 import torch
 from sb3_contrib import MaskablePPO
 
-from tests.agents.small import BUMPY, scenario
+from tests.agents.small import BUMPY, DEAD, scenario
+from tidesplit import train
+from tidesplit.agents.judging import ladder
 from tidesplit.agents.learning import training
 from tidesplit.agents.learning.imitation import ImitationConfig, collect, imitate, to_copy
 from tidesplit.agents.learning.policy import PointPolicy, greedy
-from tidesplit.agents.learning.rollouts import RolloutConfig
 from tidesplit.agents.rules.controllers import Lookup, Static
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.world.observation import unflatten
+from tidesplit.envs.world.vocabulary import Demand
 
 torch.set_num_threads(1)  # so small nets gain nothing by more
-QUICK = ImitationConfig(rounds=2, labels_per_round=1000, last_epochs=60, first_entropy=0.02, last_entropy=0.02)
+QUICK = ImitationConfig(rounds=2, labels_per_round=1000, last_epochs=60)
 RECIPE = training.Recipe(
     imitation=replace(QUICK, rounds=1, last_epochs=1),
     copying=QUICK,
-    rollouts=RolloutConfig(rounds=1, labels_per_round=64, every=6, points=4, frames=4),
     ppo=training.PpoConfig(lanes=4, rollout=8, batch=32),
 )
 RULE = Lookup(name="a rule")
@@ -79,29 +80,50 @@ def test_a_trained_policy_keeps_its_scales(asked: Scenario, model: MaskablePPO) 
     assert torch.equal(policy.features.state.mean, before)
 
 
+def test_some_lanes_are_labelled_too(asked: Scenario, model: MaskablePPO) -> None:
+    policy = training.policy_of(model)
+    simulation = Simulation(asked, [np.random.default_rng(lane) for lane in range(8)])
+    labels = collect(policy, simulation, QUICK, np.random.default_rng(0), to_copy(RULE))
+    chosen = RULE.predict(unflatten(labels.flat.numpy(), labels.mask.numpy()))
+    np.testing.assert_array_equal(labels.regret.numpy().argmin(axis=1), chosen)
+
+
 @pytest.mark.parametrize(
-    ("ahead", "phases"), [(True, ["imitation", "rollouts", "rule"]), (False, ["imitation", "rollouts"])]
+    ("demand", "names"),
+    [
+        (Demand(), ["best static point"]),
+        (Demand(max_gb_month=10.0), ["best static point", "best mixture of points", "threshold rule"]),
+    ],
 )
-def test_a_rule_is_learned_only_where_it_is_ahead(
-    asked: Scenario, model: MaskablePPO, ahead: bool, phases: list[str]
-) -> None:
-    policy, logged = training.policy_of(model), list[str]()
+def test_simple_rules_have_a_worth_also_where_they_stay_on_the_device(demand: Demand, names: list[str]) -> None:
+    offline = scenario(DEAD, demands=[demand])
+    tuned = ladder.tuned_rules(offline, ladder.Tuning(lanes=2, episode_s=1.0), train.SIMPLE)
+    found = train.worths(tuned, replace(offline, episode_s=1.0))
+    assert [rule.name for _, rule in found] == names
+    assert all(0.0 < worth <= 1.0 for worth, _ in found)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_rule_is_learned_only_where_it_is_ahead(asked: Scenario, model: MaskablePPO, ahead: bool) -> None:
+    policy = training.policy_of(model)
     keeper = training.Keeper(lambda policy: agreement(policy, asked, RULE))
+    training.learn_by_imitation(model, [asked], RECIPE, lambda *_: None)
+    keeper.check(policy)
     rules = [(2.0 if ahead else -1.0, RULE), (-2.0, Static("another", 0))]
-
-    def log(phase: str, losses: object) -> None:
-        logged.append(phase)
-
-    training.learn_before_ppo(model, asked, RECIPE, keeper, lambda: rules, True, lambda *_: None, log)
-    assert logged == phases
+    losses = training.learn_from_best(model, asked, RECIPE, keeper, rules, lambda *_: None)
+    assert len(losses) == ahead * QUICK.rounds
     assert agreement(policy, asked, RULE) == max(keeper.checks)
     assert (agreement(policy, asked, RULE) > 0.9) == ahead
 
 
-def test_without_rules_the_best_policy_goes_on(asked: Scenario, model: MaskablePPO) -> None:
-    worth = iter([1.0, 0.0])
+def test_the_best_policy_goes_on(asked: Scenario, model: MaskablePPO) -> None:
+    policy, worth = training.policy_of(model), iter([1.0, 0.0, 0.5])
     keeper = training.Keeper(lambda _: next(worth))
-    training.learn_before_ppo(model, asked, RECIPE, keeper, lambda: [], True, lambda *_: None)
-    assert keeper.best is not None
-    for name, value in training.policy_of(model).state_dict().items():
-        assert torch.equal(value, keeper.best[1][name])
+    keeper.check(policy)
+    best = {name: value.clone() for name, value in policy.state_dict().items()}
+    training.learn_by_imitation(model, [asked], RECIPE, lambda *_: None)
+    keeper.check(policy)
+    assert not training.learn_from_best(model, asked, RECIPE, keeper, [], lambda *_: None)
+    assert all(torch.equal(value, best[name]) for name, value in policy.state_dict().items())
+    assert training.learn_from_best(model, asked, RECIPE, keeper, [(2.0, RULE)], lambda *_: None)
+    assert all(torch.equal(value, best[name]) for name, value in policy.state_dict().items())

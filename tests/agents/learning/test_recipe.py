@@ -16,7 +16,7 @@ from tidesplit.envs.traces.trace import load_traces
 )
 def test_effort_is_labels_and_steps(effort: float, imitation: int, rollouts: int, steps: int) -> None:
     recipe = training.Recipe(seed=7).times(effort)
-    assert recipe.imitation.labels_per_round == imitation
+    assert recipe.imitation.labels_per_round == recipe.copying.labels_per_round == imitation
     assert recipe.rollouts.labels_per_round == rollouts
     assert recipe.ppo.steps == steps
     assert recipe.seed == 7
