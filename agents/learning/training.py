@@ -348,7 +348,7 @@ def usual_start(scenario: Scenario, cnn: str) -> Path | None:
     """The bundle that a training for a CNN of this name starts from: the policy that ships.
 
     None: scratch, for what that one never saw. It saw two CNNs, one hop, the objective "accuracy" and certain paces.
-    For another CNN a training that starts from it may end below a simple rule.
+    For another CNN such a start was no better.
     """
     seen = cnn in KNOWN_CNNS and len(scenario.links) == 1 and scenario.world.utility is None
     for demand in scenario.demands:

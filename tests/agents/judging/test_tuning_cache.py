@@ -6,12 +6,14 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.envs.small import TABLE
 from tidesplit.agents.judging import ladder, tuning_cache
+from tidesplit.agents.judging.evaluation import Entrant
 from tidesplit.agents.judging.tuning_cache import cached_rules, file_of, key_of
 from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.trace import Trace
@@ -45,6 +47,20 @@ def test_the_second_time_nothing_is_played(monkeypatch: pytest.MonkeyPatch) -> N
     assert cached_rules(renamed, TUNING, NAMES) == first
     with pytest.raises(AssertionError, match="played again"):
         cached_rules(SCENARIO, TUNING, [*NAMES, "JMDC"])
+
+
+def test_what_another_process_tuned_meanwhile_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = NAMES
+
+    def slow(scenario: Scenario, *rest: Any) -> dict[str, Entrant]:
+        monkeypatch.setattr(tuning_cache, "tuned_rules", ladder.tuned_rules)
+        cached_rules(scenario, TUNING, [second])  # the other process
+        return ladder.tuned_rules(scenario, *rest)
+
+    monkeypatch.setattr(tuning_cache, "tuned_rules", slow)
+    cached_rules(SCENARIO, TUNING, [first])
+    monkeypatch.setattr(ladder, "_played", never)
+    assert cached_rules(SCENARIO, TUNING, NAMES).keys() == set(NAMES)
 
 
 def test_the_key_has_all_that_a_tuning_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
