@@ -103,6 +103,13 @@ def test_simple_rules_have_a_worth_also_where_they_stay_on_the_device(demand: De
     assert all(0.0 < worth <= 1.0 for worth, _ in found)
 
 
+def test_a_rule_that_is_hardly_ahead_is_not_learned(asked: Scenario, model: MaskablePPO) -> None:
+    keeper = training.Keeper(lambda _: 0.5)
+    keeper.check(training.policy_of(model))
+    hardly = 0.5 + 0.9 * training.BEHIND
+    assert not training.learn_from_best(model, asked, RECIPE, keeper, [(hardly, RULE)], lambda *_: None)
+
+
 @pytest.mark.parametrize("ahead", [True, False])
 def test_a_rule_is_learned_only_where_it_is_ahead(asked: Scenario, model: MaskablePPO, ahead: bool) -> None:
     policy = training.policy_of(model)
