@@ -73,7 +73,7 @@ CHECKING = ladder.Tuning(lanes=32)  # episodes on which the best policy of a tra
 COMPARED = tuple(name for name in ladder.EVERY if name != ladder.TRUE_BANDWIDTH)
 """Rules in the table. Tuning an MPC that no device can run would take an eighth of the time; `evaluate` has it."""
 SIMPLE = ("best static point", budgeted.MIXTURE, budgeted.THRESHOLD)
-"""Rules that are soon tuned. A policy that is behind them on the check episodes learns the best of them."""
+"""Rules that are soon tuned. A policy that is well behind them on the check episodes learns the best of them."""
 OTHERS = tuple(name for name in COMPARED if name not in SIMPLE)
 COURSES = 4  # of events in the table: on one course a minute says little
 CHECK_S = 12.0  # of each trace that the training is watched on
@@ -349,7 +349,7 @@ def learn(
 
     ``start``: bundle to start from. None: imitation comes first, or a checkpoint is resumed.
     ``prices``: those about which each episode draws its own. ``checking`` becomes the clairvoyant's utility on each of
-    the episodes that are watched. ``simple`` becomes rules that the policy must not be behind.
+    the episodes that are watched. ``simple`` becomes rules that it may learn from.
     """
     if prices is not None:
         train_on = replace(train_on, price_draw=PriceDraw(prices))

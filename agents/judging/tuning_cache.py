@@ -55,9 +55,8 @@ def cached_rules(scenario: Scenario, tuning: Tuning, names: Collection[str] = EV
         with contextlib.suppress(OSError):
             file.touch()  # used: it goes last
     else:
-        write(
-            file, {**read(file, scenario.table.size), **known}
-        )  # another process may have tuned other rules meanwhile
+        meanwhile = read(file, scenario.table.size)  # another process may have tuned other rules
+        write(file, {**meanwhile, **known})
     return rules
 
 

@@ -22,8 +22,9 @@ from tidesplit.envs.world.vocabulary import Demand
 
 torch.set_num_threads(1)  # so small nets gain nothing by more
 QUICK = ImitationConfig(rounds=2, labels_per_round=1000, last_epochs=60)
+FEW = replace(QUICK, rounds=1, labels_per_round=64, last_epochs=1)
 RECIPE = training.Recipe(
-    imitation=replace(QUICK, rounds=1, last_epochs=1),
+    imitation=FEW,
     copying=QUICK,
     ppo=training.PpoConfig(lanes=4, rollout=8, batch=32),
 )
@@ -55,7 +56,7 @@ def agreement(policy: PointPolicy, asked: Scenario, rule: Lookup | Static) -> fl
 
 def test_a_rule_as_a_teacher_regrets_every_other_point(asked: Scenario) -> None:
     simulation = Simulation(asked, [np.random.default_rng(lane) for lane in range(8)])
-    labels = collect(None, simulation, QUICK, np.random.default_rng(0), to_copy(RULE))
+    labels = collect(None, simulation, FEW, np.random.default_rng(0), to_copy(RULE))
     chosen = RULE.predict(unflatten(labels.flat.numpy(), labels.mask.numpy()))
     expected = np.ones(labels.mask.shape)
     expected[np.arange(len(chosen)), chosen] = 0.0
@@ -73,17 +74,17 @@ def test_a_trained_policy_keeps_its_scales(asked: Scenario, model: MaskablePPO) 
     policy = training.policy_of(model)
     assert not policy.knows_scales
     simulation = Simulation(asked, [np.random.default_rng(lane) for lane in range(16)])
-    imitate(policy, [simulation], replace(QUICK, rounds=1), np.random.default_rng(0))
+    imitate(policy, [simulation], FEW, np.random.default_rng(0))
     assert policy.knows_scales
     before = policy.features.state.mean.clone()
-    imitate(policy, [simulation], replace(QUICK, rounds=1), np.random.default_rng(0), teacher=to_copy(RULE))
+    imitate(policy, [simulation], FEW, np.random.default_rng(0), teacher=to_copy(RULE))
     assert torch.equal(policy.features.state.mean, before)
 
 
 def test_some_lanes_are_labelled_too(asked: Scenario, model: MaskablePPO) -> None:
     policy = training.policy_of(model)
     simulation = Simulation(asked, [np.random.default_rng(lane) for lane in range(8)])
-    labels = collect(policy, simulation, QUICK, np.random.default_rng(0), to_copy(RULE))
+    labels = collect(policy, simulation, FEW, np.random.default_rng(0), to_copy(RULE))
     chosen = RULE.predict(unflatten(labels.flat.numpy(), labels.mask.numpy()))
     np.testing.assert_array_equal(labels.regret.numpy().argmin(axis=1), chosen)
 
@@ -125,12 +126,12 @@ def test_a_rule_is_learned_only_where_it_is_ahead(asked: Scenario, model: Maskab
 
 def test_the_best_policy_goes_on(asked: Scenario, model: MaskablePPO) -> None:
     policy, worth = training.policy_of(model), iter([1.0, 0.0, 0.5])
-    keeper = training.Keeper(lambda _: next(worth))
+    keeper, quick = training.Keeper(lambda _: next(worth)), replace(RECIPE, copying=FEW)
     keeper.check(policy)
     best = {name: value.clone() for name, value in policy.state_dict().items()}
     training.learn_by_imitation(model, [asked], RECIPE, lambda *_: None)
     keeper.check(policy)
     assert not training.learn_from_best(model, asked, RECIPE, keeper, [], lambda *_: None)
     assert all(torch.equal(value, best[name]) for name, value in policy.state_dict().items())
-    assert training.learn_from_best(model, asked, RECIPE, keeper, [(2.0, RULE)], lambda *_: None)
+    assert training.learn_from_best(model, asked, quick, keeper, [(2.0, RULE)], lambda *_: None)
     assert all(torch.equal(value, best[name]) for name, value in policy.state_dict().items())
