@@ -371,19 +371,15 @@ def learn(
     except ValueError as error:
         raise UsageError(str(error)) from error
     policy = training.policy_of(model)
-    if not config.output.resume:
-        phases = {"imitation": training.learn_by_imitation, "rollouts": training.learn_by_rollouts}
-        if start is not None:
-            keeper.check(policy)
-            del phases["imitation"]
-        for phase, learn_by in phases.items():
-            log_regret(logger, phase, learn_by(model, [train_on], recipe, ticks))
-            keeper.check(policy)
-        training.save_checkpoint(model, checkpoint, keeper)
     if not model.num_timesteps:  # PPO has not begun
-        rules = worths(simple.result(), checked_on)
-        log_regret(logger, "rule", training.learn_from_best(model, train_on, recipe, keeper, rules, ticks))
-        training.save_checkpoint(model, checkpoint, keeper)
+        begin: training.Phase = "rule" if config.output.resume else "imitation" if start is None else "rollouts"
+        learned = training.before_ppo(
+            model, train_on, recipe, keeper, begin, lambda: worths(simple.result(), checked_on), ticks
+        )
+        for phase, losses in learned:
+            log_regret(logger, phase, losses)
+            if phase != "imitation":
+                training.save_checkpoint(model, checkpoint, keeper)
 
     def bound() -> float | None:
         known = all(future.done() for future in checking)

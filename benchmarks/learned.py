@@ -30,13 +30,13 @@ def trained(
     model = training.new_model(varied, recipe, start)
     policy, checked_on = training.policy_of(model), replace(varied.unvaried, episode_s=CHECK_S)
     keeper = training.Keeper(lambda policy: ladder.mean_utility(Learner(policy), checked_on, CHECKING))
-    if start is None:
-        training.learn_by_imitation(model, [varied], recipe, lambda *_: None)
-    keeper.check(policy)
-    training.learn_by_rollouts(model, [varied], recipe, lambda *_: None)
-    keeper.check(policy)
     simple = tuning_cache.cached_rules(replace(scenario, price_draw=None), ladder.Tuning(), SIMPLE)
-    training.learn_from_best(model, varied, recipe, keeper, worths(simple, checked_on), lambda *_: None)
+    begin: training.Phase = "imitation" if start is None else "rollouts"
+    learned = training.before_ppo(
+        model, varied, recipe, keeper, begin, lambda: worths(simple, checked_on), lambda *_: None
+    )
+    for _ in learned:
+        pass
     training.learn_by_ppo(model, recipe, None, lambda *_: None)
     keeper.check(policy)
     keeper.restore(policy)

@@ -8,10 +8,10 @@ ruin the actor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -172,6 +172,38 @@ def new_model(scenario: Scenario, recipe: Recipe, start: Path | None = None) -> 
     if start is not None:
         start_from(policy_of(model), start)
     return model
+
+
+Phase = Literal["imitation", "rollouts", "rule"]
+"""Phases before PPO, in this order."""
+
+
+def before_ppo(
+    model: MaskablePPO,
+    scenario: Scenario,
+    recipe: Recipe,
+    keeper: Keeper,
+    begin: Phase,
+    rules: Callable[[], Sequence[tuple[float, Controller]]],
+    progress: Progress,
+) -> Iterator[tuple[Phase, list[float]]]:
+    """Train by the phases before PPO, beginning with this one. PPO begins with the best policy that the keeper checked.
+
+    Yields each phase with its expected regret after each round, once its policy was checked. ``begin``: "rollouts" for
+    a model that has a start, which is checked too. ``rules`` is called when their turn comes, see `learn_from_best`.
+    """
+    policy = policy_of(model)
+    if begin == "imitation":
+        losses = learn_by_imitation(model, [scenario], recipe, progress)
+        keeper.check(policy)
+        yield "imitation", losses
+    elif begin == "rollouts":
+        keeper.check(policy)
+    if begin != "rule":
+        losses = learn_by_rollouts(model, [scenario], recipe, progress)
+        keeper.check(policy)
+        yield "rollouts", losses
+    yield "rule", learn_from_best(model, scenario, recipe, keeper, rules(), progress)
 
 
 def learn_from_best(
