@@ -40,7 +40,7 @@ FEW = ("jpeg50", "cut1-w50-b4", "cut2-w50-r50-b2", "device-w50", "device-w25")
 # Five frames a second make the rules' tuning short. The steps make nine rollouts, and the policy is checked after the
 # eighth.
 OPTIONS = ("--fps", "5", "--deadline-ms", "150", "--holdout-s", "5", "--seed", "3")
-STEPS, MORE_STEPS = 70_000, 90_000
+STEPS, MORE_STEPS = 17_500, 22_500
 QUICKER = """
 import sys
 from functools import partial
@@ -54,6 +54,7 @@ few = dict(
     rollouts=training.RolloutConfig(rounds=1, labels_per_round=200),
 )
 training.Recipe = partial(training.Recipe, **few)
+training.PpoConfig.__init__.__kwdefaults__.update(lanes=64, critic_steps=12_500)
 sys.exit(train.main())
 """
 
@@ -184,7 +185,7 @@ def test_resume_goes_on(trained: Trained, tmp_path: Path) -> None:
     """On a copy, so that other tests see the first training's files."""
     out = copied(trained, tmp_path / "out")
     options = ("--profile", trained.profile, "--out", out, *OPTIONS)
-    done = command("--trace", "lte.csv", "--resume", "--steps", str(MORE_STEPS), *options)
+    done = command("--trace", "lte.csv", "--resume", "--steps", str(MORE_STEPS), *options, program=("-c", QUICKER))
     assert done.returncode == 0, done.stderr
     assert "imitation" not in done.stdout
     before = max(event.step for event in logged(trained.out).Scalars("frames/utility"))
@@ -201,7 +202,7 @@ def test_resume_says_that_nothing_is_left(trained: Trained, tmp_path: Path) -> N
     done = command(*words, "--resume", program=("-c", QUICKER))
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert "this training had ended. --steps above 81920 goes on with it." in said  # PPO ends on a whole rollout
+    assert "this training had ended. --steps above 20480 goes on with it." in said  # PPO ends on a whole rollout
     assert "The training started from scratch." in said
     assert bundle.load(out).manifest["config"]["trained_on"] == trained_on(trained.out)
 

@@ -36,10 +36,10 @@ from tidesplit.profiling.points.stream_columns import Streams
 
 ROUNDING = 1e-9
 SAME = 1e-6
-EPISODES = 250
-"""Random short episodes. In 85 % of them (213) the bound is the utility of the best plan in the true world within
+EPISODES = 150
+"""Random short episodes. In 85 % of 250 the bound was the utility of the best plan in the true world within
 `SAME`, in 92 % that of the best plan that may also forbid the device to run frames that it has sent."""
-STREAMING = 200
+STREAMING = 100
 FORBIDDING = 30  # of them, for which the best plan of the second kind is sought too
 CALM = replace(World(), rtt_s=0.030)
 QUICK_HEAT = Cooling(settling_s=1.0)
@@ -80,7 +80,7 @@ def test_no_plan_beats_the_clairvoyant(short: Short) -> None:
 
 def test_the_bound_is_the_best_plan_in_most_episodes(short: Short) -> None:
     same = short.bound - short.plan < SAME
-    assert same.sum() >= 200
+    assert same.mean() >= 0.8
     assert (short.bound[:FORBIDDING] - short.forbidding < SAME).mean() >= 0.9
 
 
