@@ -441,7 +441,7 @@ def worths(simple: Mapping[str, Entrant], checked_on: Scenario) -> list[tuple[fl
     found = []
     for rule in simple.values():
         plain = rule.entrant if isinstance(rule, budgeted.Budgeted) else rule
-        plain = plain.controller if isinstance(plain, ladder.WithoutLink) else plain
+        plain = plain.controller if isinstance(plain, ladder.WithoutProbes) else plain
         assert isinstance(plain, Static | Family)
         found.append((ladder.mean_utility(plain, checked_on, CHECKING), plain))
     return found

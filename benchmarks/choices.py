@@ -36,7 +36,7 @@ from rich.table import Table
 from tidesplit.agents import bundle as bundles
 from tidesplit.agents.judging import contest
 from tidesplit.agents.judging.evaluation import Entrant, Row, mean_row
-from tidesplit.agents.judging.ladder import POLICY, Tuning, WithoutLink, tuned_rules
+from tidesplit.agents.judging.ladder import POLICY, Tuning, WithoutProbes, tuned_rules
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.results import write_json
 from tidesplit.compression.codec.knobs import INT8, device_id
@@ -130,7 +130,7 @@ def entrants_of(tune_on: Scenario, names: Sequence[str]) -> dict[str, Entrant]:
 
 def point_of(entrant: Entrant, scenario: Scenario) -> str:
     """Identifier of the point that a static rule always uses; empty for other rules."""
-    static = entrant.controller if isinstance(entrant, WithoutLink) else entrant
+    static = entrant.controller if isinstance(entrant, WithoutProbes) else entrant
     return scenario.table.ids[static.row] if isinstance(static, Static) else ""
 
 

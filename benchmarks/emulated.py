@@ -121,7 +121,7 @@ def acting(entrant: Entrant) -> tuple[Controller, tuple[float, float]]:
     """The controller itself, and the prices of a joule and of a byte at which it begins."""
     if isinstance(entrant, Budgeted):
         return acting(entrant.entrant)[0], entrant.prices
-    inner = entrant.controller if isinstance(entrant, ladder.WithoutLink) else entrant
+    inner = entrant.controller if isinstance(entrant, ladder.WithoutProbes) else entrant
     if not hasattr(inner, "predict"):
         raise SystemExit(f"{getattr(entrant, 'name', entrant)} needs the simulator, and cannot run on a device")
     return cast(Controller, inner), USUAL_PRICES
@@ -229,7 +229,7 @@ def controllers_of(loaded: bundles.Bundle, names: Sequence[str], tune_on: str) -
             found[name] = policy_of(loaded, demand)
         elif name in rules:
             rule = rules[name]
-            found[name] = rule.controller if isinstance(rule, ladder.WithoutLink) else rule
+            found[name] = rule.controller if isinstance(rule, ladder.WithoutProbes) else rule
         else:
             found[name] = Static(name, loaded.table.row(name))
     return found

@@ -77,7 +77,7 @@ def scenario_from(
         fps: frames a second.
         deadline_ms: milliseconds after its arrival by which a frame must be answered.
         min_accuracy: accuracy floor; points below it are masked.
-        max_watts: budget of energy, watts of device and radio in the mean. Under one no probes are sent.
+        max_watts: budget of energy, watts of device and radio in the mean. Under one probes are rare.
         max_gb_month: budget of data, GB in 30 days. Probes take a tenth of it at most.
         demands: if given, each episode draws one of these, and the six arguments above have no effect.
         world: physical numbers; None: the defaults.

@@ -22,8 +22,8 @@ ENDLESS = {"probe_after_s", "settling_s"}  # may be infinite
 PROBE_SHARE = 0.1
 """Most of a budget of data that probes may take. Without any, a device that was cut off does not learn that the link is
 back; every half second they would take 7 GB a month."""
-RAREST_S = 60.0
-"""Longest silence that a probe ends under a budget of data. Rarer ones, below 0.6 GB a month, would tell little."""
+SPARING_S = 60.0
+"""Silence before a probe under a budget of energy. Each keeps the radio awake for 12 s, so they draw 0.2 W at most."""
 
 
 class WorldError(ValueError):
@@ -102,16 +102,14 @@ class World:
     def under(self, *demands: Demand) -> World:
         """The world whose probes keep to the budgets of every one of these demands.
 
-        Under a budget of data they take at most `PROBE_SHARE` of it, and none is sent where they would be too rare.
-        Under one of energy none is sent: each of them keeps the radio awake for seconds.
+        Under one of data they take at most `PROBE_SHARE` of it. Under one of energy there is one after `SPARING_S`.
         """
         seldom_s = [self.probe_after_s]
         for demand in demands:
             if demand.max_gb_month is not None:
-                silent_s = self.probe_bytes / (PROBE_SHARE * byte_rate_of(demand.max_gb_month))
-                seldom_s.append(silent_s if silent_s <= RAREST_S else math.inf)
+                seldom_s.append(self.probe_bytes / (PROBE_SHARE * byte_rate_of(demand.max_gb_month)))
             if demand.max_watts is not None:
-                seldom_s.append(math.inf)
+                seldom_s.append(SPARING_S)
         return replace(self, probe_after_s=max(seldom_s))
 
     def serving_s(self, listed_s: NDArray[Real], pictures: Bools) -> NDArray[Real]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tidesplit.agents.judging.budgeted import Budgeted
 from tidesplit.agents.judging.evaluation import History
-from tidesplit.agents.judging.ladder import WithoutLink
+from tidesplit.agents.judging.ladder import WithoutProbes
 from tidesplit.agents.judging.seer import Foresight
 from tidesplit.agents.rules.controllers import Static
 from tidesplit.benchmarks.clip_pictures import clip_pictures
@@ -133,7 +133,7 @@ def test_clips_of_a_camera_keep_the_class_of_their_picture(tmp_path: Path) -> No
 
 def test_under_budgets_a_controller_begins_at_its_own_prices() -> None:
     static = Static("static", 0)
-    assert acting(Budgeted(WithoutLink(static), (2.0, 1e-5))) == (static, (2.0, 1e-5))
+    assert acting(Budgeted(WithoutProbes(static), (2.0, 1e-5))) == (static, (2.0, 1e-5))
     assert acting(static) == (static, USUAL_PRICES)
     with pytest.raises(SystemExit, match="foresight needs the simulator"):
         acting(Foresight("foresight"))

@@ -25,7 +25,7 @@ from tidesplit.agents.judging.evaluation import (
     simulation_of,
     summarise,
 )
-from tidesplit.agents.judging.ladder import WithoutLink
+from tidesplit.agents.judging.ladder import WithoutProbes
 from tidesplit.agents.rules.controllers import Lookup, Static
 from tidesplit.envs.simulation.simulation import Simulation
 from tidesplit.envs.world.heat import NO_HEAT
@@ -93,7 +93,7 @@ def test_energy_of_a_device_that_never_sends() -> None:
     asked = scenario(DEAD, fps=10.0, world=World(jitter=0.0, cooling=NO_HEAT))
     asked = replace(asked, table=replace(asked.table, machine=Machine(idle_w=2.0, busy_w=6.0, threads=4)))
     device = Static("", asked.table.row("device-w50"))
-    (alone,), (probing,) = (play(entrant, simulation_of(asked, 0)) for entrant in (WithoutLink(device), device))
+    (alone,), (probing,) = (play(entrant, simulation_of(asked, 0)) for entrant in (WithoutProbes(device), device))
     assert alone.joules == pytest.approx(0.384)
     assert not alone.sent_bytes.any()
     assert not alone.radio_j.any()

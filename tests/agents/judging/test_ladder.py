@@ -10,18 +10,19 @@ import pytest
 from tests.agents.small import BUMPY, DEAD, scenario
 from tests.profiles import DEVICE, SERVER, stream_profile
 from tidesplit.agents.judging.budgeted import EverySetting, statics
-from tidesplit.agents.judging.evaluation import COLUMNS, Entrant, Row, play, simulation_of
+from tidesplit.agents.judging.evaluation import COLUMNS, Entrant, Row, controller_of, play, simulation_of
 from tidesplit.agents.judging.ladder import (
     POLICY,
     RULES,
     TRUE_BANDWIDTH,
     VIDEO,
     Tuning,
-    WithoutLink,
+    WithoutProbes,
     WithTrueBandwidth,
     by_knob,
     in_order,
     mean_utility,
+    quiet,
     static_utilities,
     tuned_rules,
     verdict,
@@ -56,7 +57,7 @@ def test_every_rule_is_there(rules: dict[str, Entrant]) -> None:
             assert isinstance(entrant, LinUcb)
             assert entrant.name == name
             continue
-        controller = entrant.controller if isinstance(entrant, WithoutLink) else entrant
+        controller = entrant.controller if isinstance(entrant, WithoutProbes) else entrant
         assert not callable(controller)  # a controller, which knows its observations only
         assert controller.name == name
 
@@ -99,9 +100,26 @@ def test_tuning_never_loses_on_the_episodes_it_was_done_on(rules: dict[str, Entr
         assert worth[TRUE_BANDWIDTH] >= mean_utility(WithTrueBandwidth(naive), asked, TUNING)
 
 
+@pytest.mark.parametrize(
+    ("demand", "probes"),
+    [
+        (Demand(), True),
+        (Demand(max_watts=4.0), False),
+        (Demand(max_gb_month=10.0), True),
+        (Demand(max_watts=4.0, max_gb_month=10.0), True),
+    ],
+)
+def test_rules_spare_probes_where_the_only_budget_is_of_energy(asked: Scenario, demand: Demand, probes: bool) -> None:
+    rule, listener = quiet(Lookup(name="a rule"), demand), LinUcb(name="", usual_rate=1e5)
+    simulation = simulation_of(replace(asked, demands=(demand,)), 0)
+    assert controller_of(rule, simulation) == Lookup(name="a rule")
+    assert np.isfinite(simulation.scenario.world.probe_after_s) == probes
+    assert quiet(listener, demand) is listener, "it makes its controller for a simulation"
+
+
 def test_static_rules_keep_to_their_kind(rules: dict[str, Entrant], asked: Scenario) -> None:
     device, image = rules["device only"], rules["image offload"]
-    assert isinstance(device, WithoutLink)
+    assert isinstance(device, WithoutProbes)
     assert isinstance(image, Static)
     assert asked.table.local[device.controller.row]
     assert asked.table.hops[0].partition[image.row] == 0
