@@ -131,6 +131,10 @@ def parser() -> argparse.ArgumentParser:
         help="point at which the middle server cuts again, or cloud if it passes payloads on unchanged",
     )  # fmt: skip
     made.add_argument(
+        "--guard", action="store_true",
+        help="where sending does worse than the device by itself, let the point that was best in training take over",
+    )  # fmt: skip
+    made.add_argument(
         "--engine", choices=ENGINES, default=ENGINES[0],
         help="what runs the CNN; ncnn needs tidesplit[ncnn] (default: onnxruntime)",
     )  # fmt: skip
@@ -272,11 +276,12 @@ def usual_means(
 ) -> Floats | None:
     """Means of each point in training, by which the guard chooses, `[3, A]`. None: no guard.
 
-    There is none for a fixed point, nor for another pace, device or objective than those of the training.
+    There is none unless it is asked for, and none for a fixed point, nor for another pace, device or objective than those
+    of the training.
     """
     asked, trained = ((d.fps, d.deadline_s, d.objective) for d in (demand, bundle.demand))
     alike = asked == trained and options.pace in (None, bundle.manifest["device"])
-    return bundle.means_of(table.ids) if alike and not options.point else None
+    return bundle.means_of(table.ids) if options.guard and alike and not options.point else None
 
 
 def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:
