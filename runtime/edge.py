@@ -276,8 +276,8 @@ def usual_means(
 ) -> Floats | None:
     """Means of each point in training, by which the guard chooses, `[3, A]`. None: no guard.
 
-    There is none unless it is asked for, none for a fixed point, and none at another pace, on another device or for another
-    objective than in training.
+    There is none unless it is asked for, none for a fixed point, and none for another pace, device or objective than in
+    training.
     """
     asked, trained = ((d.fps, d.deadline_s, d.objective) for d in (demand, bundle.demand))
     alike = asked == trained and options.pace in (None, bundle.manifest["device"])
