@@ -19,12 +19,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.profiles import synthetic_profile
 from tidesplit import train
 from tidesplit.agents import bundle
-from tidesplit.agents.judging import ladder
-from tidesplit.agents.learning import purpose
+from tidesplit.agents.judging import budgeted, ladder
+from tidesplit.agents.learning import purpose, training
+from tidesplit.agents.learning.monitor import Learner
 from tidesplit.agents.learning.training import PpoConfig
 from tidesplit.agents.rules.family import Spent
 from tidesplit.compression.codec.knobs import sender
 from tidesplit.data.files import GENERALIST
+from tidesplit.envs.budget.prices import Prices
+from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.traces.trace import Trace, load_traces
 from tidesplit.envs.world.physics import USUAL
 from tidesplit.envs.world.vocabulary import byte_rate_of
@@ -520,3 +523,16 @@ def test_a_scenario_of_three_tiers(tmp_path: Path) -> None:
     assert [[trace.name for trace in traces] for traces in made.links] == [["first"], ["second"]]
     assert made.trace_spread == 0.5
     assert train.check_episodes(made).further == made.further
+
+
+@pytest.mark.parametrize(("budget", "quantile"), [({"max_watts": 4.5}, 0.5), ({"max_gb_month": 5.0}, 1.0)])
+def test_a_policy_begins_thrifty_only_with_data(budget: dict[str, float], quantile: float) -> None:
+    asked = scenario_from(trace="lte", fps=5, profile="cifar_resnet", **budget)  # type: ignore[arg-type]
+    ppo, prices = PpoConfig(lanes=4, rollout=8, batch=32), Prices.of(1.0, 1e-4)
+    model = training.new_model(asked, training.Recipe(ppo=ppo), GENERALIST)
+    found = train.entrant(model, asked, prices)
+    settled = budgeted.settled(
+        Learner(training.policy_of(model)), asked, prices, ladder.SETTLING_LANES, train.PRICING.seed, quantile
+    )
+    assert isinstance(found, budgeted.Budgeted)
+    assert found.prices == settled.prices
