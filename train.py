@@ -80,7 +80,7 @@ CHECK_S = 12.0  # of each trace that the training is watched on
 Found = TypeVar("Found")
 THRIFTY = 1.0
 """Quantile of the settled prices at which the policy begins under a budget of data: the dearest, rather too thrifty
-than over it. With it twelve minutes of `lte.csv` that were trained on stayed within 2 %. With 0.9 one sent 5 % too much.
+than over it. With it twelve minutes of `lte.csv` that were trained on kept within 2 %. With 0.9 one sent 5 % too much.
 Under a budget of energy alone it begins at the median, as rules do: the dearest left a tenth of the watts unspent."""
 
 
