@@ -443,8 +443,6 @@ def test_a_finished_bundle_is_never_written_over(trained: Trained) -> None:
         (["--objective", "latency"], None),
         (["--objective", "latency", "--start", "generalist"], GENERALIST),
         (["--tiers", "3"], None),
-        (["--device", "raspberry-pi-zero-2w"], None),  # its quickest net takes longer than a frame
-        (["--device", "raspberry-pi-zero-2w", "--fps", "15"], GENERALIST),
     ],
 )
 def test_it_starts_from_the_policy_that_ships_where_that_has_seen_the_like(

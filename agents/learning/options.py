@@ -92,8 +92,7 @@ class TrainingOptions:
     start: str | None = None
     """generalist (the policy that ships), scratch, or a bundle's folder: its policy takes the place of imitation.
     None: generalist, but scratch for what that one never saw: a CNN of your own, a middle server, the latency
-    objective, --utility, other than 5 to 30 frames a second or 75 to 250 ms. Also where no net of the device keeps up
-    with the frames."""
+    objective, --utility, other than 5 to 30 frames a second or 75 to 250 ms."""
     effort: float = 1.0
     """How many times the usual labels and steps. It takes about as many times as long."""
     steps: int = training.PpoConfig.steps
