@@ -259,10 +259,12 @@ def run(
     try:
         channel = GrpcClient(options.server, cnn, safety, options.insecure, options.next_point)
         with trimmed_heap(), channel as client, Log(sinks) as log:
-            is_paced = options.pace is not None
+            is_paced, means = options.pace is not None, usual_means(bundle, table, demand, options)
+            if options.guard and means is None:
+                say("no guard: the points' means in training are not of this device, pace, objective or --point")
             device = Device(
                 controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices,
-                means=usual_means(bundle, table, demand, options),
+                means=means,
             )  # fmt: skip
             device.run(pictures, options.frames)
     finally:
