@@ -339,7 +339,7 @@ def test_mqtt_options_are_read(bundle: Path, pictures: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize(
     ("demand", "probe_after_s"),
-    [(Demand(), 0.5), (Demand(max_watts=4.0), np.inf), (Demand(max_gb_month=10.0), 3.4992)],
+    [(Demand(), 0.5), (Demand(max_watts=4.0), 60.0), (Demand(max_gb_month=10.0), 3.4992)],
 )
 def test_probes_of_a_device_keep_to_its_budgets(demand: Demand, probe_after_s: float) -> None:
     table = scenario_from(profile=synthetic_profile()).table
