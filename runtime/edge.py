@@ -261,7 +261,10 @@ def run(
         with trimmed_heap(), channel as client, Log(sinks) as log:
             is_paced, means = options.pace is not None, usual_means(bundle, table, demand, options)
             if options.guard and means is None:
-                say("no guard: the points' means in training are not of this device, pace, objective or --point")
+                say(
+                    "--guard has no effect here: it needs the device, frame rate, deadline and objective of the "
+                    "training, means of the points in the bundle, and no --point"
+                )
             device = Device(
                 controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices,
                 means=means,

@@ -337,6 +337,12 @@ def test_mqtt_options_are_read(bundle: Path, pictures: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.count("--mqtt 127.0.0.1:1/door: [Errno 111] Connection refused") == 1
 
 
+def test_a_guard_that_cannot_be_had_is_said(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--bundle", str(bundle), "--server", "localhost:1", "--source", str(pictures), "--frames", "1", "--guard"]
+    assert edge.main(words) == 0
+    assert capsys.readouterr().err.count("--guard has no effect here") == 1
+
+
 @pytest.mark.parametrize(
     ("demand", "probe_after_s"),
     [(Demand(), 0.5), (Demand(max_watts=4.0), 60.0), (Demand(max_gb_month=10.0), 3.4992)],
