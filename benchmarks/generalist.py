@@ -83,9 +83,7 @@ def trained(
     """The policy, and its worth after each phase."""
     recipe = training.Recipe(
         imitation=ImitationConfig(rounds=options.rounds, labels_per_round=options.labels),
-        rollouts=RolloutConfig(
-            rounds=options.rollouts, labels_per_round=options.rollout_labels, long_labels=options.long_labels
-        ),
+        rollouts=RolloutConfig(rounds=options.rollouts, labels_per_round=options.rollout_labels),
         ppo=training.PpoConfig(hidden=options.hidden),
         seed=options.seed,
     )
@@ -174,12 +172,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rollouts", type=int, default=6, help="rounds of rollouts (default: %(default)s)")
     parser.add_argument(
         "--rollout-labels", type=int, default=4000, help="labels of such a round (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--long-labels",
-        type=int,
-        default=0,
-        help="further labels of such a round, by 15 s of sending or of silence (default: %(default)s)",
     )
     parser.add_argument(
         "--joule-price", type=float, default=1.0, help="middle of the prices of a joule (default: %(default)g)"

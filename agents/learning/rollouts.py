@@ -5,9 +5,6 @@ start, because the key frame of a stream pays only later. Here every likely poin
 the same course of events, and the policy plays on. The differences between the points are then due to the points, so
 that few states are enough. It is no-regret policy iteration (Ross and Bagnell, arXiv:1406.5979), whose regrets are
 fitted like a teacher's.
-
-Where energy has a price, trying a point may not be enough. A radio falls asleep 12 s after its last byte, so what its
-sleep saves only shows if nothing is sent for long. `tried_for_long` also holds the policy to points that send nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +19,7 @@ from tidesplit.agents.learning.imitation import Labels, fit
 from tidesplit.agents.learning.policy import PointPolicy, greedy
 from tidesplit.agents.learning.scoring import scores
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.envs.world.observation import Observation
 from tidesplit.envs.world.vocabulary import Bools, Floats, Ints
-
-HELD = (0.5, 0.4, 0.1)
-"""Shares of the lanes that are free, held to points that send nothing, and held to points that send."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +38,6 @@ class RolloutConfig:
         batch: labels in a step of the optimiser.
         rate: learning rate of Adam.
         entropy: weight of the entropy, regret for one nat.
-        long_labels: further states that each round labels by `tried_for_long`, at least, where energy has a budget.
-        long_s: time for which the policy is held to one kind of point there; a radio's tail lasts 11.6 s.
     """
 
     rounds: int = 3
@@ -60,8 +51,6 @@ class RolloutConfig:
     batch: int = 512
     rate: float = 5e-4
     entropy: float = 0.02
-    long_labels: int = 0
-    long_s: float = 15.0
 
 
 def improve(
@@ -78,15 +67,9 @@ def improve(
     """
     parts: list[Labels] = []
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.rate)
-    priced = [one for one in simulations if _may_sleep(one)]
-    share = replace(
-        config,
-        labels_per_round=config.labels_per_round // len(simulations),
-        long_labels=config.long_labels // max(len(priced), 1),
-    )
+    share = replace(config, labels_per_round=config.labels_per_round // len(simulations))
     for number in range(config.rounds):
         parts += [tried(policy, one, share, rng) for one in simulations]
-        parts += [tried_for_long(policy, one, share, rng) for one in priced if share.long_labels]
         labels = Labels.of(parts, len(policy.fields.points))
         parts = [labels]
         loss = fit(policy, labels, optimizer, config.batch, config.epochs, config.entropy, rng)
@@ -109,77 +92,11 @@ def tried(policy: PointPolicy, simulation: Simulation, config: RolloutConfig, rn
     return Labels.of(parts)
 
 
-def _may_sleep(simulation: Simulation) -> bool:
-    """True where a demand has a budget of energy, and points may send or not."""
-    local, demands = simulation.scenario.table.local, simulation.scenario.demands
-    return bool(local.any() and not local.all()) and any(demand.max_watts is not None for demand in demands)
-
-
-def tried_for_long(
-    policy: PointPolicy, simulation: Simulation, config: RolloutConfig, rng: np.random.Generator
-) -> Labels:
-    """Label states by what pays over ``long_s``: to go on with the policy, or to hold it to the other kind of point.
-
-    The kinds are points that send nothing, and those that send. To hold to one is an option (Sutton, Precup and Singh,
-    Artificial Intelligence 1999), and the better of both is parallel rollout (Chang, Givan and Chong, Discrete Event
-    Dynamic Systems 2004). The simulation's lanes are played on, and half of them are held to a kind meanwhile, because
-    a policy that always sends never sees a radio asleep.
-    """
-    parts: list[Labels] = []
-    local = simulation.scenario.table.local
-    kinds = np.stack([np.ones_like(local), local, ~local])
-    held = np.zeros(simulation.lanes, dtype=np.int64)
-    while sum(len(part.flat) for part in parts) < config.long_labels:
-        longest = round(config.long_s / simulation.demands.period_s.min())
-        for _ in range(int(rng.integers(1, max(longest // 2, 2)))):
-            _, ended = simulation.step(_within(policy, simulation.observation(), kinds[held]))
-            if ended.any():
-                simulation.reset(np.flatnonzero(ended))
-        drawn = rng.choice(len(kinds), simulation.lanes, p=HELD)
-        held = np.where(rng.random(simulation.lanes) < 0.5, drawn, held)
-        ahead = np.minimum(np.round(config.long_s / simulation.demands.period_s), simulation.frames // 2).astype(int)
-        lanes = np.flatnonzero(simulation.frame + ahead <= simulation.frames)
-        if len(lanes):
-            parts.append(_labelled_for_long(policy, simulation, lanes, ahead[lanes], config))
-    return Labels.of(parts)
-
-
-def _labelled_for_long(
-    policy: PointPolicy, simulation: Simulation, lanes: Ints, ahead: Ints, config: RolloutConfig
-) -> Labels:
-    """Labels of these lanes' present states, each over so many frames ``ahead``, ``[N]``."""
-    local, observation = simulation.scenario.table.local, simulation.observation().take(lanes)
-    other = local != local[greedy(policy, observation.flat(), observation.mask)][:, None]
-    short = _labelled(policy, simulation, lanes, config, observation.mask & other)
-    fork = simulation.forked(np.concatenate([lanes, lanes]))
-    kinds, total = np.concatenate([np.ones_like(other), other]), np.zeros(fork.lanes)
-    for frame in range(int(ahead.max())):
-        outcome, _ = fork.step(_within(policy, fork.observation(), kinds))
-        total += np.where(frame < np.tile(ahead, 2), outcome.utility - outcome.cost, 0.0)
-    going_on, holding = total.reshape(2, -1)
-    regret = short.regret.numpy().astype(np.float64)
-    best = np.where(other & observation.mask, regret, config.cap).min(axis=1, keepdims=True)
-    worth = np.where(other, (holding - going_on)[:, None] + best, 0.0) - regret
-    losses = np.where(observation.mask, worth, -np.inf).max(axis=1, keepdims=True) - worth
-    return replace(short, regret=torch.from_numpy(np.minimum(losses, config.cap).astype(np.float32)))
-
-
-def _within(policy: PointPolicy, observation: Observation, kinds: Bools) -> Ints:
-    """Rows of the likeliest points of these kinds, ``[B]``; of any kind in lanes where none of them is allowed."""
-    both = observation.mask & kinds
-    return greedy(policy, observation.flat(), np.where(both.any(axis=1, keepdims=True), both, observation.mask))
-
-
-def _labelled(
-    policy: PointPolicy, simulation: Simulation, lanes: Ints, config: RolloutConfig, among: Bools | None = None
-) -> Labels:
-    """Labels of these lanes' present states. ``among``: the likeliest of these points is tried too, ``[N, A]``."""
+def _labelled(policy: PointPolicy, simulation: Simulation, lanes: Ints, config: RolloutConfig) -> Labels:
+    """Labels of these lanes' present states."""
     observation = simulation.observation()
     flat, mask = torch.from_numpy(observation.flat()[lanes]), observation.mask[lanes]
     points = _likely(policy, flat, mask, config.points)
-    if among is not None:
-        likeliest = _likely(policy, flat, among, 1)
-        points[:, -1:] = np.where(among.any(axis=1, keepdims=True), likeliest, points[:, -1:])
     worth = played_on(policy, simulation.forked(np.repeat(lanes, points.shape[1])), points.ravel(), config.frames)
     losses = worth.reshape(points.shape)
     losses = losses.max(axis=1, keepdims=True) - losses

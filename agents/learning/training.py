@@ -33,7 +33,7 @@ from tidesplit.envs.world.observation import Controller
 KNOWN_FPS, KNOWN_S = (5.0, 30.0), (0.075, 0.250)
 KNOWN_CNNS = ("efficientnet_lite0", "cifar_resnet")
 """Frames a second, deadlines and CNNs that the policy that ships was trained for."""
-EPISODE_S, LONG_EPISODE_S = 20.0, 60.0  # the long ones where rollouts try for long
+EPISODE_S = 20.0
 BEHIND = 0.005
 """Utility less cost by which a rule must be ahead. At fixed prices, as checks have, a policy that was 0.002 behind was
 ahead at equal budgets on `lte.csv`: it sends other numbers of bytes."""
@@ -138,9 +138,9 @@ class Keeper:
             policy.load_state_dict(self.best[1])
 
 
-def stretches(scenario: Scenario, episode_s: float = EPISODE_S) -> Scenario:
+def stretches(scenario: Scenario) -> Scenario:
     """The scenario for training: episodes begin at a random moment of a trace, half of them with a busy device."""
-    return replace(scenario, episode_s=episode_s, backlog_s=BACKLOG_S)
+    return replace(scenario, episode_s=EPISODE_S, backlog_s=BACKLOG_S)
 
 
 def new_model(scenario: Scenario, recipe: Recipe, start: Path | None = None) -> MaskablePPO:
@@ -251,19 +251,16 @@ def learn_by_rollouts(
 ) -> list[float]:
     """Second phase: rollouts, in one scenario or several. Returns the expected regret after each round."""
     rng = np.random.default_rng([recipe.seed, 3])
-    played = _played(scenarios, recipe.seed, 4, LONG_EPISODE_S if recipe.rollouts.long_labels else EPISODE_S)
+    played = _played(scenarios, recipe.seed, 4)
     losses, report = _reports("rollouts", progress)
     improve(policy_of(model), played, recipe.rollouts, rng, report)
     return losses
 
 
-def _played(scenarios: Sequence[Scenario], seed: int, phase: int, episode_s: float = EPISODE_S) -> list[Simulation]:
+def _played(scenarios: Sequence[Scenario], seed: int, phase: int) -> list[Simulation]:
     """A simulation of each. Of many each has fewer lanes, so that its episodes get beyond their first seconds."""
     lanes = range(max(32, 128 // len(scenarios)))
-    return [
-        Simulation(stretches(one, episode_s), [np.random.default_rng([seed, phase, i]) for i in lanes])
-        for one in scenarios
-    ]
+    return [Simulation(stretches(one), [np.random.default_rng([seed, phase, i]) for i in lanes]) for one in scenarios]
 
 
 def _reports(name: str, progress: Progress) -> tuple[list[float], Callable[[int, int, float], None]]:
