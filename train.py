@@ -46,7 +46,7 @@ from tidesplit.agents.learning.bundle_writer import write_bundle
 from tidesplit.agents.learning.monitor import CHECK_SEED, Learner, Monitor
 from tidesplit.agents.learning.options import USUAL_GB, Config, DemandOptions, TrainingOptions
 from tidesplit.agents.rules.controllers import Static
-from tidesplit.agents.rules.family import Family, Spent
+from tidesplit.agents.rules.family import Family
 from tidesplit.data.files import GENERALIST
 from tidesplit.data.named import NamedError
 from tidesplit.envs.budget.prices import PriceDraw, Prices
@@ -180,11 +180,10 @@ def run(config: Config, console: Console) -> None:
         playing = waiting.submit(rules_played, [simple, others], own, judge_on, seeds, pool, ticks)
         bounding = [contest.submit_bounds(pool, judge_on, seed) for seed in seeds]
         logger = Logger(str(out), [TensorBoardOutputFormat(str(out / "tensorboard"))])
-        means = ladder.point_means(train_on, PRICING)
-        prices = first_prices(train_on, means)
+        prices = first_prices(train_on)
         model = learn(config, train_on, start, prices, watched, checking, simple, out, logger, ticks, console)
         policy = entrant(model, train_on, prices)
-        save_policy(config, model, profile, train_on, serves, began, policy, means, probe_after_s, out)
+        save_policy(config, model, profile, train_on, serves, began, policy, probe_after_s, out)
         results = compare(policy, judge_on, playing, bounding, seeds, ticks)
     finish(config, results, judge_on, out, logger, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all. tensorboard --logdir {out / 'tensorboard'}")
@@ -281,11 +280,9 @@ def known_s(trace: Trace, began: Mapping[str, Any], seen: Sequence[Trace]) -> fl
     return max(purpose.trained_s(trace, began["trained_on"]) - own_s, 0.0)
 
 
-def first_prices(train_on: Scenario, means: Spent) -> Prices | None:
-    """Prices about which those of the training are drawn. ``means``: of the points. None without a budget."""
-    if not train_on.demands[0].budgeted:
-        return None
-    return ladder.mixture_prices(train_on, PRICING, means)
+def first_prices(train_on: Scenario) -> Prices | None:
+    """Prices about which those of the training are drawn. None without a budget."""
+    return ladder.mixture_prices(train_on, PRICING) if train_on.demands[0].budgeted else None
 
 
 def within_reach(options: DemandOptions, train_on: Scenario) -> float | None:
@@ -407,7 +404,6 @@ def save_policy(
     serves: Mapping[str, Any],
     began: Mapping[str, Any],
     policy: Entrant,
-    means: Spent,
     probe_after_s: float,
     out: Path,
 ) -> None:
@@ -430,7 +426,6 @@ def save_policy(
         demand=demand,
         world=replace(train_on.world, probe_after_s=probe_after_s),  # another budget has other probes
         first_prices=policy.prices if isinstance(policy, budgeted.Budgeted) else None,
-        means=None if config.demand.utility else means,  # the device has no utility of the user's own
         config=config.plain() | learned,
     )
     prepared = Path(config.world.profile) / SUBFOLDER

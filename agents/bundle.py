@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -38,7 +38,6 @@ ARRAYS = "policy.npz"
 PROFILE = "profile.json"
 MACHINES = ("device", "server", "cloud")  # keys of the manifest, device first; two tiers have no cloud
 LARGEST_BYTES = 64 * 2**20
-MEANS, OF_POINT = "means_of_points", ("utility", "joules", "sent_bytes")  # in the manifest
 UNWANTED = np.float32(-np.inf)  # logit of a point that is not allowed
 
 
@@ -104,16 +103,6 @@ class Bundle:
     world: World = USUAL
     first_prices: tuple[float, float] = USUAL_PRICES  # of a joule and of a byte, at which it begins under budgets
 
-    def means_of(self, points: Sequence[str]) -> NDArray[np.float64] | None:
-        """Utility, joules and bytes of a frame of these points in training if all frames use one, ``[3, K]``.
-
-        None in bundles of before the guard, and for points of another table.
-        """
-        given, ids = self.manifest.get(MEANS), self.table.ids
-        if given is None or not set(points) <= set(ids):
-            return None
-        return np.array([given[name] for name in OF_POINT], dtype=np.float64)[:, [ids.index(p) for p in points]]
-
 
 def load(folder: Path) -> Bundle:
     """Read a bundle.
@@ -133,7 +122,6 @@ def load(folder: Path) -> Bundle:
         demand = Demand(**manifest["demand"])
         world = changed(USUAL, manifest.get("world", {}))
         joule, byte = first_prices(manifest)
-        check_means(manifest, table.size)
     except (profiles.ProfileError, DemandError, WorldError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{folder}: {error}") from error
     policy = _policy(folder, manifest, table.size)
@@ -150,19 +138,6 @@ def first_prices(manifest: Mapping[str, Any]) -> Iterator[float]:
         if not 0.0 <= price < np.inf:
             raise ValueError(f"first_prices: {price} received, finite prices of 0 or more expected")
         yield price or usual
-
-
-def check_means(manifest: Mapping[str, Any], points: int) -> None:
-    """Check the points' means in a manifest, if they are given.
-
-    Raises:
-        ValueError: no three lists of finite numbers, one for each point.
-    """
-    if (given := manifest.get(MEANS)) is None:
-        return
-    rows = np.array([given.get(name) for name in OF_POINT], dtype=np.float64)
-    if rows.shape != (len(OF_POINT), points) or not np.isfinite(rows).all():
-        raise ValueError(f"{MEANS}: lists {', '.join(OF_POINT)} of {points} finite numbers expected")
 
 
 def _policy(folder: Path, manifest: Mapping[str, Any], points: int) -> OnnxPolicy:

@@ -15,6 +15,7 @@ Everything is simulated, and watts are estimated.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,8 @@ from tidesplit.envs.world.vocabulary import MISS, gb_per_month
 
 RULES = ("best static point", MIXTURE, THRESHOLD, "look-up, tuned", "MPC, tuned", TRUE_BANDWIDTH, FORESIGHT)
 OTHER = "policy that was not trained for this"
+AWAKE = "{}, radio never rests"
+"""Policies and the threshold rule once more under a budget of energy, to show what the rests save and cost."""
 TUNING = Tuning()
 HOLDOUT, HOLDOUT_S = TrainingOptions.holdout, TrainingOptions.holdout_s
 
@@ -84,7 +87,9 @@ def entrants_of(
     prices = ladder.mixture_prices(tuned_in, TUNING)
     for name, policy in policies.items():
         found[name] = budgeted.settled(policy, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
-    return found
+    may = {name: one for name, one in found.items() if isinstance(one, budgeted.Budgeted) and one.rests}
+    both = [name for name in (THRESHOLD, *policies) if name in may]
+    return found | {AWAKE.format(name): replace(may[name], rests=False) for name in both}
 
 
 def parted(tune_on: Sequence[str], families: Sequence[tuple[str, str]]) -> tuple[list[Trace], dict[str, Trace]]:
@@ -111,7 +116,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading)
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        name = POLICY if row["controller"].startswith(POLICY) else row["controller"]
+        name = re.sub(rf"^{POLICY} \d+", POLICY, row["controller"])
         budget = row["demand"]["max_watts"], row["demand"]["max_gb_month"]
         groups.setdefault((row["family"], row["motion"], budget, name), []).append(row)
     rng = np.random.default_rng(0)

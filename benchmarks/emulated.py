@@ -144,6 +144,7 @@ def emulate(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> Emula
             device = Device(
                 controller, loaded.table, loaded.demand, engine, client, log, USUAL.under(loaded.demand),
                 paced=True, started=started, guarded=False, first_prices=prices,
+                rests=isinstance(entrant, Budgeted) and entrant.rests,
             )  # fmt: skip
             device.run(stage.pictures(), stage.frames)
             epoch_s = time.perf_counter() - device.now_s()
@@ -278,7 +279,8 @@ def under_way(entrant: Entrant, trace: Trace, loaded: bundles.Bundle, motion: fl
         return entrant
     world = replace(EMULATED, motion=motion).under(loaded.demand)
     arena = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=world)
-    return settled(entrant.entrant, arena, Prices.of(*entrant.prices), ladder.SETTLING_LANES, 0)
+    begun = settled(entrant.entrant, arena, Prices.of(*entrant.prices), ladder.SETTLING_LANES, 0)
+    return replace(begun, rests=entrant.rests)
 
 
 def run_row(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> dict[str, Any]:

@@ -120,7 +120,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with Progress() as progress:
         policy, worth = trained(options, scenarios, ticker(progress))
     profile, device = options.table[0]
-    played = replace(scenario(profile, device, Demand(), of, usual), demands=(Demand(),))
     paths = {name: " ".join(getattr(options, name)) for name in ("trace", "generated")}
     paths["table"] = " ".join(map(":".join, options.table))
     plain = {key: value for key, value in vars(options).items() if key != "out"} | paths
@@ -137,7 +136,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         machines=(device, SERVER),
         demand=Demand(),
         first_prices=(options.joule_price, BYTE_PRICE),
-        means=ladder.point_means(played, ladder.Tuning()),
         config=plain | {"trained_on": stretches},
     )
     print(

@@ -1,12 +1,12 @@
-"""Look for the links on which a policy is furthest below the best rule, and see what the guard saves and costs.
+"""Look for the links on which a policy is furthest below the best rule.
 
     python benchmarks/worst_links.py --bundle OUT --tune-on TRAIN [TRAIN ...] --family NAME=TRACES --json FILE
 
 Links are drawn from the trace generator: its rates, their spread, gaps, memories, outages, and a round trip. A search
 keeps the worst and changes them, again and again (an evolution strategy). What it finds is judged on fresh draws of the
 same links. A controller's worth is its utility less its cost, at the prices at which the best mixture of points meets
-the budgets. The rules, tuned on TRAIN, meet the same links and events. The guarded policy has a search of its own. Both
-also play links drawn at random, and minutes of the families. Everything is simulated.
+the budgets. The rules, tuned on TRAIN, meet the same links and events. All of them also play links drawn at random, and
+minutes of the families. Everything is simulated.
 """
 
 from __future__ import annotations
@@ -31,12 +31,10 @@ from tidesplit.agents.judging.ladder import POLICY, Tuning
 from tidesplit.benchmarks.asked_budgets import add_budgets, with_budgets
 from tidesplit.benchmarks.headroom import family
 from tidesplit.benchmarks.results import write_json
-from tidesplit.envs.simulation.simulation import Scenario, Simulation
+from tidesplit.envs.simulation.simulation import Scenario
 from tidesplit.envs.traces.model import LinkModel, generate
 from tidesplit.envs.traces.trace import Trace, load_traces
-from tidesplit.envs.world.observation import Controller, Observation
-from tidesplit.envs.world.vocabulary import Floats, Ints
-from tidesplit.runtime.choosing.guard import Guard, alone, best_by_itself
+from tidesplit.envs.world.vocabulary import Floats
 
 RULES = ("best static point", MIXTURE, THRESHOLD)
 TUNING = Tuning()
@@ -46,7 +44,6 @@ PARTS, JUDGED_PARTS = 2, 4  # traces of each link, which differ in their seed: i
 FRESH = 99  # seed of what is judged
 FIRST_WIDTH, NARROWER = 0.25, 0.7  # of a change, as a share of each range; and what it is multiplied by each round
 MOST_MINUTES = 24
-GUARDED = "PPO with guard"
 
 
 @dataclass(frozen=True)
@@ -179,51 +176,8 @@ def row_of(
         "n": len(traces),
         "links": [values_of(one) for one in links],
         "worth": {key: of.tolist() for key, of in worths.items()},
-        "gap": {key: (best - worths[key]).tolist() for key in (POLICY, GUARDED)},
+        "gap": (best - worths[POLICY]).tolist(),
     }
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """A policy with its guard in a simulation. The safeguard, and the time until a frame has its end, are left out."""
-
-    policy: Controller
-    means: Floats  # of each point in training, `[3, A]`
-
-    def __call__(self, simulation: Simulation) -> GuardedPolicy:
-        """The controller of this simulation's lanes."""
-        return GuardedPolicy(self, simulation)
-
-
-class GuardedPolicy:
-    """Policy and guard in all lanes of a simulation."""
-
-    def __init__(self, guarded: Guarded, simulation: Simulation) -> None:
-        self.name = guarded.policy.name
-        self._policy, self._means, self._simulation = guarded.policy, guarded.means, simulation
-        self._local = np.flatnonzero(simulation.scenario.table.local).tolist()
-        self._guards = [Guard(1.0)] * simulation.lanes
-        self._alone = np.zeros(simulation.lanes)
-        self._by_guard = np.zeros(simulation.lanes, dtype=bool)
-
-    def predict(self, observation: Observation) -> Ints:
-        """Rows of the chosen points, ``[B]``."""
-        self._learn()
-        self._alone = np.array([alone(observation, self._local, lane) for lane in range(len(self._guards))])
-        self._by_guard = np.array([guard.rules() for guard in self._guards])
-        own, rule = self._policy.predict(observation), best_by_itself(observation, self._means)
-        return np.where(self._by_guard, rule, own)
-
-    def _learn(self) -> None:
-        simulation = self._simulation
-        begun = np.flatnonzero(simulation.frame == 0)
-        for lane in begun:
-            self._guards[lane] = Guard(float(simulation.demands.period_s[lane]))
-        if (outcome := simulation.outcome) is None:
-            return
-        lead, sent = outcome.utility - outcome.cost - self._alone, outcome.hops[0].sent_bytes > 0.0
-        for lane in np.setdiff1d(np.arange(simulation.lanes), begun):
-            self._guards[lane].settled(float(lead[lane]), bool(sent[lane]), bool(self._by_guard[lane]))
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -245,12 +199,12 @@ def arguments() -> argparse.ArgumentParser:
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each set of traces."""
     table = Table(title="Utility less cost, and how far below the best rule of each link; simulated")
-    for heading in ("traces", "n", *RULES, POLICY, GUARDED, "gap: mean, worst", "guarded: mean, worst"):
+    for heading in ("traces", "n", *RULES, POLICY, "gap: mean, worst"):
         table.add_column(heading)
     for row in rows:
-        worths = [f"{np.mean(row['worth'][name]):.3f}" for name in (*RULES, POLICY, GUARDED)]
-        spans = [f"{np.mean(row['gap'][name]):.3f}, {np.max(row['gap'][name]):.3f}" for name in (POLICY, GUARDED)]
-        table.add_row(row["traces"], str(row["n"]), *worths, *spans)
+        worths = [f"{np.mean(row['worth'][name]):.3f}" for name in (*RULES, POLICY)]
+        span = f"{np.mean(row['gap']):.3f}, {np.max(row['gap']):.3f}"
+        table.add_row(row["traces"], str(row["n"]), *worths, span)
     return table
 
 
@@ -263,22 +217,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     world = one.world.under(demand)
     tune_on = tuple(trace for spec in options.tune_on for trace in load_traces(spec))
     tuned_in = Scenario(traces=tune_on, demands=(demand,), table=one.table, world=world)
-    means = ladder.point_means(tuned_in, TUNING)
-    prices = ladder.mixture_prices(tuned_in, TUNING, means)
+    prices = ladder.mixture_prices(tuned_in, TUNING)
     arena = Arena(replace(budgeted.at_prices(tuned_in, prices), episode_s=None), options.seconds)
     rules = {
         name: rule.entrant if isinstance(rule, budgeted.Budgeted) else rule
         for name, rule in tuning_cache.cached_rules(tuned_in, TUNING, RULES).items()
     }
-    guarded = Guarded(one.policy, np.array(means))
-    everyone: dict[str, Entrant] = {**rules, POLICY: one.policy, GUARDED: guarded}
+    everyone: dict[str, Entrant] = {**rules, POLICY: one.policy}
+    worst, at_random = search(arena, one.policy, rules, options)
     rows = []
-    for name, entrant in ((POLICY, one.policy), (GUARDED, guarded)):
-        worst, at_random = search(arena, entrant, rules, options)
-        sets = {f"worst links of {name}": worst} | ({"links at random": at_random} if name == POLICY else {})
-        for title, links in sets.items():
-            traces = arena.drawn(links, FRESH, JUDGED_PARTS)
-            rows.append(row_of(title, arena, everyone, traces, links, FRESH))
+    for title, links in {"worst links": worst, "links at random": at_random}.items():
+        traces = arena.drawn(links, FRESH, JUDGED_PARTS)
+        rows.append(row_of(title, arena, everyone, traces, links, FRESH))
     for title, spec in options.family:
         rows.append(row_of(title, arena, everyone, minutes_of(spec), [], FRESH))
     Console(width=170).print(table_of(rows))

@@ -31,7 +31,7 @@ from tidesplit.compression.codec.pixels import Pixels
 from tidesplit.compression.heap import packed_heap, trimmed_heap
 from tidesplit.envs.budget.account import Spending
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Floats, gb_per_month
+from tidesplit.envs.world.vocabulary import Demand, gb_per_month
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera import source
@@ -129,10 +129,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--next-point", default="", metavar="ID",
         help="point at which the middle server cuts again, or cloud if it passes payloads on unchanged",
-    )  # fmt: skip
-    made.add_argument(
-        "--guard", action="store_true",
-        help="where sending does worse than the device by itself, let the point that was best in training take over",
     )  # fmt: skip
     made.add_argument(
         "--engine", choices=ENGINES, default=ENGINES[0],
@@ -259,34 +255,15 @@ def run(
     try:
         channel = GrpcClient(options.server, cnn, safety, options.insecure, options.next_point)
         with trimmed_heap(), channel as client, Log(sinks) as log:
-            is_paced, means = options.pace is not None, usual_means(bundle, table, demand, options)
-            if options.guard and means is None:
-                say(
-                    "--guard has no effect here: it needs the device, frame rate, deadline and objective of the "
-                    "training, means of the points in the bundle, and no --point"
-                )
             device = Device(
-                controller, table, demand, engine, client, log, world, is_paced, first_prices=bundle.first_prices,
-                means=means,
+                controller, table, demand, engine, client, log, world, options.pace is not None,
+                first_prices=bundle.first_prices, rests=not options.point,
             )  # fmt: skip
             device.run(pictures, options.frames)
     finally:
         if tally.frames or not isinstance(sys.exception(), Exception):  # Ctrl-C is none
             say(tally.text() + (f", {skipped.count} pictures could not be decoded" if skipped.count else ""))
     return tally
-
-
-def usual_means(
-    bundle: bundles.Bundle, table: PointTable, demand: Demand, options: argparse.Namespace
-) -> Floats | None:
-    """Means of each point in training, by which the guard chooses, `[3, A]`. None: no guard.
-
-    There is none unless it is asked for, none for a fixed point, and none for another pace, device or objective than in
-    training.
-    """
-    asked, trained = ((d.fps, d.deadline_s, d.objective) for d in (demand, bundle.demand))
-    alike = asked == trained and options.pace in (None, bundle.manifest["device"])
-    return bundle.means_of(table.ids) if options.guard and alike and not options.point else None
 
 
 def sinks_of(options: argparse.Namespace) -> Iterator[Sink]:

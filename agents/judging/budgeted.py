@@ -161,16 +161,22 @@ class Budgeted:
 
     entrant: Entrant
     prices: tuple[float, float]  # of a joule and of a byte
+    rests: bool = False  # the radio may rest, see `envs.budget.rest`
 
     def __call__(self, simulation: Simulation) -> Controller:
         """The controller, in a simulation whose prices begin there."""
-        simulation.begin_with(Prices.of(*self.prices, simulation.lanes))
+        simulation.begin_with(Prices.of(*self.prices, simulation.lanes), self.rests)
         return controller_of(self.entrant, simulation)
 
 
 def policy_of(bundle: Bundle, demand: Demand) -> Entrant:
     """The policy of a bundle, as a device begins with it: under budgets at the prices in the bundle."""
-    return Budgeted(bundle.policy, bundle.first_prices) if demand.budgeted else bundle.policy
+    return Budgeted(bundle.policy, bundle.first_prices, may_rest(demand)) if demand.budgeted else bundle.policy
+
+
+def may_rest(demand: Demand) -> bool:
+    """True where a device lets its radio rest, whoever decides: under a budget of energy."""
+    return demand.max_watts is not None
 
 
 def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: int, quantile: float = 0.5) -> Budgeted:
@@ -179,10 +185,11 @@ def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: 
     A quantile of some episodes' mean logarithms over their last part. On a link that carries next to nothing a price of
     data falls without end, and that lane would decide the mean.
     """
+    demand = arena.demands[0]
     moving = replace(arena, episode_s=SETTLING_S, price_draw=None)
     simulation = Simulation(moving, [np.random.default_rng([seed, lane]) for lane in range(lanes)])
-    controller = controller_of(Budgeted(entrant, (float(first.joule[0]), float(first.byte[0]))), simulation)
-    fps = arena.demands[0].fps
+    begun = Budgeted(entrant, (float(first.joule[0]), float(first.byte[0])), may_rest(demand))
+    controller, fps = controller_of(begun, simulation), demand.fps
     counted = round((SETTLING_S - SETTLED_S) * fps)
     debts: list[Floats] = []
     for frame in range(round(SETTLING_S * fps)):
@@ -190,4 +197,4 @@ def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: 
         if frame >= counted:
             debts.append(np.stack([simulation.ledger.joules_s, simulation.ledger.bytes_s]))
     rise = np.exp(np.quantile(np.mean(debts, axis=0), quantile, axis=1) / CALM_S)
-    return Budgeted(entrant, (float(first.joule[0] * rise[0]), float(first.byte[0] * rise[1])))
+    return replace(begun, prices=(float(first.joule[0] * rise[0]), float(first.byte[0] * rise[1])))

@@ -199,13 +199,13 @@ def point_means(scenario: Scenario, tuning: Tuning) -> Spent:
     return means_of(statics(scenario.table), free, tuning)
 
 
-def mixture_prices(scenario: Scenario, tuning: Tuning, means: Spent | None = None) -> Prices:
-    """Prices at which the best mixture of points meets the demand's budgets. ``means``: of the points, where known.
+def mixture_prices(scenario: Scenario, tuning: Tuning) -> Prices:
+    """Prices at which the best mixture of points meets the demand's budgets.
 
     Raises:
         BudgetError: every point needs more energy, or more data, than the budget has.
     """
-    spent, demand = means or point_means(scenario, tuning), scenario.demands[0]
+    spent, demand = point_means(scenario, tuning), scenario.demands[0]
     least_w, least_rate = (float(means.min()) * demand.fps for means in (spent.joules, spent.sent_bytes))
     if demand.max_watts is not None and least_w > demand.max_watts:
         least, asked = f"{least_w:.2f} W", f"{demand.max_watts:g} W"

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tidesplit.agents.bundle import ARRAYS, FORMAT, MACHINES, MANIFEST, MEANS, POLICY, PROFILE, VERSION, sha256
+from tidesplit.agents.bundle import ARRAYS, FORMAT, MACHINES, MANIFEST, POLICY, PROFILE, VERSION, sha256
 from tidesplit.agents.learning.deployed_actor import DeployedActor
 from tidesplit.agents.learning.policy import PointPolicy
-from tidesplit.agents.rules.family import Spent
 from tidesplit.data.files import whole
 from tidesplit.envs.world.physics import USUAL, World, changes
 from tidesplit.envs.world.vocabulary import Demand
@@ -64,14 +63,12 @@ def write_bundle(
     also: Sequence[str] = (),
     world: World = USUAL,
     first_prices: tuple[float, float] | None = None,
-    means: Spent | None = None,
 ) -> None:
     """Write ``policy.onnx``, ``policy.npz``, ``profile.json`` and ``bundle.json``.
 
     ``machines``: labels of the two or three machines in the profile, device first. ``config``: options of the training,
     as JSON values. ``also``: other files of the bundle that are in the folder already. ``world``: that of the training.
-    ``first_prices``: of a joule and of a byte, at which the policy begins under its budgets. ``means``: of a frame of
-    each point in training if all frames use it, by which the device's guard chooses.
+    ``first_prices``: of a joule and of a byte, at which the policy begins under its budgets.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(policy, folder / POLICY)
@@ -84,7 +81,6 @@ def write_bundle(
         "demand": asdict(demand),
         "world": changes(world, USUAL),
         **({} if first_prices is None else {"first_prices": first_prices}),
-        **({} if means is None else {MEANS: {name: np.round(of, 6).tolist() for name, of in means._asdict().items()}}),
         **dict(zip(MACHINES, machines, strict=False)),
         "points": list(table.ids),
         "state_fields": list(policy.fields.state),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tidesplit.envs.budget.prices import USUAL_PRICES, Budgets, Ledger, PriceDraw, Prices
+from tidesplit.envs.budget.rest import Rest, by_itself
 from tidesplit.envs.simulation.course import Course, draw_course, draw_round_trip
 from tidesplit.envs.simulation.links import Links
 from tidesplit.envs.simulation.runs import Pace, Runs
@@ -89,6 +90,7 @@ class Simulation:
         self.budgets = Budgets.of(*(scenario.demands[:1] * self.lanes))
         self.ledger = Ledger.empty(self.lanes)
         self.first_prices = Prices.of(*USUAL_PRICES, self.lanes)  # where they move: those to begin with
+        self.rest: Rest | None = None  # of the radios, where they may, see `begin_with`
         self.frames = np.zeros(self.lanes, dtype=np.int64)  # in each lane's episode
         hops = len(scenario.links)
         self._course = Course.none(self.lanes, hops)
@@ -138,14 +140,20 @@ class Simulation:
         self._motion_s[lanes] = 0.0
         self.last_point[lanes] = -1
         each(lambda debts: _put(debts, lanes, 0.0), self.ledger)
+        if self.rest is not None:
+            each(lambda now, new: _put(now, lanes, new), self.rest, Rest.none(len(lanes)))
         self._move_prices()
         self._situation = self._observation = None
 
-    def begin_with(self, prices: Prices) -> None:
-        """Let prices that move begin with these, in every lane whose episode has not begun."""
+    def begin_with(self, prices: Prices, rests: bool = False) -> None:
+        """Let prices that move begin with these, in every lane whose episode has not begun.
+
+        ``rests``: radios may rest.
+        """
+        self.rest = Rest.none(self.lanes) if rests else None
         self.first_prices = Prices(*(np.broadcast_to(price, self.lanes).copy() for price in prices))
         self._move_prices()
-        self._observation = None
+        self._situation = self._observation = None
 
     def forked(self, lanes: Ints) -> Simulation:
         """A simulation that goes on from the present of these lanes, ``[N]``, which may be named many times.
@@ -162,6 +170,8 @@ class Simulation:
             fork.table = self.table.with_columns(lambda column: column.T[:, lanes].T, self.table.ids)
         fork.links = [links.forked(lanes) for links in self.links]
         fork._runs, fork._pace = self._runs.forked(lanes), self._pace.forked(lanes)
+        if self.rest is not None:
+            fork.rest = each(lambda values: values[lanes], self.rest)
         fork._situation = fork._observation = None
         return fork
 
@@ -199,6 +209,7 @@ class Simulation:
             last_point=self.last_point,
             worker_s=self._runs.busy_s(now_s),
             heat_c=self.queues.heat_c,
+            blocked=None if self.rest is None else self.rest.resting,
             reference_age=self._reference_age(arrival_s, now_s),
             motion=faded(self._motion, now_s[:, None] - self._motion_s) if self.table.streams.count else None,
         )
@@ -241,6 +252,7 @@ class Simulation:
         self._learn_motion(points, outcome)
         self.last_point = points
         joules, sent = outcome.device_j + outcome.radio_j, outcome.hops[0].sent_bytes
+        self._let_rest(outcome, joules)
         self.ledger = self.ledger.after(joules, sent, self.demands.period_s, self.budgets)
         self._move_prices()
         self.frame = self.frame + 1
@@ -248,6 +260,16 @@ class Simulation:
         self.outcome = outcome
         self._pace.measured(np.where(outcome.run.slow_down > 0.0, 0.0, outcome.slow_down))  # of a head
         return outcome, self.frame >= self.frames
+
+    def _let_rest(self, outcome: Outcome, joules: Floats) -> None:
+        """Let the frames that have ended tell if it pays to keep the radios awake."""
+        if self.rest is None:
+            return
+        demands, own = self.demands, self.scenario.world.utility
+        price = np.minimum(demands.joule_price, self.first_prices.joule)
+        used_j = joules - self.table.machine.idle_w * demands.period_s
+        lead = outcome.utility - price * used_j - by_itself(self.table, demands, self.slow_down, price, own)
+        self.rest = self.rest.after(lead, self.observation().seen.awake_s > 0.0, demands.period_s)
 
     def _learn_motion(self, points: Ints, outcome: Outcome) -> None:
         """Let the payloads of these points tell the devices the motion. Those outside of streams and keys do not."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from tidesplit.envs.budget.account import Account
 from tidesplit.envs.world.observation import Controller, Observation
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Floats
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.choosing.device_situation import DeviceSituation
-from tidesplit.runtime.choosing.guard import Guard, alone, best_by_itself
 from tidesplit.runtime.choosing.observing import Observer
 from tidesplit.runtime.choosing.refused_video import RefusedVideo
 from tidesplit.runtime.choosing.safeguard import Safeguard, as_drawn, quickest, rule
@@ -32,8 +29,6 @@ class Decision:
         by_rule: True where the safeguard chose it.
         late: True where the frame is dropped.
         slow_down: factor by which the device plans the frame's runs.
-        by_guard: True where the guard chose it.
-        alone: what the frame would be worth on the device alone. 0 without a guard.
     """
 
     row: int
@@ -42,16 +37,13 @@ class Decision:
     by_rule: bool
     late: bool
     slow_down: float
-    by_guard: bool = False
-    alone: float = 0.0
 
 
 @dataclass(frozen=True)
 class FrameDecider:
     """Decides frames, under budgets at the prices of the `account`.
 
-    If not `guarded`, the controller decides every one, also where all of its frames fail. ``means``: of the points in
-    training, by which the `guard` chooses, ``[3, A]``.
+    If not `guarded`, the controller decides every one, also where all of its frames fail.
     """
 
     controller: Controller
@@ -62,22 +54,20 @@ class FrameDecider:
     guarded: bool = True
     refused_video: RefusedVideo | None = None
     account: Account | None = None
-    guard: Guard | None = None
-    means: Floats | None = None
 
     def decide(self, situation: DeviceSituation) -> Decision:
         """The decision in this situation."""
         if self.account is not None:
             self._observer.charge(*self.account.prices)
         believed = self._observe(situation)
-        row, given, by_rule, by_guard = self._choose(situation, believed)
-        slow_down, own = situation.slow_down, 0.0 if self._guard is None else alone(believed, self._local)
+        row, given, by_rule = self._choose(situation, believed)
+        slow_down = situation.slow_down
         late = self._late(row, situation, slow_down)
         if late and self.guarded and self.safeguard.starved():
             # Only a run can show that the frame would not have been late after all.
-            row, by_rule, by_guard, slow_down = quickest(believed), True, False, min(slow_down, 1.0)
+            row, by_rule, slow_down = quickest(believed), True, min(slow_down, 1.0)
             late = self._late(row, situation, slow_down)
-        return Decision(row, believed, given, by_rule, late, slow_down, by_guard, own)
+        return Decision(row, believed, given, by_rule, late, slow_down)
 
     def _observe(self, situation: DeviceSituation) -> Observation:
         found = self._observer.observe(situation)
@@ -87,25 +77,15 @@ class FrameDecider:
     def _observer(self) -> Observer:
         return Observer(self.table, self.demand, self.world)
 
-    @cached_property
-    def _local(self) -> list[int]:
-        return np.flatnonzero(self.table.local).tolist()
-
-    @cached_property
-    def _guard(self) -> Guard | None:
-        return self.guard if self.guarded and self.means is not None else None
-
-    def _choose(self, situation: DeviceSituation, believed: Observation) -> tuple[int, Observation, bool, bool]:
-        """The row of the frame's point, the observation that it was chosen by, and if safeguard or guard chose it."""
+    def _choose(self, situation: DeviceSituation, believed: Observation) -> tuple[int, Observation, bool]:
+        """The row of the frame's point, the observation that it was chosen by, and if the safeguard chose it."""
         if not self.guarded:
-            return int(self.controller.predict(believed)[0]), believed, False, False
+            return int(self.controller.predict(believed)[0]), believed, False
         if self.safeguard.rules(situation.now_s):
-            return rule(believed, self.demand, self.world.guard_s), believed, True, False
-        if self._guard is not None and self.means is not None and self._guard.rules():
-            return int(best_by_itself(believed, self.means)[0]), believed, False, True
+            return rule(believed, self.demand, self.world.guard_s), believed, True
         drawn = as_drawn(situation, self.world)
         given = believed if drawn is situation else self._observe(drawn)
-        return int(self.controller.predict(given)[0]), given, False, False
+        return int(self.controller.predict(given)[0]), given, False
 
     def _late(self, row: int, situation: DeviceSituation, slow_down: float) -> bool:
         light, head_s = self._runs[row]

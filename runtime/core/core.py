@@ -39,14 +39,16 @@ class Core:
         usual_c: temperature that is believed where none is known.
         paced: True where work takes its time in the table. Then lateness is made good, and no run tells the slow-down.
         first_prices: of a joule and of a byte, at which it begins under budgets.
+        rests: under a budget of energy the radio may rest.
     """
 
     def __init__(
         self, table: PointTable, demand: Demand, world: World, form: AnswerForm, rng: np.random.Generator,
         usual_c: float = 50.0, paced: bool = False, first_prices: tuple[float, float] = USUAL_PRICES,
+        rests: bool = True,
     ) -> None:  # fmt: skip
         self._table, self._demand, self._world, self._form = table, demand, world, form
-        self.beliefs = DeviceBeliefs(table, demand, world, rng, usual_c, not paced, first_prices)
+        self.beliefs = DeviceBeliefs(table, demand, world, rng, usual_c, not paced, first_prices, rests)
         self._lives, self._frames = Lives(), dict[int, OpenFrame]()
         self._schedule = Schedule(self._lives, CATCH_UP_S if paced else 0.0)
         self._turns: dict[int, FrameTurn] = {}

@@ -14,7 +14,7 @@ from tidesplit.profiling.points.motion import believed, faded, videos
 from tidesplit.profiling.points.stream_columns import OLDEST
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.choosing.device_situation import DeviceSituation
-from tidesplit.runtime.choosing.guard import Guard
+from tidesplit.runtime.choosing.radio_rest import RadioRest
 from tidesplit.runtime.choosing.refused_video import RefusedVideo
 from tidesplit.runtime.choosing.safeguard import Safeguard
 from tidesplit.runtime.choosing.slow_down import SlowDown
@@ -36,25 +36,32 @@ class DeviceBeliefs:
         usual_c: temperature that is believed where none is known.
         learns: False where no run tells the slow-down, because runs take their time in the table.
         first_prices: of a joule and of a byte, at which it begins under budgets.
+        rests: under a budget of energy the radio may rest.
     """
 
     def __init__(
         self, table: PointTable, demand: Demand, world: World, rng: np.random.Generator, usual_c: float, learns: bool,
-        first_prices: tuple[float, float],
+        first_prices: tuple[float, float], rests: bool = True,
     ) -> None:  # fmt: skip
         self._table, self._world, self._usual_c, self._learns = table, world, usual_c, learns
         self._period_s = demand.period_s
         self.links = LinkKnowledge(world, len(table.hops), rng)
-        self.slow_down, self.safeguard, self.guard = SlowDown(), Safeguard(demand.period_s), Guard(demand.period_s)
+        self.slow_down, self.safeguard = SlowDown(), Safeguard(demand.period_s)
         self.refused_video = RefusedVideo.of(table.ids)
         self._streams = SentStreams(table.streams.names, demand.period_s)
         self._meter = Meter(table.machine, world, 0.0)
         self.account = Account.of(demand, first_prices)
+        self.rest = RadioRest.of(table, demand, first_prices[0]) if rests else None
         self._probe_bytes = 0.0  # since the frame before
         self._last_row = -1
         self._videos = videos(table).tolist()
         self._motion = {True: (1.0, 0.0), False: (1.0, 0.0)}  # of video and of cuts, and when a payload told it
         self._motions: list[float] = []  # of each stream, at the newest frame's turn
+
+    @property
+    def resting(self) -> bool:
+        """True while the radio rests."""
+        return self.rest is not None and self.rest.resting
 
     def greeting(self, now_s: float, timed: bool) -> Probe:
         """The tiny message to send before the first frame."""
@@ -67,12 +74,13 @@ class DeviceBeliefs:
         self._motions = [now[video] for video in self._videos]
         return DeviceSituation(
             turn_s, turn_s - arrival_s, self.links.messages(), self.slow_down.at(turn_s), self._last_row, busy_s,
-            self._usual_c if heat_c is None else heat_c, self.links.breaker.blocked,
+            self._usual_c if heat_c is None else heat_c, self.links.breaker.blocked or self.resting,
             self._streams.ages(arrival_s, turn_s), self._motions,
         )  # fmt: skip
 
     def chosen(self, record: Record) -> None:
         """A frame's point is chosen."""
+        record.resting = self.resting
         if (of := int(self._table.streams.of[record.row])) >= 0:
             record.motion = self._motions[of]
         if record.dropped:
@@ -134,13 +142,11 @@ class DeviceBeliefs:
             self._meter.sent(record.arrival_s + record.waited_s + record.head_s, uplink_s, record.sent_bytes)
         record.joules = self._meter.take(self._period_s)
         sent = record.sent_bytes + self._world.overhead_bytes if record.sent_bytes else 0.0
-        prepaid_j = self._meter.prepaid(at_s)
-        if not record.by_rule:
-            used_j = 0.0  # above idle, where joules are known
-            if record.joules is not None:
-                used_j = record.joules - self._table.machine.idle_w * self._period_s - prepaid_j
-            cost = record.state["joule_price"] * used_j + record.state["byte_price"] * sent
-            self.guard.settled(record.utility - cost - record.alone, sent > 0.0, record.by_guard)
+        if self.rest is not None and record.joules is not None:
+            seen = record.state
+            self.rest.settled(
+                record.utility, record.joules, seen["joule_price"], seen["slow_down"], seen["awake_s"] > 0.0
+            )
         if self.account is not None:
             record.spending = self.account.book(record.joules, sent + self._probe_bytes)
         self._probe_bytes = 0.0

@@ -24,7 +24,6 @@ class Meter:
         self._machine, self._world = machine, world
         self._awake_s = now_s + world.radio.tail_s
         self._busy_s = self._light_s = self._radio_j = 0.0
-        self._ahead_j = world.radio.tail_w * world.radio.tail_s
 
     def ran(self, run_s: float, *, light: bool) -> None:
         """Take a run of the device. `light`: on one thread, as the encoding of a picture is."""
@@ -40,15 +39,6 @@ class Meter:
         size = np.array([payload + self._world.overhead_bytes])
         self._radio_j += float(radio.joules(ready, ready, left, size, awake)[0])
         self._awake_s = max(self._awake_s, ready_s + uplink_s + radio.tail_s)
-
-    def prepaid(self, now_s: float) -> float:
-        """Joules that have been counted since the last call for a time that is still to come: the radio's tail.
-
-        Below 0 where more of such time has passed than was added. Without them a message pays as the world's do, as
-        time passes.
-        """
-        before, self._ahead_j = self._ahead_j, self._world.radio.tail_w * max(0.0, self._awake_s - now_s)
-        return self._ahead_j - before
 
     def take(self, period_s: float) -> float | None:
         """Joules since the last call, with one frame period of idle watts. None where the watts are not known."""

@@ -31,7 +31,6 @@ class FrameTurn(NamedTuple):
         record = Record.of(due.number, due.picture, demand, table, decision.believed, decision.row)
         record.out_of_range = undrawn(decision.believed, decision.given)
         record.by_rule, record.dropped, record.decided_s = decision.by_rule, decision.late, chosen.decided_s
-        record.by_guard, record.alone = decision.by_guard, decision.alone
         record.arrival_s, record.decided_at_s, record.waited_s = due.arrival_s, self.at_s, self.at_s - due.arrival_s
         record.picture_age_s = None if due.taken_s is None else self.at_s - due.taken_s
         record.temperature_c, record.breaker, record.error = due.heat_c, self.breaker, self.error

@@ -18,7 +18,7 @@ import numpy as np
 from tidesplit.envs.budget.prices import USUAL_PRICES
 from tidesplit.envs.world.observation import Controller
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Floats
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.runtime.camera.picture import Picture
 from tidesplit.runtime.camera.stream import CameraStream
@@ -57,7 +57,7 @@ class Device:
     seed: int = 0  # of the breaker's random generator
     guarded: bool = True  # False: the controller decides every frame, also where all of its frames fail
     first_prices: tuple[float, float] = USUAL_PRICES  # of a joule and of a byte, at which it begins under budgets
-    means: Floats | None = None  # of each point in training, `[3, A]`, for the guard; None: no guard
+    rests: bool = True  # under a budget of energy the radio may rest
     started: Callable[[], None] = lambda: None  # called just before the first frame arrives
 
     def __post_init__(self) -> None:
@@ -65,13 +65,12 @@ class Device:
         self._pacer, self._thermometer = Pacer(self.now_s, self.paced), Thermometer()
         self.core = Core(
             self.table, self.demand, self.world, self.engine.cnn.form, np.random.default_rng(self.seed),
-            usual_c(self.world, self.table.machine), self.paced, self.first_prices,
+            usual_c(self.world, self.table.machine), self.paced, self.first_prices, self.rests,
         )  # fmt: skip
         self.shared = SharedCore(self.core, self.now_s, self.log)
         self._decider = FrameDecider(
             self.controller, self.table, self.demand, self.world, self.core.beliefs.safeguard, guarded=self.guarded,
             refused_video=self.core.beliefs.refused_video, account=self.core.beliefs.account,
-            guard=self.core.beliefs.guard, means=self.means,
         )  # fmt: skip
         self._worker = Worker(self.shared, self._pacer, self._compute)
         self._arrivals = Arrivals(0.0, self.demand.period_s)

@@ -69,8 +69,7 @@ class Record:
     breaker: str = "closed"  # state of the breaker at the decision
     error: str | None = None
     by_rule: bool = False  # True where the safeguard decided in the policy's place
-    by_guard: bool = False  # True where the guard did
-    alone: float = 0.0  # expected utility less cost of the best frame that stays on the device; 0 without a guard
+    resting: bool = False  # True where the radio rested
     out_of_range: dict[str, float] = field(default_factory=dict)  # believed values that no training drew, by name
 
     @classmethod
@@ -181,7 +180,7 @@ class Record:
             "observation": {name: float(f"{value:.6g}") for name, value in self.state.items()},
             "mask": self.mask.astype(int).tolist(),
             "by_rule": self.by_rule,
-            "by_guard": self.by_guard,
+            "resting": self.resting,
             "out_of_range": {name: float(f"{value:.6g}") for name, value in self.out_of_range.items()},
             "temperature_c": self.temperature_c,
             "joules": None if self.joules is None else round(self.joules, 6),

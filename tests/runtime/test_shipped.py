@@ -12,7 +12,7 @@ from tidesplit.agents.bundle import MANIFEST, BundleError, load
 from tidesplit.data.files import GENERALIST
 from tidesplit.envs.simulation.scenario import scenario_from
 from tidesplit.envs.simulation.simulation import Simulation
-from tidesplit.runtime.edge import parser, usual_means
+from tidesplit.runtime.edge import parser
 from tidesplit.runtime.shipped import own_copy
 
 
@@ -62,22 +62,6 @@ def test_a_copy_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(BundleError, match="--bundle names another folder"):
         own_copy()
-
-
-@pytest.mark.parametrize(
-    ("words", "guarded"),
-    [
-        ([], False),
-        (["--guard"], True),
-        (["--guard", "--pace", "raspberry-pi-4"], True),
-        (["--guard", "--pace", "raspberry-pi-5"], False),
-        (["--guard", "--point", "device-c0.25-i8"], False),
-    ],
-)
-def test_a_device_has_a_guard_where_it_is_asked_for_and_points_were_measured(words: list[str], guarded: bool) -> None:
-    shipped = load(GENERALIST)
-    options = parser().parse_args(["--server", "localhost:1", *words])
-    assert (usual_means(shipped, shipped.table, shipped.demand, options) is not None) == guarded
 
 
 def test_it_was_not_trained_on_what_it_is_judged_by() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from itertools import cycle
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from tests.runtime.core.virtual import (
     Virtual,
 )
 from tidesplit.envs.world.vocabulary import Demand
+from tidesplit.profiling.points.table import Machine
 from tidesplit.runtime.core import events as ev
 from tidesplit.runtime.core.frame_life import LifeError
 from tidesplit.runtime.core.sending import Failure, Reply
@@ -203,15 +204,16 @@ def test_whatever_the_order_of_events(chance: random.Random, paced: bool, guarde
     check(Virtual(rows, 12, demand, course, replace(TABLE, **columns), paced, guarded))
 
 
-def test_the_guard_takes_over_where_sent_frames_are_answered_worse_than_at_home() -> None:
-    """Two of three answers are late, and fallbacks are poor. The safeguard has nothing to say: misses are rare."""
-    answers_s = cycle([0.02, 0.15, 0.15])
-    means = np.array([[0.5, 0.5, 0.9, 0.4, 0.5], [0.0] * 5, [0.0] * 5])  # LOCAL is best by itself
-    more: dict[str, Any] = {"frames": 240, "guarded": True, "columns": {"finish_accuracy": 0.1}}
-    more["course"] = Course(after_s=lambda: next(answers_s))
-    records = played(OFFLOAD, means=means, **more)
-    by_guard = [record for record in records if record.by_guard]
-    assert 0 < len(by_guard) < len(records)
-    assert {record.decision for record in by_guard} == {LOCAL}
-    assert not any(record.by_rule for record in records)
-    assert not any(record.by_guard for record in played(OFFLOAD, **more))
+def test_the_radio_rests_where_late_answers_bring_nothing() -> None:
+    """After 45 s, for 30 s, then for 60 s: the trial of four seconds shows nothing better."""
+    table = replace(TABLE, machine=Machine(idle_w=2.0, busy_w=5.0, threads=4))
+    fps = 5.0
+    demand = Demand(fps=fps, deadline_s=0.1, max_watts=3.0)
+    records = Virtual((OFFLOAD,), 800, demand, Course(after_s=lambda: 0.3), table).play()
+    begun = [n / fps for n, (old, new) in enumerate(pairwise(records), 1) if new.resting and not old.resting]
+    ended = [n / fps for n, (old, new) in enumerate(pairwise(records), 1) if old.resting and not new.resting]
+    assert begun == pytest.approx([45.0, 79.0, 143.0], abs=1.0)
+    assert ended == pytest.approx([75.0, 139.0], abs=1.0)
+    assert not any(mask for record in records if record.resting for mask in record.mask[[TABLE.row(OFFLOAD)]])
+    fixed = Virtual((OFFLOAD,), 400, demand, Course(after_s=lambda: 0.3), table, rests=False).play()
+    assert not any(record.resting for record in fixed)

@@ -40,16 +40,6 @@ def test_messages_keep_the_radio_awake() -> None:
     assert meter.take(0.1) == pytest.approx(0.2 + LTE.tail_w * 2.010 + sending + bytes_j)
 
 
-def test_without_what_is_prepaid_the_tail_costs_as_time_passes() -> None:
-    """A message has paid for the second since the greeting. The two seconds after it are paid with the next frames."""
-    meter = Meter(PI, replace(BARE_WORLD, radio=replace(LTE, joules_per_byte=0.0)), 0.0)
-    meter.sent(1.0, 0.0, 1000)
-    assert meter.take(0.1) - meter.prepaid(1.0) == pytest.approx(0.2 + LTE.tail_w * 1.0)
-    assert meter.take(0.1) - meter.prepaid(3.0) == pytest.approx(0.2 + LTE.tail_w * 2.0)
-    meter.sent(5.0, 0.0, 1000)
-    assert meter.take(0.1) - meter.prepaid(5.0) == pytest.approx(0.2 + LTE.tail_w * 2.0)
-
-
 def test_a_message_after_a_long_silence_wakes_the_radio() -> None:
     meter = Meter(PI, BARE_WORLD, 0.0)
     meter.sent(60.0, 0.0, 0)

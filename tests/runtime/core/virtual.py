@@ -17,7 +17,7 @@ import numpy as np
 from tests.runtime.deployed import points
 from tidesplit.compression.codec.knobs import FINISH, race_id
 from tidesplit.envs.world.physics import World
-from tidesplit.envs.world.vocabulary import Demand, Floats
+from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import PointTable
 from tidesplit.profiling.points.tiers import table_of
 from tidesplit.runtime.camera.picture import Picture
@@ -71,7 +71,7 @@ class Virtual:
     table: PointTable = TABLE
     paced: bool = False
     guarded: bool = False
-    means: Floats | None = None
+    rests: bool = True
 
     def __post_init__(self) -> None:
         self.core = Core(
@@ -82,11 +82,12 @@ class Virtual:
             np.random.default_rng(0),
             usual_c=50.0,
             paced=self.paced,
+            rests=self.rests,
         )
         rows = [self.table.row(name) for name in self.rows]
         self._decider = FrameDecider(
             Cycled(rows), self.table, self.demand, World(), self.core.beliefs.safeguard, guarded=self.guarded,
-            account=self.core.beliefs.account, guard=self.core.beliefs.guard, means=self.means,
+            account=self.core.beliefs.account,
         )  # fmt: skip
         self.story: list[tuple[float, ev.Action]] = []
         self.records: list[Record] = []

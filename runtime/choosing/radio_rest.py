@@ -1,0 +1,38 @@
+"""The rest of one device's radio: `envs.budget.rest` for one lane, in plain numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tidesplit.envs.budget.rest import Rest, by_itself
+from tidesplit.envs.world.vocabulary import Demand, Demands
+from tidesplit.profiling.points.table import PointTable
+
+
+class RadioRest:
+    """Says when the device sends nothing, from frames that have ended. ``highest_price``: of a joule, for its sign."""
+
+    def __init__(self, table: PointTable, demand: Demand, highest_price: float) -> None:
+        self._table, self._demands, self._highest_price = table, Demands.of(demand), highest_price
+        self._rest = Rest.none(1)
+
+    @classmethod
+    def of(cls, table: PointTable, demand: Demand, first_price: float) -> RadioRest | None:
+        """The rest of this device. None without a budget of energy."""
+        return None if demand.max_watts is None else cls(table, demand, first_price)
+
+    @property
+    def resting(self) -> bool:
+        """True while nothing is sent."""
+        return bool(self._rest.left_s[0] > 0.0)
+
+    def settled(self, utility: float, joules: float, joule_price: float, slow_down: float, awake: bool) -> None:
+        """A frame has ended.
+
+        ``joules``: since the frame before, idle time included. ``joule_price``, ``slow_down`` and ``awake``, if the
+        radio was: at the frame's decision.
+        """
+        period_s, price = self._demands.period_s, np.array([min(joule_price, self._highest_price)])
+        used_j = joules - self._table.machine.idle_w * period_s
+        lead = utility - price * used_j - by_itself(self._table, self._demands, np.array([slow_down]), price)
+        self._rest = self._rest.after(lead, np.array([awake]), period_s)
