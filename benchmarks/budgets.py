@@ -85,11 +85,16 @@ def entrants_of(
     if not demand.budgeted:
         return found | policies
     prices = ladder.mixture_prices(tuned_in, TUNING)
-    for name, policy in policies.items():
-        found[name] = budgeted.settled(policy, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
-    may = {name: one for name, one in found.items() if isinstance(one, budgeted.Budgeted) and one.rests}
-    both = [name for name in (THRESHOLD, *policies) if name in may]
-    return found | {AWAKE.format(name): replace(may[name], rests=False) for name in both}
+
+    def begun(entrant: Entrant, rests: bool) -> Entrant:
+        return budgeted.settled(entrant, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed, rests=rests)
+
+    found |= {name: begun(policy, True) for name, policy in policies.items()}
+    if budgeted.may_rest(demand):
+        rule = found.get(THRESHOLD)
+        both = policies | ({THRESHOLD: rule.entrant} if isinstance(rule, budgeted.Budgeted) else {})
+        found |= {AWAKE.format(name): begun(entrant, False) for name, entrant in both.items()}
+    return found
 
 
 def parted(tune_on: Sequence[str], families: Sequence[tuple[str, str]]) -> tuple[list[Trace], dict[str, Trace]]:

@@ -251,13 +251,15 @@ def run(
     threads = options.threads or threads_for(trained_for, os.cpu_count() or 1, say)
     with packed_heap():
         engine = Engine(cnn, points_of(bundle.profile, table.ids), threads)
+    # The device has no utility of a user's own, by which it could judge what the radio brings.
+    rests = not (options.point or bundle.manifest["config"].get("utility"))
     safety = credentials(options)
     try:
         channel = GrpcClient(options.server, cnn, safety, options.insecure, options.next_point)
         with trimmed_heap(), channel as client, Log(sinks) as log:
             device = Device(
                 controller, table, demand, engine, client, log, world, options.pace is not None,
-                first_prices=bundle.first_prices, rests=not options.point,
+                first_prices=bundle.first_prices, rests=rests,
             )  # fmt: skip
             device.run(pictures, options.frames)
     finally:

@@ -175,20 +175,29 @@ def policy_of(bundle: Bundle, demand: Demand) -> Entrant:
 
 
 def may_rest(demand: Demand) -> bool:
-    """True where a device lets its radio rest, whoever decides: under a budget of energy."""
+    """True where a device lets its radio rest: under a budget of energy, whoever decides."""
     return demand.max_watts is not None
 
 
-def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: int, quantile: float = 0.5) -> Budgeted:
+def settled(
+    entrant: Entrant,
+    arena: Scenario,
+    first: Prices,
+    lanes: int,
+    seed: int,
+    quantile: float = 0.5,
+    rests: bool = True,
+) -> Budgeted:
     """The entrant with the prices to which it settles on the arena's traces, when it begins with ``first``.
 
-    A quantile of some episodes' mean logarithms over their last part. On a link that carries next to nothing a price of
-    data falls without end, and that lane would decide the mean.
+    ``rests``: its radio may rest where there is a budget of energy. A quantile of some episodes' mean logarithms over
+    their last part. On a link that carries next to nothing a price of data falls without end, and that lane would
+    decide the mean.
     """
     demand = arena.demands[0]
     moving = replace(arena, episode_s=SETTLING_S, price_draw=None)
     simulation = Simulation(moving, [np.random.default_rng([seed, lane]) for lane in range(lanes)])
-    begun = Budgeted(entrant, (float(first.joule[0]), float(first.byte[0])), may_rest(demand))
+    begun = Budgeted(entrant, (float(first.joule[0]), float(first.byte[0])), rests and may_rest(demand))
     controller, fps = controller_of(begun, simulation), demand.fps
     counted = round((SETTLING_S - SETTLED_S) * fps)
     debts: list[Floats] = []

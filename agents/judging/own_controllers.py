@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tidesplit.agents.judging.budgeted import may_rest
 from tidesplit.data.named import failure, named
 from tidesplit.envs.adapters.actions import rows_of
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
@@ -36,7 +37,8 @@ class OwnController:
     tune_on: Scenario
 
     def __call__(self, simulation: Simulation) -> CheckedController:
-        """The controller, its answers checked."""
+        """The controller, its answers checked. The radio may rest, as with everybody under a budget of energy."""
+        simulation.begin_with(simulation.first_prices, may_rest(simulation.scenario.demands[0]))
         return CheckedController(self.spec, self.made(), simulation.scenario.table.size)
 
     def made(self) -> Any:

@@ -5,7 +5,9 @@ frame by frame keeps it awake on a bad link, and what it sends may bring nothing
 frame's *lead* is its utility less the price of its energy, less what the best net on the device would have by itself.
 Once the mean lead of a long stretch is below a margin, the radio rests for as long as pays. Nobody knows for how long a
 link stays bad, so this is the question of renting or buying (Karlin, Manasse, McGeoch, Owicki, Algorithmica 1994).
-Then a short trial shows if the link is better. As long as it is not, the next rest is longer.
+Then a short trial shows if the link is better. Where it is not, the next rest is longer.
+
+Only frames whose decision found the radio awake count, and times are counted in frames.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ TRIAL_S = 4.0  # time with the radio awake that is judged after a rest
 class Rest(NamedTuple):
     """What the radio of each lane brings, and for how long it rests, columns ``[B]``, seconds."""
 
-    lead: Floats  # mean over the stretch that is being judged, of the last `PATIENCE_S` at most
+    lead: Floats  # mean over the stretch that is being judged; forgets with the time constant `PATIENCE_S`
     judged_s: Floats  # length of that stretch, with the radio awake
     enough_s: Floats  # length at which it says enough
     left_s: Floats  # of the rest under way; 0: none
@@ -70,7 +72,7 @@ def by_itself(
     ``own``: a utility of the user's own.
     """
     best, machine = np.zeros_like(demands.period_s), table.machine
-    for row in np.flatnonzero(table.local):
+    for row in np.flatnonzero(table.local.reshape(-1, table.size)[0]):  # the same in all lanes
         head_s = table.head_s[..., row] * slow_down
         share = np.minimum(1.0, demands.period_s / head_s)
         utility = demands.utility(table.accuracy[..., row] + np.zeros_like(best), head_s, own)

@@ -148,7 +148,7 @@ class Simulation:
     def begin_with(self, prices: Prices, rests: bool = False) -> None:
         """Let prices that move begin with these, in every lane whose episode has not begun.
 
-        ``rests``: radios may rest.
+        ``rests``: radios may rest, in lanes with a budget of energy.
         """
         self.rest = Rest.none(self.lanes) if rests else None
         self.first_prices = Prices(*(np.broadcast_to(price, self.lanes).copy() for price in prices))
@@ -269,7 +269,8 @@ class Simulation:
         price = np.minimum(demands.joule_price, self.first_prices.joule)
         used_j = joules - self.table.machine.idle_w * demands.period_s
         lead = outcome.utility - price * used_j - by_itself(self.table, demands, self.slow_down, price, own)
-        self.rest = self.rest.after(lead, self.observation().seen.awake_s > 0.0, demands.period_s)
+        awake = (self.observation().seen.awake_s > 0.0) & np.isfinite(self.budgets.watts)
+        self.rest = self.rest.after(lead, awake, demands.period_s)
 
     def _learn_motion(self, points: Ints, outcome: Outcome) -> None:
         """Let the payloads of these points tell the devices the motion. Those outside of streams and keys do not."""

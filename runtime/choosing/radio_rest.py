@@ -1,4 +1,4 @@
-"""The rest of one device's radio: `envs.budget.rest` for one lane, in plain numbers."""
+"""The rest of one device's radio: `envs.budget.rest` for one lane, fed by frames that have ended."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tidesplit.profiling.points.table import PointTable
 
 
 class RadioRest:
-    """Says when the device sends nothing, from frames that have ended. ``highest_price``: of a joule, for its sign."""
+    """Says when the device sends nothing. ``first_price``: of a joule to begin with; a higher one does not count."""
 
-    def __init__(self, table: PointTable, demand: Demand, highest_price: float) -> None:
-        self._table, self._demands, self._highest_price = table, Demands.of(demand), highest_price
+    def __init__(self, table: PointTable, demand: Demand, first_price: float) -> None:
+        self._table, self._demands, self._first_price = table, Demands.of(demand), first_price
         self._rest = Rest.none(1)
 
     @classmethod
@@ -29,10 +29,12 @@ class RadioRest:
     def settled(self, utility: float, joules: float, joule_price: float, slow_down: float, awake: bool) -> None:
         """A frame has ended.
 
-        ``joules``: since the frame before, idle time included. ``joule_price``, ``slow_down`` and ``awake``, if the
-        radio was: at the frame's decision.
+        ``joules``: since the frame before, idle time included. ``joule_price`` and ``slow_down``: at the frame's
+        decision. ``awake``: the radio was awake then, and did not rest. Only such frames count.
         """
-        period_s, price = self._demands.period_s, np.array([min(joule_price, self._highest_price)])
-        used_j = joules - self._table.machine.idle_w * period_s
-        lead = utility - price * used_j - by_itself(self._table, self._demands, np.array([slow_down]), price)
+        period_s, lead = self._demands.period_s, np.zeros(1)
+        if awake:
+            price = np.array([min(joule_price, self._first_price)])
+            used_j = joules - self._table.machine.idle_w * period_s
+            lead = utility - price * used_j - by_itself(self._table, self._demands, np.array([slow_down]), price)
         self._rest = self._rest.after(lead, np.array([awake]), period_s)

@@ -95,7 +95,9 @@ class Core:
         self._lives.begin(event.number)
         at_s = self._schedule.begin_s(max(event.arrival_s, self._free_s), event.now_s)
         breaker, busy_s = self.beliefs.links.breaker, self._schedule.busy_s(at_s)
-        self._turns[event.number] = FrameTurn(event, at_s, breaker.state, breaker.reason or None)
+        self._turns[event.number] = FrameTurn(
+            event, at_s, breaker.state, breaker.reason or None, self.beliefs.resting
+        )  # fmt: skip
         return [ev.ChoosePoint(event.number, self.beliefs.situation(event.arrival_s, at_s, busy_s, event.heat_c))]
 
     def _chosen(self, event: ev.PointChosen) -> list[Action]:

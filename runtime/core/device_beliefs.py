@@ -80,7 +80,6 @@ class DeviceBeliefs:
 
     def chosen(self, record: Record) -> None:
         """A frame's point is chosen."""
-        record.resting = self.resting
         if (of := int(self._table.streams.of[record.row])) >= 0:
             record.motion = self._motions[of]
         if record.dropped:
@@ -91,7 +90,7 @@ class DeviceBeliefs:
 
     def due_probe(self, now_s: float) -> Probe | None:
         """The probe to send now, if any."""
-        if (probe := self.links.due_probe(now_s)) is not None:
+        if (probe := self.links.due_probe(now_s, self.resting)) is not None:
             self._meter.sent(now_s, 0.0, probe.size)
             self._probe_bytes += probe.size + self._world.overhead_bytes
         return probe
@@ -143,10 +142,8 @@ class DeviceBeliefs:
         record.joules = self._meter.take(self._period_s)
         sent = record.sent_bytes + self._world.overhead_bytes if record.sent_bytes else 0.0
         if self.rest is not None and record.joules is not None:
-            seen = record.state
-            self.rest.settled(
-                record.utility, record.joules, seen["joule_price"], seen["slow_down"], seen["awake_s"] > 0.0
-            )
+            seen, told = record.state, record.state["awake_s"] > 0.0 and not record.resting
+            self.rest.settled(record.utility, record.joules, seen["joule_price"], seen["slow_down"], told)
         if self.account is not None:
             record.spending = self.account.book(record.joules, sent + self._probe_bytes)
         self._probe_bytes = 0.0

@@ -155,13 +155,17 @@ class LinkKnowledge:
         """A tiny message before the first frame. The estimator learns from it if it is `timed`."""
         return self._probe(now_s, PING_BYTES, timed)
 
-    def due_probe(self, now_s: float) -> Probe | None:
-        """The probe to send now: of a broken link when its back-off is over, or of a link that was silent for long."""
-        if self.breaker.wants_probe(now_s):
+    def due_probe(self, now_s: float, resting: bool = False) -> Probe | None:
+        """The probe to send now: of a broken link when its back-off is over, or of a link that was silent for long.
+
+        A radio that is `resting` is woken by none but those that the simulated world sends too.
+        """
+        if not resting and self.breaker.wants_probe(now_s):
             self.breaker.probing()
             return self._probe(now_s, PING_BYTES)
         silent_s = now_s - self.first.last_sent_s
-        if self.breaker.blocked or silent_s < probe_after_s(self.first, self._world):
+        after_s = self._world.probe_after_s if resting else probe_after_s(self.first, self._world)
+        if self.breaker.blocked or silent_s < after_s:
             return None
         if self.first.unanswered and silent_s < LOST_AFTER_S:
             return None

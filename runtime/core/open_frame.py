@@ -18,12 +18,14 @@ __all__ = ["FrameTurn", "OpenFrame"]
 
 
 class FrameTurn(NamedTuple):
-    """A frame whose point is being chosen: the moment of its turn, and the breaker's state and reason then."""
+    """A frame whose point is being chosen: the moment of its turn, and then the breaker's state and reason, and if the
+    radio rested."""
 
     due: FrameDue
     at_s: float
     breaker: str
     error: str | None
+    resting: bool
 
     def record(self, chosen: PointChosen, demand: Demand, table: PointTable) -> Record:
         """The record of the frame's decision."""
@@ -34,6 +36,7 @@ class FrameTurn(NamedTuple):
         record.arrival_s, record.decided_at_s, record.waited_s = due.arrival_s, self.at_s, self.at_s - due.arrival_s
         record.picture_age_s = None if due.taken_s is None else self.at_s - due.taken_s
         record.temperature_c, record.breaker, record.error = due.heat_c, self.breaker, self.error
+        record.resting = self.resting
         return record
 
 

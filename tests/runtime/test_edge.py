@@ -37,7 +37,7 @@ ROOT = Path(edge.__file__).parents[1]
 KEYS = {
     "frame", "arrival_s", "decision", "predicted_ms", "actual_ms", "bytes", "dropped", "answered_by", "class", "label",
     "picture", "utility", "demand", "observation", "mask", "breaker", "error", "time", "confidence", "top5", "tensors",
-    "pictures_skipped", "by_rule", "by_guard", "out_of_range", "race", "temperature_c", "joules",
+    "pictures_skipped", "by_rule", "resting", "out_of_range", "race", "temperature_c", "joules",
     "stream", "sequence", "key", "reference_age", "motion", "spending",
 }  # fmt: skip
 
@@ -335,12 +335,6 @@ def test_mqtt_options_are_read(bundle: Path, pictures: Path, capsys: pytest.Capt
     assert "--mqtt localhost: HOST[:PORT]/TOPIC expected" in capsys.readouterr().err
     assert edge.main([*common, "--mqtt", "127.0.0.1:1/door", "--mqtt-discovery"]) == 0
     assert capsys.readouterr().err.count("--mqtt 127.0.0.1:1/door: [Errno 111] Connection refused") == 1
-
-
-def test_a_guard_that_cannot_be_had_is_said(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--bundle", str(bundle), "--server", "localhost:1", "--source", str(pictures), "--frames", "1", "--guard"]
-    assert edge.main(words) == 0
-    assert capsys.readouterr().err.count("--guard has no effect here") == 1
 
 
 @pytest.mark.parametrize(

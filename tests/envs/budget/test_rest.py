@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import Machine
+from tidesplit.runtime.choosing.radio_rest import RadioRest
 
 PERIOD_S = np.array([0.1])
 POWERED = replace(TABLE, machine=Machine(idle_w=2.0, busy_w=5.0, threads=4))
@@ -118,3 +120,56 @@ def test_it_saves_energy_on_a_link_that_brings_nothing_and_changes_nothing_on_a_
             utility.append(worth)
         assert (radio_j[0] < 0.7 * radio_j[1]) == saves, bps
         assert utility[0] >= utility[1]
+
+
+def simulated(lanes: int, demands: tuple[Demand, ...], bps: float = 2e5, **more: Any) -> Simulation:
+    """Lanes that may rest, on a link too slow for pictures."""
+    trace = Trace("flat", np.zeros(1), 400.0, np.array([bps]))
+    scenario = Scenario(traces=(trace,), demands=demands, table=POWERED, world=WORLD, episode_s=120.0, **more)
+    simulation = Simulation(scenario, [np.random.default_rng(lane) for lane in range(lanes)])
+    simulation.begin_with(Prices.of(1.0, 0.0), rests=True)
+    return simulation
+
+
+def test_lanes_without_a_budget_of_energy_do_not_rest_and_each_may_have_its_own_table() -> None:
+    demands = (Demand(fps=5.0, deadline_s=0.2, max_watts=4.0), Demand(fps=5.0, deadline_s=0.2))
+    simulation = simulated(8, demands, table_spread=0.01)
+    rested = np.zeros(8, dtype=bool)
+    for _ in range(500):
+        simulation.step(Sends().predict(simulation.observation()))
+        assert simulation.rest is not None
+        rested |= simulation.rest.resting
+    of_energy = np.isfinite(simulation.budgets.watts)
+    assert 0 < np.count_nonzero(of_energy) < 8
+    assert (rested == of_energy).all()
+
+
+def test_a_device_rests_at_the_simulators_frames() -> None:
+    """Both are fed with the same frames."""
+    demand = Demand(fps=5.0, deadline_s=0.2, max_watts=4.0)
+    simulation, device = simulated(1, (demand,)), RadioRest(POWERED, demand, 1.0)
+    changes = 0
+    for _ in range(590):
+        seen = simulation.observation().seen
+        price, resting = float(simulation.demands.joule_price[0]), device.resting
+        outcome, _ = simulation.step(Sends().predict(simulation.observation()))
+        awake = bool(seen.awake_s[0] > 0.0) and not resting
+        joules = float(outcome.device_j[0] + outcome.radio_j[0])
+        device.settled(float(outcome.utility[0]), joules, price, float(seen.slow_down[0]), awake)
+        assert simulation.rest is not None
+        assert device.resting == simulation.rest.resting[0]
+        changes += device.resting != resting
+    assert changes >= 3
+
+
+def test_a_fork_goes_on_resting_and_a_new_episode_does_not() -> None:
+    simulation = simulated(2, (Demand(fps=5.0, deadline_s=0.2, max_watts=4.0),))
+    while simulation.rest is not None and not simulation.rest.resting.any():
+        simulation.step(Sends().predict(simulation.observation()))
+    assert simulation.rest is not None
+    fork = simulation.forked(np.array([1, 1, 0]))
+    assert fork.rest is not None
+    assert fork.rest.left_s.tolist() == simulation.rest.left_s[[1, 1, 0]].tolist()
+    simulation.reset(np.array([1]))
+    assert simulation.rest.left_s[1] == 0.0
+    assert simulation.rest.enough_s[1] == PATIENCE_S

@@ -25,6 +25,7 @@ from tests.runtime.core.virtual import (
     Course,
     Virtual,
 )
+from tidesplit.agents.rules.controllers import Static
 from tidesplit.envs.world.vocabulary import Demand
 from tidesplit.profiling.points.table import Machine
 from tidesplit.runtime.core import events as ev
@@ -35,6 +36,8 @@ from tidesplit.runtime.wire.answers import ServerTiming
 
 DEMAND = Demand(fps=30, deadline_s=0.1)
 ALL = (OFFLOAD, CUT, LOCAL, RACE, CUT_RACE)
+OFFLOAD_ROW = TABLE.row(OFFLOAD)
+POWERED = replace(TABLE, machine=Machine(idle_w=2.0, busy_w=5.0, threads=4))
 
 
 def played(rows: str | tuple[str, ...], after_s: float = np.inf, frames: int = 30, **more: Any) -> list[Record]:
@@ -204,16 +207,25 @@ def test_whatever_the_order_of_events(chance: random.Random, paced: bool, guarde
     check(Virtual(rows, 12, demand, course, replace(TABLE, **columns), paced, guarded))
 
 
-def test_the_radio_rests_where_late_answers_bring_nothing() -> None:
-    """After 45 s, for 30 s, then for 60 s: the trial of four seconds shows nothing better."""
-    table = replace(TABLE, machine=Machine(idle_w=2.0, busy_w=5.0, threads=4))
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_radio_rests_where_it_brings_nothing(fails: bool) -> None:
+    """After 45 s, for 30 s, then for 60 s: the trial of four seconds shows nothing better. Mostly it is asleep then.
+
+    Answers are late, or the link is broken: then the breaker's probes wait for the end of the rest.
+    """
     fps = 5.0
     demand = Demand(fps=fps, deadline_s=0.1, max_watts=3.0)
-    records = Virtual((OFFLOAD,), 800, demand, Course(after_s=lambda: 0.3), table).play()
+    course = Course(after_s=lambda: 0.3, fails=lambda: fails)
+    more: dict[str, Any] = {"course": course, "table": POWERED, "controller": Static("offload", OFFLOAD_ROW)}
+    device = Virtual((OFFLOAD,), 800, demand, **more)
+    records = device.play()
     begun = [n / fps for n, (old, new) in enumerate(pairwise(records), 1) if new.resting and not old.resting]
     ended = [n / fps for n, (old, new) in enumerate(pairwise(records), 1) if old.resting and not new.resting]
     assert begun == pytest.approx([45.0, 79.0, 143.0], abs=1.0)
     assert ended == pytest.approx([75.0, 139.0], abs=1.0)
-    assert not any(mask for record in records if record.resting for mask in record.mask[[TABLE.row(OFFLOAD)]])
-    fixed = Virtual((OFFLOAD,), 400, demand, Course(after_s=lambda: 0.3), table, rests=False).play()
-    assert not any(record.resting for record in fixed)
+    resting = [record for record in records if record.resting]
+    assert not any(record.mask[OFFLOAD_ROW] or record.sent_bytes for record in resting)
+    assert len([one for one in resting if one.state["awake_s"] == 0.0]) > 0.6 * len(resting)
+    sent_s = [at_s for at_s, action in device.story if isinstance(action, ev.SendProbe)]
+    assert not any(begin + 1.0 < at_s < end - 1.0 for at_s in sent_s for begin, end in zip(begun, ended, strict=False))
+    assert not any(record.resting for record in Virtual((OFFLOAD,), 400, demand, rests=False, **more).play())

@@ -72,12 +72,13 @@ class Virtual:
     paced: bool = False
     guarded: bool = False
     rests: bool = True
+    controller: Any = None  # in place of the rows in turn
 
     def __post_init__(self) -> None:
         self.core = Core(
             self.table,
             self.demand,
-            World(),
+            World().under(self.demand),
             AnswerForm.of_classes(CLASSES),
             np.random.default_rng(0),
             usual_c=50.0,
@@ -86,8 +87,8 @@ class Virtual:
         )
         rows = [self.table.row(name) for name in self.rows]
         self._decider = FrameDecider(
-            Cycled(rows), self.table, self.demand, World(), self.core.beliefs.safeguard, guarded=self.guarded,
-            account=self.core.beliefs.account,
+            self.controller or Cycled(rows), self.table, self.demand, World().under(self.demand),
+            self.core.beliefs.safeguard, guarded=self.guarded, account=self.core.beliefs.account,
         )  # fmt: skip
         self.story: list[tuple[float, ev.Action]] = []
         self.records: list[Record] = []
