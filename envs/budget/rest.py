@@ -2,7 +2,7 @@
 
 A radio stays awake for seconds after each message. No single message is to blame for that, so a controller that weighs
 frame by frame keeps it awake on a bad link, and what it sends may bring nothing. What counts is a stretch of time. A
-frame's *lead* is its utility less the price of its energy, less what the best net on the device would have by itself.
+frame's *lead* is its utility less half the price of its energy, less what the best net on the device has by itself.
 Once the mean lead of a long stretch is below a margin, the radio rests for as long as pays. Nobody knows for how long a
 link stays bad, so this is the question of renting or buying (Karlin, Manasse, McGeoch, Owicki, Algorithmica 1994).
 Then a short trial shows if the link is better. Where it is not, the next rest is longer.
@@ -22,6 +22,8 @@ from tidesplit.profiling.points.table import PointTable
 PATIENCE_S = 45.0
 """Time with the radio awake that is judged. Gaps of LTE are shorter; bad stretches of 5G on the road last minutes."""
 LEAST = -0.02  # mean lead below which the radio rests
+SHARE = 0.5
+"""Of a joule's price in a frame's lead. Who rests for too long loses a good link, who does not only some watts."""
 REST_S, LONGEST_REST_S = 30.0, 60.0  # it doubles where a trial shows nothing better
 TRIAL_S = 4.0  # time with the radio awake that is judged after a rest
 
@@ -61,6 +63,25 @@ class Rest(NamedTuple):
             left_s=np.where(bad, self.next_s, np.maximum(self.left_s - period_s, 0.0)),
             next_s=np.where(bad, np.minimum(2.0 * self.next_s, LONGEST_REST_S), np.where(good, REST_S, self.next_s)),
         )
+
+
+def lead_of(
+    utility: Floats | float,
+    joules: Floats | float,
+    table: PointTable,
+    demands: Demands,
+    slow_down: Floats,
+    prices: tuple[Floats, Floats],
+    own: Utility | None = None,
+) -> Floats:
+    """A frame's lead ``[B]``, from its utility and the joules of its period, idle time included.
+
+    ``prices``: of a joule, at the frame and to begin with. The lower one counts: where a budget cannot hold, prices
+    rise beyond all that sending could bring. ``slow_down`` and ``own``: as `by_itself` has them.
+    """
+    price = SHARE * np.minimum(*prices)
+    used_j = joules - table.machine.idle_w * demands.period_s
+    return np.asarray(utility - price * used_j - by_itself(table, demands, slow_down, price, own))
 
 
 def by_itself(

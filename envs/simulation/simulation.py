@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tidesplit.envs.budget.prices import USUAL_PRICES, Budgets, Ledger, PriceDraw, Prices
-from tidesplit.envs.budget.rest import Rest, by_itself
+from tidesplit.envs.budget.rest import Rest, lead_of
 from tidesplit.envs.simulation.course import Course, draw_course, draw_round_trip
 from tidesplit.envs.simulation.links import Links
 from tidesplit.envs.simulation.runs import Pace, Runs
@@ -265,10 +265,9 @@ class Simulation:
         """Let the frames that have ended tell if it pays to keep the radios awake."""
         if self.rest is None:
             return
-        demands, own = self.demands, self.scenario.world.utility
-        price = np.minimum(demands.joule_price, self.first_prices.joule)
-        used_j = joules - self.table.machine.idle_w * demands.period_s
-        lead = outcome.utility - price * used_j - by_itself(self.table, demands, self.slow_down, price, own)
+        demands, prices = self.demands, (self.demands.joule_price, self.first_prices.joule)
+        own = self.scenario.world.utility
+        lead = lead_of(outcome.utility, joules, self.table, demands, self.slow_down, prices, own)
         awake = (self.observation().seen.awake_s > 0.0) & np.isfinite(self.budgets.watts)
         self.rest = self.rest.after(lead, awake, demands.period_s)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tidesplit.envs.budget.rest import Rest, by_itself
+from tidesplit.envs.budget.rest import Rest, lead_of
 from tidesplit.envs.world.vocabulary import Demand, Demands
 from tidesplit.profiling.points.table import PointTable
 
@@ -13,7 +13,7 @@ class RadioRest:
     """Says when the device sends nothing. ``first_price``: of a joule to begin with; a higher one does not count."""
 
     def __init__(self, table: PointTable, demand: Demand, first_price: float) -> None:
-        self._table, self._demands, self._first_price = table, Demands.of(demand), first_price
+        self._table, self._demands, self._first_price = table, Demands.of(demand), np.array([first_price])
         self._rest = Rest.none(1)
 
     @classmethod
@@ -32,9 +32,8 @@ class RadioRest:
         ``joules``: since the frame before, idle time included. ``joule_price`` and ``slow_down``: at the frame's
         decision. ``awake``: the radio was awake then, and did not rest. Only such frames count.
         """
-        period_s, lead = self._demands.period_s, np.zeros(1)
+        lead = np.zeros(1)
         if awake:
-            price = np.array([min(joule_price, self._first_price)])
-            used_j = joules - self._table.machine.idle_w * period_s
-            lead = utility - price * used_j - by_itself(self._table, self._demands, np.array([slow_down]), price)
-        self._rest = self._rest.after(lead, np.array([awake]), period_s)
+            prices = np.array([joule_price]), self._first_price
+            lead = lead_of(utility, joules, self._table, self._demands, np.array([slow_down]), prices)
+        self._rest = self._rest.after(lead, np.array([awake]), self._demands.period_s)
