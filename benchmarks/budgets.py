@@ -9,6 +9,7 @@ begins at another moment of them. Every controller begins with the prices to whi
 --watts and --gb-month play other budgets than those of the training, --motion other cameras than the profile's.
 --other plays one more policy, at the demand and among the operating points of the first bundle. --rules names the
 rules; the MPC and foresight take most of the time.
+Under a budget of energy policies and the threshold rule play a second time, with radios that never rest.
 Everything is simulated, and watts are estimated.
 """
 
@@ -85,16 +86,11 @@ def entrants_of(
     if not demand.budgeted:
         return found | policies
     prices = ladder.mixture_prices(tuned_in, TUNING)
-
-    def begun(entrant: Entrant, rests: bool) -> Entrant:
-        return budgeted.settled(entrant, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed, rests=rests)
-
-    found |= {name: begun(policy, True) for name, policy in policies.items()}
-    if budgeted.may_rest(demand):
-        rule = found.get(THRESHOLD)
-        both = policies | ({THRESHOLD: rule.entrant} if isinstance(rule, budgeted.Budgeted) else {})
-        found |= {AWAKE.format(name): begun(entrant, False) for name, entrant in both.items()}
-    return found
+    for name, policy in policies.items():
+        found[name] = budgeted.settled(policy, tuned_in, prices, ladder.SETTLING_LANES, TUNING.seed)
+    may = {name: one for name, one in found.items() if isinstance(one, budgeted.Budgeted) and one.rests}
+    both = [name for name in (THRESHOLD, *policies) if name in may]
+    return found | {AWAKE.format(name): replace(may[name], rests=False) for name in both}
 
 
 def parted(tune_on: Sequence[str], families: Sequence[tuple[str, str]]) -> tuple[list[Trace], dict[str, Trace]]:

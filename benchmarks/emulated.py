@@ -279,7 +279,8 @@ def under_way(entrant: Entrant, trace: Trace, loaded: bundles.Bundle, motion: fl
         return entrant
     world = replace(EMULATED, motion=motion).under(loaded.demand)
     arena = Scenario(traces=(trace,), demands=(loaded.demand,), table=loaded.table, world=world)
-    return settled(entrant.entrant, arena, Prices.of(*entrant.prices), ladder.SETTLING_LANES, 0, rests=entrant.rests)
+    begun = settled(entrant.entrant, arena, Prices.of(*entrant.prices), ladder.SETTLING_LANES, 0)
+    return replace(begun, rests=entrant.rests)
 
 
 def run_row(entrant: Entrant, trace: Trace, servers: str, stage: Stage) -> dict[str, Any]:

@@ -179,26 +179,18 @@ def may_rest(demand: Demand) -> bool:
     return demand.max_watts is not None
 
 
-def settled(
-    entrant: Entrant,
-    arena: Scenario,
-    first: Prices,
-    lanes: int,
-    seed: int,
-    quantile: float = 0.5,
-    rests: bool = True,
-) -> Budgeted:
+def settled(entrant: Entrant, arena: Scenario, first: Prices, lanes: int, seed: int, quantile: float = 0.5) -> Budgeted:
     """The entrant with the prices to which it settles on the arena's traces, when it begins with ``first``.
 
-    ``rests``: its radio may rest where there is a budget of energy. A quantile of some episodes' mean logarithms over
-    their last part. On a link that carries next to nothing a price of data falls without end, and that lane would
-    decide the mean.
+    A quantile of some episodes' mean logarithms over their last part. On a link that carries next to nothing a price of
+    data falls without end, and that lane would decide the mean. No radio rests meanwhile; under a budget of energy the
+    entrant's may afterwards.
     """
     demand = arena.demands[0]
     moving = replace(arena, episode_s=SETTLING_S, price_draw=None)
     simulation = Simulation(moving, [np.random.default_rng([seed, lane]) for lane in range(lanes)])
-    begun = Budgeted(entrant, (float(first.joule[0]), float(first.byte[0])), rests and may_rest(demand))
-    controller, fps = controller_of(begun, simulation), demand.fps
+    controller = controller_of(Budgeted(entrant, (float(first.joule[0]), float(first.byte[0]))), simulation)
+    fps = demand.fps
     counted = round((SETTLING_S - SETTLED_S) * fps)
     debts: list[Floats] = []
     for frame in range(round(SETTLING_S * fps)):
@@ -206,4 +198,5 @@ def settled(
         if frame >= counted:
             debts.append(np.stack([simulation.ledger.joules_s, simulation.ledger.bytes_s]))
     rise = np.exp(np.quantile(np.mean(debts, axis=0), quantile, axis=1) / CALM_S)
-    return replace(begun, prices=(float(first.joule[0] * rise[0]), float(first.byte[0] * rise[1])))
+    prices = float(first.joule[0] * rise[0]), float(first.byte[0] * rise[1])
+    return Budgeted(entrant, prices, may_rest(demand))
