@@ -14,7 +14,7 @@ class RadioRest:
 
     def __init__(self, table: PointTable, demand: Demand, first_price: float) -> None:
         self._table, self._demands, self._first_price = table, Demands.of(demand), np.array([first_price])
-        self._rest = Rest.none(1)
+        self.rest = Rest.none(1)  # so far
 
     @classmethod
     def of(cls, table: PointTable, demand: Demand, first_price: float) -> RadioRest | None:
@@ -24,7 +24,7 @@ class RadioRest:
     @property
     def resting(self) -> bool:
         """True while nothing is sent."""
-        return bool(self._rest.left_s[0] > 0.0)
+        return bool(self.rest.left_s[0] > 0.0)
 
     def settled(self, utility: float, joules: float, joule_price: float, slow_down: float, awake: bool) -> None:
         """A frame has ended.
@@ -36,4 +36,4 @@ class RadioRest:
         if awake:
             prices = np.array([joule_price]), self._first_price
             lead = lead_of(utility, joules, self._table, self._demands, np.array([slow_down]), prices)
-        self._rest = self._rest.after(lead, np.array([awake]), self._demands.period_s)
+        self.rest = self.rest.after(lead, np.array([awake]), self._demands.period_s)

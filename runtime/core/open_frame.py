@@ -18,14 +18,13 @@ __all__ = ["FrameTurn", "OpenFrame"]
 
 
 class FrameTurn(NamedTuple):
-    """A frame whose point is being chosen: the moment of its turn, and then the breaker's state and reason, and if the
-    radio rested."""
+    """A frame whose point is being chosen: the moment of its turn, and what held of breaker and radio then."""
 
     due: FrameDue
     at_s: float
-    breaker: str
-    error: str | None
-    resting: bool
+    breaker: str  # its state
+    error: str | None  # its reason
+    resting: bool  # the radio
 
     def record(self, chosen: PointChosen, demand: Demand, table: PointTable) -> Record:
         """The record of the frame's decision."""

@@ -155,6 +155,14 @@ def test_what_a_controller_returns_is_checked_at_every_frame() -> None:
         controller.predict(simulation_of(SCENARIO, 0).observation())
 
 
+@pytest.mark.parametrize(("watts", "rests"), [(None, False), (4.0, True)])
+def test_its_radio_may_rest_like_everybodys(watts: float | None, rests: bool) -> None:
+    scenario = replace(SCENARIO, demands=(replace(SCENARIO.demands[0], max_watts=watts),))
+    simulation = simulation_of(scenario, 0)
+    OwnController("mine_here:First", scenario)(simulation)
+    assert (simulation.rest is not None) == rests
+
+
 def test_an_own_utility_is_that_of_every_frame_and_of_the_bound() -> None:
     scenario = replace(SCENARIO, world=with_utility(USUAL, "mine_here:soft"))
     (record,) = play(OwnController("mine_here:First", scenario), simulation_of(scenario, 0))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.envs.small import IMAGE, LOCAL, TABLE, WORLD
 from tidesplit.envs.budget.prices import Prices
-from tidesplit.envs.budget.rest import LEAST, LONGEST_REST_S, PATIENCE_S, REST_S, TRIAL_S, Rest, by_itself
+from tidesplit.envs.budget.rest import LEAST, LONGEST_REST_S, PATIENCE_S, REST_S, TRIAL_S, Rest, by_itself, lead_of
 from tidesplit.envs.simulation.simulation import Scenario, Simulation
 from tidesplit.envs.traces.trace import Trace
 from tidesplit.envs.world.vocabulary import Demand, Demands
@@ -93,6 +93,25 @@ def test_what_the_device_has_by_itself(
     assert worth == pytest.approx([expected])
 
 
+@pytest.mark.parametrize(
+    ("now", "slow_down", "expected"),
+    [
+        (0.0, 1.0, 0.7 - 0.6),
+        (0.4, 1.0, 0.7 - 0.2 * 0.3 - (0.6 - 0.2 * 0.15)),  # half of the price counts
+        (9.0, 1.0, 0.7 - 0.5 * 0.3 - (0.6 - 0.5 * 0.15)),  # and no more than half of that to begin with
+        (9.0, 2.0, 0.7 - 0.5 * 0.3 - (0.6 - 0.5 * 0.30)),
+    ],
+)
+def test_a_frames_lead_is_its_worth_less_that_of_the_device_by_itself(
+    now: float, slow_down: float, expected: float
+) -> None:
+    """A frame of 0.7 drew 0.3 J above idle. The local net has 0.6 after 50 ms, for which it draws 3 W more."""
+    demands = Demands.of(Demand(fps=5.0, deadline_s=0.2))
+    prices = np.array([now]), np.array([1.0])
+    lead = lead_of(0.7, 0.3 + 2.0 * 0.2, POWERED, demands, np.array([slow_down]), prices)
+    assert lead == pytest.approx([expected])
+
+
 class Sends:
     """Sends pictures where it may."""
 
@@ -157,7 +176,7 @@ def test_a_device_rests_at_the_simulators_frames() -> None:
         joules = float(outcome.device_j[0] + outcome.radio_j[0])
         device.settled(float(outcome.utility[0]), joules, price, float(seen.slow_down[0]), awake)
         assert simulation.rest is not None
-        assert device.resting == simulation.rest.resting[0]
+        assert np.array(device.rest) == pytest.approx(np.array(simulation.rest))
         changes += device.resting != resting
     assert changes >= 3
 
